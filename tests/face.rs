@@ -1,0 +1,1 @@
+//! The public names that other people's code compiles against.
