@@ -1,0 +1,63 @@
+//! Numbers and times for people.
+
+use std::fmt;
+
+use tokio::time::Duration;
+
+/// A number in groups of three digits.
+pub(crate) struct Count(pub(crate) u64);
+
+/// A time in its two greatest units, rounded down; seconds with their tenths.
+pub(crate) struct Span(pub(crate) Duration);
+
+impl fmt::Display for Count {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let digits = self.0.to_string();
+        let mut grouped = String::with_capacity(digits.len() + digits.len() / 3);
+        for (at, digit) in digits.chars().enumerate() {
+            if at > 0 && (digits.len() - at).is_multiple_of(3) {
+                grouped.push(',');
+            }
+            grouped.push(digit);
+        }
+        f.pad(&grouped)
+    }
+}
+
+impl fmt::Display for Span {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let seconds = self.0.as_secs();
+        let text = match seconds {
+            0 if self.0.is_zero() => "0s".to_owned(),
+            0..60 => format!("{:.1}s", self.0.as_secs_f64()),
+            60..3_600 => format!("{}m {:02}s", seconds / 60, seconds % 60),
+            3_600..86_400 => format!("{}h {:02}m", seconds / 3_600, seconds / 60 % 60),
+            _ => format!("{}d {:02}h", seconds / 86_400, seconds / 3_600 % 24),
+        };
+        f.pad(&text)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn counts_are_grouped() {
+        let shown = [0, 999, 1_000, 45_411, 1_234_567].map(|n| Count(n).to_string());
+        assert_eq!(shown, ["0", "999", "1,000", "45,411", "1,234,567"]);
+        assert_eq!(format!("{:>8}|", Count(1_000)), "   1,000|");
+    }
+
+    #[test]
+    fn spans_have_two_units() {
+        let shown = [0.0, 0.25, 59.5, 60.0, 3_599.0, 3_600.0, 90_000.0]
+            .map(|seconds| Span(Duration::from_secs_f64(seconds)).to_string());
+        assert_eq!(
+            shown,
+            [
+                "0s", "0.2s", "59.5s", "1m 00s", "59m 59s", "1h 00m", "1d 01h"
+            ]
+        );
+    }
+}

@@ -1,0 +1,101 @@
+//! The input as it is worked through: lines, read one at a time, checked and
+//! known by their ids.
+
+use std::io;
+use std::sync::Arc;
+
+use tokio::io::AsyncRead;
+
+use crate::ids::{Ids, Seen};
+use crate::line::{BadLine, Line, Problem};
+use crate::lines::{Lines, RawLine};
+
+/// The longest line that is read unless told otherwise: 16 MiB. A request with
+/// a few photographs in it takes about 5.
+pub(crate) const MAX_LINE_BYTES: usize = 16 * 1024 * 1024;
+
+/// One line that is not blank.
+#[derive(Debug)]
+pub(crate) enum Item {
+    /// A request to send.
+    Request(Line),
+    /// A request that an earlier run has answered.
+    Answered {
+        /// The number of the line.
+        line: u64,
+        /// Its `custom_id`.
+        custom_id: Arc<str>,
+    },
+    /// Not a request.
+    Bad(BadLine),
+}
+
+/// Reads items.
+#[derive(Debug)]
+pub(crate) struct Input<R> {
+    lines: Lines<R>,
+    ids: Ids,
+    max_line_bytes: usize,
+}
+
+impl<R: AsyncRead + Unpin> Input<R> {
+    /// `ids` are those that were answered before.
+    pub(crate) fn new(reader: R, ids: Ids, max_line_bytes: usize) -> Self {
+        Self {
+            lines: Lines::new(reader, max_line_bytes),
+            ids,
+            max_line_bytes,
+        }
+    }
+
+    /// The number of the line that comes next.
+    pub(crate) fn line_number(&self) -> u64 {
+        self.lines.number()
+    }
+
+    /// The next line that is not blank, or `None` at the end. Safe to give up.
+    pub(crate) async fn next(&mut self) -> io::Result<Option<Item>> {
+        while let Some(raw) = self.lines.next().await? {
+            if !raw.is_blank() {
+                return Ok(Some(self.item(raw)));
+            }
+        }
+        Ok(None)
+    }
+
+    fn item(&mut self, raw: RawLine) -> Item {
+        match self.parse(raw) {
+            Ok(line) => self.meet(line),
+            Err(bad) => Item::Bad(bad),
+        }
+    }
+
+    fn parse(&self, raw: RawLine) -> Result<Line, BadLine> {
+        match raw.text {
+            Ok(text) => Line::parse(raw.number, &text),
+            Err(bytes) => Err(BadLine {
+                line: raw.number,
+                custom_id: None,
+                problem: Problem::TooLong {
+                    bytes,
+                    max_bytes: self.max_line_bytes,
+                },
+            }),
+        }
+    }
+
+    fn meet(&mut self, line: Line) -> Item {
+        match self.ids.meet(&line.custom_id, line.number) {
+            Seen::New => Item::Request(line),
+            Seen::Answered => Item::Answered {
+                line: line.number,
+                custom_id: line.custom_id,
+            },
+            Seen::Before { line: first } => Item::Bad(BadLine {
+                line: line.number,
+                custom_id: Some(line.custom_id.to_string()),
+                problem: Problem::Duplicate { first },
+            }),
+        }
+    }
+}

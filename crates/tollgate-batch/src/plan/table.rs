@@ -1,0 +1,120 @@
+//! A plan as a table for people.
+
+use std::fmt;
+
+use super::{Load, Plan, Remarks};
+use crate::format::{Count, Span};
+
+/// Of each kind of remark the table shows the first so many.
+const SHOWN: usize = 10;
+
+impl fmt::Display for Plan {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.write_loads(f)?;
+        self.write_times(f)?;
+        self.write_conclusion(f)?;
+        write_remarks(f, "that can never be sent", &self.impossible)?;
+        write_remarks(f, "that are not requests", &self.bad_lines)
+    }
+}
+
+impl Plan {
+    fn write_loads(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let models = self.loads.iter().map(|load| load.model().chars().count());
+        let model_width = models.max().unwrap_or(0).max("model".len());
+        let endpoints = self.loads.iter().map(|load| load.endpoint.chars().count());
+        let width = endpoints.max().unwrap_or(0).max("endpoint".len());
+        writeln!(
+            f,
+            "{:model_width$}  {:width$}  {:>10}  {:>14}",
+            "model", "endpoint", "requests", "tokens"
+        )?;
+        let rows = self.loads.iter().map(Load::row);
+        for (model, endpoint, requests, tokens) in rows.chain([self.total()]) {
+            writeln!(
+                f,
+                "{model:model_width$}  {endpoint:width$}  {:>10}  {:>14}",
+                Count(requests),
+                Count(tokens)
+            )?;
+        }
+        Ok(())
+    }
+
+    fn total(&self) -> (&str, &str, u64, u64) {
+        ("total", "", self.requests, self.tokens)
+    }
+
+    fn write_times(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.times.is_empty() {
+            return Ok(());
+        }
+        writeln!(f, "\n{:21}  {:>12}  {:>10}", "limit", "allowed", "takes")?;
+        for time in &self.times {
+            let binds = self.binding == Some(time.limit);
+            writeln!(
+                f,
+                "{:21}  {:>12}  {:>10}{}",
+                time.limit,
+                time.allowed,
+                Span(time.time),
+                if binds { "  <- binds" } else { "" }
+            )?;
+        }
+        Ok(())
+    }
+
+    fn write_conclusion(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "\n{} lines", Count(self.lines))?;
+        if self.skipped > 0 {
+            write!(f, ", {} already done", Count(self.skipped))?;
+        }
+        write!(f, "; {} requests to send", Count(self.requests))?;
+        match self.binding {
+            Some(_) => writeln!(f, " in about {}", Span(self.time)),
+            None => writeln!(f, " at once"),
+        }
+    }
+}
+
+impl Load {
+    fn model(&self) -> &str {
+        self.model.as_deref().unwrap_or("-")
+    }
+
+    fn row(&self) -> (&str, &str, u64, u64) {
+        (self.model(), &self.endpoint, self.requests, self.tokens)
+    }
+}
+
+fn write_remarks<T: fmt::Display>(
+    f: &mut fmt::Formatter<'_>,
+    what: &str,
+    remarks: &Remarks<T>,
+) -> fmt::Result {
+    if remarks.count == 0 {
+        return Ok(());
+    }
+    writeln!(f, "\n{} lines {what}:", Count(remarks.count))?;
+    for remark in remarks.first.iter().take(SHOWN) {
+        writeln!(f, "  {remark}")?;
+    }
+    let more = remarks.count.saturating_sub(SHOWN as u64);
+    if more > 0 {
+        writeln!(f, "  and {} more", Count(more))?;
+    }
+    Ok(())
+}
+
+impl fmt::Display for super::Impossible {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(
+            f,
+            "line {}, custom_id {:?}: costs {} tokens; at most {} can ever be admitted",
+            self.line,
+            self.custom_id,
+            Count(self.cost),
+            Count(self.limit)
+        )
+    }
+}

@@ -1,0 +1,178 @@
+//! Tells the runner when a request really leaves.
+//!
+//! A request handed to the service may wait there for a long time: for a slot,
+//! for tokens, for its turn. Whoever stops a run does not want to wait for
+//! that. So a [`SentLayer`] stands where the waiting is over, around the
+//! transport, and every request passes it with the [`Ticket`] it carries in its
+//! extensions: from then on the answer will be paid for and is waited for;
+//! until then the request can be called back.
+
+use std::fmt;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU8, Ordering};
+use std::task::{Context, Poll};
+
+use pin_project_lite::pin_project;
+use tower_layer::Layer;
+use tower_service::Service;
+
+use crate::event::{Event, Observer, Request};
+
+const WAITING: u8 = 0;
+const SENT: u8 = 1;
+const WITHDRAWN: u8 = 2;
+
+/// Marks the place in a stack where requests leave, for
+/// [`Batch::withdraw_unsent`](crate::Batch::withdraw_unsent) and
+/// [`Event::Sent`].
+///
+/// # Ordering
+///
+/// Innermost, directly around the transport:
+///
+/// ```text
+/// gates and retry      where requests wait
+///   SentLayer          from here on an answer is waited for
+///     transport
+/// ```
+///
+/// Requests of other callers pass untouched.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct SentLayer;
+
+/// The service of a [`SentLayer`].
+#[derive(Clone, Debug)]
+pub struct Sent<S> {
+    inner: S,
+}
+
+pin_project! {
+    /// The future of [`Sent`].
+    #[derive(Debug)]
+    pub struct SentFuture<F> {
+        // `None` where the request was called back: its caller is gone, and
+        // this future is about to be dropped.
+        #[pin]
+        inner: Option<F>,
+    }
+}
+
+/// Decides, once and for all, whether a request is sent or called back.
+#[derive(Clone)]
+pub(crate) struct Ticket {
+    state: Arc<AtomicU8>,
+    request: Request,
+    observer: Observer,
+}
+
+impl<S> Layer<S> for SentLayer {
+    type Service = Sent<S>;
+
+    fn layer(&self, inner: S) -> Sent<S> {
+        Sent { inner }
+    }
+}
+
+impl<S, B> Service<http::Request<B>> for Sent<S>
+where
+    S: Service<http::Request<B>>,
+{
+    type Response = S::Response;
+    type Error = S::Error;
+    type Future = SentFuture<S::Future>;
+
+    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), S::Error>> {
+        self.inner.poll_ready(cx)
+    }
+
+    fn call(&mut self, request: http::Request<B>) -> SentFuture<S::Future> {
+        let ticket = request.extensions().get::<Ticket>();
+        let leaves = ticket.is_none_or(Ticket::send);
+        SentFuture {
+            inner: leaves.then(|| self.inner.call(request)),
+        }
+    }
+}
+
+impl<F: Future> Future for SentFuture<F> {
+    type Output = F::Output;
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<F::Output> {
+        match self.project().inner.as_pin_mut() {
+            Some(inner) => inner.poll(cx),
+            None => Poll::Pending,
+        }
+    }
+}
+
+// ===== impl Ticket =====
+
+impl Ticket {
+    pub(crate) fn new(request: Request, observer: Observer) -> Self {
+        Self {
+            state: Arc::new(AtomicU8::new(WAITING)),
+            request,
+            observer,
+        }
+    }
+
+    /// Sends the request, for the first time or again; `false` where it was
+    /// called back.
+    fn send(&self) -> bool {
+        if !self.decide(SENT) {
+            return false;
+        }
+        (self.observer)(Event::Sent(self.request.clone()));
+        true
+    }
+
+    /// Calls the request back; `false` where it was sent.
+    pub(crate) fn withdraw(&self) -> bool {
+        self.decide(WITHDRAWN)
+    }
+
+    fn decide(&self, wanted: u8) -> bool {
+        let decided =
+            self.state
+                .compare_exchange(WAITING, wanted, Ordering::AcqRel, Ordering::Acquire);
+        decided.is_ok() || decided == Err(wanted)
+    }
+}
+
+impl fmt::Debug for Ticket {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Ticket")
+            .field("request", &self.request)
+            .field("state", &self.state)
+            .finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn ticket() -> Ticket {
+        let request = Request {
+            line: 1,
+            custom_id: "a".into(),
+        };
+        Ticket::new(request, Arc::new(|_| {}))
+    }
+
+    #[test]
+    fn sent_request_cannot_be_called_back() {
+        let ticket = ticket();
+        assert!(ticket.send());
+        assert!(!ticket.clone().withdraw());
+        assert!(ticket.send(), "a further attempt of the same request");
+    }
+
+    #[test]
+    fn request_called_back_is_never_sent() {
+        let ticket = ticket();
+        assert!(ticket.clone().withdraw());
+        assert!(!ticket.send());
+    }
+}

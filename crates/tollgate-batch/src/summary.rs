@@ -1,0 +1,120 @@
+//! What a run came to.
+
+use std::fmt;
+
+use serde::{Serialize, Serializer};
+use tokio::time::Duration;
+
+use crate::format::{Count, Span};
+
+/// What a run came to. As JSON, `elapsed` is `elapsed_seconds`.
+///
+/// `total` is the sum of `ok`, `failed`, `skipped`, `bad_lines`, `withdrawn`
+/// and `unwritten`.
+#[derive(Clone, Debug, Default, PartialEq, Serialize)]
+#[non_exhaustive]
+pub struct Summary {
+    /// Lines read, blank ones left out.
+    pub total: u64,
+    /// Requests answered with success, now in the output.
+    pub ok: u64,
+    /// Requests that failed, now in the errors.
+    pub failed: u64,
+    /// Requests that an earlier run had answered.
+    pub skipped: u64,
+    /// Lines that are not requests.
+    pub bad_lines: u64,
+    /// Requests called back before they were sent, because the run stopped.
+    pub withdrawn: u64,
+    /// Requests whose answers could not be written; they are in
+    /// [`Error::unwritten`](crate::Error::unwritten).
+    pub unwritten: u64,
+    /// Tokens used, as far as the answers say (`usage.total_tokens`).
+    pub tokens: u64,
+    /// Time from the start to the end of the run.
+    #[serde(rename = "elapsed_seconds", serialize_with = "as_seconds")]
+    pub elapsed: Duration,
+    /// Whether the run was stopped before the end of its input.
+    pub interrupted: bool,
+}
+
+impl Summary {
+    /// Whether every line now has a successful answer.
+    pub fn is_complete(&self) -> bool {
+        !self.interrupted && self.ok + self.skipped == self.total
+    }
+}
+
+pub(crate) fn as_seconds<S: Serializer>(time: &Duration, to: S) -> Result<S::Ok, S::Error> {
+    to.serialize_f64(time.as_secs_f64())
+}
+
+impl fmt::Display for Summary {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} answered", Count(self.ok))?;
+        let others = [
+            (self.failed, "failed"),
+            (self.skipped, "already done"),
+            (self.bad_lines, "bad lines"),
+            (self.withdrawn, "not sent"),
+            (self.unwritten, "not saved"),
+        ];
+        for (count, what) in others.into_iter().filter(|(count, _)| *count > 0) {
+            write!(f, ", {} {what}", Count(count))?;
+        }
+        write!(
+            f,
+            "; {} tokens in {}",
+            Count(self.tokens),
+            Span(self.elapsed)
+        )?;
+        if self.interrupted {
+            write!(f, "; interrupted")?;
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn summary() -> Summary {
+        Summary {
+            total: 1_300,
+            ok: 1_297,
+            failed: 2,
+            bad_lines: 1,
+            tokens: 182_113,
+            elapsed: Duration::from_millis(252_400),
+            ..Summary::default()
+        }
+    }
+
+    #[test]
+    fn display_leaves_out_what_did_not_happen() {
+        assert_eq!(
+            summary().to_string(),
+            "1,297 answered, 2 failed, 1 bad lines; 182,113 tokens in 4m 12s"
+        );
+    }
+
+    #[test]
+    fn json_has_seconds() {
+        let json = serde_json::to_value(summary()).expect("a summary is JSON");
+        assert_eq!(json["elapsed_seconds"], 252.4);
+        assert_eq!(json["interrupted"], false);
+    }
+
+    #[test]
+    fn only_a_run_without_gaps_is_complete() {
+        assert!(!summary().is_complete());
+        let whole = Summary {
+            total: 3,
+            ok: 1,
+            skipped: 2,
+            ..Summary::default()
+        };
+        assert!(whole.is_complete());
+    }
+}
