@@ -218,3 +218,17 @@ impl<Res> Observe<Res> for Unobserved {
         Observation::default()
     }
 }
+
+impl std::fmt::Display for Scope {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Scope::Tokens => "tokens",
+            Scope::Requests => "requests",
+            Scope::TokensPerDay => "tokens per day",
+            Scope::RequestsPerDay => "requests per day",
+            Scope::Quota => "quota",
+            Scope::Overload => "provider capacity",
+            Scope::None => "nothing",
+        })
+    }
+}

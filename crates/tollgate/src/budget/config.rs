@@ -1,0 +1,303 @@
+//! What a budget allows, and what is wrong with a bad one.
+
+use std::fmt;
+use std::time::Duration;
+
+use super::TokenBudget;
+use super::ledger::Ledger;
+use crate::queue::{Bounds, Queue};
+
+/// Whether the provider gives back what a request reserved and did not use.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum Accounting {
+    /// It charges what was asked for: nothing comes back, so nothing is
+    /// refunded here. The safe choice.
+    #[default]
+    AsRequested,
+    /// It charges what was really used: the rest is refunded when the request
+    /// settles.
+    AsUsed,
+}
+
+/// Whether no 60 seconds may hold more than the limit, beside the bucket.
+///
+/// The window keeps the budget safe with providers that count fixed or sliding
+/// minutes, however they are aligned. With one that refills all the time the
+/// bucket alone suffices, and the window only costs throughput: up to the
+/// transit allowance of two seconds a minute.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum Window {
+    /// Always.
+    #[default]
+    On,
+    /// Never.
+    Off,
+    /// Until the provider's own headers have shown a continuous refill.
+    Auto,
+}
+
+/// Builds a [`TokenBudget`]; made by [`TokenBudget::per_minute`].
+#[derive(Clone, Debug)]
+#[must_use = "a builder does nothing until it is built"]
+pub struct TokenBudgetBuilder {
+    tokens: u64,
+    requests: Option<u64>,
+    headroom: f64,
+    burst: Option<u64>,
+    accounting: Accounting,
+    window: Window,
+    cautious_start: bool,
+    bounds: Bounds,
+}
+
+impl TokenBudgetBuilder {
+    pub(super) const fn new(tokens: u64) -> Self {
+        TokenBudgetBuilder {
+            tokens,
+            requests: None,
+            headroom: 0.0,
+            burst: None,
+            accounting: Accounting::AsRequested,
+            window: Window::On,
+            cautious_start: false,
+            bounds: Bounds::NONE,
+        }
+    }
+
+    /// Requests allowed a minute; unlimited unless set.
+    ///
+    /// They are paced so that about one second's worth may go at once, because
+    /// providers may enforce a minute's limit by the second.
+    pub fn requests_per_minute(mut self, requests: u64) -> Self {
+        self.requests = Some(requests);
+        self
+    }
+
+    /// The share of the limits that is never used, from 0 to 0.9; 0 unless set.
+    pub fn headroom(mut self, share: f64) -> Self {
+        self.headroom = share;
+        self
+    }
+
+    /// The most tokens that may be spent at once, after a quiet time; all that
+    /// the headroom leaves of a minute unless set.
+    pub fn burst(mut self, tokens: u64) -> Self {
+        self.burst = Some(tokens);
+        self
+    }
+
+    /// How the provider charges; [`Accounting::AsRequested`] unless set.
+    pub fn accounting(mut self, accounting: Accounting) -> Self {
+        self.accounting = accounting;
+        self
+    }
+
+    /// Whether a sliding minute is kept too; [`Window::On`] unless set.
+    pub fn window(mut self, window: Window) -> Self {
+        self.window = window;
+        self
+    }
+
+    /// Spends at most a tenth of the burst until a first answer has confirmed
+    /// the level: the provider's bucket may be half empty from an earlier run.
+    /// Off unless set.
+    pub fn cautious_start(mut self, cautious: bool) -> Self {
+        self.cautious_start = cautious;
+        self
+    }
+
+    /// Turns a request away at once that would wait longer than this, as far
+    /// as can be told when it comes. Unlimited unless set.
+    pub fn max_wait(mut self, wait: Duration) -> Self {
+        self.bounds.wait = wait;
+        self
+    }
+
+    /// Turns a request away at once that would have to wait behind this many.
+    /// Unlimited unless set.
+    pub fn max_waiting(mut self, waiting: usize) -> Self {
+        self.bounds.waiting = waiting;
+        self
+    }
+
+    /// The budget, full from the start.
+    ///
+    /// # Errors
+    ///
+    /// Names everything that is out of range at once.
+    pub fn build(self) -> Result<TokenBudget, ConfigError> {
+        let terms = self.terms()?;
+        let ledger = Ledger::new(terms, tokio::time::Instant::now());
+        Ok(TokenBudget::from_queue(Queue::new(ledger, self.bounds)))
+    }
+
+    fn terms(&self) -> Result<Terms, ConfigError> {
+        let mut faults = Vec::new();
+        let mut check = |name, value: String, allowed: String, fine: bool| {
+            if !fine {
+                faults.push(Fault {
+                    name,
+                    value,
+                    allowed,
+                });
+            }
+        };
+        check(
+            "headroom",
+            self.headroom.to_string(),
+            "0 to 0.9".into(),
+            (0.0..=0.9).contains(&self.headroom),
+        );
+        let whole = format!("1 to {MOST}");
+        for (name, number) in [
+            ("tokens per minute", Some(self.tokens)),
+            ("requests per minute", self.requests),
+        ] {
+            if let Some(number) = number {
+                check(
+                    name,
+                    number.to_string(),
+                    whole.clone(),
+                    (1..=MOST).contains(&number),
+                );
+            }
+        }
+        let rate = allowed(self.tokens, self.headroom);
+        if let Some(burst) = self.burst {
+            let range = 1..=rate;
+            let says = format!("1 to {rate}, what the headroom leaves of a minute");
+            check("burst", burst.to_string(), says, range.contains(&burst));
+        }
+        if !faults.is_empty() {
+            return Err(ConfigError { faults });
+        }
+        Ok(Terms {
+            limit: self.tokens,
+            rate,
+            capacity: self.burst.unwrap_or(rate),
+            requests: self.requests.map(|limit| RequestTerms {
+                limit,
+                rate: allowed(limit, self.headroom),
+            }),
+            accounting: self.accounting,
+            window: self.window,
+            cautious_start: self.cautious_start,
+        })
+    }
+}
+
+/// More tokens a minute than any account has; keeps sums far from overflow.
+const MOST: u64 = 1_000_000_000_000;
+
+/// What the headroom leaves of `limit`, in whole units, at least one.
+#[expect(
+    clippy::cast_precision_loss,
+    clippy::cast_possible_truncation,
+    clippy::cast_sign_loss,
+    reason = "limits up to MOST fit exactly, and a share of one is positive"
+)]
+fn allowed(limit: u64, headroom: f64) -> u64 {
+    // A nudge, so that 0.15 of 30,000 leaves 25,500 and not 25,499.
+    let left = limit as f64 * (1.0 - headroom) * (1.0 + 1e-12);
+    (left as u64).clamp(1, limit.max(1))
+}
+
+/// A valid budget's numbers.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Terms {
+    /// Tokens a minute that the provider allows.
+    pub(super) limit: u64,
+    /// Tokens a minute that the headroom leaves.
+    pub(super) rate: u64,
+    /// The most that can be spent at once.
+    pub(super) capacity: u64,
+    pub(super) requests: Option<RequestTerms>,
+    pub(super) accounting: Accounting,
+    pub(super) window: Window,
+    pub(super) cautious_start: bool,
+}
+
+#[derive(Clone, Copy, Debug)]
+pub(super) struct RequestTerms {
+    pub(super) limit: u64,
+    pub(super) rate: u64,
+}
+
+impl Terms {
+    pub(super) fn windowed(&self) -> bool {
+        self.window != Window::Off
+    }
+
+    /// The tokens of a minute that are never used.
+    pub(super) fn headroom(&self) -> u64 {
+        self.limit - self.rate
+    }
+}
+
+/// What is wrong with a configuration: each bad value, and what is allowed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ConfigError {
+    faults: Vec<Fault>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Fault {
+    name: &'static str,
+    value: String,
+    allowed: String,
+}
+
+impl fmt::Display for ConfigError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (n, fault) in self.faults.iter().enumerate() {
+            let separator = if n == 0 { "" } else { "; " };
+            let Fault {
+                name,
+                value,
+                allowed,
+            } = fault;
+            write!(f, "{separator}{name} is {value}, allowed is {allowed}")?;
+        }
+        Ok(())
+    }
+}
+
+impl std::error::Error for ConfigError {}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn headroom_leaves_whole_tokens() {
+        let table = [
+            (30_000, 0.15, 25_500),
+            (30_000, 0.0, 30_000),
+            (125_000, 0.01, 123_750),
+            (1, 0.9, 1),
+            (1_000_000_000_000, 0.0, 1_000_000_000_000),
+        ];
+        for (limit, headroom, left) in table {
+            assert_eq!(allowed(limit, headroom), left, "{limit} {headroom}");
+        }
+    }
+
+    #[test]
+    fn every_fault_is_named_at_once() {
+        let error = TokenBudget::per_minute(0)
+            .requests_per_minute(0)
+            .headroom(f64::NAN)
+            .burst(7)
+            .build()
+            .unwrap_err();
+        assert_eq!(
+            error.to_string(),
+            "headroom is NaN, allowed is 0 to 0.9; \
+             tokens per minute is 0, allowed is 1 to 1000000000000; \
+             requests per minute is 0, allowed is 1 to 1000000000000; \
+             burst is 7, allowed is 1 to 1, what the headroom leaves of a minute"
+        );
+    }
+}

@@ -1,0 +1,379 @@
+//! The ledger: what was reserved, what is in transit, what was charged.
+//!
+//! It is the rule behind [`TokenBudget`](super::TokenBudget), and like every
+//! rule pure: told the time, it wakes nobody. `docs/architecture.md` has the
+//! proof that what it admits stays within the provider's limit.
+
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+use super::config::{Accounting, Terms};
+use super::meters::{Requests, Tokens};
+use super::trust::{Epoch, Trust};
+use super::truth::{Launched, Meters, Truth};
+use crate::answer::{Denial, Observation, RateLimits, Scope};
+use crate::error::Refused;
+use crate::gate::{Launch, Now};
+use crate::line::{Key, Line};
+use crate::rules::{Ahead, Rule, When};
+
+/// How long after its launch a request has surely been counted by the
+/// provider, where no answer has shown it sooner.
+pub(super) const TRANSIT: Duration = Duration::from_secs(2);
+
+/// See the [module's documentation](self).
+#[derive(Debug)]
+pub(crate) struct Ledger {
+    pub(super) terms: Terms,
+    pub(super) tokens: Tokens,
+    pub(super) requests: Option<Requests>,
+    /// Every reservation; those that were launched and have not landed stand
+    /// in line, in the order of their launch and so of their deadline.
+    transit: Line<Entry>,
+    /// Reserved and not settled, in tokens.
+    outstanding: u64,
+    pub(super) trust: Trust,
+    pub(super) truth: Truth,
+    exhausted: Option<(Scope, Instant)>,
+    /// The latest instant seen: readings from two threads may arrive in the
+    /// wrong order.
+    seen: Instant,
+}
+
+#[derive(Debug)]
+struct Entry {
+    cost: u64,
+    reserved: Instant,
+    stage: Stage,
+    epoch: Epoch,
+    answered: bool,
+    launched: Option<Launched>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Stage {
+    /// Everything can be returned.
+    Reserved,
+    /// Launched, by way of a service that may keep it: in transit until its
+    /// answer.
+    Handed,
+    /// On the wire: in transit until its answer or the deadline.
+    Sent { deadline: Instant, orphan: bool },
+    /// Counted by the provider.
+    Landed(Instant),
+}
+
+impl Ledger {
+    pub(super) fn new(terms: Terms, now: Instant) -> Self {
+        Ledger {
+            tokens: Tokens::new(
+                terms.limit,
+                terms.rate,
+                terms.capacity,
+                terms.windowed(),
+                now,
+            ),
+            requests: terms.requests.map(|requests| {
+                Requests::new(requests.limit, requests.rate, terms.windowed(), now)
+            }),
+            transit: Line::new(),
+            outstanding: 0,
+            trust: Trust::new(terms.cautious_start.then_some(terms.capacity / 10)),
+            truth: Truth::default(),
+            exhausted: None,
+            seen: now,
+            terms,
+        }
+    }
+
+    /// Lets everything land whose deadline has passed, each at its own
+    /// instant, and returns the present, which never goes back.
+    fn catch_up(&mut self, now: Instant) -> Instant {
+        self.seen = self.seen.max(now);
+        while let Some(first) = self.transit.first() {
+            let Stage::Sent { deadline, orphan } = self.transit.get_mut(first).stage else {
+                unreachable!("only what was sent stands in line")
+            };
+            if deadline > self.seen {
+                break;
+            }
+            self.land(first, deadline);
+            if orphan {
+                self.transit.remove(first);
+            }
+        }
+        self.seen
+    }
+
+    /// The provider has surely counted this one by `at`.
+    fn land(&mut self, key: Key, at: Instant) {
+        let entry = self.transit.get_mut(key);
+        if let Stage::Landed(_) = entry.stage {
+            return;
+        }
+        entry.stage = Stage::Landed(at);
+        let cost = entry.cost;
+        self.transit.step_aside(key);
+        self.tokens.land(cost, at);
+        if let Some(requests) = &mut self.requests {
+            requests.land(at);
+        }
+    }
+
+    /// The earliest instant at which something lands by itself.
+    fn next_landing(&mut self) -> Option<Instant> {
+        let first = self.transit.first()?;
+        match self.transit.get_mut(first).stage {
+            Stage::Sent { deadline, .. } => Some(deadline),
+            _ => None,
+        }
+    }
+
+    /// An answer to `key` came, or somebody says that it did.
+    fn answered(&mut self, key: Key, confirms: bool, now: Instant) {
+        self.land(key, now);
+        let entry = self.transit.get_mut(key);
+        if entry.answered {
+            return;
+        }
+        entry.answered = true;
+        self.trust.forget(entry.epoch);
+        if confirms {
+            self.trust.confirm(entry.epoch);
+        }
+    }
+
+    /// The head of an answer went by.
+    pub(super) fn observe_answer(&mut self, key: Key, told: &Observation, now: Instant) {
+        let now = self.catch_up(now);
+        self.answered(key, told.denial.is_none(), now);
+        let Entry {
+            cost,
+            epoch,
+            launched,
+            ..
+        } = *self.transit.get_mut(key);
+        if let Some(denial) = told.denial {
+            self.truth
+                .distrust_before(launched.map_or(now, |launched| launched.at));
+            self.deny(cost, epoch, denial, now);
+        }
+        self.learn(&told.limits, launched, now);
+    }
+
+    /// The provider's count, from nobody's answer in particular.
+    pub(super) fn observe(&mut self, limits: &RateLimits, now: Instant) {
+        let now = self.catch_up(now);
+        self.learn(limits, None, now);
+    }
+
+    fn learn(&mut self, limits: &RateLimits, launched: Option<Launched>, now: Instant) {
+        let meters = Meters {
+            tokens: &mut self.tokens,
+            requests: self.requests.as_mut(),
+        };
+        self.truth.learn(limits, launched, &self.terms, meters, now);
+    }
+
+    /// A refusal is news for everybody: rule 6.
+    fn deny(&mut self, cost: u64, epoch: Epoch, denial: Denial, now: Instant) {
+        match (denial.scope, denial.after, &mut self.requests) {
+            // Money does not come back by waiting, and a bad request is
+            // nobody else's trouble.
+            (Scope::Quota | Scope::None, _, _) => {}
+            (Scope::Tokens, Some(delay), _) => self.tokens.bucket.wait_for(cost, delay, now),
+            (Scope::Requests, Some(delay), Some(requests)) => {
+                requests.bucket.wait_for(1, delay, now);
+            }
+            (Scope::TokensPerDay | Scope::RequestsPerDay, Some(delay), _) => {
+                self.exhausted = now.checked_add(delay).map(|until| (denial.scope, until));
+            }
+            (_, Some(delay), _) => self.hold_for(delay, now),
+            // One 500 among thousands is not an outage: only its own caller
+            // backs off.
+            (Scope::Overload, None, _) => {}
+            (_, None, _) => {
+                if let Some(delay) = self.trust.untold_delay(epoch) {
+                    self.hold_for(delay, now);
+                }
+            }
+        }
+    }
+
+    fn hold_for(&mut self, delay: Duration, now: Instant) {
+        if let Some(until) = now.checked_add(delay) {
+            self.hold(until, now);
+        }
+    }
+
+    /// Closes the budget until `until`. What older answers tell afterwards
+    /// must not undo it.
+    pub(super) fn hold(&mut self, until: Instant, now: Instant) {
+        let now = self.catch_up(now);
+        let delay = until.saturating_duration_since(now);
+        tracing::debug!(gate = Self::NAME, ?delay, "held");
+        self.trust.hold(until);
+        self.truth.distrust_before(now);
+    }
+
+    /// Replaces the reserved cost by the real one.
+    pub(super) fn settle(&mut self, key: Key, actual: u64, now: Instant) {
+        let now = self.catch_up(now);
+        self.answered(key, true, now);
+        let entry = self.transit.remove(key);
+        self.outstanding -= entry.cost;
+        if actual > entry.cost {
+            self.truth.charged(actual - entry.cost);
+            self.tokens.owe(actual - entry.cost, now);
+        } else if let (Accounting::AsUsed, Stage::Landed(landed)) =
+            (self.terms.accounting, entry.stage)
+        {
+            self.tokens.give_back(entry.cost - actual, landed, now);
+        }
+    }
+
+    /// The reservation ends with what it reserved.
+    fn close(&mut self, key: Key, now: Instant) {
+        let now = self.catch_up(now);
+        let entry = self.transit.get_mut(key);
+        self.outstanding -= entry.cost;
+        if !entry.answered {
+            self.trust.forget(entry.epoch);
+        }
+        match &mut entry.stage {
+            Stage::Landed(_) => drop(self.transit.remove(key)),
+            Stage::Reserved => self.refund(key, now),
+            // It may yet arrive.
+            Stage::Sent { orphan, .. } => *orphan = true,
+            stage @ Stage::Handed => {
+                *stage = Stage::Sent {
+                    deadline: now + TRANSIT,
+                    orphan: true,
+                };
+                self.transit.stand(key);
+            }
+        }
+    }
+
+    fn refund(&mut self, key: Key, now: Instant) {
+        let entry = self.transit.remove(key);
+        self.truth.refunded(entry.cost);
+        self.tokens.refund(entry.cost, now);
+        if let Some(requests) = &mut self.requests {
+            requests.refund(entry.reserved, now);
+        }
+    }
+
+    /// When `cost` more would be admitted behind those who wait.
+    pub(super) fn eta(&mut self, cost: u64, ahead: Ahead, now: Instant) -> Duration {
+        let now = self.catch_up(now);
+        let held = self
+            .trust
+            .held_until(now)
+            .map_or(Duration::ZERO, |until| until - now);
+        let tokens = self.tokens.eta(ahead.cost + cost, now);
+        let requests = self.requests.as_mut().map_or(Duration::ZERO, |requests| {
+            requests.eta(ahead.waiting as u64 + 1, now)
+        });
+        held.max(tokens).max(requests)
+    }
+
+    pub(super) fn level(&mut self, now: Instant) -> i64 {
+        let now = self.catch_up(now);
+        self.tokens.bucket.level(now)
+    }
+
+    pub(super) fn in_transit(&mut self, now: Instant) -> u64 {
+        self.catch_up(now);
+        self.tokens.bucket.in_transit()
+    }
+
+    pub(super) fn outstanding(&self) -> u64 {
+        self.outstanding
+    }
+}
+
+impl Rule for Ledger {
+    const NAME: &'static str = "budget";
+    type Held = Key;
+
+    fn when(&mut self, cost: u64, now: &mut Now) -> When {
+        if let Some(refused) = self.never(cost, now) {
+            return When::Never(refused);
+        }
+        let now = self.catch_up(now.get());
+        let mut when = self.trust.when(cost, now).and(self.tokens.when(cost, now));
+        if let Some(requests) = &mut self.requests {
+            when = when.and(requests.when(now));
+        }
+        match when {
+            // A landing releases too, and nobody else would notice.
+            When::OnRelease => self.next_landing().map_or(when, When::At),
+            when => when,
+        }
+    }
+
+    fn take(&mut self, cost: u64, now: &mut Now) -> Key {
+        let now = self.catch_up(now.get());
+        self.tokens.reserve(cost, now);
+        if let Some(requests) = &mut self.requests {
+            requests.reserve(now);
+        }
+        let (epoch, drains) = self.trust.admit(cost);
+        if drains {
+            self.tokens.bucket.lower_to(0, now);
+        }
+        self.truth.charged(cost);
+        self.outstanding += cost;
+        self.transit.insert(Entry {
+            cost,
+            reserved: now,
+            stage: Stage::Reserved,
+            epoch,
+            answered: false,
+            launched: None,
+        })
+    }
+
+    fn launch(&mut self, held: &mut Key, to: Launch, now: &mut Now) {
+        let now = self.catch_up(now.get());
+        let in_transit = self.tokens.bucket.in_transit();
+        let entry = self.transit.get_mut(*held);
+        if entry.stage != Stage::Reserved {
+            return;
+        }
+        entry.launched = Some(self.truth.launch(in_transit - entry.cost, now));
+        match to {
+            Launch::ToService => entry.stage = Stage::Handed,
+            Launch::ToWire => {
+                entry.stage = Stage::Sent {
+                    deadline: now + TRANSIT,
+                    orphan: false,
+                };
+                self.transit.stand(*held);
+            }
+        }
+    }
+
+    fn release(&mut self, held: Key, now: &mut Now) {
+        self.close(held, now.get());
+    }
+
+    fn never(&mut self, cost: u64, now: &mut Now) -> Option<Refused> {
+        let limit = self.terms.capacity;
+        if cost > limit {
+            return Some(Refused::TooLarge { cost, limit });
+        }
+        let (scope, until) = self.exhausted?;
+        if until <= now.get() {
+            self.exhausted = None;
+            return None;
+        }
+        Some(Refused::Exhausted { scope, until })
+    }
+
+    fn expected_wait(&mut self, cost: u64, ahead: Ahead, now: &mut Now) -> Duration {
+        self.eta(cost, ahead, now.get())
+    }
+}

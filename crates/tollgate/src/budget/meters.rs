@@ -1,0 +1,186 @@
+//! The ledger's two meters: tokens and requests, each with its bucket and its
+//! windows.
+
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+use crate::rules::{Bucket, When, Window};
+
+const MINUTE: Duration = Duration::from_secs(60);
+const SECOND: Duration = Duration::from_secs(1);
+
+/// Tokens: a bucket whose ceiling falls with what is in transit, and a minute
+/// that nothing exceeds.
+#[derive(Debug)]
+pub(super) struct Tokens {
+    pub(super) bucket: Bucket,
+    pub(super) minute: Option<Window>,
+}
+
+impl Tokens {
+    pub(super) fn new(limit: u64, rate: u64, capacity: u64, windowed: bool, now: Instant) -> Self {
+        Tokens {
+            bucket: Bucket::new(rate, capacity, now),
+            minute: windowed.then(|| Window::new(MINUTE, limit)),
+        }
+    }
+
+    pub(super) fn when(&mut self, cost: u64, now: Instant) -> When {
+        let bucket = self.bucket.when(cost, now);
+        match &mut self.minute {
+            Some(minute) => bucket.and(minute.when(cost, now)),
+            None => bucket,
+        }
+    }
+
+    pub(super) fn eta(&mut self, total: u64, now: Instant) -> Duration {
+        let minute = self.minute.as_mut().map(|minute| minute.eta(total, now));
+        self.bucket.eta(total, now).max(minute.unwrap_or_default())
+    }
+
+    pub(super) fn reserve(&mut self, cost: u64, now: Instant) {
+        self.bucket.reserve(cost, now);
+        if let Some(minute) = &mut self.minute {
+            minute.reserve(cost);
+        }
+    }
+
+    pub(super) fn land(&mut self, cost: u64, at: Instant) {
+        self.bucket.land(cost, at);
+        if let Some(minute) = &mut self.minute {
+            minute.land(cost, at);
+        }
+    }
+
+    pub(super) fn refund(&mut self, cost: u64, now: Instant) {
+        self.bucket.refund(cost, now);
+        if let Some(minute) = &mut self.minute {
+            minute.refund(cost);
+        }
+    }
+
+    /// The real cost was higher by `extra`: debt.
+    pub(super) fn owe(&mut self, extra: u64, now: Instant) {
+        self.bucket.spend(extra, now);
+        if let Some(minute) = &mut self.minute {
+            minute.add(extra, now);
+        }
+    }
+
+    /// The provider gave `unused` back of what landed at `landed`.
+    pub(super) fn give_back(&mut self, unused: u64, landed: Instant, now: Instant) {
+        self.bucket.credit(unused, now);
+        if let Some(minute) = &mut self.minute {
+            minute.forgive(unused, landed);
+        }
+    }
+}
+
+/// Requests: paced so that a second's worth may go at once, because a limit by
+/// the minute may be enforced by the second, and counted over a minute.
+///
+/// The bucket's ceiling does not fall with what is in transit: with a burst of
+/// one second's worth, the provider's own burst of a minute's worth has room
+/// for all that can be in transit, and a ceiling would only cost throughput.
+/// The second is counted where a request is reserved, for the same reason.
+#[derive(Debug)]
+pub(super) struct Requests {
+    pub(super) bucket: Bucket,
+    minute: Option<Window>,
+    second: Window,
+}
+
+impl Requests {
+    pub(super) fn new(limit: u64, rate: u64, windowed: bool, now: Instant) -> Self {
+        Requests {
+            bucket: Bucket::new(rate, (rate / 60).max(1), now),
+            minute: windowed.then(|| Window::new(MINUTE, limit)),
+            second: Window::new(SECOND, a_second_of(limit)),
+        }
+    }
+
+    pub(super) fn when(&mut self, now: Instant) -> When {
+        let when = self.bucket.when(1, now).and(self.second.when(1, now));
+        match &mut self.minute {
+            Some(minute) => when.and(minute.when(1, now)),
+            None => when,
+        }
+    }
+
+    pub(super) fn eta(&mut self, count: u64, now: Instant) -> Duration {
+        let minute = self.minute.as_mut().map(|minute| minute.eta(count, now));
+        self.bucket
+            .eta(count, now)
+            .max(self.second.eta(count, now))
+            .max(minute.unwrap_or_default())
+    }
+
+    pub(super) fn reserve(&mut self, now: Instant) {
+        self.bucket.spend(1, now);
+        self.second.add(1, now);
+        if let Some(minute) = &mut self.minute {
+            minute.reserve(1);
+        }
+    }
+
+    pub(super) fn land(&mut self, at: Instant) {
+        if let Some(minute) = &mut self.minute {
+            minute.land(1, at);
+        }
+    }
+
+    pub(super) fn refund(&mut self, reserved: Instant, now: Instant) {
+        self.bucket.credit(1, now);
+        self.second.forgive(1, reserved);
+        if let Some(minute) = &mut self.minute {
+            minute.refund(1);
+        }
+    }
+}
+
+/// What a provider that enforces a minute's limit by the second allows in one:
+/// rounded down, which is safe, where that costs less than a twentieth; else
+/// up, since no provider would enforce 100 a minute as 1 a second.
+fn a_second_of(limit: u64) -> u64 {
+    let down = limit / 60;
+    if down * 60 * 20 >= limit * 19 {
+        down
+    } else {
+        down + 1
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_second_is_rounded_down_where_that_is_cheap() {
+        let table = [
+            (1, 1),
+            (59, 1),
+            (60, 1),
+            (63, 1),
+            (64, 2),
+            (100, 2),
+            (500, 8),
+            (600, 10),
+            (60_000, 1000),
+            (60_059, 1000),
+        ];
+        for (limit, second) in table {
+            assert_eq!(a_second_of(limit), second, "{limit}");
+        }
+    }
+
+    #[test]
+    fn requests_are_paced_by_the_second() {
+        let start = Instant::now();
+        let mut requests = Requests::new(60, 60, true, start);
+        requests.reserve(start);
+        assert_eq!(requests.when(start), When::At(start + SECOND));
+        requests.refund(start, start);
+        assert_eq!(requests.when(start), When::Now);
+    }
+}

@@ -1,0 +1,190 @@
+//! Tokens and requests a minute, reserved before sending.
+//!
+//! A [`TokenBudget`] mirrors the provider's own count of an account, always on
+//! the safe side: a request's cost is taken **before** it is sent, and waits
+//! until it is there. [`TpmBudgetLayer`] does that for every call of a
+//! service; [`TokenBudget::reserve`] does it by hand, for transports that are
+//! not tower services.
+//!
+//! The rules, which `docs/architecture.md` proves:
+//!
+//! 1. Reserve before sending, first come, first served.
+//! 2. The level refills at most to the capacity less what is in transit.
+//! 3. No 60 seconds hold more than the limit ([`Window`]).
+//! 4. Usage above the reservation is debt, which later requests wait off.
+//! 5. The provider's word wins ([`TokenBudget::observe`]).
+//! 6. A refusal is news for everybody ([`TokenBudget::hold`]).
+//! 7. What can never fit is refused at once ([`Refused::TooLarge`]).
+
+mod config;
+mod layer;
+mod ledger;
+mod meters;
+mod reservation;
+#[cfg(test)]
+mod tests;
+mod trust;
+mod truth;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+use crate::answer::RateLimits;
+use crate::error::Refused;
+use crate::gate::Now;
+use crate::queue::{Queue, Ticket};
+use ledger::Ledger;
+
+pub use config::{Accounting, ConfigError, TokenBudgetBuilder, Window};
+pub use layer::{BudgetPass, TpmBudget, TpmBudgetLayer};
+pub use reservation::{Reservation, Reserve};
+
+/// The tokens and requests that an account may spend, shared by all who spend
+/// them.
+///
+/// # Cloning
+///
+/// A budget is a cheap handle; clones share everything.
+///
+/// # Examples
+///
+/// ```
+/// use std::time::Duration;
+/// use tollgate::TokenBudget;
+/// use tokio::time::Instant;
+///
+/// # #[tokio::main(flavor = "current_thread", start_paused = true)]
+/// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// // 500 tokens a second, at most 30,000 at once.
+/// let budget = TokenBudget::per_minute(30_000).build()?;
+///
+/// let start = Instant::now();
+/// let first = budget.reserve(20_000).await?;
+/// first.launched();
+/// first.settle(20_000);
+/// assert_eq!(budget.snapshot().level, 10_000);
+///
+/// // The next 20,000 wait for the minute's window to let the first ones go.
+/// budget.reserve(20_000).await?;
+/// assert_eq!(start.elapsed(), Duration::from_secs(60));
+/// # Ok(())
+/// # }
+/// ```
+#[derive(Clone, Debug)]
+pub struct TokenBudget {
+    queue: Arc<Queue<Ledger>>,
+}
+
+impl TokenBudget {
+    /// Begins a budget of `tokens` a minute, the provider's limit.
+    pub const fn per_minute(tokens: u64) -> TokenBudgetBuilder {
+        TokenBudgetBuilder::new(tokens)
+    }
+
+    fn from_queue(queue: Arc<Queue<Ledger>>) -> Self {
+        TokenBudget { queue }
+    }
+
+    /// Takes `cost` tokens, and one request, as soon as the budget allows it;
+    /// first come, first served from the first poll on.
+    ///
+    /// # Errors
+    ///
+    /// [`Refused`], at once: where `cost` can never fit, where the wait would
+    /// be longer than the budget allows, or where a limit by the day is used
+    /// up.
+    ///
+    /// # Cancellation
+    ///
+    /// Dropping the future leaves the line and takes nothing.
+    pub fn reserve(&self, cost: u64) -> Reserve {
+        Reserve::new(Ticket::new(Arc::clone(&self.queue), cost))
+    }
+
+    /// Takes `cost` tokens, and one request, if that needs no waiting.
+    ///
+    /// # Errors
+    ///
+    /// [`Refused::Overloaded`], with the wait that [`reserve`](Self::reserve)
+    /// would take, or whatever else that would be refused with.
+    pub fn try_reserve(&self, cost: u64) -> Result<Reservation, Refused> {
+        let ticket = self.queue.try_enter(cost, &mut Now::unread())?;
+        Ok(Reservation::new(ticket))
+    }
+
+    /// How long a request of this cost would wait if it came now. Exact while
+    /// nothing changes and nobody waits; else an estimate that assumes all who
+    /// wait go first.
+    pub fn eta(&self, cost: u64) -> Duration {
+        let now = Instant::now();
+        self.queue
+            .read(|ledger, ahead| ledger.eta(cost, ahead, now))
+    }
+
+    /// Closes the budget until `until`, because the provider said so. Never
+    /// shortens another hold.
+    ///
+    /// At its end one request goes first; when it was answered the others
+    /// follow at the bucket's pace, not all at once.
+    pub fn hold(&self, until: Instant) {
+        self.queue.update(&mut Now::unread(), |ledger, now| {
+            ledger.hold(until, now.get())
+        });
+    }
+
+    /// Corrects the level by what the provider says is left, as of now.
+    pub fn observe(&self, limits: impl Into<RateLimits>) {
+        let limits = limits.into();
+        self.queue.update(&mut Now::unread(), |ledger, now| {
+            ledger.observe(&limits, now.get())
+        });
+    }
+
+    /// The budget as it stands.
+    pub fn snapshot(&self) -> Snapshot {
+        let now = Instant::now();
+        self.queue.read(|ledger, ahead| Snapshot {
+            limit: ledger.terms.limit,
+            capacity: ledger.terms.capacity,
+            level: ledger.level(now),
+            in_transit: ledger.in_transit(now),
+            outstanding: ledger.outstanding(),
+            waiting: ahead.waiting,
+            held_until: ledger.trust.held_until(now),
+            requests_limit: ledger.terms.requests.map(|requests| requests.limit),
+            windowed: ledger.tokens.minute.is_some(),
+        })
+    }
+
+    /// Turns away whoever waits and whoever comes from now on, with
+    /// [`Refused::Closed`]; what was reserved stays reserved.
+    pub fn close(&self) {
+        self.queue.close();
+    }
+}
+
+/// A budget at one moment; see [`TokenBudget::snapshot`].
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Snapshot {
+    /// Tokens a minute that the provider allows.
+    pub limit: u64,
+    /// The most tokens that one request may cost: the burst, after headroom.
+    pub capacity: u64,
+    /// Tokens that may be spent now; below zero is debt.
+    pub level: i64,
+    /// Tokens reserved that the provider has not surely counted yet.
+    pub in_transit: u64,
+    /// Tokens reserved whose real usage is not known yet.
+    pub outstanding: u64,
+    /// How many requests wait.
+    pub waiting: usize,
+    /// The end of the present hold.
+    pub held_until: Option<Instant>,
+    /// Requests a minute that the provider allows, if limited.
+    pub requests_limit: Option<u64>,
+    /// Whether a sliding minute is kept beside the bucket.
+    pub windowed: bool,
+}

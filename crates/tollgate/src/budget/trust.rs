@@ -1,0 +1,180 @@
+//! How far the level is believed: cautious starts, holds and the probe at
+//! their end.
+
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+use crate::random::Random;
+use crate::rules::When;
+
+/// The first hold where the provider told no delay, before jitter.
+const FIRST_HOLD: Duration = Duration::from_secs(1);
+
+/// The longest such hold.
+const LONGEST_HOLD: Duration = Duration::from_secs(60);
+
+/// Which period of trust a request belongs to: an answer to one that was sent
+/// before a hold says nothing about the time after it.
+pub(super) type Epoch = u32;
+
+/// While the level is not confirmed, only an allowance may be spent on it, or
+/// one request at a time: the probe, whose answer confirms it.
+#[derive(Debug)]
+pub(super) struct Trust {
+    epoch: Epoch,
+    /// What may be spent unconfirmed; `None` once confirmed.
+    allowance: Option<u64>,
+    /// Requests of this epoch that nobody answered yet.
+    unanswered: usize,
+    /// Nothing passes before.
+    held_until: Option<Instant>,
+    /// Whether the probe's admission spends the whole burst, so that the
+    /// others follow at the bucket's pace and not as a herd.
+    drains: bool,
+    /// Holds in a row for which no delay was told.
+    untold: u32,
+    random: Random,
+}
+
+impl Trust {
+    /// `allowance` is what may be spent until a first answer, if not all.
+    pub(super) fn new(allowance: Option<u64>) -> Self {
+        Trust {
+            epoch: 0,
+            allowance,
+            unanswered: 0,
+            held_until: None,
+            drains: false,
+            untold: 0,
+            random: Random::from_entropy(),
+        }
+    }
+
+    pub(super) fn when(&self, cost: u64, now: Instant) -> When {
+        match (self.held_until, self.allowance) {
+            (Some(until), _) if until > now => When::At(until),
+            (_, Some(allowance)) if cost > allowance && self.unanswered > 0 => When::OnRelease,
+            _ => When::Now,
+        }
+    }
+
+    /// A request is admitted; says to which epoch it belongs, and whether the
+    /// burst goes with it.
+    pub(super) fn admit(&mut self, cost: u64) -> (Epoch, bool) {
+        self.unanswered += 1;
+        if let Some(allowance) = &mut self.allowance {
+            *allowance = allowance.saturating_sub(cost);
+        }
+        (self.epoch, std::mem::take(&mut self.drains))
+    }
+
+    /// An admitted request will not be answered any more.
+    pub(super) fn forget(&mut self, epoch: Epoch) {
+        if epoch == self.epoch {
+            self.unanswered -= 1;
+        }
+    }
+
+    /// An admitted request was answered, and not with a refusal.
+    pub(super) fn confirm(&mut self, epoch: Epoch) {
+        if epoch == self.epoch {
+            self.allowance = None;
+            self.untold = 0;
+        }
+    }
+
+    /// Closes the budget until `until`; a hold never shortens another.
+    pub(super) fn hold(&mut self, until: Instant) {
+        self.held_until = self.held_until.max(Some(until));
+        self.epoch = self.epoch.wrapping_add(1);
+        self.unanswered = 0;
+        self.allowance = Some(0);
+        self.drains = true;
+    }
+
+    /// A refusal told no delay: how long to hold. Doubles with every such hold
+    /// in a row, half of it at random. `None` where the refused request is
+    /// from before the present hold: it tells nothing new.
+    pub(super) fn untold_delay(&mut self, epoch: Epoch) -> Option<Duration> {
+        if epoch != self.epoch {
+            return None;
+        }
+        let whole = FIRST_HOLD
+            .saturating_mul(1 << self.untold.min(16))
+            .min(LONGEST_HOLD);
+        self.untold += 1;
+        Some(whole.mul_f64(0.5 + 0.5 * self.random.fraction()))
+    }
+
+    pub(super) fn held_until(&self, now: Instant) -> Option<Instant> {
+        self.held_until.filter(|until| *until > now)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const SEC: Duration = Duration::from_secs(1);
+
+    #[test]
+    fn an_unconfirmed_level_is_spent_with_care() {
+        let now = Instant::now();
+        let mut trust = Trust::new(Some(100));
+        assert_eq!(trust.when(500, now), When::Now, "somebody must go first");
+        let (epoch, drains) = trust.admit(60);
+        assert!(!drains);
+        assert_eq!(trust.when(40, now), When::Now);
+        assert_eq!(trust.when(41, now), When::OnRelease);
+        trust.forget(epoch);
+        assert_eq!(
+            trust.when(41, now),
+            When::Now,
+            "nobody else will confirm it"
+        );
+        let (epoch, _) = trust.admit(41);
+        trust.confirm(epoch);
+        assert_eq!(trust.when(u64::MAX, now), When::Now);
+    }
+
+    #[test]
+    fn a_hold_ends_with_one_probe() {
+        let now = Instant::now();
+        let mut trust = Trust::new(None);
+        let (old, _) = trust.admit(1);
+        trust.hold(now + 10 * SEC);
+        trust.hold(now + 5 * SEC);
+        assert_eq!(trust.when(1, now), When::At(now + 10 * SEC));
+        let end = now + 10 * SEC;
+        assert_eq!(trust.when(1, end), When::Now);
+        let (probe, drains) = trust.admit(1);
+        assert!(drains);
+        assert_eq!(trust.when(1, end), When::OnRelease);
+        trust.confirm(old);
+        trust.forget(old);
+        assert_eq!(
+            trust.when(1, end),
+            When::OnRelease,
+            "an old answer proves nothing"
+        );
+        trust.confirm(probe);
+        assert_eq!(trust.when(1, end), When::Now);
+    }
+
+    #[test]
+    fn untold_holds_double_up_to_a_minute() {
+        let now = Instant::now();
+        let mut trust = Trust::new(None);
+        for whole in [1, 2, 4, 8, 16, 32, 60, 60] {
+            let (epoch, _) = trust.admit(1);
+            let delay = trust.untold_delay(epoch).expect("of this epoch");
+            assert!(
+                delay >= whole * SEC / 2 && delay <= whole * SEC,
+                "{delay:?}"
+            );
+            trust.hold(now + delay);
+            assert_eq!(trust.untold_delay(epoch), None, "one herd, one hold");
+        }
+    }
+}

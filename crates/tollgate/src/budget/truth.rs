@@ -1,0 +1,213 @@
+//! The provider's word: rule 5 of the ledger.
+
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+use super::config::{Terms, Window};
+use super::ledger::TRANSIT;
+use super::meters::{Requests, Tokens};
+use crate::answer::RateLimits;
+
+/// Corrects the level by what the provider says is left.
+///
+/// What it says was true when it counted the request, which may be long ago by
+/// the time the answer is here. So the level falls to what is left at most,
+/// and rises to what is left *surely*: less the headroom, less all that was
+/// charged since that request was launched, and less what was in transit then.
+#[derive(Debug, Default)]
+pub(super) struct Truth {
+    /// All that was ever charged and not refunded; wraps.
+    charged: u64,
+    /// Only answers to requests launched later may raise the level.
+    lowered: Option<Instant>,
+    refill: Refill,
+}
+
+/// When a request was launched, and what the provider may have counted since.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Launched {
+    pub(super) at: Instant,
+    /// To be subtracted later from all that was charged.
+    mark: u64,
+}
+
+/// The meters that a correction touches.
+pub(super) struct Meters<'a> {
+    pub(super) tokens: &'a mut Tokens,
+    pub(super) requests: Option<&'a mut Requests>,
+}
+
+impl Truth {
+    pub(super) fn charged(&mut self, cost: u64) {
+        self.charged = self.charged.wrapping_add(cost);
+    }
+
+    pub(super) fn refunded(&mut self, cost: u64) {
+        self.charged = self.charged.wrapping_sub(cost);
+    }
+
+    pub(super) fn launch(&self, others_in_transit: u64, at: Instant) -> Launched {
+        Launched {
+            at,
+            mark: self.charged.wrapping_sub(others_in_transit),
+        }
+    }
+
+    /// Something that is known of the account since `at` is worse than what
+    /// answers to older requests may tell.
+    pub(super) fn distrust_before(&mut self, at: Instant) {
+        self.lowered = self.lowered.max(Some(at));
+    }
+
+    /// Takes in what came with the answer to a request launched at `launched`,
+    /// or with nobody's in particular.
+    pub(super) fn learn(
+        &mut self,
+        told: &RateLimits,
+        launched: Option<Launched>,
+        terms: &Terms,
+        meters: Meters<'_>,
+        now: Instant,
+    ) {
+        let Meters { tokens, requests } = meters;
+        if let (Some(requests), Some(remaining)) = (requests, told.remaining_requests) {
+            requests.bucket.lower_to(signed(remaining), now);
+        }
+        if let Some(remaining) = told.remaining_tokens {
+            self.correct(remaining, told.limit_tokens, launched, terms, tokens, now);
+        }
+        if terms.window == Window::Auto && self.refill.is_continuous(told) {
+            tokens.minute = None;
+        }
+    }
+
+    fn correct(
+        &mut self,
+        remaining: u64,
+        limit: Option<u64>,
+        launched: Option<Launched>,
+        terms: &Terms,
+        tokens: &mut Tokens,
+        now: Instant,
+    ) {
+        let bucket = &mut tokens.bucket;
+        // A count from longer ago than any transit has been refilled since.
+        let age = launched.map_or(Duration::ZERO, |launched| {
+            now.saturating_duration_since(launched.at + TRANSIT)
+        });
+        let most = signed(remaining.saturating_add(bucket.refill_in(age)));
+        if most < bucket.level(now) {
+            bucket.lower_to(most, now);
+            self.distrust_before(launched.map_or(now, |launched| launched.at));
+            return;
+        }
+        // Of a larger account, only the share that the terms allow is ours.
+        let ours = limit.is_some_and(|limit| limit <= terms.limit);
+        let newer = launched.is_none_or(|launched| Some(launched.at) > self.lowered);
+        if ours && newer {
+            let others = match launched {
+                Some(launched) => self.charged.wrapping_sub(launched.mark),
+                None => bucket.in_transit(),
+            };
+            bucket.raise_to(remaining.saturating_sub(terms.headroom() + others), now);
+        }
+    }
+}
+
+fn signed(tokens: u64) -> i64 {
+    i64::try_from(tokens).unwrap_or(i64::MAX)
+}
+
+/// Whether resets show a bucket that refills all the time, and not a minute
+/// that ends.
+///
+/// A continuous bucket is full again after `used / limit` minutes, so
+/// `limit x reset / used` is a minute at every answer. A fixed minute's reset
+/// falls while its use rises, so it can look like that at one level of use,
+/// but not at two in a row.
+#[derive(Debug, Default)]
+struct Refill {
+    in_a_row: u32,
+    least_used: u64,
+    most_used: u64,
+}
+
+impl Refill {
+    /// Answers in a row that must agree.
+    const PROOFS: u32 = 3;
+
+    fn is_continuous(&mut self, told: &RateLimits) -> bool {
+        let (Some(limit), Some(remaining), Some(reset)) =
+            (told.limit_tokens, told.remaining_tokens, told.reset_tokens)
+        else {
+            return false;
+        };
+        let used = limit.saturating_sub(remaining);
+        // Below a hundredth, the resolution of the header hides the window.
+        if used.saturating_mul(100) < limit || limit == 0 {
+            return false;
+        }
+        let window = reset.as_millis().saturating_mul(u128::from(limit)) / u128::from(used);
+        if !(59_000..=61_000).contains(&window) {
+            self.in_a_row = 0;
+            return false;
+        }
+        if self.in_a_row == 0 {
+            (self.least_used, self.most_used) = (used, used);
+        }
+        self.in_a_row += 1;
+        self.least_used = self.least_used.min(used);
+        self.most_used = self.most_used.max(used);
+        self.in_a_row >= Self::PROOFS && (self.most_used - self.least_used) >= limit / 20
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn told(limit: u64, remaining: u64, reset_millis: u64) -> RateLimits {
+        RateLimits {
+            limit_tokens: Some(limit),
+            remaining_tokens: Some(remaining),
+            reset_tokens: Some(Duration::from_millis(reset_millis)),
+            ..RateLimits::default()
+        }
+    }
+
+    #[test]
+    fn a_continuous_refill_shows_at_different_levels() {
+        let mut refill = Refill::default();
+        assert!(!refill.is_continuous(&told(1000, 900, 6_000)));
+        assert!(!refill.is_continuous(&told(1000, 900, 6_000)));
+        assert!(
+            !refill.is_continuous(&told(1000, 900, 6_000)),
+            "one level proves nothing"
+        );
+        assert!(refill.is_continuous(&told(1000, 500, 30_000)));
+    }
+
+    #[test]
+    fn a_fixed_minute_does_not_pass_for_continuous() {
+        let mut refill = Refill::default();
+        // All spent at once at the start of the minute looks like it.
+        assert!(!refill.is_continuous(&told(1000, 10, 59_900)));
+        assert!(!refill.is_continuous(&told(1000, 5, 59_800)));
+        assert!(!refill.is_continuous(&told(1000, 0, 59_700)));
+        assert!(!refill.is_continuous(&told(1000, 0, 40_000)));
+        // So does a tenth spent when a tenth of the minute is left.
+        assert!(!refill.is_continuous(&told(1000, 900, 6_000)));
+        assert!(!refill.is_continuous(&told(1000, 800, 5_000)));
+    }
+
+    #[test]
+    fn nonsense_is_no_proof() {
+        let mut refill = Refill::default();
+        for _ in 0..10 {
+            assert!(!refill.is_continuous(&told(0, 0, 60_000)));
+            assert!(!refill.is_continuous(&told(10, 500, 60_000)));
+            assert!(!refill.is_continuous(&RateLimits::default()));
+        }
+    }
+}

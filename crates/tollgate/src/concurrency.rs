@@ -1,0 +1,212 @@
+//! So many calls at once, streams until their last byte.
+//!
+//! [`ConcurrencyLayer`] hands out slots, first come, first served. Unlike
+//! tower's own `ConcurrencyLimit`, readiness holds no slot, so an idle ready
+//! clone starves nobody; and a slot lasts until the end of the answer's body.
+
+use std::fmt;
+use std::marker::PhantomData;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use tower_layer::Layer;
+
+use crate::answer::End;
+use crate::error::Refused;
+use crate::gate::{Gate, Launch, Now, Pass, PassFor};
+use crate::gated::{Gated, UntilBodyEnd, UntilResponse};
+use crate::queue::{Bounds, Queue, Ticket};
+use crate::rules::{Ahead, Rule, Slots, When};
+
+/// A service with a bounded number of calls in flight.
+pub type Concurrency<S, H = UntilBodyEnd> = Gated<S, ConcurrencyLayer<H>, H>;
+
+/// Lets at most `max` calls be in flight.
+///
+/// # Cloning
+///
+/// Clones of the layer, and all services made from them, share its slots.
+///
+/// # Cancellation
+///
+/// A call that is dropped while it waits leaves the line; one that is dropped
+/// in flight frees its slot at once.
+///
+/// # Examples
+///
+/// ```
+/// use std::time::Duration;
+/// use tollgate::ConcurrencyLayer;
+/// use tokio::time::{Instant, sleep};
+/// use tower::{Layer, ServiceExt, service_fn};
+///
+/// # #[tokio::main(flavor = "current_thread", start_paused = true)]
+/// # async fn main() {
+/// let slow = service_fn(|_: ()| async {
+///     sleep(Duration::from_secs(1)).await;
+///     Ok::<_, std::io::Error>(())
+/// });
+/// let two_at_once = ConcurrencyLayer::new(2).until_response().layer(slow);
+///
+/// let start = Instant::now();
+/// let call = || two_at_once.clone().oneshot(());
+/// let _ = tokio::join!(call(), call(), call(), call());
+/// assert_eq!(start.elapsed(), Duration::from_secs(2));
+/// # }
+/// ```
+pub struct ConcurrencyLayer<H = UntilBodyEnd> {
+    queue: Arc<Queue<Slots>>,
+    hold: PhantomData<fn() -> H>,
+}
+
+impl ConcurrencyLayer {
+    /// `max` slots, held until the end of each answer's body.
+    ///
+    /// # Panics
+    ///
+    /// If `max` is 0.
+    pub fn new(max: usize) -> Self {
+        Self::bounded(max, usize::MAX)
+    }
+
+    /// `max` slots, and at most `waiting` calls in line for them: one more is
+    /// refused at once with [`Refused::Overloaded`].
+    ///
+    /// The wait that the refusal speaks of is the line's length times the mean
+    /// time between its latest moves; zero where it has not moved twice yet.
+    ///
+    /// # Panics
+    ///
+    /// If `max` is 0.
+    pub fn bounded(max: usize, waiting: usize) -> Self {
+        let bounds = Bounds {
+            waiting,
+            ..Bounds::NONE
+        };
+        ConcurrencyLayer {
+            queue: Queue::new(Slots::new(max), bounds),
+            hold: PhantomData,
+        }
+    }
+
+    /// Frees the slot with the response instead of its body's end; needed
+    /// where responses are not `http::Response`s.
+    pub fn until_response(self) -> ConcurrencyLayer<UntilResponse> {
+        ConcurrencyLayer {
+            queue: self.queue,
+            hold: PhantomData,
+        }
+    }
+}
+
+impl<H> ConcurrencyLayer<H> {
+    /// How many calls hold a slot.
+    pub fn in_flight(&self) -> usize {
+        self.queue.read(|slots, _| slots.taken())
+    }
+
+    /// How many calls wait for a slot.
+    pub fn waiting(&self) -> usize {
+        self.queue.read(|_, ahead| ahead.waiting)
+    }
+
+    /// Turns away whoever waits and whoever comes from now on, with
+    /// [`Refused::Closed`]; calls in flight go on.
+    pub fn close(&self) {
+        self.queue.close();
+    }
+
+    /// Waits until no call is in flight and none waits. After
+    /// [`close`](Self::close) that is the end of a shutdown; put a timeout
+    /// around it for the deadline.
+    pub async fn idle(&self) {
+        std::future::poll_fn(|cx| self.queue.poll_idle(cx)).await;
+    }
+}
+
+impl<S, H> Layer<S> for ConcurrencyLayer<H> {
+    type Service = Concurrency<S, H>;
+
+    fn layer(&self, inner: S) -> Self::Service {
+        Gated::new(inner, self.clone(), Launch::ToService)
+    }
+}
+
+impl<H> Clone for ConcurrencyLayer<H> {
+    fn clone(&self) -> Self {
+        ConcurrencyLayer {
+            queue: Arc::clone(&self.queue),
+            hold: PhantomData,
+        }
+    }
+}
+
+impl<H> fmt::Debug for ConcurrencyLayer<H> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("ConcurrencyLayer")
+            .field(&self.queue)
+            .finish()
+    }
+}
+
+impl<Req, Res, H> Gate<Req, Res> for ConcurrencyLayer<H> {
+    type Pass = Slot;
+
+    fn pass(&self, _: &Req) -> Slot {
+        Slot(Ticket::new(Arc::clone(&self.queue), 0))
+    }
+}
+
+/// A call's slot.
+#[derive(Debug)]
+pub struct Slot(Ticket<Slots>);
+
+impl Pass for Slot {
+    #[inline]
+    fn poll_admitted(&mut self, cx: &mut Context<'_>, now: &mut Now) -> Poll<Result<(), Refused>> {
+        self.0.poll_admitted(cx, now)
+    }
+
+    /// A slot does not care when its call is launched.
+    fn launched(&mut self, _: Launch, _: &mut Now) {}
+
+    fn chunk(&mut self, _: &[u8]) {}
+
+    #[inline]
+    fn ended(&mut self, _: End, now: &mut Now) {
+        self.0.give_back(now);
+    }
+}
+
+impl<Res> PassFor<Res> for Slot {
+    fn answered(&mut self, _: &Res, _: &mut Now) {}
+}
+
+impl Rule for Slots {
+    const NAME: &'static str = "concurrency";
+    type Held = ();
+
+    fn when(&mut self, _: u64, _: &mut Now) -> When {
+        Slots::when(self)
+    }
+
+    fn take(&mut self, _: u64, _: &mut Now) {
+        Slots::take(self);
+    }
+
+    fn launch(&mut self, (): &mut (), _: Launch, _: &mut Now) {}
+
+    fn release(&mut self, (): (), _: &mut Now) {
+        self.give_back();
+    }
+
+    fn never(&mut self, _: u64, _: &mut Now) -> Option<Refused> {
+        None
+    }
+
+    fn expected_wait(&mut self, _: u64, ahead: Ahead, _: &mut Now) -> Duration {
+        let line = u32::try_from(ahead.waiting + 1).unwrap_or(u32::MAX);
+        ahead.pace.saturating_mul(line)
+    }
+}

@@ -1,0 +1,153 @@
+//! What a gate is: something that hands each request a pass.
+//!
+//! A gate stands in front of one scarce thing. It gives every request a
+//! [`Pass`], which is at first a place in the gate's queue and, once admitted,
+//! the right to go on; dropping it gives back what can be given back. The
+//! layers of this crate are gates, and **a tuple of gates is a gate**: its
+//! pass is admitted when each of its passes is, one after the other.
+//!
+//! [`GateLayer`](crate::GateLayer) puts any gate around a service.
+
+use std::task::{Context, Poll};
+
+use tokio::time::Instant;
+
+use crate::answer::End;
+use crate::error::Refused;
+
+/// Hands out passes for requests of type `Req`, answered by a `Res`.
+///
+/// Clones share the scarce thing that the gate stands in front of.
+pub trait Gate<Req, Res> {
+    /// One request's way through the gate.
+    type Pass: PassFor<Res>;
+
+    /// Begins the way of one request. It stands in line from the first poll of
+    /// its pass on.
+    fn pass(&self, request: &Req) -> Self::Pass;
+}
+
+/// One request's way through a gate: a place in line, then what was admitted.
+///
+/// # Cancellation
+///
+/// Dropped before [`launched`](Pass::launched), it leaves no trace: what was
+/// taken is given back in full and the next in line is let in. Dropped later,
+/// it gives back what does not outlast the call, such as a slot.
+pub trait Pass {
+    /// Waits for admission; ready with `Ok` ever after.
+    ///
+    /// # Errors
+    ///
+    /// [`Refused`], where waiting is pointless or too long.
+    fn poll_admitted(&mut self, cx: &mut Context<'_>, now: &mut Now) -> Poll<Result<(), Refused>>;
+
+    /// The request is handed on; from here on, what it was charged stands.
+    fn launched(&mut self, to: Launch, now: &mut Now);
+
+    /// A piece of the answer's body goes by.
+    fn chunk(&mut self, data: &[u8]);
+
+    /// The answer is over. What is left of the pass is given back now.
+    fn ended(&mut self, end: End, now: &mut Now);
+}
+
+/// A [`Pass`] that can look at an answer of type `Res`.
+pub trait PassFor<Res>: Pass {
+    /// The head of the answer is here.
+    fn answered(&mut self, response: &Res, now: &mut Now);
+}
+
+/// How a request is handed on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Launch {
+    /// To the transport: it leaves now.
+    ToWire,
+    /// To another service, which may keep it for a while.
+    ToService,
+}
+
+/// The present, read from the clock at most once and only when somebody asks:
+/// a reading costs more than all the rest of an uncontended gate.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Now(Option<Instant>);
+
+impl Now {
+    /// A present that nobody has looked at yet.
+    pub const fn unread() -> Self {
+        Now(None)
+    }
+
+    /// The instant, the same at every asking.
+    #[inline]
+    pub fn get(&mut self) -> Instant {
+        *self.0.get_or_insert_with(Instant::now)
+    }
+}
+
+impl From<Instant> for Now {
+    fn from(instant: Instant) -> Self {
+        Now(Some(instant))
+    }
+}
+
+macro_rules! tuple_of_gates {
+    ($($gate:ident $index:tt),+) => {
+        impl<Req, Res, $($gate),+> Gate<Req, Res> for ($($gate,)+)
+        where
+            $($gate: Gate<Req, Res>,)+
+        {
+            type Pass = ($($gate::Pass,)+);
+
+            fn pass(&self, request: &Req) -> Self::Pass {
+                ($(self.$index.pass(request),)+)
+            }
+        }
+
+        impl<$($gate: Pass),+> Pass for ($($gate,)+) {
+            #[inline]
+            fn poll_admitted(
+                &mut self,
+                cx: &mut Context<'_>,
+                now: &mut Now,
+            ) -> Poll<Result<(), Refused>> {
+                $(
+                    match self.$index.poll_admitted(cx, now) {
+                        Poll::Ready(Ok(())) => {}
+                        unfinished => return unfinished,
+                    }
+                )+
+                Poll::Ready(Ok(()))
+            }
+
+            #[inline]
+            fn launched(&mut self, to: Launch, now: &mut Now) {
+                $(self.$index.launched(to, now);)+
+            }
+
+            #[inline]
+            fn chunk(&mut self, data: &[u8]) {
+                $(self.$index.chunk(data);)+
+            }
+
+            #[inline]
+            fn ended(&mut self, end: End, now: &mut Now) {
+                $(self.$index.ended(end, now);)+
+            }
+        }
+
+        impl<Res, $($gate: PassFor<Res>),+> PassFor<Res> for ($($gate,)+) {
+            #[inline]
+            fn answered(&mut self, response: &Res, now: &mut Now) {
+                $(self.$index.answered(response, now);)+
+            }
+        }
+    };
+}
+
+tuple_of_gates!(A 0);
+tuple_of_gates!(A 0, B 1);
+tuple_of_gates!(A 0, B 1, C 2);
+tuple_of_gates!(A 0, B 1, C 2, D 3);
+tuple_of_gates!(A 0, B 1, C 2, D 3, E 4);
+tuple_of_gates!(A 0, B 1, C 2, D 3, E 4, F 5);

@@ -1,0 +1,113 @@
+//! The future of a gated call.
+
+use std::fmt;
+use std::future::Future;
+use std::marker::PhantomData;
+use std::pin::Pin;
+use std::task::{Context, Poll, ready};
+
+use pin_project_lite::pin_project;
+use tower_service::Service;
+
+use super::Hold;
+use crate::error::{BoxError, Error};
+use crate::gate::{Launch, Now, PassFor};
+
+pin_project! {
+    /// Waits for admission, then for the inner service, then for its answer.
+    ///
+    /// # Cancellation
+    ///
+    /// Dropped before the launch, it gives everything back; dropped after it,
+    /// the charge stands and the slot is free.
+    pub struct ResponseFuture<S, Req, P, H>
+    where
+        S: Service<Req>,
+    {
+        pass: Option<P>,
+        launch: Launch,
+        #[pin]
+        state: State<S, Req, S::Future>,
+        hold: PhantomData<fn() -> H>,
+    }
+}
+
+pin_project! {
+    #[project = StateProj]
+    enum State<S, Req, F> {
+        // ===> Called, once admitted and the service is ready
+        Waiting { service: S, request: Option<Req> },
+        // ===> done
+        Called { #[pin] future: F },
+    }
+}
+
+impl<S, Req, P, H> ResponseFuture<S, Req, P, H>
+where
+    S: Service<Req>,
+{
+    pub(super) fn new(service: S, request: Req, pass: P, launch: Launch) -> Self {
+        ResponseFuture {
+            pass: Some(pass),
+            launch,
+            state: State::Waiting {
+                service,
+                request: Some(request),
+            },
+            hold: PhantomData,
+        }
+    }
+}
+
+impl<S, Req, P, H> Future for ResponseFuture<S, Req, P, H>
+where
+    S: Service<Req>,
+    S::Error: Into<BoxError>,
+    P: PassFor<S::Response>,
+    H: Hold<S::Response, P>,
+{
+    type Output = Result<H::Held, Error>;
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        let mut this = self.project();
+        loop {
+            match this.state.as_mut().project() {
+                StateProj::Waiting { service, request } => {
+                    let pass = this.pass.as_mut().expect(POLLED_AFTER_READY);
+                    let mut now = Now::unread();
+                    ready!(pass.poll_admitted(cx, &mut now))?;
+                    ready!(service.poll_ready(cx)).map_err(Error::inner)?;
+                    pass.launched(*this.launch, &mut now);
+                    let request = request.take().expect(POLLED_AFTER_READY);
+                    let future = service.call(request);
+                    this.state.set(State::Called { future });
+                }
+                StateProj::Called { future } => {
+                    let result = ready!(future.poll(cx));
+                    let mut pass = this.pass.take().expect(POLLED_AFTER_READY);
+                    let response = result.map_err(Error::inner)?;
+                    let mut now = Now::unread();
+                    pass.answered(&response, &mut now);
+                    return Poll::Ready(Ok(H::hold(response, pass, &mut now)));
+                }
+            }
+        }
+    }
+}
+
+const POLLED_AFTER_READY: &str = "a future is not polled after it was ready";
+
+impl<S, Req, P, H> fmt::Debug for ResponseFuture<S, Req, P, H>
+where
+    S: Service<Req>,
+{
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let state = match self.state {
+            State::Waiting { .. } => "waiting",
+            State::Called { .. } => "called",
+        };
+        f.debug_struct("ResponseFuture")
+            .field("state", &state)
+            .finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,146 @@
+use std::fmt;
+use std::marker::PhantomData;
+use std::task::{Context, Poll};
+
+use tower_service::Service;
+
+use super::body::HeldBody;
+use super::future::ResponseFuture;
+use crate::answer::End;
+use crate::error::{BoxError, Error};
+use crate::gate::{Gate, Launch, Now, Pass, PassFor};
+
+/// A service behind a gate; see the [module's story](super).
+///
+/// # Cloning
+///
+/// Clones share the gate's state. Anything held starts empty in a clone.
+pub struct Gated<S, G, H = UntilBodyEnd> {
+    inner: S,
+    gate: G,
+    launch: Launch,
+    hold: PhantomData<fn() -> H>,
+}
+
+impl<S, G, H> Gated<S, G, H> {
+    /// Puts `gate` before `inner`. With [`Launch::ToWire`] a request counts as
+    /// on the wire once `inner` was called, so `inner` must be the transport.
+    pub fn new(inner: S, gate: G, launch: Launch) -> Self {
+        Gated {
+            inner,
+            gate,
+            launch,
+            hold: PhantomData,
+        }
+    }
+
+    /// The service behind the gate.
+    pub fn get_ref(&self) -> &S {
+        &self.inner
+    }
+
+    /// The service behind the gate.
+    pub fn get_mut(&mut self) -> &mut S {
+        &mut self.inner
+    }
+
+    /// The service behind the gate, and the gate gone.
+    pub fn into_inner(self) -> S {
+        self.inner
+    }
+
+    /// The gate.
+    pub fn gate(&self) -> &G {
+        &self.gate
+    }
+}
+
+impl<S, G, H, Req> Service<Req> for Gated<S, G, H>
+where
+    S: Service<Req> + Clone,
+    S::Error: Into<BoxError>,
+    G: Gate<Req, S::Response>,
+    H: Hold<S::Response, G::Pass>,
+{
+    type Response = H::Held;
+    type Error = Error;
+    type Future = ResponseFuture<S, Req, G::Pass, H>;
+
+    /// Always ready: whether there is room depends on the request.
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Error>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, request: Req) -> Self::Future {
+        let pass = self.gate.pass(&request);
+        ResponseFuture::new(self.inner.clone(), request, pass, self.launch)
+    }
+}
+
+impl<S: Clone, G: Clone, H> Clone for Gated<S, G, H> {
+    fn clone(&self) -> Self {
+        Gated::new(self.inner.clone(), self.gate.clone(), self.launch)
+    }
+}
+
+impl<S: fmt::Debug, G: fmt::Debug, H> fmt::Debug for Gated<S, G, H> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Gated")
+            .field("inner", &self.inner)
+            .field("gate", &self.gate)
+            .field("launch", &self.launch)
+            .finish()
+    }
+}
+
+/// How long a pass is held for answers of type `Res`: [`UntilBodyEnd`] or
+/// [`UntilResponse`].
+#[diagnostic::on_unimplemented(
+    message = "`{Res}` has no body that could hold a gate's pass to its last byte",
+    label = "this response is not an `http::Response`",
+    note = "by default a gate holds its pass until the end of an `http::Response`'s body",
+    note = "if the call is over with its response, say so on the layer: `.until_response()`"
+)]
+pub trait Hold<Res, P>: sealed::Sealed {
+    /// What the caller gets.
+    type Held;
+
+    /// Passes the answer on, with its pass inside or ended.
+    fn hold(response: Res, pass: P, now: &mut Now) -> Self::Held;
+}
+
+/// The pass is held to the end of the body, so a stream holds its slot until
+/// its last byte; for `http::Response`s, and the default.
+#[derive(Clone, Copy, Debug)]
+pub enum UntilBodyEnd {}
+
+/// The pass ends with the response.
+#[derive(Clone, Copy, Debug)]
+pub enum UntilResponse {}
+
+impl<B, P> Hold<http::Response<B>, P> for UntilBodyEnd
+where
+    B: http_body::Body,
+    P: PassFor<http::Response<B>>,
+{
+    type Held = http::Response<HeldBody<B, P>>;
+
+    fn hold(response: http::Response<B>, pass: P, now: &mut Now) -> Self::Held {
+        response.map(|body| HeldBody::new(body, pass, now))
+    }
+}
+
+impl<Res, P: Pass> Hold<Res, P> for UntilResponse {
+    type Held = Res;
+
+    fn hold(response: Res, mut pass: P, now: &mut Now) -> Res {
+        pass.ended(End::Complete, now);
+        response
+    }
+}
+
+mod sealed {
+    pub trait Sealed {}
+    impl Sealed for super::UntilBodyEnd {}
+    impl Sealed for super::UntilResponse {}
+}

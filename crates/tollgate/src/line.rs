@@ -1,0 +1,223 @@
+//! A line of entries in the order they joined, from whose middle any can step
+//! out.
+//!
+//! Entries live in one slab and are linked by index, so joining, leaving and
+//! taking the first all cost the same however long the line is, and a long
+//! line is one allocation. An entry may also be in the slab without standing
+//! in line: one that was served stays until its owner has fetched it.
+
+use std::fmt;
+
+/// Names an entry until it is removed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Key(u32);
+
+/// "No entry", so that a link takes four bytes.
+const NONE: u32 = u32::MAX;
+
+/// The links of an entry that does not stand in line.
+const ASIDE: Links = Links {
+    before: NONE,
+    after: NONE,
+    standing: false,
+};
+
+#[derive(Clone, Copy)]
+struct Links {
+    before: u32,
+    after: u32,
+    standing: bool,
+}
+
+enum Slot<T> {
+    Taken(Links, T),
+    /// The next free slot, or [`NONE`].
+    Free(u32),
+}
+
+/// See the [module's documentation](self).
+pub(crate) struct Line<T> {
+    slots: Vec<Slot<T>>,
+    free: u32,
+    first: u32,
+    last: u32,
+    standing: usize,
+}
+
+impl<T> Line<T> {
+    pub(crate) const fn new() -> Self {
+        Line {
+            slots: Vec::new(),
+            free: NONE,
+            first: NONE,
+            last: NONE,
+            standing: 0,
+        }
+    }
+
+    /// How many stand in line.
+    pub(crate) fn len(&self) -> usize {
+        self.standing
+    }
+
+    /// Whether nobody stands in line.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.standing == 0
+    }
+
+    /// The first in line.
+    pub(crate) fn first(&self) -> Option<Key> {
+        (self.first != NONE).then_some(Key(self.first))
+    }
+
+    /// Keeps an entry that does not stand in line.
+    ///
+    /// # Panics
+    ///
+    /// With four billion entries, which no memory holds.
+    pub(crate) fn insert(&mut self, entry: T) -> Key {
+        let slot = Slot::Taken(ASIDE, entry);
+        if self.free == NONE {
+            let index = u32::try_from(self.slots.len()).expect("under four billion entries");
+            assert_ne!(index, NONE, "under four billion entries");
+            self.slots.push(slot);
+            return Key(index);
+        }
+        let index = self.free;
+        let place = &mut self.slots[index as usize];
+        let Slot::Free(next) = *place else {
+            unreachable!("the free list names free slots")
+        };
+        self.free = next;
+        *place = slot;
+        Key(index)
+    }
+
+    /// Puts an entry at the end of the line.
+    pub(crate) fn push_back(&mut self, entry: T) -> Key {
+        let key = self.insert(entry);
+        self.stand(key);
+        key
+    }
+
+    /// Lets an entry that stands aside join the end of the line.
+    pub(crate) fn stand(&mut self, key: Key) {
+        let last = self.last;
+        let links = self.links(key);
+        debug_assert!(!links.standing);
+        *links = Links {
+            before: last,
+            after: NONE,
+            standing: true,
+        };
+        match last {
+            NONE => self.first = key.0,
+            last => self.links(Key(last)).after = key.0,
+        }
+        self.last = key.0;
+        self.standing += 1;
+    }
+
+    /// Takes an entry out of the line, if it stands there, and keeps it aside.
+    pub(crate) fn step_aside(&mut self, key: Key) {
+        let Links {
+            before,
+            after,
+            standing,
+        } = std::mem::replace(self.links(key), ASIDE);
+        if !standing {
+            return;
+        }
+        match before {
+            NONE => self.first = after,
+            before => self.links(Key(before)).after = after,
+        }
+        match after {
+            NONE => self.last = before,
+            after => self.links(Key(after)).before = before,
+        }
+        self.standing -= 1;
+    }
+
+    /// Takes an entry out of the line and the slab.
+    pub(crate) fn remove(&mut self, key: Key) -> T {
+        self.step_aside(key);
+        let slot = std::mem::replace(&mut self.slots[key.0 as usize], Slot::Free(self.free));
+        self.free = key.0;
+        match slot {
+            Slot::Taken(_, entry) => entry,
+            Slot::Free(_) => unreachable!("a key names its entry until it is removed"),
+        }
+    }
+
+    pub(crate) fn get_mut(&mut self, key: Key) -> &mut T {
+        match &mut self.slots[key.0 as usize] {
+            Slot::Taken(_, entry) => entry,
+            Slot::Free(_) => unreachable!("a key names its entry until it is removed"),
+        }
+    }
+
+    fn links(&mut self, key: Key) -> &mut Links {
+        match &mut self.slots[key.0 as usize] {
+            Slot::Taken(links, _) => links,
+            Slot::Free(_) => unreachable!("a key names its entry until it is removed"),
+        }
+    }
+}
+
+impl<T> fmt::Debug for Line<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Line")
+            .field("standing", &self.standing)
+            .finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    proptest! {
+        /// Any mix of joining, stepping aside, coming back and leaving keeps
+        /// the order that a plain list would.
+        #[test]
+        fn line_is_a_list_with_names(steps in prop::collection::vec((0u8..5, any::<usize>()), 0..400)) {
+            let mut line = Line::new();
+            let mut standing: Vec<(Key, u32)> = Vec::new();
+            let mut aside: Vec<(Key, u32)> = Vec::new();
+            for (n, (step, which)) in (0u32..).zip(steps) {
+                match step {
+                    0 => standing.push((line.push_back(n), n)),
+                    1 => aside.push((line.insert(n), n)),
+                    2 if !standing.is_empty() => {
+                        let (key, n) = standing.remove(which % standing.len());
+                        line.step_aside(key);
+                        line.step_aside(key);
+                        aside.push((key, n));
+                    }
+                    3 if !aside.is_empty() => {
+                        let (key, n) = aside.remove(which % aside.len());
+                        line.stand(key);
+                        standing.push((key, n));
+                    }
+                    4 if !standing.is_empty() => {
+                        let (key, n) = standing.remove(which % standing.len());
+                        prop_assert_eq!(line.remove(key), n);
+                    }
+                    _ => {}
+                }
+                prop_assert_eq!(line.len(), standing.len());
+                prop_assert_eq!(line.is_empty(), standing.is_empty());
+                prop_assert_eq!(line.first(), standing.first().map(|s| s.0));
+                for (key, n) in standing.iter().chain(&aside) {
+                    prop_assert_eq!(*line.get_mut(*key), *n);
+                }
+            }
+            while let Some(key) = line.first() {
+                prop_assert_eq!(line.remove(key), standing.remove(0).1);
+            }
+            prop_assert!(standing.is_empty());
+        }
+    }
+}

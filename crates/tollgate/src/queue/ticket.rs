@@ -1,0 +1,243 @@
+//! One request's way through a queue.
+
+use std::fmt;
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use tokio::time::{Instant, Sleep, sleep_until};
+
+use super::{Place, Queue};
+use crate::error::Refused;
+use crate::gate::{Launch, Now};
+use crate::line::Key;
+use crate::rules::Rule;
+
+/// At first a place in line, then what was given to the admitted request.
+///
+/// Dropping it at any moment gives back whatever can be given back, and lets
+/// the next one in.
+pub(crate) struct Ticket<R: Rule> {
+    queue: Arc<Queue<R>>,
+    cost: u64,
+    state: State<R::Held>,
+}
+
+enum State<H> {
+    /// Not polled yet, so not in line yet.
+    New,
+    InLine {
+        key: Key,
+        since: Instant,
+        /// Only the head has one.
+        timer: Option<Pin<Box<Sleep>>>,
+    },
+    Admitted(H),
+    /// Turned away, or given back.
+    Done,
+}
+
+impl<R: Rule> Ticket<R> {
+    pub(crate) fn new(queue: Arc<Queue<R>>, cost: u64) -> Self {
+        Ticket {
+            queue,
+            cost,
+            state: State::New,
+        }
+    }
+
+    pub(super) fn admitted(queue: Arc<Queue<R>>, cost: u64, held: R::Held) -> Self {
+        Ticket {
+            queue,
+            cost,
+            state: State::Admitted(held),
+        }
+    }
+
+    pub(crate) fn cost(&self) -> u64 {
+        self.cost
+    }
+
+    pub(crate) fn queue(&self) -> &Arc<Queue<R>> {
+        &self.queue
+    }
+
+    /// What was given; `None` unless admitted.
+    pub(crate) fn held(&self) -> Option<&R::Held> {
+        match &self.state {
+            State::Admitted(held) => Some(held),
+            _ => None,
+        }
+    }
+
+    /// Waits for admission; ready with `Ok` ever after.
+    ///
+    /// # Panics
+    ///
+    /// If polled again after it was refused.
+    #[inline]
+    pub(crate) fn poll_admitted(
+        &mut self,
+        cx: &mut Context<'_>,
+        now: &mut Now,
+    ) -> Poll<Result<(), Refused>> {
+        match self.state {
+            State::Admitted(_) => Poll::Ready(Ok(())),
+            State::New => self.enter(cx, now),
+            State::InLine { .. } => self.wait(cx, now),
+            State::Done => panic!("polled after it was refused"),
+        }
+    }
+
+    fn enter(&mut self, cx: &mut Context<'_>, now: &mut Now) -> Poll<Result<(), Refused>> {
+        let mut queue = self.queue.lock();
+        let joined = match queue.enter(self.cost, now) {
+            Ok(Some(held)) => {
+                drop(queue);
+                tracing::trace!(gate = R::NAME, cost = self.cost, "admitted");
+                self.state = State::Admitted(held);
+                return Poll::Ready(Ok(()));
+            }
+            Ok(None) => queue.join(self.cost, cx.waker(), self.queue.bounds, now),
+            Err(refused) => Err(refused),
+        };
+        let ahead = queue.ahead().waiting;
+        drop(queue);
+        match joined {
+            Ok(key) => {
+                tracing::debug!(gate = R::NAME, cost = self.cost, waiting = ahead, "waiting");
+                self.state = State::InLine {
+                    key,
+                    since: now.get(),
+                    timer: None,
+                };
+                self.wait(cx, now)
+            }
+            Err(refused) => Poll::Ready(self.refused(refused, Duration::ZERO)),
+        }
+    }
+
+    fn wait(&mut self, cx: &mut Context<'_>, now: &mut Now) -> Poll<Result<(), Refused>> {
+        let State::InLine { key, since, timer } = &mut self.state else {
+            unreachable!("only those in line wait")
+        };
+        loop {
+            let mut queue = self.queue.lock();
+            let moved = if queue.line.first() == Some(*key) {
+                queue.advance(Some(*key), now)
+            } else {
+                super::Moved::default()
+            };
+            if let Place::InLine(waker) = &mut queue.line.get_mut(*key).place {
+                // The old waker is dropped after the lock is gone: dropping
+                // the last one of a task drops the task, and with it perhaps
+                // another ticket of this queue.
+                let renewed = !waker.will_wake(cx.waker());
+                let old = renewed.then(|| std::mem::replace(waker, cx.waker().clone()));
+                let alarm = moved.alarm;
+                drop(queue);
+                drop(old);
+                moved.wake();
+                match alarm {
+                    Some(at) if set(timer, at).as_mut().poll(cx).is_ready() => {
+                        // The instant has come meanwhile: look again.
+                        *now = Now::unread();
+                        continue;
+                    }
+                    Some(_) => {}
+                    None => *timer = None,
+                }
+                return Poll::Pending;
+            }
+            let place = queue.line.remove(*key).place;
+            drop(queue);
+            moved.wake();
+            let waited = now.get().saturating_duration_since(*since);
+            return Poll::Ready(self.called(place, waited));
+        }
+    }
+
+    /// Takes note of having been called out of the line.
+    fn called(&mut self, place: Place<R::Held>, waited: Duration) -> Result<(), Refused> {
+        match place {
+            Place::Admitted(held) => {
+                self.state = State::Admitted(held);
+                tracing::debug!(gate = R::NAME, cost = self.cost, ?waited, "admitted");
+                Ok(())
+            }
+            Place::Refused(refused) => self.refused(refused, waited),
+            Place::InLine(_) => unreachable!("who stands in line was not called"),
+        }
+    }
+
+    fn refused(&mut self, refused: Refused, waited: Duration) -> Result<(), Refused> {
+        self.state = State::Done;
+        tracing::debug!(gate = R::NAME, cost = self.cost, ?waited, %refused, "refused");
+        Err(refused)
+    }
+
+    /// The request is handed on.
+    pub(crate) fn launch(&mut self, to: Launch, now: &mut Now) {
+        if let State::Admitted(held) = &mut self.state {
+            self.queue
+                .update(now, |rule, now| rule.launch(held, to, now));
+        }
+    }
+
+    /// Leaves as an admitted request, and lets `end` decide what becomes of
+    /// what it held; does nothing unless admitted.
+    pub(crate) fn finish(&mut self, now: &mut Now, end: impl FnOnce(&mut R, R::Held, &mut Now)) {
+        match std::mem::replace(&mut self.state, State::Done) {
+            State::Admitted(held) => self.queue.finish(now, |rule, now| end(rule, held, now)),
+            other => self.state = other,
+        }
+    }
+
+    /// Gives back what can be given back, and leaves the queue.
+    pub(crate) fn give_back(&mut self, now: &mut Now) {
+        match std::mem::replace(&mut self.state, State::Done) {
+            State::New | State::Done => {}
+            State::Admitted(held) => {
+                self.queue.finish(now, |rule, now| rule.release(held, now));
+            }
+            State::InLine { key, .. } => {
+                let (waker, moved) = self.queue.lock().leave(key, now);
+                drop(waker);
+                moved.wake();
+            }
+        }
+    }
+}
+
+/// Sets the timer, reusing the one that is there.
+fn set(timer: &mut Option<Pin<Box<Sleep>>>, at: Instant) -> &mut Pin<Box<Sleep>> {
+    let timer = timer.get_or_insert_with(|| Box::pin(sleep_until(at)));
+    if timer.deadline() != at {
+        timer.as_mut().reset(at);
+    }
+    timer
+}
+
+impl<R: Rule> Drop for Ticket<R> {
+    fn drop(&mut self) {
+        self.give_back(&mut Now::unread());
+    }
+}
+
+impl<R: Rule> fmt::Debug for Ticket<R> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let state = match self.state {
+            State::New => "new",
+            State::InLine { .. } => "in line",
+            State::Admitted(_) => "admitted",
+            State::Done => "done",
+        };
+        f.debug_struct("Ticket")
+            .field("gate", &R::NAME)
+            .field("cost", &self.cost)
+            .field("state", &state)
+            .finish_non_exhaustive()
+    }
+}

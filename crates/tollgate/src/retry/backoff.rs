@@ -1,0 +1,163 @@
+use std::time::Duration;
+
+use crate::random::Random;
+
+/// How often to ask again, and after how long.
+///
+/// Delays double from `base` up to a cap, each drawn uniformly between zero
+/// and its bound ("full jitter", Marc Brooker, *Exponential Backoff And
+/// Jitter*, AWS Architecture Blog, 2015): of all the usual forms it spreads a
+/// herd best. A delay told by the provider takes the place of a drawn one.
+///
+/// # Examples
+///
+/// ```
+/// use std::time::Duration;
+/// use tollgate::Backoff;
+///
+/// let backoff = Backoff::new(Duration::from_secs(2)).max_attempts(4).seed(7);
+/// let delays: Vec<Duration> = backoff.delays().collect();
+/// assert_eq!(delays.len(), 3);
+/// for (delay, bound) in delays.iter().zip([2, 4, 8]) {
+///     assert!(*delay <= Duration::from_secs(bound));
+/// }
+/// assert!(backoff.delays().eq(delays), "the same seed, the same delays");
+/// ```
+#[derive(Clone, Debug)]
+#[must_use]
+pub struct Backoff {
+    base: Duration,
+    cap: Duration,
+    max_attempts: u32,
+    deadline: Option<Duration>,
+    seed: Option<u64>,
+}
+
+impl Backoff {
+    /// Delays that start from `base`, capped at 60 s; five attempts in all, no
+    /// deadline.
+    pub const fn new(base: Duration) -> Self {
+        Backoff {
+            base,
+            cap: Duration::from_secs(60),
+            max_attempts: 5,
+            deadline: None,
+            seed: None,
+        }
+    }
+
+    /// The longest delay to draw from; 60 s unless set. A told delay may be
+    /// longer.
+    pub const fn cap(mut self, cap: Duration) -> Self {
+        self.cap = cap;
+        self
+    }
+
+    /// Attempts in all, the first included; 5 unless set. With 1, or 0,
+    /// nothing is asked again.
+    pub const fn max_attempts(mut self, attempts: u32) -> Self {
+        self.max_attempts = attempts;
+        self
+    }
+
+    /// The longest time over all attempts, from the call on: an attempt that
+    /// could only start later is not made, and the last answer is handed on.
+    /// Unlimited unless set. An attempt under way is not cut short.
+    pub const fn deadline(mut self, total: Duration) -> Self {
+        self.deadline = Some(total);
+        self
+    }
+
+    /// Draws the same delays in every call, for tests.
+    pub const fn seed(mut self, seed: u64) -> Self {
+        self.seed = Some(seed);
+        self
+    }
+
+    /// The delays of one call, one before each attempt but the first.
+    pub fn delays(&self) -> Delays {
+        Delays {
+            bound: self.base.min(self.cap),
+            cap: self.cap,
+            left: self.max_attempts.saturating_sub(1),
+            random: self.seed.map_or_else(Random::from_entropy, Random::seeded),
+        }
+    }
+
+    pub(super) fn total(&self) -> Option<Duration> {
+        self.deadline
+    }
+
+    pub(super) fn attempts(&self) -> u32 {
+        self.max_attempts
+    }
+}
+
+/// From 2 s, as `OPENAI_BACKOFF_BASE_SECONDS` has it.
+impl Default for Backoff {
+    fn default() -> Self {
+        Backoff::new(Duration::from_secs(2))
+    }
+}
+
+/// The delays of one call; see [`Backoff::delays`].
+#[derive(Clone, Debug)]
+pub struct Delays {
+    bound: Duration,
+    cap: Duration,
+    left: u32,
+    random: Random,
+}
+
+impl Iterator for Delays {
+    type Item = Duration;
+
+    fn next(&mut self) -> Option<Duration> {
+        self.left = self.left.checked_sub(1)?;
+        let delay = self.bound.mul_f64(self.random.fraction());
+        self.bound = self.bound.saturating_mul(2).min(self.cap);
+        Some(delay)
+    }
+
+    fn size_hint(&self) -> (usize, Option<usize>) {
+        let left = self.left as usize;
+        (left, Some(left))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn delays_double_under_their_cap_with_full_jitter() {
+        let backoff = Backoff::new(Duration::from_secs(2))
+            .cap(Duration::from_secs(10))
+            .max_attempts(7);
+        let bounds = [2, 4, 8, 10, 10, 10].map(Duration::from_secs);
+        let mut means = [Duration::ZERO; 6];
+        for seed in 0..2000 {
+            let delays: Vec<Duration> = backoff.clone().seed(seed).delays().collect();
+            assert_eq!(delays.len(), bounds.len());
+            for n in 0..bounds.len() {
+                assert!(delays[n] < bounds[n]);
+                means[n] += delays[n] / 2000;
+            }
+        }
+        for (mean, bound) in means.iter().zip(bounds) {
+            assert!(*mean > bound.mul_f64(0.47) && *mean < bound.mul_f64(0.53));
+        }
+    }
+
+    #[test]
+    fn one_attempt_has_no_delay() {
+        assert_eq!(Backoff::default().max_attempts(1).delays().count(), 0);
+        assert_eq!(Backoff::default().max_attempts(0).delays().count(), 0);
+    }
+
+    #[test]
+    fn endless_doubling_does_not_overflow() {
+        let backoff = Backoff::new(Duration::MAX).cap(Duration::from_secs(u64::MAX / 4));
+        assert_eq!(backoff.max_attempts(200).delays().count(), 199);
+    }
+}

@@ -1,0 +1,315 @@
+//! So much a minute, with a burst.
+
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+use super::When;
+
+/// Levels are kept in sixty-billionths of a token, of which a rate of one
+/// token a minute refills exactly one a nanosecond: no rounding, ever.
+const UNIT: i128 = 60_000_000_000;
+
+/// A token bucket whose ceiling falls with what is in transit.
+///
+/// It refills `rate` a minute up to `capacity - in_transit`, where in transit
+/// is what was taken and has not yet surely been counted by the other side. So
+/// a level here, plus all that is on its way, never exceeds the level there:
+/// rule 2 of the ledger.
+///
+/// The level is brought up to date at every change, so the ceiling was constant
+/// since the last one.
+#[derive(Debug)]
+pub(crate) struct Bucket {
+    /// Tokens a minute, which is units a nanosecond.
+    rate: u64,
+    capacity: u64,
+    in_transit: u64,
+    /// In units; below zero is debt.
+    level: i128,
+    /// When `level` was true.
+    at: Instant,
+}
+
+impl Bucket {
+    /// A full bucket.
+    pub(crate) fn new(rate: u64, capacity: u64, now: Instant) -> Self {
+        Bucket {
+            rate: rate.max(1),
+            capacity,
+            in_transit: 0,
+            level: units(capacity),
+            at: now,
+        }
+    }
+
+    /// Brings the level up to date.
+    fn refill(&mut self, now: Instant) {
+        let elapsed = now.saturating_duration_since(self.at);
+        if elapsed.is_zero() {
+            return;
+        }
+        self.at = now;
+        let ceiling = self.ceiling();
+        if self.level < ceiling {
+            let refilled = i128::from(self.rate).saturating_mul(nanos(elapsed));
+            self.level = self.level.saturating_add(refilled).min(ceiling);
+        }
+    }
+
+    fn ceiling(&self) -> i128 {
+        units(self.capacity) - units(self.in_transit)
+    }
+
+    /// When the level allows `cost`. Exact unless something changes meanwhile.
+    pub(crate) fn when(&mut self, cost: u64, now: Instant) -> When {
+        self.refill(now);
+        let missing = units(cost) - self.level;
+        if missing <= 0 {
+            return When::Now;
+        }
+        if units(cost) > self.ceiling() {
+            return When::OnRelease;
+        }
+        now.checked_add(self.time_for(missing))
+            .map_or(When::OnRelease, When::At)
+    }
+
+    /// How long `units` take to refill, rounded up to a whole nanosecond.
+    fn time_for(&self, units: i128) -> Duration {
+        let rate = i128::from(self.rate);
+        let nanos = (units + rate - 1) / rate;
+        u64::try_from(nanos).map_or(Duration::MAX, Duration::from_nanos)
+    }
+
+    /// When the level would allow `total`, spent in pieces as it comes.
+    pub(crate) fn eta(&mut self, total: u64, now: Instant) -> Duration {
+        self.refill(now);
+        let missing = units(total) - self.level;
+        if missing <= 0 {
+            Duration::ZERO
+        } else {
+            self.time_for(missing)
+        }
+    }
+
+    /// Takes `cost` from the level and lets it be in transit.
+    pub(crate) fn reserve(&mut self, cost: u64, now: Instant) {
+        self.refill(now);
+        self.level -= units(cost);
+        self.in_transit += cost;
+    }
+
+    /// Takes `cost` from the level without minding its transit.
+    pub(crate) fn spend(&mut self, cost: u64, now: Instant) {
+        self.refill(now);
+        self.level -= units(cost);
+    }
+
+    /// What was in transit has surely been counted on the other side.
+    pub(crate) fn land(&mut self, cost: u64, now: Instant) {
+        self.refill(now);
+        self.in_transit -= cost;
+    }
+
+    /// What was reserved never left.
+    pub(crate) fn refund(&mut self, cost: u64, now: Instant) {
+        self.refill(now);
+        self.in_transit -= cost;
+        self.credit(cost, now);
+    }
+
+    /// Gives back up to the ceiling.
+    pub(crate) fn credit(&mut self, amount: u64, now: Instant) {
+        self.refill(now);
+        let credited = self.level + units(amount);
+        self.level = credited.min(self.ceiling().max(self.level));
+    }
+
+    /// Lowers the level to `most`, which may be below zero.
+    pub(crate) fn lower_to(&mut self, most: i64, now: Instant) {
+        self.refill(now);
+        self.level = self.level.min(i128::from(most) * UNIT);
+    }
+
+    /// Lowers the level so that `cost` will be there after `delay`, not sooner.
+    pub(crate) fn wait_for(&mut self, cost: u64, delay: Duration, now: Instant) {
+        self.refill(now);
+        let refilled = i128::from(self.rate).saturating_mul(nanos(delay));
+        self.level = self.level.min(units(cost).saturating_sub(refilled));
+    }
+
+    /// Raises the level to `least`, up to the ceiling; says whether it rose.
+    pub(crate) fn raise_to(&mut self, least: u64, now: Instant) -> bool {
+        self.refill(now);
+        let raised = units(least).min(self.ceiling());
+        let rose = raised > self.level;
+        self.level = self.level.max(raised);
+        rose
+    }
+
+    /// The level in whole tokens, rounded down; below zero is debt.
+    pub(crate) fn level(&mut self, now: Instant) -> i64 {
+        self.refill(now);
+        i64::try_from(self.level.div_euclid(UNIT)).unwrap_or(i64::MIN)
+    }
+
+    pub(crate) fn in_transit(&self) -> u64 {
+        self.in_transit
+    }
+
+    /// How much refills in `time`, in whole tokens.
+    pub(crate) fn refill_in(&self, time: Duration) -> u64 {
+        let units = i128::from(self.rate).saturating_mul(nanos(time));
+        u64::try_from(units / UNIT).unwrap_or(u64::MAX)
+    }
+}
+
+fn units(tokens: u64) -> i128 {
+    i128::from(tokens) * UNIT
+}
+
+/// Longer than five centuries is forever.
+fn nanos(time: Duration) -> i128 {
+    i128::from(u64::try_from(time.as_nanos()).unwrap_or(u64::MAX))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    const SEC: Duration = Duration::from_secs(1);
+
+    #[test]
+    fn refills_at_the_rate_up_to_the_capacity() {
+        let start = Instant::now();
+        let mut bucket = Bucket::new(60, 30, start);
+        bucket.reserve(30, start);
+        bucket.land(30, start);
+        for (cost, second) in [(1, 1), (10, 10), (30, 30)] {
+            assert_eq!(bucket.when(cost, start), When::At(start + second * SEC));
+        }
+        assert_eq!(bucket.level(start + 12 * SEC), 12);
+        assert_eq!(bucket.level(start + 3600 * SEC), 30);
+    }
+
+    #[test]
+    fn ceiling_falls_with_what_is_in_transit() {
+        let start = Instant::now();
+        let mut bucket = Bucket::new(60, 60, start);
+        bucket.reserve(20, start);
+        assert_eq!(bucket.level(start + 60 * SEC), 40);
+        assert_eq!(bucket.when(41, start + 60 * SEC), When::OnRelease);
+        bucket.land(20, start + 60 * SEC);
+        assert_eq!(
+            bucket.level(start + 60 * SEC),
+            40,
+            "landing lifts the ceiling, not the level"
+        );
+        assert_eq!(
+            bucket.when(41, start + 60 * SEC),
+            When::At(start + 61 * SEC)
+        );
+        assert_eq!(bucket.level(start + 90 * SEC), 60);
+    }
+
+    #[test]
+    fn refund_before_launch_gives_everything_back() {
+        let start = Instant::now();
+        let mut bucket = Bucket::new(60, 60, start);
+        bucket.reserve(60, start);
+        bucket.refund(60, start);
+        assert_eq!((bucket.level(start), bucket.in_transit()), (60, 0));
+    }
+
+    #[test]
+    fn debt_is_waited_off() {
+        let start = Instant::now();
+        let mut bucket = Bucket::new(60, 60, start);
+        bucket.spend(160, start);
+        assert_eq!(bucket.level(start), -100);
+        assert_eq!(bucket.when(1, start), When::At(start + 101 * SEC));
+    }
+
+    #[test]
+    fn a_told_delay_sets_the_level() {
+        let start = Instant::now();
+        let mut bucket = Bucket::new(60, 60, start);
+        bucket.wait_for(50, 20 * SEC, start);
+        assert_eq!(bucket.when(50, start), When::At(start + 20 * SEC));
+        assert_eq!(
+            bucket.when(30, start),
+            When::Now,
+            "a smaller one fits sooner"
+        );
+        bucket.wait_for(50, SEC, start);
+        assert_eq!(
+            bucket.when(50, start),
+            When::At(start + 20 * SEC),
+            "never raises"
+        );
+    }
+
+    proptest! {
+        /// The level after any history is what adding up every millisecond
+        /// gives, and the promised instant is the first at which it fits.
+        #[test]
+        fn level_is_the_sum_of_every_millisecond(
+            rate in 1u64..200_000,
+            capacity in 1u64..200_000,
+            steps in prop::collection::vec((0u8..4, 0u64..50_000, 0u64..5_000), 0..40),
+        ) {
+            let start = Instant::now();
+            let mut bucket = Bucket::new(rate, capacity, start);
+            let mut level = i128::from(capacity) * 60_000;
+            let mut transit: Vec<u64> = Vec::new();
+            let mut now = start;
+            for (step, amount, millis) in steps {
+                for _ in 0..millis {
+                    let ceiling = i128::from(capacity) * 60_000
+                        - i128::from(transit.iter().sum::<u64>()) * 60_000;
+                    if level < ceiling {
+                        level = (level + i128::from(rate)).min(ceiling);
+                    }
+                }
+                now += Duration::from_millis(millis);
+                match step {
+                    0 => {
+                        let promised = bucket.when(amount, now);
+                        let fits = level >= i128::from(amount) * 60_000;
+                        prop_assert_eq!(promised == When::Now, fits);
+                        if let When::At(at) = promised {
+                            let mut later = Bucket { ..copy(&bucket) };
+                            prop_assert_eq!(later.when(amount, at), When::Now);
+                            let before = at - Duration::from_nanos(1);
+                            let mut sooner = copy(&bucket);
+                            prop_assert_ne!(sooner.when(amount, before.max(now)), When::Now);
+                        }
+                        if fits {
+                            bucket.reserve(amount, now);
+                            level -= i128::from(amount) * 60_000;
+                            transit.push(amount);
+                        }
+                    }
+                    1 if !transit.is_empty() => bucket.land(transit.remove(0), now),
+                    2 if !transit.is_empty() => {
+                        let cost = transit.remove(0);
+                        bucket.refund(cost, now);
+                        level += i128::from(cost) * 60_000;
+                    }
+                    3 => {
+                        bucket.spend(amount / 100, now);
+                        level -= i128::from(amount / 100) * 60_000;
+                    }
+                    _ => {}
+                }
+                prop_assert_eq!(i128::from(bucket.level(now)), level.div_euclid(60_000));
+            }
+        }
+    }
+
+    fn copy(bucket: &Bucket) -> Bucket {
+        Bucket { ..*bucket }
+    }
+}

@@ -1,0 +1,94 @@
+//! The rules of admission: pure, synchronous, told the time.
+//!
+//! A rule knows how much of a scarce thing is there and answers, for the
+//! request at the head of a queue: *now*, *at this instant* or *when something
+//! is released*. It reads no clock, holds no waker and never waits; the
+//! [queue](crate::queue) does that for all of them.
+
+mod bucket;
+mod slots;
+mod spacing;
+mod window;
+
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+use crate::error::Refused;
+use crate::gate::{Launch, Now};
+
+pub(crate) use bucket::Bucket;
+pub(crate) use slots::Slots;
+pub(crate) use spacing::Spacing;
+pub(crate) use window::Window;
+
+/// When a request may pass.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum When {
+    /// At once.
+    Now,
+    /// Not before this instant; ask again then.
+    At(Instant),
+    /// Not before somebody gives something back; ask again then.
+    OnRelease,
+    /// Never, as things stand.
+    Never(Refused),
+}
+
+impl When {
+    /// When both allow it: the later of two answers.
+    pub(crate) fn and(self, other: When) -> When {
+        use When::{At, Never, Now, OnRelease};
+        match (self, other) {
+            (never @ Never(_), _) | (_, never @ Never(_)) => never,
+            (OnRelease, _) | (_, OnRelease) => OnRelease,
+            (At(a), At(b)) => At(a.max(b)),
+            (at @ At(_), Now) | (Now, at @ At(_)) => at,
+            (Now, Now) => Now,
+        }
+    }
+}
+
+/// What a [queue](crate::queue) needs of a rule.
+///
+/// The time comes as a [`Now`] because a rule about slots never needs it.
+pub(crate) trait Rule {
+    /// The gate's name in traces.
+    const NAME: &'static str;
+
+    /// What an admitted request holds, to be given back by [`release`].
+    ///
+    /// [`release`]: Rule::release
+    type Held;
+
+    /// Whether a request of this cost may pass, were it the first in line.
+    fn when(&mut self, cost: u64, now: &mut Now) -> When;
+
+    /// Lets a request pass that was told [`When::Now`].
+    fn take(&mut self, cost: u64, now: &mut Now) -> Self::Held;
+
+    /// The request is handed on: to the wire itself, or to a service that may
+    /// yet keep it waiting.
+    fn launch(&mut self, held: &mut Self::Held, to: Launch, now: &mut Now);
+
+    /// The request is done or gave up; gives back what can be given back.
+    fn release(&mut self, held: Self::Held, now: &mut Now);
+
+    /// Why a request of this cost can never pass, if so.
+    fn never(&mut self, cost: u64, now: &mut Now) -> Option<Refused>;
+
+    /// How long a newcomer would wait, as far as can be told.
+    fn expected_wait(&mut self, cost: u64, ahead: Ahead, now: &mut Now) -> Duration;
+}
+
+/// What stands in line before a newcomer.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Ahead {
+    /// How many wait.
+    pub(crate) waiting: usize,
+    /// What they cost together.
+    pub(crate) cost: u64,
+    /// The mean time between two admissions from the line, lately; zero where
+    /// there were none.
+    pub(crate) pace: Duration,
+}

@@ -1,0 +1,249 @@
+//! So much in any stretch of a given length.
+
+use std::collections::VecDeque;
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+use super::When;
+
+/// How finely a busy window remembers. With more entries than this, what lands
+/// close together is remembered as one.
+const FINE: usize = 4096;
+
+/// At most `limit` in any stretch of `length`, however it is aligned.
+///
+/// What is taken counts from the taking until `length` after it landed, that
+/// is, after it has surely been counted on the other side: rule 3 of the
+/// ledger.
+///
+/// The log is exact while it is short. Beyond [`FINE`] entries, landings
+/// within a four-thousandth of `length` share an entry and leave together with
+/// the last of them, so the log stays short whatever the traffic, and errs on
+/// the safe side by less than a thousandth.
+#[derive(Debug)]
+pub(crate) struct Window {
+    length: Duration,
+    limit: u64,
+    /// Taken and not landed.
+    open: u64,
+    /// What landed within the last `length`, oldest first.
+    log: VecDeque<(Instant, u64)>,
+    /// The log's sum.
+    logged: u64,
+    /// When the last entry was begun, to bound how much it gathers.
+    begun: Option<Instant>,
+}
+
+impl Window {
+    pub(crate) fn new(length: Duration, limit: u64) -> Self {
+        Window {
+            length,
+            limit,
+            open: 0,
+            log: VecDeque::new(),
+            logged: 0,
+            begun: None,
+        }
+    }
+
+    /// Forgets what landed too long ago to count.
+    fn expire(&mut self, now: Instant) {
+        while let Some(&(landed, amount)) = self.log.front() {
+            if now.saturating_duration_since(landed) < self.length {
+                break;
+            }
+            self.logged -= amount;
+            self.log.pop_front();
+        }
+    }
+
+    /// When `cost` more are allowed. Exact unless something changes meanwhile.
+    pub(crate) fn when(&mut self, cost: u64, now: Instant) -> When {
+        self.expire(now);
+        let excess = (self.open + self.logged + cost).saturating_sub(self.limit);
+        if excess == 0 {
+            return When::Now;
+        }
+        let mut left = 0;
+        for &(landed, amount) in &self.log {
+            left += amount;
+            if left >= excess {
+                return When::At(landed + self.length);
+            }
+        }
+        When::OnRelease
+    }
+
+    /// When `total` more would be allowed, spent in pieces as it fits.
+    pub(crate) fn eta(&mut self, total: u64, now: Instant) -> Duration {
+        let whole = total.saturating_sub(1) / self.limit.max(1);
+        let rounds = self
+            .length
+            .saturating_mul(u32::try_from(whole).unwrap_or(u32::MAX));
+        let first = match self.when(total - whole * self.limit, now) {
+            When::At(at) => at - now,
+            When::Now => Duration::ZERO,
+            When::OnRelease | When::Never(_) => self.length,
+        };
+        rounds.saturating_add(first)
+    }
+
+    pub(crate) fn reserve(&mut self, cost: u64) {
+        self.open += cost;
+    }
+
+    pub(crate) fn refund(&mut self, cost: u64) {
+        self.open -= cost;
+    }
+
+    /// What was taken has surely been counted by `at`.
+    pub(crate) fn land(&mut self, cost: u64, at: Instant) {
+        self.open -= cost;
+        self.add(cost, at);
+    }
+
+    /// Counts `amount` that was never reserved.
+    pub(crate) fn add(&mut self, amount: u64, at: Instant) {
+        if amount == 0 {
+            return;
+        }
+        self.expire(at);
+        self.logged += amount;
+        let gathers = self.log.len() >= FINE
+            && self
+                .begun
+                .is_some_and(|begun| at.saturating_duration_since(begun) < self.length / 4000);
+        match self.log.back_mut() {
+            Some((landed, sum)) if gathers || *landed >= at => {
+                *landed = at.max(*landed);
+                *sum += amount;
+            }
+            _ => {
+                self.log.push_back((at, amount));
+                self.begun = Some(at);
+            }
+        }
+    }
+
+    /// What landed at `at` turned out to be less by `amount`.
+    pub(crate) fn forgive(&mut self, amount: u64, at: Instant) {
+        let index = self.log.partition_point(|(landed, _)| *landed < at);
+        if let Some((_, sum)) = self.log.get_mut(index) {
+            let forgiven = amount.min(*sum);
+            *sum -= forgiven;
+            self.logged -= forgiven;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    const SEC: Duration = Duration::from_secs(1);
+
+    #[test]
+    fn counts_from_the_taking_until_a_length_after_landing() {
+        let start = Instant::now();
+        let mut window = Window::new(60 * SEC, 100);
+        window.reserve(70);
+        assert_eq!(window.when(30, start), When::Now);
+        assert_eq!(window.when(31, start), When::OnRelease);
+        window.land(70, start + 2 * SEC);
+        assert_eq!(
+            window.when(31, start + 10 * SEC),
+            When::At(start + 62 * SEC)
+        );
+        assert_eq!(window.when(31, start + 62 * SEC), When::Now);
+    }
+
+    #[test]
+    fn waits_for_as_many_as_it_needs() {
+        let start = Instant::now();
+        let mut window = Window::new(60 * SEC, 100);
+        for second in 0..10 {
+            window.add(10, start + second * SEC);
+        }
+        let now = start + 10 * SEC;
+        for (cost, second) in [(1, 60), (10, 60), (11, 61), (95, 69), (100, 69)] {
+            assert_eq!(
+                window.when(cost, now),
+                When::At(start + second * SEC),
+                "{cost}"
+            );
+        }
+    }
+
+    #[test]
+    fn forgives_what_was_not_used() {
+        let start = Instant::now();
+        let mut window = Window::new(60 * SEC, 100);
+        window.add(40, start);
+        window.add(60, start + SEC);
+        window.forgive(50, start + SEC);
+        assert_eq!(window.when(50, start + 2 * SEC), When::Now);
+        assert_eq!(window.when(51, start + 2 * SEC), When::At(start + 60 * SEC));
+        window.forgive(1000, start + 2 * SEC);
+        assert_eq!(window.when(51, start + 2 * SEC), When::At(start + 60 * SEC));
+    }
+
+    #[test]
+    fn a_long_eta_counts_whole_windows() {
+        let start = Instant::now();
+        let mut window = Window::new(60 * SEC, 100);
+        window.add(100, start);
+        assert_eq!(window.eta(50, start), 60 * SEC);
+        assert_eq!(window.eta(250, start), 180 * SEC);
+    }
+
+    /// A trial with a plain log made 300,000 reservations quadratic.
+    #[test]
+    fn the_log_stays_short_under_any_traffic() {
+        let start = Instant::now();
+        let mut window = Window::new(60 * SEC, u64::MAX / 2);
+        for n in 0..300_000u64 {
+            window.add(1, start + Duration::from_micros(n * 200));
+        }
+        assert!(window.log.len() < 2 * FINE, "{}", window.log.len());
+        assert_eq!(window.logged, 300_000);
+        window.expire(start + 119 * SEC);
+        assert!((5_000..5_100).contains(&window.logged), "{}", window.logged);
+    }
+
+    proptest! {
+        /// A short log agrees with adding everything up; and a promise is the
+        /// first instant at which the cost fits.
+        #[test]
+        fn window_is_the_sum_of_its_stretch(
+            limit in 1u64..500,
+            steps in prop::collection::vec((0u64..200, 0u64..20), 1..100),
+        ) {
+            let start = Instant::now();
+            let mut window = Window::new(60 * SEC, limit);
+            let mut log: Vec<(Instant, u64)> = Vec::new();
+            let mut now = start;
+            let sum = |log: &[(Instant, u64)], now: Instant| -> u64 {
+                log.iter().filter(|(at, _)| *at + 60 * SEC > now).map(|entry| entry.1).sum()
+            };
+            for (cost, seconds) in steps {
+                now += u32::try_from(seconds).unwrap() * SEC;
+                match window.when(cost, now) {
+                    When::Now => {
+                        prop_assert!(sum(&log, now) + cost <= limit);
+                        window.add(cost, now);
+                        log.push((now, cost));
+                    }
+                    When::At(at) => {
+                        prop_assert!(sum(&log, now) + cost > limit);
+                        prop_assert!(sum(&log, at) + cost <= limit);
+                        prop_assert!(sum(&log, at - Duration::from_nanos(1)) + cost > limit);
+                    }
+                    When::OnRelease => prop_assert!(cost > limit),
+                    When::Never(_) => prop_assert!(false),
+                }
+            }
+        }
+    }
+}
