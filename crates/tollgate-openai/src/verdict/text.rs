@@ -1,0 +1,202 @@
+//! What an error's text tells, where nothing better does.
+//!
+//! All text here is in lower case. Phrases are long enough that a link to a
+//! billing page or a model's name cannot pass for one.
+
+use std::time::Duration;
+
+use crate::time::{decimal, prose_duration};
+
+/// The delay that follows one of the usual words, if it is above zero.
+pub(super) fn delay(text: &str) -> Option<Duration> {
+    const BEFORE: [&str; 6] = [
+        "try again in ",
+        "try again after ",
+        "retry in ",
+        "retry after ",
+        "please wait ",
+        "retry-after: ",
+    ];
+    BEFORE
+        .iter()
+        .flat_map(|words| text.match_indices(words))
+        .map(|(at, words)| &text[at + words.len()..])
+        .filter_map(|rest| prose_duration(rest.trim_start()))
+        .find(|delay| !delay.is_zero())
+}
+
+/// Whether the request can never fit: it asks for more than the whole limit,
+/// or the limit is zero.
+pub(super) fn never_fits(text: &str) -> bool {
+    if text.contains("request too large") {
+        return true;
+    }
+    let mut limits = numbers_after(text, "limit");
+    let requested = numbers_after(text, "requested").next();
+    limits.any(|limit| limit == 0.0 || requested.is_some_and(|requested| requested > limit))
+}
+
+/// The numbers that stand directly after a word: `Limit 30000`, `limit: 0`.
+fn numbers_after<'t>(text: &'t str, word: &'t str) -> impl Iterator<Item = f64> + 't {
+    text.match_indices(word).filter_map(move |(at, _)| {
+        let rest = text[at + word.len()..].trim_start_matches([':', '=', ' ']);
+        decimal(rest).map(|(number, _)| number)
+    })
+}
+
+/// Money: credits, plans, spend limits. Google words its limits by the minute
+/// in the same way, so its marks rule the phrase out.
+pub(super) fn tells_quota(text: &str) -> bool {
+    const SPENT: [&str; 19] = [
+        "exceeded your current quota",
+        "exceeded current quota",
+        "insufficient balance",
+        "insufficient account balance",
+        "insufficient credit",
+        "insufficient quota",
+        "insufficient_quota",
+        "insufficient funds",
+        "credit balance is too low",
+        "used all available credits",
+        "have any credits",
+        "out of credits",
+        "purchase more credits",
+        "requires more credits",
+        "never purchased credits",
+        "spending limit",
+        "spend limit",
+        "billing hard limit",
+        "reached your specified api usage limits",
+    ];
+    const GOOGLE: [&str; 4] = [
+        "resource_exhausted",
+        "resource has been exhausted",
+        "generativelanguage",
+        "gemini-api",
+    ];
+    contains(text, &SPENT) && !contains(text, &GOOGLE)
+}
+
+/// Extra money would be needed for a request of this kind.
+pub(super) fn tells_extra_usage(text: &str) -> bool {
+    text.contains("extra usage is required")
+}
+
+/// Faults of the request itself or of its key.
+pub(super) fn tells_rejection(text: &str) -> bool {
+    contains(
+        text,
+        &[
+            "maximum context length",
+            "context_length_exceeded",
+            "contextwindowexceeded",
+            "prompt is too long",
+            "exceeds the context window",
+            "content management policy",
+            "content_policy_violation",
+            "incorrect api key provided",
+            "invalid_api_key",
+        ],
+    )
+}
+
+/// The provider's own trouble.
+pub(super) fn tells_overload(text: &str) -> bool {
+    contains(
+        text,
+        &[
+            "overloaded",
+            "high demand",
+            "high traffic",
+            "peak load",
+            "capacity exceeded",
+            "at capacity",
+            "over capacity",
+            "server is busy",
+            "usage increase rate",
+            "temporarily unavailable",
+            "the server had an error",
+            "internal server error",
+        ],
+    )
+}
+
+/// Words for a limit of the account's own.
+pub(super) fn tells_limit(text: &str) -> bool {
+    contains(
+        text,
+        &["rate limit", "rate-limit", "ratelimit", "too many requests"],
+    )
+}
+
+/// Whether tokens are what is limited; `None` where the text does not say.
+/// The first unit named is the one that ran out: Together goes on to list all
+/// of the account's limits.
+pub(super) fn limits_tokens(text: &str) -> Option<bool> {
+    const TOKENS: [&str; 9] = [
+        "tokens per",
+        "token rate limit",
+        "tokens rate limit",
+        "request tokens",
+        "input tokens",
+        "output tokens",
+        "limit reached for tokens",
+        "token_count",
+        "too many tokens",
+    ];
+    const REQUESTS: [&str; 6] = [
+        "requests per",
+        "request rate limit",
+        "requests rate limit",
+        "call rate limit",
+        "images per",
+        "concurren",
+    ];
+    let tokens = first(text, &TOKENS, &["tpm", "tpd"]);
+    let requests = first(text, &REQUESTS, &["rpm", "rpd"]);
+    match (tokens, requests) {
+        (None, None) => None,
+        (tokens, requests) => Some(tokens.unwrap_or(usize::MAX) < requests.unwrap_or(usize::MAX)),
+    }
+}
+
+/// Whether a day or longer is what the limit counts. The first window named is
+/// it: OpenRouter's limit by the minute ends in an offer of requests per day.
+pub(super) fn limits_day(text: &str) -> bool {
+    const LONG: [&str; 8] = [
+        "per day",
+        "per-day",
+        "perday",
+        "byday",
+        "daily",
+        "per week",
+        "per month",
+        "monthly",
+    ];
+    const SHORT: [&str; 8] = [
+        "per min", "per-min", "permin", "byminute", "/ min", "/1min", "per sec", "per-sec",
+    ];
+    let long = first(text, &LONG, &["tpd", "rpd"]);
+    let short = first(text, &SHORT, &["tpm", "rpm"]);
+    long.is_some_and(|long| short.is_none_or(|short| long < short))
+}
+
+fn contains(text: &str, phrases: &[&str]) -> bool {
+    phrases.iter().any(|phrase| text.contains(phrase))
+}
+
+/// The first place of any phrase, or of any word that stands alone.
+fn first(text: &str, phrases: &[&str], words: &[&str]) -> Option<usize> {
+    let phrases = phrases.iter().filter_map(|phrase| text.find(phrase));
+    let words = words.iter().filter_map(|word| find_word(text, word));
+    phrases.chain(words).min()
+}
+
+fn find_word(text: &str, word: &str) -> Option<usize> {
+    let letter = |b: Option<&u8>| b.is_some_and(u8::is_ascii_alphanumeric);
+    let alone = |at: &usize| {
+        let before = at.checked_sub(1).and_then(|at| text.as_bytes().get(at));
+        !letter(before) && !letter(text.as_bytes().get(at + word.len()))
+    };
+    text.match_indices(word).map(|(at, _)| at).find(alone)
+}
