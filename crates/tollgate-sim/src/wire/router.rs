@@ -1,0 +1,81 @@
+//! The routes.
+
+use std::sync::Arc;
+
+use axum::Router;
+use axum::body::Body;
+use axum::extract::{Path, Request, State};
+use axum::http::header::CONTENT_TYPE;
+use axum::http::{HeaderValue, Method, Response, StatusCode, Uri};
+use axum::routing::{get, post};
+use bytes::Bytes;
+
+use super::handler::call;
+use crate::answer;
+use crate::ask::Endpoint;
+use crate::error::ApiError;
+use crate::provider::Provider;
+
+/// What is listed while no model is named and every name is served.
+const USUAL_MODELS: [&str; 4] = [
+    "gpt-4.1-mini",
+    "gpt-4o",
+    "gpt-4o-mini",
+    "text-embedding-3-small",
+];
+
+type Sim = State<Arc<Provider>>;
+
+/// All routes of one provider.
+pub(crate) fn router(provider: Arc<Provider>) -> Router {
+    let answers = |endpoint| {
+        post(move |State(provider): Sim, request: Request| call(provider, endpoint, request))
+    };
+    Router::new()
+        .route("/v1/chat/completions", answers(Endpoint::Chat))
+        .route("/v1/completions", answers(Endpoint::Completions))
+        .route("/v1/responses", answers(Endpoint::Responses))
+        .route("/v1/embeddings", answers(Endpoint::Embeddings))
+        .route("/v1/models", get(models))
+        .route("/v1/models/{id}", get(model))
+        .fallback(no_route)
+        .method_not_allowed_fallback(wrong_method)
+        .with_state(provider)
+}
+
+async fn models(State(provider): Sim) -> Response<Body> {
+    let named = &provider.config.models;
+    let list = if named.is_empty() {
+        answer::list(USUAL_MODELS.into_iter())
+    } else {
+        answer::list(named.keys().map(String::as_str))
+    };
+    json(StatusCode::OK, answer::pretty(&list))
+}
+
+async fn model(State(provider): Sim, Path(id): Path<String>) -> Response<Body> {
+    match provider.config.limits_of(&id) {
+        Some(_) => json(StatusCode::OK, answer::pretty(&answer::model(&id))),
+        None => error(&ApiError::unknown_model(&id)),
+    }
+}
+
+async fn no_route(method: Method, uri: Uri) -> Response<Body> {
+    error(&ApiError::no_route(method.as_str(), uri.path()))
+}
+
+async fn wrong_method(method: Method, uri: Uri) -> Response<Body> {
+    error(&ApiError::wrong_method(method.as_str(), uri.path()))
+}
+
+fn error(error: &ApiError) -> Response<Body> {
+    json(error.status, error.body().into())
+}
+
+fn json(status: StatusCode, body: Bytes) -> Response<Body> {
+    let mut response = Response::new(Body::from(body));
+    *response.status_mut() = status;
+    let kind = HeaderValue::from_static("application/json");
+    response.headers_mut().insert(CONTENT_TYPE, kind);
+    response
+}
