@@ -6,6 +6,7 @@ use std::mem;
 
 use bytes::Bytes;
 use tokio::io::{AsyncBufReadExt, AsyncRead, BufReader};
+use tokio::task::coop::consume_budget;
 
 /// Large enough that reading a file costs few trips to the blocking pool.
 const BUFFER_BYTES: usize = 64 * 1024;
@@ -79,6 +80,9 @@ impl<R: AsyncRead + Unpin> Lines<R> {
     /// Safe: what was read of the line is kept for the next call.
     pub(crate) async fn next(&mut self) -> io::Result<Option<RawLine>> {
         loop {
+            // A reader that is always ready must not keep others from the
+            // thread, however many lines are only skipped.
+            consume_budget().await;
             let chunk = self.reader.fill_buf().await?;
             if chunk.is_empty() {
                 return Ok((self.current.bytes > 0).then(|| self.take(false)));
