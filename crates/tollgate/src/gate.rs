@@ -14,6 +14,7 @@ use tokio::time::Instant;
 
 use crate::answer::End;
 use crate::error::Refused;
+use crate::rules::Moment;
 
 /// Hands out passes for requests of type `Req`, answered by a `Res`.
 ///
@@ -70,7 +71,7 @@ pub enum Launch {
 /// The present, read from the clock at most once and only when somebody asks:
 /// a reading costs more than all the rest of an uncontended gate.
 #[derive(Clone, Copy, Debug, Default)]
-pub struct Now(Option<Instant>);
+pub struct Now(Option<Moment>);
 
 impl Now {
     /// A present that nobody has looked at yet.
@@ -79,15 +80,19 @@ impl Now {
     }
 
     /// The instant, the same at every asking.
+    pub fn instant(&mut self) -> Instant {
+        self.get().into()
+    }
+
     #[inline]
-    pub fn get(&mut self) -> Instant {
-        *self.0.get_or_insert_with(Instant::now)
+    pub(crate) fn get(&mut self) -> Moment {
+        *self.0.get_or_insert_with(|| Instant::now().into())
     }
 }
 
 impl From<Instant> for Now {
     fn from(instant: Instant) -> Self {
-        Now(Some(instant))
+        Now(Some(instant.into()))
     }
 }
 

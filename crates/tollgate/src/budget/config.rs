@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use super::TokenBudget;
 use super::ledger::Ledger;
+use crate::gate::Now;
 use crate::queue::{Bounds, Queue};
 
 /// Whether the provider gives back what a request reserved and did not use.
@@ -129,7 +130,7 @@ impl TokenBudgetBuilder {
     /// Names everything that is out of range at once.
     pub fn build(self) -> Result<TokenBudget, ConfigError> {
         let terms = self.terms()?;
-        let ledger = Ledger::new(terms, tokio::time::Instant::now());
+        let ledger = Ledger::new(terms, Now::unread().get());
         Ok(TokenBudget::from_queue(Queue::new(ledger, self.bounds)))
     }
 

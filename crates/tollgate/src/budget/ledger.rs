@@ -6,8 +6,6 @@
 
 use std::time::Duration;
 
-use tokio::time::Instant;
-
 use super::config::{Accounting, Terms};
 use super::meters::{Requests, Tokens};
 use super::trust::{Epoch, Trust};
@@ -16,7 +14,7 @@ use crate::answer::{Denial, Observation, RateLimits, Scope};
 use crate::error::Refused;
 use crate::gate::{Launch, Now};
 use crate::line::{Key, Line};
-use crate::rules::{Ahead, Rule, When};
+use crate::rules::{Ahead, Moment, Rule, When};
 
 /// How long after its launch a request has surely been counted by the
 /// provider, where no answer has shown it sooner.
@@ -35,16 +33,18 @@ pub(crate) struct Ledger {
     outstanding: u64,
     pub(super) trust: Trust,
     pub(super) truth: Truth,
-    exhausted: Option<(Scope, Instant)>,
+    exhausted: Option<(Scope, Moment)>,
     /// The latest instant seen: readings from two threads may arrive in the
     /// wrong order.
-    seen: Instant,
+    seen: Moment,
+    /// Nothing lands by itself before.
+    landing: Moment,
 }
 
 #[derive(Debug)]
 struct Entry {
     cost: u64,
-    reserved: Instant,
+    reserved: Moment,
     stage: Stage,
     epoch: Epoch,
     answered: bool,
@@ -59,13 +59,13 @@ enum Stage {
     /// answer.
     Handed,
     /// On the wire: in transit until its answer or the deadline.
-    Sent { deadline: Instant, orphan: bool },
+    Sent { deadline: Moment, orphan: bool },
     /// Counted by the provider.
-    Landed(Instant),
+    Landed(Moment),
 }
 
 impl Ledger {
-    pub(super) fn new(terms: Terms, now: Instant) -> Self {
+    pub(super) fn new(terms: Terms, now: Moment) -> Self {
         Ledger {
             tokens: Tokens::new(
                 terms.limit,
@@ -83,19 +83,30 @@ impl Ledger {
             truth: Truth::default(),
             exhausted: None,
             seen: now,
+            landing: Moment::NEVER,
             terms,
         }
     }
 
     /// Lets everything land whose deadline has passed, each at its own
     /// instant, and returns the present, which never goes back.
-    fn catch_up(&mut self, now: Instant) -> Instant {
+    #[inline]
+    fn catch_up(&mut self, now: Moment) -> Moment {
         self.seen = self.seen.max(now);
+        if self.landing <= self.seen {
+            self.land_what_is_due();
+        }
+        self.seen
+    }
+
+    fn land_what_is_due(&mut self) {
+        self.landing = Moment::NEVER;
         while let Some(first) = self.transit.first() {
             let Stage::Sent { deadline, orphan } = self.transit.get_mut(first).stage else {
                 unreachable!("only what was sent stands in line")
             };
             if deadline > self.seen {
+                self.landing = deadline;
                 break;
             }
             self.land(first, deadline);
@@ -103,11 +114,18 @@ impl Ledger {
                 self.transit.remove(first);
             }
         }
-        self.seen
+    }
+
+    /// A launched request stands in line until it lands.
+    fn send(&mut self, key: Key, orphan: bool, now: Moment) {
+        let deadline = now + TRANSIT;
+        self.transit.get_mut(key).stage = Stage::Sent { deadline, orphan };
+        self.transit.stand(key);
+        self.landing = self.landing.min(deadline);
     }
 
     /// The provider has surely counted this one by `at`.
-    fn land(&mut self, key: Key, at: Instant) {
+    fn land(&mut self, key: Key, at: Moment) {
         let entry = self.transit.get_mut(key);
         if let Stage::Landed(_) = entry.stage {
             return;
@@ -122,7 +140,7 @@ impl Ledger {
     }
 
     /// The earliest instant at which something lands by itself.
-    fn next_landing(&mut self) -> Option<Instant> {
+    fn next_landing(&mut self) -> Option<Moment> {
         let first = self.transit.first()?;
         match self.transit.get_mut(first).stage {
             Stage::Sent { deadline, .. } => Some(deadline),
@@ -131,7 +149,7 @@ impl Ledger {
     }
 
     /// An answer to `key` came, or somebody says that it did.
-    fn answered(&mut self, key: Key, confirms: bool, now: Instant) {
+    fn answered(&mut self, key: Key, confirms: bool, now: Moment) {
         self.land(key, now);
         let entry = self.transit.get_mut(key);
         if entry.answered {
@@ -145,7 +163,7 @@ impl Ledger {
     }
 
     /// The head of an answer went by.
-    pub(super) fn observe_answer(&mut self, key: Key, told: &Observation, now: Instant) {
+    pub(super) fn observe_answer(&mut self, key: Key, told: &Observation, now: Moment) {
         let now = self.catch_up(now);
         self.answered(key, told.denial.is_none(), now);
         let Entry {
@@ -163,12 +181,12 @@ impl Ledger {
     }
 
     /// The provider's count, from nobody's answer in particular.
-    pub(super) fn observe(&mut self, limits: &RateLimits, now: Instant) {
+    pub(super) fn observe(&mut self, limits: &RateLimits, now: Moment) {
         let now = self.catch_up(now);
         self.learn(limits, None, now);
     }
 
-    fn learn(&mut self, limits: &RateLimits, launched: Option<Launched>, now: Instant) {
+    fn learn(&mut self, limits: &RateLimits, launched: Option<Launched>, now: Moment) {
         let meters = Meters {
             tokens: &mut self.tokens,
             requests: self.requests.as_mut(),
@@ -177,7 +195,7 @@ impl Ledger {
     }
 
     /// A refusal is news for everybody: rule 6.
-    fn deny(&mut self, cost: u64, epoch: Epoch, denial: Denial, now: Instant) {
+    fn deny(&mut self, cost: u64, epoch: Epoch, denial: Denial, now: Moment) {
         match (denial.scope, denial.after, &mut self.requests) {
             // Money does not come back by waiting, and a bad request is
             // nobody else's trouble.
@@ -187,38 +205,32 @@ impl Ledger {
                 requests.bucket.wait_for(1, delay, now);
             }
             (Scope::TokensPerDay | Scope::RequestsPerDay, Some(delay), _) => {
-                self.exhausted = now.checked_add(delay).map(|until| (denial.scope, until));
+                self.exhausted = Some((denial.scope, now + delay));
             }
-            (_, Some(delay), _) => self.hold_for(delay, now),
+            (_, Some(delay), _) => self.hold(now + delay, now),
             // One 500 among thousands is not an outage: only its own caller
             // backs off.
             (Scope::Overload, None, _) => {}
             (_, None, _) => {
                 if let Some(delay) = self.trust.untold_delay(epoch) {
-                    self.hold_for(delay, now);
+                    self.hold(now + delay, now);
                 }
             }
         }
     }
 
-    fn hold_for(&mut self, delay: Duration, now: Instant) {
-        if let Some(until) = now.checked_add(delay) {
-            self.hold(until, now);
-        }
-    }
-
     /// Closes the budget until `until`. What older answers tell afterwards
     /// must not undo it.
-    pub(super) fn hold(&mut self, until: Instant, now: Instant) {
+    pub(super) fn hold(&mut self, until: Moment, now: Moment) {
         let now = self.catch_up(now);
-        let delay = until.saturating_duration_since(now);
+        let delay = until - now;
         tracing::debug!(gate = Self::NAME, ?delay, "held");
         self.trust.hold(until);
         self.truth.distrust_before(now);
     }
 
     /// Replaces the reserved cost by the real one.
-    pub(super) fn settle(&mut self, key: Key, actual: u64, now: Instant) {
+    pub(super) fn settle(&mut self, key: Key, actual: u64, now: Moment) {
         let now = self.catch_up(now);
         self.answered(key, true, now);
         let entry = self.transit.remove(key);
@@ -234,7 +246,7 @@ impl Ledger {
     }
 
     /// The reservation ends with what it reserved.
-    fn close(&mut self, key: Key, now: Instant) {
+    fn close(&mut self, key: Key, now: Moment) {
         let now = self.catch_up(now);
         let entry = self.transit.get_mut(key);
         self.outstanding -= entry.cost;
@@ -246,17 +258,11 @@ impl Ledger {
             Stage::Reserved => self.refund(key, now),
             // It may yet arrive.
             Stage::Sent { orphan, .. } => *orphan = true,
-            stage @ Stage::Handed => {
-                *stage = Stage::Sent {
-                    deadline: now + TRANSIT,
-                    orphan: true,
-                };
-                self.transit.stand(key);
-            }
+            Stage::Handed => self.send(key, true, now),
         }
     }
 
-    fn refund(&mut self, key: Key, now: Instant) {
+    fn refund(&mut self, key: Key, now: Moment) {
         let entry = self.transit.remove(key);
         self.truth.refunded(entry.cost);
         self.tokens.refund(entry.cost, now);
@@ -266,7 +272,7 @@ impl Ledger {
     }
 
     /// When `cost` more would be admitted behind those who wait.
-    pub(super) fn eta(&mut self, cost: u64, ahead: Ahead, now: Instant) -> Duration {
+    pub(super) fn eta(&mut self, cost: u64, ahead: Ahead, now: Moment) -> Duration {
         let now = self.catch_up(now);
         let held = self
             .trust
@@ -279,12 +285,12 @@ impl Ledger {
         held.max(tokens).max(requests)
     }
 
-    pub(super) fn level(&mut self, now: Instant) -> i64 {
+    pub(super) fn level(&mut self, now: Moment) -> i64 {
         let now = self.catch_up(now);
         self.tokens.bucket.level(now)
     }
 
-    pub(super) fn in_transit(&mut self, now: Instant) -> u64 {
+    pub(super) fn in_transit(&mut self, now: Moment) -> u64 {
         self.catch_up(now);
         self.tokens.bucket.in_transit()
     }
@@ -299,9 +305,6 @@ impl Rule for Ledger {
     type Held = Key;
 
     fn when(&mut self, cost: u64, now: &mut Now) -> When {
-        if let Some(refused) = self.never(cost, now) {
-            return When::Never(refused);
-        }
         let now = self.catch_up(now.get());
         let mut when = self.trust.when(cost, now).and(self.tokens.when(cost, now));
         if let Some(requests) = &mut self.requests {
@@ -314,8 +317,9 @@ impl Rule for Ledger {
         }
     }
 
-    fn take(&mut self, cost: u64, now: &mut Now) -> Key {
-        let now = self.catch_up(now.get());
+    fn take(&mut self, cost: u64, _: &mut Now) -> Key {
+        // `when` has just caught up.
+        let now = self.seen;
         self.tokens.reserve(cost, now);
         if let Some(requests) = &mut self.requests {
             requests.reserve(now);
@@ -346,13 +350,7 @@ impl Rule for Ledger {
         entry.launched = Some(self.truth.launch(in_transit - entry.cost, now));
         match to {
             Launch::ToService => entry.stage = Stage::Handed,
-            Launch::ToWire => {
-                entry.stage = Stage::Sent {
-                    deadline: now + TRANSIT,
-                    orphan: false,
-                };
-                self.transit.stand(*held);
-            }
+            Launch::ToWire => self.send(*held, false, now),
         }
     }
 
@@ -370,7 +368,10 @@ impl Rule for Ledger {
             self.exhausted = None;
             return None;
         }
-        Some(Refused::Exhausted { scope, until })
+        Some(Refused::Exhausted {
+            scope,
+            until: until.into(),
+        })
     }
 
     fn expected_wait(&mut self, cost: u64, ahead: Ahead, now: &mut Now) -> Duration {

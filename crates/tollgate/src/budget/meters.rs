@@ -3,9 +3,7 @@
 
 use std::time::Duration;
 
-use tokio::time::Instant;
-
-use crate::rules::{Bucket, When, Window};
+use crate::rules::{Bucket, Moment, When, Window};
 
 const MINUTE: Duration = Duration::from_secs(60);
 const SECOND: Duration = Duration::from_secs(1);
@@ -19,14 +17,14 @@ pub(super) struct Tokens {
 }
 
 impl Tokens {
-    pub(super) fn new(limit: u64, rate: u64, capacity: u64, windowed: bool, now: Instant) -> Self {
+    pub(super) fn new(limit: u64, rate: u64, capacity: u64, windowed: bool, now: Moment) -> Self {
         Tokens {
             bucket: Bucket::new(rate, capacity, now),
             minute: windowed.then(|| Window::new(MINUTE, limit)),
         }
     }
 
-    pub(super) fn when(&mut self, cost: u64, now: Instant) -> When {
+    pub(super) fn when(&mut self, cost: u64, now: Moment) -> When {
         let bucket = self.bucket.when(cost, now);
         match &mut self.minute {
             Some(minute) => bucket.and(minute.when(cost, now)),
@@ -34,26 +32,26 @@ impl Tokens {
         }
     }
 
-    pub(super) fn eta(&mut self, total: u64, now: Instant) -> Duration {
+    pub(super) fn eta(&mut self, total: u64, now: Moment) -> Duration {
         let minute = self.minute.as_mut().map(|minute| minute.eta(total, now));
         self.bucket.eta(total, now).max(minute.unwrap_or_default())
     }
 
-    pub(super) fn reserve(&mut self, cost: u64, now: Instant) {
+    pub(super) fn reserve(&mut self, cost: u64, now: Moment) {
         self.bucket.reserve(cost, now);
         if let Some(minute) = &mut self.minute {
             minute.reserve(cost);
         }
     }
 
-    pub(super) fn land(&mut self, cost: u64, at: Instant) {
+    pub(super) fn land(&mut self, cost: u64, at: Moment) {
         self.bucket.land(cost, at);
         if let Some(minute) = &mut self.minute {
             minute.land(cost, at);
         }
     }
 
-    pub(super) fn refund(&mut self, cost: u64, now: Instant) {
+    pub(super) fn refund(&mut self, cost: u64, now: Moment) {
         self.bucket.refund(cost, now);
         if let Some(minute) = &mut self.minute {
             minute.refund(cost);
@@ -61,7 +59,7 @@ impl Tokens {
     }
 
     /// The real cost was higher by `extra`: debt.
-    pub(super) fn owe(&mut self, extra: u64, now: Instant) {
+    pub(super) fn owe(&mut self, extra: u64, now: Moment) {
         self.bucket.spend(extra, now);
         if let Some(minute) = &mut self.minute {
             minute.add(extra, now);
@@ -69,7 +67,7 @@ impl Tokens {
     }
 
     /// The provider gave `unused` back of what landed at `landed`.
-    pub(super) fn give_back(&mut self, unused: u64, landed: Instant, now: Instant) {
+    pub(super) fn give_back(&mut self, unused: u64, landed: Moment, now: Moment) {
         self.bucket.credit(unused, now);
         if let Some(minute) = &mut self.minute {
             minute.forgive(unused, landed);
@@ -92,7 +90,7 @@ pub(super) struct Requests {
 }
 
 impl Requests {
-    pub(super) fn new(limit: u64, rate: u64, windowed: bool, now: Instant) -> Self {
+    pub(super) fn new(limit: u64, rate: u64, windowed: bool, now: Moment) -> Self {
         Requests {
             bucket: Bucket::new(rate, (rate / 60).max(1), now),
             minute: windowed.then(|| Window::new(MINUTE, limit)),
@@ -100,7 +98,7 @@ impl Requests {
         }
     }
 
-    pub(super) fn when(&mut self, now: Instant) -> When {
+    pub(super) fn when(&mut self, now: Moment) -> When {
         let when = self.bucket.when(1, now).and(self.second.when(1, now));
         match &mut self.minute {
             Some(minute) => when.and(minute.when(1, now)),
@@ -108,7 +106,7 @@ impl Requests {
         }
     }
 
-    pub(super) fn eta(&mut self, count: u64, now: Instant) -> Duration {
+    pub(super) fn eta(&mut self, count: u64, now: Moment) -> Duration {
         let minute = self.minute.as_mut().map(|minute| minute.eta(count, now));
         self.bucket
             .eta(count, now)
@@ -116,7 +114,7 @@ impl Requests {
             .max(minute.unwrap_or_default())
     }
 
-    pub(super) fn reserve(&mut self, now: Instant) {
+    pub(super) fn reserve(&mut self, now: Moment) {
         self.bucket.spend(1, now);
         self.second.add(1, now);
         if let Some(minute) = &mut self.minute {
@@ -124,13 +122,13 @@ impl Requests {
         }
     }
 
-    pub(super) fn land(&mut self, at: Instant) {
+    pub(super) fn land(&mut self, at: Moment) {
         if let Some(minute) = &mut self.minute {
             minute.land(1, at);
         }
     }
 
-    pub(super) fn refund(&mut self, reserved: Instant, now: Instant) {
+    pub(super) fn refund(&mut self, reserved: Moment, now: Moment) {
         self.bucket.credit(1, now);
         self.second.forgive(1, reserved);
         if let Some(minute) = &mut self.minute {
@@ -176,7 +174,7 @@ mod tests {
 
     #[test]
     fn requests_are_paced_by_the_second() {
-        let start = Instant::now();
+        let start = Moment::default();
         let mut requests = Requests::new(60, 60, true, start);
         requests.reserve(start);
         assert_eq!(requests.when(start), When::At(start + SECOND));

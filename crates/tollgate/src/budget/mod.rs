@@ -118,7 +118,7 @@ impl TokenBudget {
     /// nothing changes and nobody waits; else an estimate that assumes all who
     /// wait go first.
     pub fn eta(&self, cost: u64) -> Duration {
-        let now = Instant::now();
+        let now = Now::unread().get();
         self.queue
             .read(|ledger, ahead| ledger.eta(cost, ahead, now))
     }
@@ -130,7 +130,7 @@ impl TokenBudget {
     /// follow at the bucket's pace, not all at once.
     pub fn hold(&self, until: Instant) {
         self.queue.update(&mut Now::unread(), |ledger, now| {
-            ledger.hold(until, now.get())
+            ledger.hold(until.into(), now.get())
         });
     }
 
@@ -144,7 +144,7 @@ impl TokenBudget {
 
     /// The budget as it stands.
     pub fn snapshot(&self) -> Snapshot {
-        let now = Instant::now();
+        let now = Now::unread().get();
         self.queue.read(|ledger, ahead| Snapshot {
             limit: ledger.terms.limit,
             capacity: ledger.terms.capacity,
@@ -152,7 +152,7 @@ impl TokenBudget {
             in_transit: ledger.in_transit(now),
             outstanding: ledger.outstanding(),
             waiting: ahead.waiting,
-            held_until: ledger.trust.held_until(now),
+            held_until: ledger.trust.held_until(now).map(Instant::from),
             requests_limit: ledger.terms.requests.map(|requests| requests.limit),
             windowed: ledger.tokens.minute.is_some(),
         })

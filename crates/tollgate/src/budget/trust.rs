@@ -3,10 +3,8 @@
 
 use std::time::Duration;
 
-use tokio::time::Instant;
-
 use crate::random::Random;
-use crate::rules::When;
+use crate::rules::{Moment, When};
 
 /// The first hold where the provider told no delay, before jitter.
 const FIRST_HOLD: Duration = Duration::from_secs(1);
@@ -28,7 +26,7 @@ pub(super) struct Trust {
     /// Requests of this epoch that nobody answered yet.
     unanswered: usize,
     /// Nothing passes before.
-    held_until: Option<Instant>,
+    held_until: Option<Moment>,
     /// Whether the probe's admission spends the whole burst, so that the
     /// others follow at the bucket's pace and not as a herd.
     drains: bool,
@@ -51,7 +49,7 @@ impl Trust {
         }
     }
 
-    pub(super) fn when(&self, cost: u64, now: Instant) -> When {
+    pub(super) fn when(&self, cost: u64, now: Moment) -> When {
         match (self.held_until, self.allowance) {
             (Some(until), _) if until > now => When::At(until),
             (_, Some(allowance)) if cost > allowance && self.unanswered > 0 => When::OnRelease,
@@ -85,7 +83,7 @@ impl Trust {
     }
 
     /// Closes the budget until `until`; a hold never shortens another.
-    pub(super) fn hold(&mut self, until: Instant) {
+    pub(super) fn hold(&mut self, until: Moment) {
         self.held_until = self.held_until.max(Some(until));
         self.epoch = self.epoch.wrapping_add(1);
         self.unanswered = 0;
@@ -107,7 +105,7 @@ impl Trust {
         Some(whole.mul_f64(0.5 + 0.5 * self.random.fraction()))
     }
 
-    pub(super) fn held_until(&self, now: Instant) -> Option<Instant> {
+    pub(super) fn held_until(&self, now: Moment) -> Option<Moment> {
         self.held_until.filter(|until| *until > now)
     }
 }
@@ -120,7 +118,7 @@ mod tests {
 
     #[test]
     fn an_unconfirmed_level_is_spent_with_care() {
-        let now = Instant::now();
+        let now = Moment::default();
         let mut trust = Trust::new(Some(100));
         assert_eq!(trust.when(500, now), When::Now, "somebody must go first");
         let (epoch, drains) = trust.admit(60);
@@ -140,7 +138,7 @@ mod tests {
 
     #[test]
     fn a_hold_ends_with_one_probe() {
-        let now = Instant::now();
+        let now = Moment::default();
         let mut trust = Trust::new(None);
         let (old, _) = trust.admit(1);
         trust.hold(now + 10 * SEC);
@@ -164,7 +162,7 @@ mod tests {
 
     #[test]
     fn untold_holds_double_up_to_a_minute() {
-        let now = Instant::now();
+        let now = Moment::default();
         let mut trust = Trust::new(None);
         for whole in [1, 2, 4, 8, 16, 32, 60, 60] {
             let (epoch, _) = trust.admit(1);

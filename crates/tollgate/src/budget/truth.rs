@@ -2,12 +2,11 @@
 
 use std::time::Duration;
 
-use tokio::time::Instant;
-
 use super::config::{Terms, Window};
 use super::ledger::TRANSIT;
 use super::meters::{Requests, Tokens};
 use crate::answer::RateLimits;
+use crate::rules::Moment;
 
 /// Corrects the level by what the provider says is left.
 ///
@@ -20,14 +19,14 @@ pub(super) struct Truth {
     /// All that was ever charged and not refunded; wraps.
     charged: u64,
     /// Only answers to requests launched later may raise the level.
-    lowered: Option<Instant>,
+    lowered: Option<Moment>,
     refill: Refill,
 }
 
 /// When a request was launched, and what the provider may have counted since.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Launched {
-    pub(super) at: Instant,
+    pub(super) at: Moment,
     /// To be subtracted later from all that was charged.
     mark: u64,
 }
@@ -47,7 +46,7 @@ impl Truth {
         self.charged = self.charged.wrapping_sub(cost);
     }
 
-    pub(super) fn launch(&self, others_in_transit: u64, at: Instant) -> Launched {
+    pub(super) fn launch(&self, others_in_transit: u64, at: Moment) -> Launched {
         Launched {
             at,
             mark: self.charged.wrapping_sub(others_in_transit),
@@ -56,7 +55,7 @@ impl Truth {
 
     /// Something that is known of the account since `at` is worse than what
     /// answers to older requests may tell.
-    pub(super) fn distrust_before(&mut self, at: Instant) {
+    pub(super) fn distrust_before(&mut self, at: Moment) {
         self.lowered = self.lowered.max(Some(at));
     }
 
@@ -68,7 +67,7 @@ impl Truth {
         launched: Option<Launched>,
         terms: &Terms,
         meters: Meters<'_>,
-        now: Instant,
+        now: Moment,
     ) {
         let Meters { tokens, requests } = meters;
         if let (Some(requests), Some(remaining)) = (requests, told.remaining_requests) {
@@ -89,13 +88,11 @@ impl Truth {
         launched: Option<Launched>,
         terms: &Terms,
         tokens: &mut Tokens,
-        now: Instant,
+        now: Moment,
     ) {
         let bucket = &mut tokens.bucket;
         // A count from longer ago than any transit has been refilled since.
-        let age = launched.map_or(Duration::ZERO, |launched| {
-            now.saturating_duration_since(launched.at + TRANSIT)
-        });
+        let age = launched.map_or(Duration::ZERO, |launched| now - (launched.at + TRANSIT));
         let most = signed(remaining.saturating_add(bucket.refill_in(age)));
         if most < bucket.level(now) {
             bucket.lower_to(most, now);

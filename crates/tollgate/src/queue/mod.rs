@@ -19,12 +19,10 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
-use tokio::time::Instant;
-
 use crate::error::Refused;
 use crate::gate::Now;
 use crate::line::{Key, Line};
-use crate::rules::{Ahead, Rule, When};
+use crate::rules::{Ahead, Moment, Rule, When};
 
 pub(crate) use ticket::Ticket;
 
@@ -169,7 +167,7 @@ struct State<R: Rule> {
     cost: u64,
     /// When the head's timer fires. Invariant: where the rule named an instant
     /// for the head, its timer fires no later, or the head has been woken.
-    timer: Option<Instant>,
+    timer: Option<Moment>,
     pace: Pace,
     /// How many were admitted and have not given back.
     inside: usize,
@@ -194,11 +192,22 @@ enum Place<H> {
 struct Moved {
     /// To be woken once the lock is gone.
     woken: Vec<Waker>,
+    spare: Option<Waker>,
     /// The instant for which the running head must set its timer.
-    alarm: Option<Instant>,
+    alarm: Option<Moment>,
 }
 
 impl Moved {
+    /// Who is running already need not be woken. Its waker is kept all the
+    /// same, to be dropped after the lock is gone.
+    fn called(&mut self, waker: Waker, is_running: bool) {
+        if is_running {
+            self.spare = Some(waker);
+        } else {
+            self.woken.push(waker);
+        }
+    }
+
     fn wake(self) {
         self.woken.into_iter().for_each(Waker::wake);
     }
@@ -236,7 +245,6 @@ impl<R: Rule> State<R> {
         match self.rule.when(cost, now) {
             When::Now => Ok(Some(self.admit(cost, now))),
             When::At(_) | When::OnRelease => Ok(None),
-            When::Never(refused) => Err(refused),
         }
     }
 
@@ -278,12 +286,18 @@ impl<R: Rule> State<R> {
         }
         while let Some(head) = self.line.first() {
             let cost = self.line.get_mut(head).cost;
-            let place = match self.rule.when(cost, now) {
+            if let Some(refused) = self.rule.never(cost, now) {
+                let waker = self.call(head, Place::Refused(refused));
+                moved.called(waker, me == Some(head));
+                continue;
+            }
+            match self.rule.when(cost, now) {
                 When::Now => {
                     self.pace.moved(now.get());
-                    Place::Admitted(self.admit(cost, now))
+                    let held = self.admit(cost, now);
+                    let waker = self.call(head, Place::Admitted(held));
+                    moved.called(waker, me == Some(head));
                 }
-                When::Never(refused) => Place::Refused(refused),
                 When::At(at) if me == Some(head) => {
                     self.timer = Some(at);
                     moved.alarm = Some(at);
@@ -304,10 +318,6 @@ impl<R: Rule> State<R> {
                     }
                     break;
                 }
-            };
-            let waker = self.call(head, place);
-            if me != Some(head) {
-                moved.woken.push(waker);
             }
         }
         moved
@@ -354,17 +364,17 @@ impl<R: Rule> State<R> {
 /// the rule itself cannot know.
 #[derive(Default)]
 struct Pace {
-    last: Option<Instant>,
+    last: Option<Moment>,
     mean: Duration,
 }
 
 impl Pace {
     /// A moving mean over some eight moves.
-    fn moved(&mut self, now: Instant) {
+    fn moved(&mut self, now: Moment) {
         let Some(last) = self.last.replace(now) else {
             return;
         };
-        let gap = now.saturating_duration_since(last);
+        let gap = now - last;
         self.mean = if self.mean.is_zero() {
             gap
         } else {

@@ -7,13 +7,13 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
-use tokio::time::{Instant, Sleep, sleep_until};
+use tokio::time::{Sleep, sleep_until};
 
 use super::{Place, Queue};
 use crate::error::Refused;
 use crate::gate::{Launch, Now};
 use crate::line::Key;
-use crate::rules::Rule;
+use crate::rules::{Moment, Rule};
 
 /// At first a place in line, then what was given to the admitted request.
 ///
@@ -30,7 +30,7 @@ enum State<H> {
     New,
     InLine {
         key: Key,
-        since: Instant,
+        since: Moment,
         /// Only the head has one.
         timer: Option<Pin<Box<Sleep>>>,
     },
@@ -154,7 +154,7 @@ impl<R: Rule> Ticket<R> {
             let place = queue.line.remove(*key).place;
             drop(queue);
             moved.wake();
-            let waited = now.get().saturating_duration_since(*since);
+            let waited = now.get() - *since;
             return Poll::Ready(self.called(place, waited));
         }
     }
@@ -212,7 +212,8 @@ impl<R: Rule> Ticket<R> {
 }
 
 /// Sets the timer, reusing the one that is there.
-fn set(timer: &mut Option<Pin<Box<Sleep>>>, at: Instant) -> &mut Pin<Box<Sleep>> {
+fn set(timer: &mut Option<Pin<Box<Sleep>>>, at: Moment) -> &mut Pin<Box<Sleep>> {
+    let at = at.into();
     let timer = timer.get_or_insert_with(|| Box::pin(sleep_until(at)));
     if timer.deadline() != at {
         timer.as_mut().reset(at);

@@ -2,9 +2,7 @@
 
 use std::time::Duration;
 
-use tokio::time::Instant;
-
-use super::When;
+use super::{Moment, When};
 
 /// Levels are kept in sixty-billionths of a token, of which a rate of one
 /// token a minute refills exactly one a nanosecond: no rounding, ever.
@@ -28,12 +26,12 @@ pub(crate) struct Bucket {
     /// In units; below zero is debt.
     level: i128,
     /// When `level` was true.
-    at: Instant,
+    at: Moment,
 }
 
 impl Bucket {
     /// A full bucket.
-    pub(crate) fn new(rate: u64, capacity: u64, now: Instant) -> Self {
+    pub(crate) fn new(rate: u64, capacity: u64, now: Moment) -> Self {
         Bucket {
             rate: rate.max(1),
             capacity,
@@ -44,16 +42,16 @@ impl Bucket {
     }
 
     /// Brings the level up to date.
-    fn refill(&mut self, now: Instant) {
-        let elapsed = now.saturating_duration_since(self.at);
-        if elapsed.is_zero() {
+    fn refill(&mut self, now: Moment) {
+        let elapsed = now.nanos_since(self.at);
+        if elapsed == 0 {
             return;
         }
         self.at = now;
         let ceiling = self.ceiling();
         if self.level < ceiling {
-            let refilled = i128::from(self.rate).saturating_mul(nanos(elapsed));
-            self.level = self.level.saturating_add(refilled).min(ceiling);
+            let refilled = i128::from(self.rate) * i128::from(elapsed);
+            self.level = (self.level + refilled).min(ceiling);
         }
     }
 
@@ -62,7 +60,7 @@ impl Bucket {
     }
 
     /// When the level allows `cost`. Exact unless something changes meanwhile.
-    pub(crate) fn when(&mut self, cost: u64, now: Instant) -> When {
+    pub(crate) fn when(&mut self, cost: u64, now: Moment) -> When {
         self.refill(now);
         let missing = units(cost) - self.level;
         if missing <= 0 {
@@ -71,8 +69,7 @@ impl Bucket {
         if units(cost) > self.ceiling() {
             return When::OnRelease;
         }
-        now.checked_add(self.time_for(missing))
-            .map_or(When::OnRelease, When::At)
+        When::At(now + self.time_for(missing))
     }
 
     /// How long `units` take to refill, rounded up to a whole nanosecond.
@@ -83,7 +80,7 @@ impl Bucket {
     }
 
     /// When the level would allow `total`, spent in pieces as it comes.
-    pub(crate) fn eta(&mut self, total: u64, now: Instant) -> Duration {
+    pub(crate) fn eta(&mut self, total: u64, now: Moment) -> Duration {
         self.refill(now);
         let missing = units(total) - self.level;
         if missing <= 0 {
@@ -94,53 +91,53 @@ impl Bucket {
     }
 
     /// Takes `cost` from the level and lets it be in transit.
-    pub(crate) fn reserve(&mut self, cost: u64, now: Instant) {
+    pub(crate) fn reserve(&mut self, cost: u64, now: Moment) {
         self.refill(now);
         self.level -= units(cost);
         self.in_transit += cost;
     }
 
     /// Takes `cost` from the level without minding its transit.
-    pub(crate) fn spend(&mut self, cost: u64, now: Instant) {
+    pub(crate) fn spend(&mut self, cost: u64, now: Moment) {
         self.refill(now);
         self.level -= units(cost);
     }
 
     /// What was in transit has surely been counted on the other side.
-    pub(crate) fn land(&mut self, cost: u64, now: Instant) {
+    pub(crate) fn land(&mut self, cost: u64, now: Moment) {
         self.refill(now);
         self.in_transit -= cost;
     }
 
     /// What was reserved never left.
-    pub(crate) fn refund(&mut self, cost: u64, now: Instant) {
+    pub(crate) fn refund(&mut self, cost: u64, now: Moment) {
         self.refill(now);
         self.in_transit -= cost;
         self.credit(cost, now);
     }
 
     /// Gives back up to the ceiling.
-    pub(crate) fn credit(&mut self, amount: u64, now: Instant) {
+    pub(crate) fn credit(&mut self, amount: u64, now: Moment) {
         self.refill(now);
         let credited = self.level + units(amount);
         self.level = credited.min(self.ceiling().max(self.level));
     }
 
     /// Lowers the level to `most`, which may be below zero.
-    pub(crate) fn lower_to(&mut self, most: i64, now: Instant) {
+    pub(crate) fn lower_to(&mut self, most: i64, now: Moment) {
         self.refill(now);
         self.level = self.level.min(i128::from(most) * UNIT);
     }
 
     /// Lowers the level so that `cost` will be there after `delay`, not sooner.
-    pub(crate) fn wait_for(&mut self, cost: u64, delay: Duration, now: Instant) {
+    pub(crate) fn wait_for(&mut self, cost: u64, delay: Duration, now: Moment) {
         self.refill(now);
         let refilled = i128::from(self.rate).saturating_mul(nanos(delay));
         self.level = self.level.min(units(cost).saturating_sub(refilled));
     }
 
     /// Raises the level to `least`, up to the ceiling; says whether it rose.
-    pub(crate) fn raise_to(&mut self, least: u64, now: Instant) -> bool {
+    pub(crate) fn raise_to(&mut self, least: u64, now: Moment) -> bool {
         self.refill(now);
         let raised = units(least).min(self.ceiling());
         let rose = raised > self.level;
@@ -149,7 +146,7 @@ impl Bucket {
     }
 
     /// The level in whole tokens, rounded down; below zero is debt.
-    pub(crate) fn level(&mut self, now: Instant) -> i64 {
+    pub(crate) fn level(&mut self, now: Moment) -> i64 {
         self.refill(now);
         i64::try_from(self.level.div_euclid(UNIT)).unwrap_or(i64::MIN)
     }
@@ -183,7 +180,7 @@ mod tests {
 
     #[test]
     fn refills_at_the_rate_up_to_the_capacity() {
-        let start = Instant::now();
+        let start = Moment::default();
         let mut bucket = Bucket::new(60, 30, start);
         bucket.reserve(30, start);
         bucket.land(30, start);
@@ -196,7 +193,7 @@ mod tests {
 
     #[test]
     fn ceiling_falls_with_what_is_in_transit() {
-        let start = Instant::now();
+        let start = Moment::default();
         let mut bucket = Bucket::new(60, 60, start);
         bucket.reserve(20, start);
         assert_eq!(bucket.level(start + 60 * SEC), 40);
@@ -216,7 +213,7 @@ mod tests {
 
     #[test]
     fn refund_before_launch_gives_everything_back() {
-        let start = Instant::now();
+        let start = Moment::default();
         let mut bucket = Bucket::new(60, 60, start);
         bucket.reserve(60, start);
         bucket.refund(60, start);
@@ -225,7 +222,7 @@ mod tests {
 
     #[test]
     fn debt_is_waited_off() {
-        let start = Instant::now();
+        let start = Moment::default();
         let mut bucket = Bucket::new(60, 60, start);
         bucket.spend(160, start);
         assert_eq!(bucket.level(start), -100);
@@ -234,7 +231,7 @@ mod tests {
 
     #[test]
     fn a_told_delay_sets_the_level() {
-        let start = Instant::now();
+        let start = Moment::default();
         let mut bucket = Bucket::new(60, 60, start);
         bucket.wait_for(50, 20 * SEC, start);
         assert_eq!(bucket.when(50, start), When::At(start + 20 * SEC));
@@ -260,7 +257,7 @@ mod tests {
             capacity in 1u64..200_000,
             steps in prop::collection::vec((0u8..4, 0u64..50_000, 0u64..5_000), 0..40),
         ) {
-            let start = Instant::now();
+            let start = Moment::default();
             let mut bucket = Bucket::new(rate, capacity, start);
             let mut level = i128::from(capacity) * 60_000;
             let mut transit: Vec<u64> = Vec::new();
@@ -273,7 +270,7 @@ mod tests {
                         level = (level + i128::from(rate)).min(ceiling);
                     }
                 }
-                now += Duration::from_millis(millis);
+                now = now + Duration::from_millis(millis);
                 match step {
                     0 => {
                         let promised = bucket.when(amount, now);

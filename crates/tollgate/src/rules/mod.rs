@@ -6,18 +6,18 @@
 //! [queue](crate::queue) does that for all of them.
 
 mod bucket;
+mod moment;
 mod slots;
 mod spacing;
 mod window;
 
 use std::time::Duration;
 
-use tokio::time::Instant;
-
 use crate::error::Refused;
 use crate::gate::{Launch, Now};
 
 pub(crate) use bucket::Bucket;
+pub(crate) use moment::Moment;
 pub(crate) use slots::Slots;
 pub(crate) use spacing::Spacing;
 pub(crate) use window::Window;
@@ -28,19 +28,16 @@ pub(crate) enum When {
     /// At once.
     Now,
     /// Not before this instant; ask again then.
-    At(Instant),
+    At(Moment),
     /// Not before somebody gives something back; ask again then.
     OnRelease,
-    /// Never, as things stand.
-    Never(Refused),
 }
 
 impl When {
     /// When both allow it: the later of two answers.
     pub(crate) fn and(self, other: When) -> When {
-        use When::{At, Never, Now, OnRelease};
+        use When::{At, Now, OnRelease};
         match (self, other) {
-            (never @ Never(_), _) | (_, never @ Never(_)) => never,
             (OnRelease, _) | (_, OnRelease) => OnRelease,
             (At(a), At(b)) => At(a.max(b)),
             (at @ At(_), Now) | (Now, at @ At(_)) => at,

@@ -2,9 +2,7 @@
 
 use std::time::Duration;
 
-use tokio::time::Instant;
-
-use super::When;
+use super::{Moment, When};
 use crate::random::Random;
 
 /// Launches are at least `interval` apart.
@@ -19,7 +17,7 @@ pub(crate) struct Spacing {
     jitter: f64,
     random: Random,
     /// The earliest next launch; `None` before the first.
-    next: Option<Instant>,
+    next: Option<Moment>,
     /// Whether somebody was permitted and has not launched yet.
     permitted: bool,
 }
@@ -47,7 +45,7 @@ impl Spacing {
         self.interval.is_zero()
     }
 
-    pub(crate) fn when(&self, now: Instant) -> When {
+    pub(crate) fn when(&self, now: Moment) -> When {
         match self.next {
             _ if self.is_off() => When::Now,
             _ if self.permitted => When::OnRelease,
@@ -61,14 +59,14 @@ impl Spacing {
     }
 
     /// The permitted request leaves.
-    pub(crate) fn launch(&mut self, now: Instant) {
+    pub(crate) fn launch(&mut self, now: Moment) {
         let spread = if self.jitter > 0.0 {
             self.interval.mul_f64(self.jitter * self.random.fraction())
         } else {
             Duration::ZERO
         };
         self.permitted = false;
-        self.next = now.checked_add(self.interval + spread);
+        self.next = Some(now + self.interval + spread);
     }
 
     /// The permitted request gave up: the next one may go in its place.
@@ -81,7 +79,7 @@ impl Spacing {
     }
 
     /// When the newcomer behind `waiting` others can launch at the earliest.
-    pub(crate) fn eta(&self, waiting: usize, now: Instant) -> Instant {
+    pub(crate) fn eta(&self, waiting: usize, now: Moment) -> Moment {
         let behind = u32::try_from(waiting + usize::from(self.permitted)).unwrap_or(u32::MAX);
         self.next.map_or(now, |next| next.max(now)) + self.interval.saturating_mul(behind)
     }
@@ -99,7 +97,7 @@ mod tests {
 
     #[test]
     fn interval_counts_from_the_launch() {
-        let start = Instant::now();
+        let start = Moment::default();
         let mut spacing = spacing(15 * SEC, 0.0);
         assert_eq!(spacing.when(start), When::Now);
         spacing.permit();
@@ -111,7 +109,7 @@ mod tests {
 
     #[test]
     fn giving_up_before_launch_leaves_no_gap() {
-        let start = Instant::now();
+        let start = Moment::default();
         let mut spacing = spacing(15 * SEC, 0.0);
         spacing.permit();
         spacing.give_back();
@@ -120,7 +118,7 @@ mod tests {
 
     #[test]
     fn jitter_only_lengthens() {
-        let start = Instant::now();
+        let start = Moment::default();
         let mut spacing = spacing(10 * SEC, 0.5);
         let mut gaps = Vec::new();
         for _ in 0..1000 {
@@ -137,7 +135,7 @@ mod tests {
 
     #[test]
     fn zero_switches_it_off() {
-        let start = Instant::now();
+        let start = Moment::default();
         let mut spacing = spacing(Duration::ZERO, 0.0);
         spacing.permit();
         assert_eq!(spacing.when(start), When::Now);
@@ -147,7 +145,7 @@ mod tests {
 
     #[test]
     fn eta_counts_those_ahead() {
-        let start = Instant::now();
+        let start = Moment::default();
         let mut spacing = spacing(15 * SEC, 0.0);
         assert_eq!(spacing.eta(0, start), start);
         spacing.permit();
