@@ -107,7 +107,7 @@ fn offset(zone: &str) -> Option<i64> {
 fn days(year: u32, month: u32, day: u32) -> Option<i64> {
     const BEFORE_MONTH: [u32; 12] = [0, 31, 59, 90, 120, 151, 181, 212, 243, 273, 304, 334];
     let before = BEFORE_MONTH.get(month.checked_sub(1)? as usize)?;
-    let leap = year % 4 == 0 && (year % 100 != 0 || year % 400 == 0);
+    let leap = year.is_multiple_of(4) && (!year.is_multiple_of(100) || year.is_multiple_of(400));
     if year == 0 || !(1..=31).contains(&day) {
         return None;
     }

@@ -5,11 +5,12 @@ use std::time::Duration;
 use http::HeaderMap;
 use serde_json::{Map, Value};
 
+use crate::sse::is_event_stream;
 use crate::time::go_duration;
 
 /// How much text is searched. The longest recorded message has 2 KiB; a
 /// failing prompt quoted back must not be combed through by the megabyte.
-const TEXT_BYTES: usize = 16 * 1024;
+const TEXT_CHARS: usize = 16 * 1024;
 
 /// An error as its body tells it.
 #[derive(Debug, Default)]
@@ -32,7 +33,7 @@ pub(super) struct Fault {
 impl Fault {
     /// Reads a body; `None` where it holds no error.
     pub(super) fn read(headers: &HeaderMap, body: &[u8]) -> Option<Fault> {
-        if is_event_stream(headers, body) {
+        if is_stream(headers, body) {
             return events(body).find_map(|data| Fault::of_json(&data));
         }
         match serde_json::from_slice(body) {
@@ -137,7 +138,7 @@ impl Fault {
     }
 
     fn of_text(body: &[u8]) -> Option<Fault> {
-        let text = String::from_utf8_lossy(&body[..body.len().min(TEXT_BYTES)]);
+        let text = String::from_utf8_lossy(&body[..body.len().min(4 * TEXT_CHARS)]);
         // A page speaks to people, at length, of many things.
         if text.trim().is_empty() || text.trim_start().starts_with('<') {
             return None;
@@ -148,8 +149,8 @@ impl Fault {
     }
 
     fn say(&mut self, said: &str) {
-        let end = said.floor_char_boundary(TEXT_BYTES);
-        self.text.push_str(&said[..end].to_lowercase());
+        let most = said.chars().take(TEXT_CHARS);
+        self.text.extend(most.flat_map(char::to_lowercase));
         self.text.push('\n');
     }
 
@@ -213,9 +214,9 @@ fn reset_epoch_ms(error: &Map<String, Value>) -> Option<u64> {
     }
 }
 
-fn is_event_stream(headers: &HeaderMap, body: &[u8]) -> bool {
+fn is_stream(headers: &HeaderMap, body: &[u8]) -> bool {
     let declared = headers.get(http::header::CONTENT_TYPE);
-    declared.is_some_and(|kind| crate::sse::is_event_stream(kind))
+    declared.is_some_and(is_event_stream)
         || body.starts_with(b"data:")
         || body.starts_with(b"event:")
 }

@@ -1,0 +1,232 @@
+//! Where a request goes: its URI, resolved against the base URL.
+
+use http::Uri;
+use http::uri::{Authority, PathAndQuery, Scheme};
+
+use super::Error;
+
+/// A base URL, taken apart.
+#[derive(Debug)]
+pub(super) struct Target {
+    url: Uri,
+    scheme: Scheme,
+    authority: Authority,
+    /// Without a slash at its end; empty where there is no path.
+    path: String,
+}
+
+impl Target {
+    /// Reads a base URL.
+    pub(super) fn parse(url: &str) -> Result<Target, Error> {
+        const ALLOWED: &str = "an http:// or https:// URL without user, query and fragment";
+        let refuse = || Error::config(format!("base URL {url:?}: not {ALLOWED}"));
+        // A user in it may be a secret, so the value is not repeated.
+        if url.contains('@') {
+            return Err(Error::config(format!("base URL: not {ALLOWED}")));
+        }
+        if url.contains('#') {
+            return Err(refuse());
+        }
+        let parsed: Uri = url.parse().map_err(|_| refuse())?;
+        let (scheme, authority) = parsed
+            .scheme()
+            .zip(parsed.authority())
+            .filter(|(scheme, _)| is_http(scheme))
+            .filter(|(_, authority)| !authority.host().is_empty())
+            .filter(|_| parsed.query().is_none())
+            .ok_or_else(refuse)?;
+        Ok(Target {
+            scheme: scheme.clone(),
+            authority: authority.clone(),
+            path: parsed.path().trim_end_matches('/').to_owned(),
+            url: parsed,
+        })
+    }
+
+    pub(super) fn url(&self) -> &Uri {
+        &self.url
+    }
+
+    pub(super) fn is_https(&self) -> bool {
+        self.scheme == Scheme::HTTPS
+    }
+
+    /// The full URI of a request, and whether it is at the base URL's origin.
+    pub(super) fn resolve(&self, uri: &Uri) -> Result<(Uri, bool), Error> {
+        let Some(scheme) = uri.scheme() else {
+            return Ok((self.join(uri)?, true));
+        };
+        if !is_http(scheme) {
+            return Err(Error::request(format!(
+                "cannot send a request to a {scheme}:// URI; http, https or a path is allowed"
+            )));
+        }
+        Ok((uri.clone(), self.is_origin_of(uri)))
+    }
+
+    fn join(&self, uri: &Uri) -> Result<Uri, Error> {
+        // `models` alone parses as a host; it can only mean a path here.
+        let relative = match uri.authority() {
+            Some(word) => format!("/{word}"),
+            None => uri
+                .path_and_query()
+                .map_or("/", PathAndQuery::as_str)
+                .to_owned(),
+        };
+        let tail = self.without_shared_version(&relative);
+        Uri::builder()
+            .scheme(self.scheme.clone())
+            .authority(self.authority.clone())
+            .path_and_query(format!("{}{tail}", self.path))
+            .build()
+            .map_err(|error| Error::request(format!("no URI can be made of {uri}")).because(error))
+    }
+
+    /// Takes the version off a path where the base URL ends in the same one.
+    fn without_shared_version<'p>(&self, path: &'p str) -> &'p str {
+        let version = self.path.rsplit('/').next().unwrap_or_default();
+        let rest = path
+            .strip_prefix('/')
+            .and_then(|path| path.strip_prefix(version));
+        match rest {
+            Some(rest)
+                if is_version(version) && (rest.is_empty() || rest.starts_with(['/', '?'])) =>
+            {
+                rest
+            }
+            _ => path,
+        }
+    }
+
+    fn is_origin_of(&self, uri: &Uri) -> bool {
+        let same_host = uri
+            .host()
+            .is_some_and(|host| host.eq_ignore_ascii_case(self.authority.host()));
+        same_host && uri.scheme() == Some(&self.scheme) && port(uri) == port(&self.url)
+    }
+}
+
+fn is_http(scheme: &Scheme) -> bool {
+    *scheme == Scheme::HTTP || *scheme == Scheme::HTTPS
+}
+
+/// `v1`, `v2beta`, and the like.
+fn is_version(segment: &str) -> bool {
+    let number = segment.strip_prefix('v');
+    number.is_some_and(|number| number.starts_with(|c: char| c.is_ascii_digit()))
+}
+
+fn port(uri: &Uri) -> u16 {
+    let default = if uri.scheme() == Some(&Scheme::HTTPS) {
+        443
+    } else {
+        80
+    };
+    uri.port_u16().unwrap_or(default)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn resolved(base: &str, uri: &str) -> (String, bool) {
+        let target = Target::parse(base).expect("a base URL");
+        let uri = uri.parse().expect("a URI");
+        let (uri, ours) = target.resolve(&uri).expect("a target");
+        (uri.to_string(), ours)
+    }
+
+    #[test]
+    fn paths_resolve_as_in_the_batch_api() {
+        let openai = "https://api.openai.com/v1";
+        let chat = "https://api.openai.com/v1/chat/completions";
+        let cases = [
+            (openai, "/v1/chat/completions", chat),
+            (openai, "/chat/completions", chat),
+            ("https://api.openai.com/v1/", "/v1/chat/completions", chat),
+            ("https://api.openai.com", "/v1/chat/completions", chat),
+            ("https://api.openai.com/", "/v1/chat/completions", chat),
+            (openai, "/v1", "https://api.openai.com/v1"),
+            (openai, "/v1?x=1", "https://api.openai.com/v1?x=1"),
+            (
+                openai,
+                "/v1beta/models",
+                "https://api.openai.com/v1/v1beta/models",
+            ),
+            (
+                openai,
+                "/models?after=a",
+                "https://api.openai.com/v1/models?after=a",
+            ),
+            (openai, "models", "https://api.openai.com/v1/models"),
+            (
+                "https://h/openai/v1",
+                "/v1/responses",
+                "https://h/openai/v1/responses",
+            ),
+            (
+                "http://h/chat",
+                "/chat/completions",
+                "http://h/chat/chat/completions",
+            ),
+            (
+                "http://[::1]:8788",
+                "/v1/models",
+                "http://[::1]:8788/v1/models",
+            ),
+        ];
+        for (base, uri, expected) in cases {
+            assert_eq!(
+                resolved(base, uri),
+                (expected.to_owned(), true),
+                "{base} {uri}"
+            );
+        }
+    }
+
+    #[test]
+    fn only_the_same_origin_is_ours() {
+        let base = "https://api.openai.com/v1";
+        for (uri, ours) in [
+            ("https://api.openai.com/v1/models", true),
+            ("https://API.openai.com:443/other", true),
+            ("http://api.openai.com/v1/models", false),
+            ("https://api.openai.com:8443/v1/models", false),
+            ("https://api.openai.com.evil.example/v1/models", false),
+            ("https://evil.example/v1/models", false),
+        ] {
+            assert_eq!(resolved(base, uri).1, ours, "{uri}");
+        }
+        assert!(resolved("http://h:80", "http://h/x").1);
+    }
+
+    #[test]
+    fn a_bad_base_url_is_named_with_what_is_allowed() {
+        for url in [
+            "",
+            "api.openai.com",
+            "/v1",
+            "ftp://h/v1",
+            "http://h/v1?key=1",
+            "http://h/#x",
+            "http://h h/",
+        ] {
+            let error = Target::parse(url).expect_err(url);
+            assert!(error.is_config());
+            let said = error.to_string();
+            assert!(
+                said.contains(&format!("{url:?}")) && said.contains("https://"),
+                "{said}"
+            );
+        }
+        let secret = Target::parse("https://user:hunter2@h/v1").expect_err("a user");
+        assert!(!format!("{secret:?} {secret}").contains("hunter2"));
+    }
+
+    #[test]
+    fn other_schemes_are_refused() {
+        let target = Target::parse("http://h").expect("a base URL");
+        let error = target.resolve(&"ftp://h/x".parse().expect("a URI"));
+        assert!(error.expect_err("ftp").is_request());
+    }
+}
