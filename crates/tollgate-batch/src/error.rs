@@ -5,6 +5,7 @@ use std::fmt;
 use std::io;
 use std::path::{Path, PathBuf};
 
+use crate::format::Counted;
 use crate::summary::Summary;
 
 /// Why a run could not go on: its input could not be read, or its output could
@@ -45,7 +46,7 @@ enum Kind {
 /// Answers that could not be written, in whole lines.
 #[derive(Debug, Default)]
 pub(crate) struct Unwritten {
-    pub(crate) lines: usize,
+    pub(crate) lines: u64,
     pub(crate) text: Vec<u8>,
 }
 
@@ -128,16 +129,10 @@ impl fmt::Display for Error {
                  choose another file"
             ),
             Kind::Read { what, line } => write!(f, "cannot read {what} at line {line}"),
-            Kind::Write { what, unwritten } => write!(
-                f,
-                "cannot write {what}; {} answered {} not saved",
-                unwritten.lines,
-                if unwritten.lines == 1 {
-                    "line is"
-                } else {
-                    "lines are"
-                }
-            ),
+            Kind::Write { what, unwritten } => {
+                let answers = Counted(unwritten.lines, "answer");
+                write!(f, "cannot write {what}; {answers} not saved")
+            }
         }
     }
 }

@@ -7,6 +7,9 @@ use tokio::time::Duration;
 /// A number in groups of three digits.
 pub(crate) struct Count(pub(crate) u64);
 
+/// So many of something that takes an `s` when there are more.
+pub(crate) struct Counted(pub(crate) u64, pub(crate) &'static str);
+
 /// A time in its two greatest units, rounded down; seconds with their tenths.
 pub(crate) struct Span(pub(crate) Duration);
 
@@ -21,6 +24,14 @@ impl fmt::Display for Count {
             grouped.push(digit);
         }
         f.pad(&grouped)
+    }
+}
+
+impl fmt::Display for Counted {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self(count, what) = self;
+        let ending = if *count == 1 { "" } else { "s" };
+        write!(f, "{} {what}{ending}", Count(*count))
     }
 }
 
@@ -46,6 +57,8 @@ mod tests {
     fn counts_are_grouped() {
         let shown = [0, 999, 1_000, 45_411, 1_234_567].map(|n| Count(n).to_string());
         assert_eq!(shown, ["0", "999", "1,000", "45,411", "1,234,567"]);
+        let lines = [0, 1, 2_000].map(|n| Counted(n, "line").to_string());
+        assert_eq!(lines, ["0 lines", "1 line", "2,000 lines"]);
         assert_eq!(format!("{:>8}|", Count(1_000)), "   1,000|");
     }
 

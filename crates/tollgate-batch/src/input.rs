@@ -2,10 +2,10 @@
 //! known by their ids.
 
 use std::io;
-use std::sync::Arc;
 
 use tokio::io::AsyncRead;
 
+use crate::event::Request;
 use crate::ids::{Ids, Seen};
 use crate::line::{BadLine, Line, Problem};
 use crate::lines::{Lines, RawLine};
@@ -20,12 +20,7 @@ pub(crate) enum Item {
     /// A request to send.
     Request(Line),
     /// A request that an earlier run has answered.
-    Answered {
-        /// The number of the line.
-        line: u64,
-        /// Its `custom_id`.
-        custom_id: Arc<str>,
-    },
+    Answered(Request),
     /// Not a request.
     Bad(BadLine),
 }
@@ -87,10 +82,7 @@ impl<R: AsyncRead + Unpin> Input<R> {
     fn meet(&mut self, line: Line) -> Item {
         match self.ids.meet(&line.custom_id, line.number) {
             Seen::New => Item::Request(line),
-            Seen::Answered => Item::Answered {
-                line: line.number,
-                custom_id: line.custom_id,
-            },
+            Seen::Answered => Item::Answered(line.name()),
             Seen::Before { line: first } => Item::Bad(BadLine {
                 line: line.number,
                 custom_id: Some(line.custom_id.to_string()),

@@ -28,7 +28,7 @@ struct Lane<W> {
     writer: W,
     /// Whole lines that are not known to be written.
     text: Vec<u8>,
-    lines: usize,
+    lines: u64,
 }
 
 impl<W, X> Journal<W, X>

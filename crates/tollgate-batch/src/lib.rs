@@ -82,6 +82,7 @@ mod run;
 mod sent;
 mod stop;
 mod summary;
+mod task;
 
 pub use batch::Batch;
 pub use done::{Done, Tail};

@@ -9,6 +9,8 @@ use http::{HeaderValue, Method, Request, Uri, header};
 use serde::{Deserialize, Serialize, Serializer};
 use serde_json::value::RawValue;
 
+use crate::event;
+
 /// Shown of a value that is not allowed; the rest is of no help.
 const SHOWN_CHARS: usize = 60;
 
@@ -102,6 +104,14 @@ impl Line {
             uri,
             body: text.slice_ref(body.get().as_bytes()),
         })
+    }
+
+    /// Which request it is.
+    pub(crate) fn name(&self) -> event::Request {
+        event::Request {
+            line: self.number,
+            custom_id: self.custom_id.clone(),
+        }
     }
 
     /// The request that the line asks for.

@@ -5,7 +5,8 @@ use std::fmt;
 use serde::{Serialize, Serializer};
 use tokio::time::Duration;
 
-use crate::format::{Count, Span};
+use crate::event::Event;
+use crate::format::{Count, Counted, Span};
 
 /// What a run came to. As JSON, `elapsed` is `elapsed_seconds`.
 ///
@@ -29,7 +30,8 @@ pub struct Summary {
     /// Requests whose answers could not be written; they are in
     /// [`Error::unwritten`](crate::Error::unwritten).
     pub unwritten: u64,
-    /// Tokens used, as far as the answers say (`usage.total_tokens`).
+    /// Tokens used, as far as the answers in the output say
+    /// (`usage.total_tokens`).
     pub tokens: u64,
     /// Time from the start to the end of the run.
     #[serde(rename = "elapsed_seconds", serialize_with = "as_seconds")]
@@ -43,6 +45,32 @@ impl Summary {
     pub fn is_complete(&self) -> bool {
         !self.interrupted && self.ok + self.skipped == self.total
     }
+
+    /// Adds what has happened: a summary is the sum of a run's events.
+    pub(crate) fn count(&mut self, event: &Event) {
+        match event {
+            Event::Started(_) => self.total += 1,
+            Event::Sent(_) | Event::Stopping { .. } => {}
+            Event::Finished { tokens, .. } => {
+                self.ok += 1;
+                self.tokens += tokens.unwrap_or(0);
+            }
+            Event::Failed { .. } => self.failed += 1,
+            Event::Unwritten(_) => self.unwritten += 1,
+            Event::Withdrawn(_) => {
+                self.withdrawn += 1;
+                self.interrupted = true;
+            }
+            Event::Skipped(_) => {
+                self.total += 1;
+                self.skipped += 1;
+            }
+            Event::BadLine(_) => {
+                self.total += 1;
+                self.bad_lines += 1;
+            }
+        }
+    }
 }
 
 pub(crate) fn as_seconds<S: Serializer>(time: &Duration, to: S) -> Result<S::Ok, S::Error> {
@@ -55,17 +83,19 @@ impl fmt::Display for Summary {
         let others = [
             (self.failed, "failed"),
             (self.skipped, "already done"),
-            (self.bad_lines, "bad lines"),
             (self.withdrawn, "not sent"),
             (self.unwritten, "not saved"),
         ];
         for (count, what) in others.into_iter().filter(|(count, _)| *count > 0) {
             write!(f, ", {} {what}", Count(count))?;
         }
+        if self.bad_lines > 0 {
+            write!(f, ", {}", Counted(self.bad_lines, "bad line"))?;
+        }
         write!(
             f,
-            "; {} tokens in {}",
-            Count(self.tokens),
+            "; {} in {}",
+            Counted(self.tokens, "token"),
             Span(self.elapsed)
         )?;
         if self.interrupted {
@@ -95,7 +125,7 @@ mod tests {
     fn display_leaves_out_what_did_not_happen() {
         assert_eq!(
             summary().to_string(),
-            "1,297 answered, 2 failed, 1 bad lines; 182,113 tokens in 4m 12s"
+            "1,297 answered, 2 failed, 1 bad line; 182,113 tokens in 4m 12s"
         );
     }
 

@@ -83,8 +83,8 @@ async fn full_disk_is_one_error_with_every_answer_it_lacks() {
         );
         let unwritten = ids(error.unwritten());
         let lack = match unwritten.len() {
-            1 => "1 answered line is not saved".to_owned(),
-            n => format!("{n} answered lines are not saved"),
+            1 => "1 answer not saved".to_owned(),
+            n => format!("{n} answers not saved"),
         };
         assert_eq!(
             error.to_string(),
@@ -157,7 +157,7 @@ async fn unwritable_errors_do_not_cost_the_output() {
     let error = run.await.expect_err("the errors cannot be written");
     assert_eq!(
         error.to_string(),
-        "cannot write the errors; 1 answered line is not saved"
+        "cannot write the errors; 1 answer not saved"
     );
     assert_eq!(ids(error.unwritten()), ["bad"]);
     assert_eq!(ids(&output), ["good"]);

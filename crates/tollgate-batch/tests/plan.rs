@@ -132,10 +132,10 @@ requests at once                  2        2.0s
 
 7 lines; 4 requests to send in about 3.0s
 
-1 lines that can never be sent:
+1 line that can never be sent:
   line 3, custom_id \"big\": costs 1,024 tokens; at most 100 can ever be admitted
 
-2 lines that are not requests:
+2 lines without a valid request:
   line 5, custom_id \"d\": `method` is missing
   line 6, custom_id \"a\": the same custom_id as line 1; each must be unique
 ";
@@ -185,7 +185,7 @@ async fn plan_of_the_rest_leaves_out_what_is_done() {
     assert_eq!((plan.lines, plan.skipped, plan.requests), (2, 1, 1));
     assert!(
         plan.to_string()
-            .contains("2 lines, 1 already done; 1 requests to send")
+            .contains("2 lines, 1 already done; 1 request to send")
     );
 }
 

@@ -187,7 +187,7 @@ impl Tally {
     fn take(&mut self, item: Item, cost: &impl Fn(&Request<Bytes>) -> u64, limits: &Limits) {
         self.lines += 1;
         match item {
-            Item::Answered { .. } => self.skipped += 1,
+            Item::Answered(_) => self.skipped += 1,
             Item::Bad(bad) => self.bad_lines.push(bad),
             Item::Request(line) => {
                 let cost = cost(&line.request());

@@ -3,7 +3,7 @@
 use std::fmt;
 
 use super::{Load, Plan, Remarks};
-use crate::format::{Count, Span};
+use crate::format::{Count, Counted, Span};
 
 /// Of each kind of remark the table shows the first so many.
 const SHOWN: usize = 10;
@@ -14,7 +14,7 @@ impl fmt::Display for Plan {
         self.write_times(f)?;
         self.write_conclusion(f)?;
         write_remarks(f, "that can never be sent", &self.impossible)?;
-        write_remarks(f, "that are not requests", &self.bad_lines)
+        write_remarks(f, "without a valid request", &self.bad_lines)
     }
 }
 
@@ -65,11 +65,11 @@ impl Plan {
     }
 
     fn write_conclusion(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "\n{} lines", Count(self.lines))?;
+        write!(f, "\n{}", Counted(self.lines, "line"))?;
         if self.skipped > 0 {
             write!(f, ", {} already done", Count(self.skipped))?;
         }
-        write!(f, "; {} requests to send", Count(self.requests))?;
+        write!(f, "; {} to send", Counted(self.requests, "request"))?;
         match self.binding {
             Some(_) => writeln!(f, " in about {}", Span(self.time)),
             None => writeln!(f, " at once"),
@@ -95,7 +95,7 @@ fn write_remarks<T: fmt::Display>(
     if remarks.count == 0 {
         return Ok(());
     }
-    writeln!(f, "\n{} lines {what}:", Count(remarks.count))?;
+    writeln!(f, "\n{} {what}:", Counted(remarks.count, "line"))?;
     for remark in remarks.first.iter().take(SHOWN) {
         writeln!(f, "  {remark}")?;
     }
