@@ -127,6 +127,16 @@ impl ApiError {
             .code("empty_array")
     }
 
+    pub(crate) fn too_many(param: &str, most: usize, got: usize) -> Self {
+        let message = format!(
+            "Invalid '{param}': array too long. Expected an array with maximum length {most}, \
+             but got an array with length {got} instead."
+        );
+        Self::new(StatusCode::BAD_REQUEST, INVALID, message)
+            .param(param)
+            .code("array_above_max_length")
+    }
+
     pub(crate) fn unreadable(limit: usize) -> Self {
         let message =
             format!("The body of your request could not be read, or is larger than {limit} bytes.");

@@ -9,6 +9,9 @@ use crate::error::ApiError;
 /// What an image costs, whatever its size (measured on OpenAI's chat).
 const IMAGE_TOKENS: u64 = 765;
 
+/// The most texts in one request.
+const MOST_TEXTS: usize = 2_048;
+
 /// What a prompt is made of.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct Input {
@@ -122,12 +125,7 @@ impl Input {
             }
             value => {
                 let elements = elements(name, value)?;
-                let one_token_array = elements.iter().all(Value::is_number);
-                input.items = if one_token_array {
-                    1
-                } else {
-                    elements.len() as u64
-                };
+                input.items = texts_in(name, elements)?;
                 for (index, element) in elements.iter().enumerate() {
                     input.element(name, index, element)?;
                 }
@@ -185,4 +183,15 @@ fn elements<'a>(name: &str, value: &'a Value) -> Result<&'a [Value], ApiError> {
         Value::Array(elements) => Ok(elements),
         other => Err(ApiError::wrong_type(name, "an array", kind(other))),
     }
+}
+
+/// Numbers are the tokens of one text.
+fn texts_in(name: &str, elements: &[Value]) -> Result<u64, ApiError> {
+    if elements.iter().all(Value::is_number) {
+        return Ok(1);
+    }
+    if elements.len() > MOST_TEXTS {
+        return Err(ApiError::too_many(name, MOST_TEXTS, elements.len()));
+    }
+    Ok(elements.len() as u64)
 }

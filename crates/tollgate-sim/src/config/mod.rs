@@ -132,7 +132,7 @@ impl fmt::Debug for Config {
 
 impl Config {
     /// The rules its accounts are kept by.
-    pub fn rules(&self) -> Rules {
+    pub(crate) fn rules(&self) -> Rules {
         Rules {
             enforcement: self.enforcement,
             requests: self.requests,
@@ -144,20 +144,24 @@ impl Config {
     }
 
     /// What a time of the provider's takes in the client's time.
-    pub fn in_client_time(&self, time: Duration) -> Duration {
+    pub(crate) fn in_client_time(&self, time: Duration) -> Duration {
         time.div_f64(self.speed)
     }
 
     /// The limits of a model, or `None` if it does not exist.
-    pub fn limits_of(&self, model: &str) -> Option<Limits> {
+    pub(crate) fn limits_of(&self, model: &str) -> Option<Limits> {
         match self.models.get(model) {
             Some(limits) => Some(*limits),
             None => self.models.is_empty().then_some(self.limits),
         }
     }
 
-    /// What the real side has: others use 15 % of the limits, the buckets
-    /// start empty, and [`Faults::hard`].
+    /// What the real side has: the buckets start empty, others use 15 % of the
+    /// limits, and [`Faults::hard`].
+    ///
+    /// Out of an empty bucket the very first call is refused, whoever makes
+    /// it. Where the point is that nothing is refused, set a small
+    /// `start_level` after it.
     pub fn hard(self) -> Self {
         Self {
             start_level: 0.0,

@@ -26,6 +26,11 @@ mod clock;
 mod log;
 mod meter;
 
+#[cfg(test)]
+mod model_tests;
+#[cfg(test)]
+mod tests;
+
 pub use account::{Account, Charge, Levels, Rejection, Rules};
 pub(crate) use clock::Clock;
 pub use meter::{Level, Shortfall};

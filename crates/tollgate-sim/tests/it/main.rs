@@ -1,0 +1,12 @@
+//! The provider as its clients see it: in the process and in virtual time,
+//! but for `socket`.
+
+mod answers;
+mod client;
+mod config;
+mod errors;
+mod faults;
+mod rejections;
+mod report;
+mod socket;
+mod timing;
