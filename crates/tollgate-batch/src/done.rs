@@ -115,7 +115,8 @@ impl Done {
     /// Opens the output of an earlier run for more, or creates it: learns what
     /// it answers and repairs its end. Everything is written at the end.
     ///
-    /// What is not a regular file (a pipe, a device) is only opened.
+    /// What is not a regular file (a pipe, a device) is only opened. Nothing
+    /// keeps two runs from writing to one file at once; the caller must.
     ///
     /// # Errors
     ///
