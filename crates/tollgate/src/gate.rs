@@ -55,8 +55,14 @@ pub trait Pass {
 
 /// A [`Pass`] that can look at an answer of type `Res`.
 pub trait PassFor<Res>: Pass {
-    /// The head of the answer is here.
+    /// The head of the answer is here, and its body follows.
     fn answered(&mut self, response: &Res, now: &mut Now);
+
+    /// The whole answer is here.
+    fn completed(&mut self, response: &Res, now: &mut Now) {
+        self.answered(response, now);
+        self.ended(End::Complete, now);
+    }
 }
 
 /// How a request is handed on.
@@ -145,6 +151,11 @@ macro_rules! tuple_of_gates {
             #[inline]
             fn answered(&mut self, response: &Res, now: &mut Now) {
                 $(self.$index.answered(response, now);)+
+            }
+
+            #[inline]
+            fn completed(&mut self, response: &Res, now: &mut Now) {
+                $(self.$index.completed(response, now);)+
             }
         }
     };

@@ -199,12 +199,10 @@ impl<U, O, M: Meter> Pass for BudgetPass<U, O, M> {
 
     #[inline]
     fn ended(&mut self, end: End, now: &mut Now) {
-        match self.meter.take().and_then(|mut meter| meter.used(end)) {
-            Some(used) => self.ticket.finish(now, |ledger, key, now| {
-                ledger.settle(key, used, now.get());
-            }),
-            None => self.ticket.give_back(now),
-        }
+        let used = self.meter.take().and_then(|mut meter| meter.used(end));
+        self.ticket.finish(now, |ledger, key, now| {
+            ledger.close(key, used, now.get());
+        });
     }
 }
 
@@ -221,6 +219,17 @@ where
             });
         }
         self.meter = Some(self.usage.meter(response));
+    }
+
+    /// Both at once, under one lock.
+    fn completed(&mut self, response: &Res, now: &mut Now) {
+        let told = self.observe.observe(response);
+        let used = self.usage.meter(response).used(End::Complete);
+        self.ticket.finish(now, |ledger, key, now| {
+            let now = now.get();
+            ledger.observe_answer(key, &told, now);
+            ledger.close(key, used, now);
+        });
     }
 }
 

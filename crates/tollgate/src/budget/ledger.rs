@@ -229,8 +229,16 @@ impl Ledger {
         self.truth.distrust_before(now);
     }
 
-    /// Replaces the reserved cost by the real one.
-    pub(super) fn settle(&mut self, key: Key, actual: u64, now: Moment) {
+    /// The reservation ends: with its real cost where that is known, else with
+    /// what it reserved, or with nothing where it never left.
+    pub(super) fn close(&mut self, key: Key, actual: Option<u64>, now: Moment) {
+        match actual {
+            Some(actual) => self.settle(key, actual, now),
+            None => self.abandon(key, now),
+        }
+    }
+
+    fn settle(&mut self, key: Key, actual: u64, now: Moment) {
         let now = self.catch_up(now);
         self.answered(key, true, now);
         let entry = self.transit.remove(key);
@@ -245,8 +253,7 @@ impl Ledger {
         }
     }
 
-    /// The reservation ends with what it reserved.
-    fn close(&mut self, key: Key, now: Moment) {
+    fn abandon(&mut self, key: Key, now: Moment) {
         let now = self.catch_up(now);
         let entry = self.transit.get_mut(key);
         self.outstanding -= entry.cost;
@@ -355,7 +362,7 @@ impl Rule for Ledger {
     }
 
     fn release(&mut self, held: Key, now: &mut Now) {
-        self.close(held, now.get());
+        self.close(held, None, now.get());
     }
 
     fn never(&mut self, cost: u64, now: &mut Now) -> Option<Refused> {

@@ -80,7 +80,7 @@ impl Reservation {
     /// refunded with [`Accounting::AsUsed`](super::Accounting::AsUsed) alone.
     pub fn settle(mut self, actual: u64) {
         self.ticket.finish(&mut Now::unread(), |ledger, key, now| {
-            ledger.settle(key, actual, now.get());
+            ledger.close(key, Some(actual), now.get());
         });
     }
 }

@@ -84,11 +84,9 @@ where
                 }
                 StateProj::Called { future } => {
                     let result = ready!(future.poll(cx));
-                    let mut pass = this.pass.take().expect(POLLED_AFTER_READY);
+                    let pass = this.pass.take().expect(POLLED_AFTER_READY);
                     let response = result.map_err(Error::inner)?;
-                    let mut now = Now::unread();
-                    pass.answered(&response, &mut now);
-                    return Poll::Ready(Ok(H::hold(response, pass, &mut now)));
+                    return Poll::Ready(Ok(H::hold(response, pass, &mut Now::unread())));
                 }
             }
         }

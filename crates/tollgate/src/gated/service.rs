@@ -6,9 +6,8 @@ use tower_service::Service;
 
 use super::body::HeldBody;
 use super::future::ResponseFuture;
-use crate::answer::End;
 use crate::error::{BoxError, Error};
-use crate::gate::{Gate, Launch, Now, Pass, PassFor};
+use crate::gate::{Gate, Launch, Now, PassFor};
 
 /// A service behind a gate; see the [module's story](super).
 ///
@@ -105,7 +104,8 @@ pub trait Hold<Res, P>: sealed::Sealed {
     /// What the caller gets.
     type Held;
 
-    /// Passes the answer on, with its pass inside or ended.
+    /// Shows the answer to its pass, and hands it on with the pass inside or
+    /// ended.
     fn hold(response: Res, pass: P, now: &mut Now) -> Self::Held;
 }
 
@@ -125,16 +125,17 @@ where
 {
     type Held = http::Response<HeldBody<B, P>>;
 
-    fn hold(response: http::Response<B>, pass: P, now: &mut Now) -> Self::Held {
+    fn hold(response: http::Response<B>, mut pass: P, now: &mut Now) -> Self::Held {
+        pass.answered(&response, now);
         response.map(|body| HeldBody::new(body, pass, now))
     }
 }
 
-impl<Res, P: Pass> Hold<Res, P> for UntilResponse {
+impl<Res, P: PassFor<Res>> Hold<Res, P> for UntilResponse {
     type Held = Res;
 
     fn hold(response: Res, mut pass: P, now: &mut Now) -> Res {
-        pass.ended(End::Complete, now);
+        pass.completed(&response, now);
         response
     }
 }

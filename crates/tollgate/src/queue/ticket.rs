@@ -222,8 +222,11 @@ fn set(timer: &mut Option<Pin<Box<Sleep>>>, at: Moment) -> &mut Pin<Box<Sleep>> 
 }
 
 impl<R: Rule> Drop for Ticket<R> {
+    #[inline]
     fn drop(&mut self) {
-        self.give_back(&mut Now::unread());
+        if !matches!(self.state, State::New | State::Done) {
+            self.give_back(&mut Now::unread());
+        }
     }
 }
 
