@@ -47,6 +47,14 @@ impl Default for Rules {
 }
 
 impl Rules {
+    fn assert_sane(&self, limits: Limits) {
+        assert!(!self.minute.is_zero(), "a minute takes time");
+        assert!((0.0..=1.0).contains(&self.start_level), "start_level");
+        assert!((0.0..1.0).contains(&self.others), "others");
+        let limits = [limits.tokens_per_minute, limits.requests_per_minute];
+        assert!(!limits.contains(&Some(0)), "a limit of zero");
+    }
+
     /// The clock that was started at `epoch`.
     pub(crate) fn clock(&self, epoch: Instant) -> Clock {
         let phase = match self.enforcement {
@@ -107,7 +115,13 @@ pub struct Account {
 impl Account {
     /// Opens an account at `now`. The provider's clock, which fixed minutes
     /// follow, was started at `epoch`.
+    ///
+    /// # Panics
+    ///
+    /// A limit or the minute is zero, or a share of the rules is not as its
+    /// field demands.
     pub fn new(limits: Limits, rules: &Rules, epoch: Instant, now: Instant) -> Self {
+        rules.assert_sane(limits);
         let open = |limit: Option<u64>, of: Of| Some(meter(limit?, of, rules, epoch, now));
         Self {
             tokens: open(limits.tokens_per_minute, Of::Tokens),
