@@ -70,7 +70,7 @@ impl Tokens {
     pub(super) fn give_back(&mut self, unused: u64, landed: Moment, now: Moment) {
         self.bucket.credit(unused, now);
         if let Some(minute) = &mut self.minute {
-            minute.forgive(unused, landed);
+            minute.forgive(unused, landed, now);
         }
     }
 }
@@ -130,7 +130,7 @@ impl Requests {
 
     pub(super) fn refund(&mut self, reserved: Moment, now: Moment) {
         self.bucket.credit(1, now);
-        self.second.forgive(1, reserved);
+        self.second.forgive(1, reserved, now);
         if let Some(minute) = &mut self.minute {
             minute.refund(1);
         }

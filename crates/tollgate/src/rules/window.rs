@@ -130,8 +130,12 @@ impl Window {
         }
     }
 
-    /// What landed at `at` turned out to be less by `amount`.
-    pub(crate) fn forgive(&mut self, amount: u64, at: Moment) {
+    /// What landed at `at` turned out, `now`, to be less by `amount`.
+    pub(crate) fn forgive(&mut self, amount: u64, at: Moment, now: Moment) {
+        if now.nanos_since(at) >= self.length_nanos {
+            // It does not count any more; those after it do.
+            return;
+        }
         let index = self.log.partition_point(|(landed, _)| *landed < at);
         if let Some((_, sum)) = self.log.get_mut(index) {
             let forgiven = amount.min(*sum);
@@ -186,11 +190,24 @@ mod tests {
         let mut window = Window::new(60 * SEC, 100);
         window.add(40, start);
         window.add(60, start + SEC);
-        window.forgive(50, start + SEC);
+        window.forgive(50, start + SEC, start + 2 * SEC);
         assert_eq!(window.when(50, start + 2 * SEC), When::Now);
         assert_eq!(window.when(51, start + 2 * SEC), When::At(start + 60 * SEC));
-        window.forgive(1000, start + 2 * SEC);
+        window.forgive(1000, start + 2 * SEC, start + 2 * SEC);
         assert_eq!(window.when(51, start + 2 * SEC), When::At(start + 60 * SEC));
+    }
+
+    /// What had left the window was once taken off its successors.
+    #[test]
+    fn what_is_over_cannot_be_forgiven() {
+        let start = Moment::default();
+        let mut window = Window::new(60 * SEC, 100);
+        window.add(40, start);
+        window.add(60, start + 30 * SEC);
+        let now = start + 60 * SEC;
+        window.forgive(40, start, now);
+        assert_eq!(window.when(40, now), When::Now);
+        assert_eq!(window.when(41, now), When::At(start + 90 * SEC));
     }
 
     #[test]
