@@ -1,0 +1,175 @@
+//! What a request will be charged, decided before it is sent.
+//!
+//! Nobody can copy a provider's own sum, and it has changed overnight; so the
+//! default errs on the safe side, and what the provider's headers and the real
+//! usage say later sets it right. [`endpoint`] tells what is asked,
+//! [`shape`] counts what the body holds, [`ChargeRule`] puts a price on it.
+
+mod endpoint;
+mod shape;
+
+#[cfg(test)]
+mod tests;
+
+use bytes::Bytes;
+use http::{Method, Request};
+use tollgate::Cost;
+
+use endpoint::Endpoint;
+use shape::Shape;
+
+/// The tokens charged to a request that does not say how long its answer may
+/// be: `OPENAI_EST_TOKENS_PER_RUN` by default.
+pub const DEFAULT_EST_TOKENS: u64 = 7_000;
+
+/// The flat price of an image in a prompt, in tokens: as measured on OpenAI's
+/// chat completions, whatever the image's size.
+const IMAGE: u64 = 765;
+
+/// How a provider charges at admission.
+///
+/// Text counts a token for every four bytes of UTF-8, rounded up once a request.
+/// Everything but chat completions, responses, completions, embeddings and
+/// moderations, and every body that is not JSON, is charged a quarter of its
+/// bytes plus the estimate for a run. Reading (`GET`) costs no tokens, nor does
+/// keeping files, batches and the like.
+///
+/// # Examples
+///
+/// ```
+/// use bytes::Bytes;
+/// use http::Request;
+/// use tollgate_openai::{ChargeRule, Cost};
+///
+/// // 20 bytes of text make 5 tokens; 4 for the message and 3 for the reply's
+/// // start; two answers of up to 100.
+/// let body = r#"{"messages": [{"role": "user", "content": "How far is the moon"}],
+///               "max_tokens": 100, "n": 2}"#;
+/// let request = Request::post("/v1/chat/completions").body(Bytes::from(body)).unwrap();
+/// assert_eq!(ChargeRule::Safe.cost(&request), 5 + 4 + 3 + 2 * 100);
+///
+/// // OpenAI itself counts one for the message, one more, and no output.
+/// assert_eq!(ChargeRule::OpenAi.cost(&request), 5 + 1 + 1);
+/// assert_eq!(ChargeRule::Fixed(500).cost(&request), 500);
+/// ```
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum ChargeRule {
+    /// The prompt, its tools and its asked output length, times `n`: safe with
+    /// every provider, and what Azure, Groq and Cerebras charge. Where no
+    /// length is asked for, at least the estimate for a run.
+    ///
+    /// Four tokens a message and three for the reply's start are added, exact on
+    /// 394 of 415 recorded prompts.
+    #[default]
+    Safe,
+    /// As measured on OpenAI since March 2025: a chat's text, one token a
+    /// message and one more, but neither tools nor output (327 of 329 within
+    /// 2); for responses, the input and a guess of the output, 19 tokens, or
+    /// 217 with function tools (103 of 110 within 1).
+    OpenAi,
+    /// The same number for every request that costs anything.
+    Fixed(u64),
+}
+
+impl ChargeRule {
+    /// This rule with another estimate for a run than
+    /// [`DEFAULT_EST_TOKENS`].
+    pub fn with_est_tokens(self, est_tokens: u64) -> Charge {
+        Charge {
+            rule: self,
+            est_tokens,
+        }
+    }
+}
+
+impl Cost<Request<Bytes>> for ChargeRule {
+    fn cost(&self, request: &Request<Bytes>) -> u64 {
+        self.with_est_tokens(DEFAULT_EST_TOKENS).cost(request)
+    }
+}
+
+/// A [`ChargeRule`] and the estimate for requests whose length cannot be told.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Charge {
+    rule: ChargeRule,
+    est_tokens: u64,
+}
+
+impl Charge {
+    fn of_body(self, endpoint: Endpoint, body: &[u8]) -> u64 {
+        let shape = match endpoint {
+            Endpoint::Other => None,
+            _ => Shape::read(body),
+        };
+        let Some(shape) = shape else {
+            return quarter(body.len() as u64).saturating_add(self.est_tokens);
+        };
+        let cost = match self.rule {
+            ChargeRule::OpenAi => openai(endpoint, &shape),
+            _ => self.safe(endpoint, &shape),
+        };
+        // What the provider adds from its own memory cannot be seen from here.
+        if shape.continues_elsewhere {
+            return cost.max(self.est_tokens);
+        }
+        cost
+    }
+
+    fn safe(self, endpoint: Endpoint, shape: &Shape) -> u64 {
+        let input = input(endpoint, shape);
+        if !endpoint.writes() {
+            return input;
+        }
+        match shape.asked_output {
+            Some(asked) => input.saturating_add(asked.saturating_mul(shape.answers)),
+            // The API's oldest default; mostly the estimate is what counts.
+            None => input
+                .saturating_add(shape.answers.saturating_mul(16))
+                .max(self.est_tokens),
+        }
+    }
+}
+
+impl Cost<Request<Bytes>> for Charge {
+    fn cost(&self, request: &Request<Bytes>) -> u64 {
+        let reads = [Method::GET, Method::HEAD, Method::OPTIONS, Method::DELETE];
+        let endpoint = Endpoint::of(request.uri().path());
+        if reads.contains(request.method()) || endpoint == Endpoint::Keeping {
+            return 0;
+        }
+        match self.rule {
+            ChargeRule::Fixed(tokens) => tokens,
+            _ => self.of_body(endpoint, request.body()),
+        }
+    }
+}
+
+/// The tokens of all that is sent.
+fn input(endpoint: Endpoint, shape: &Shape) -> u64 {
+    let messages = match endpoint {
+        Endpoint::Chat | Endpoint::Responses => shape.messages.saturating_mul(4) + 3,
+        _ => 0,
+    };
+    content(shape)
+        .saturating_add(messages)
+        .saturating_add(quarter(shape.schema_bytes))
+}
+
+fn openai(endpoint: Endpoint, shape: &Shape) -> u64 {
+    match endpoint {
+        Endpoint::Chat => content(shape) + shape.messages + 1,
+        Endpoint::Responses if shape.has_functions => input(endpoint, shape) + 217,
+        Endpoint::Responses => input(endpoint, shape) + 19,
+        _ => content(shape),
+    }
+}
+
+/// The tokens of text, token ids and images.
+fn content(shape: &Shape) -> u64 {
+    quarter(shape.text_bytes) + shape.token_ids + shape.images * IMAGE
+}
+
+fn quarter(bytes: u64) -> u64 {
+    bytes.div_ceil(4)
+}

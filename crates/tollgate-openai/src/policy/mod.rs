@@ -1,0 +1,219 @@
+//! All limits and rules for one account, and where they come from.
+
+mod error;
+mod limit;
+mod settings;
+mod vars;
+
+#[cfg(test)]
+mod tests;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+pub use error::{BadVariable, PolicyError};
+pub use limit::Limit;
+
+use crate::cost::{Charge, ChargeRule};
+use settings::Settings;
+
+/// All limits and rules for one account, or for one model of it.
+///
+/// The defaults are those of the environment variables:
+///
+/// | variable | default | allowed |
+/// |---|---|---|
+/// | `OPENAI_MAX_CONCURRENCY` | 3 | 1 to 1,000,000 requests in flight |
+/// | `OPENAI_STAGGER_SECONDS` | 15 | 0 (off) to 86,400 seconds between launches |
+/// | `OPENAI_TPM_LIMIT` | 30000 | 1 to 10^12 tokens a minute, or `auto` |
+/// | `OPENAI_RPM_LIMIT` | unset | 1 to 10^12 requests a minute, or `auto` |
+/// | `OPENAI_TPM_HEADROOM` | 0.15 | 0 to 0.9, the share of the limit never used |
+/// | `OPENAI_EST_TOKENS_PER_RUN` | 7000 | 1 to 10^12 tokens |
+/// | `OPENAI_RETRY_MAX_ATTEMPTS` | 5 | 1 to 1,000 attempts, the first included |
+/// | `OPENAI_BACKOFF_BASE_SECONDS` | 2 | 0.001 to 60 seconds |
+///
+/// # Cloning
+///
+/// A clone is cheap and is the same policy. A setter makes another policy of
+/// the one it is called on: change it first, then clone.
+///
+/// # Examples
+///
+/// ```
+/// use std::time::Duration;
+/// use tollgate_openai::{Limit, Policy};
+///
+/// let policy = Policy::default()
+///     .max_concurrency(8)
+///     .stagger(Duration::from_millis(50))
+///     .tpm_limit(Limit::per_minute(125_000))
+///     .rpm_limit(Limit::per_minute(500));
+/// assert_eq!(policy.get_tpm_limit().amount(), Some(125_000));
+/// assert_eq!(policy.get_headroom(), 0.15);
+///
+/// let vars = |name: &str| (name == "OPENAI_TPM_LIMIT").then(|| "many".to_owned());
+/// let error = Policy::from_vars(vars).unwrap_err();
+/// assert_eq!(
+///     error.to_string(),
+///     r#"OPENAI_TPM_LIMIT="many": allowed is a whole number from 1 to 1000000000000, or auto"#,
+/// );
+/// ```
+#[derive(Clone, Debug, Default)]
+pub struct Policy {
+    settings: Arc<Settings>,
+}
+
+impl Policy {
+    /// A policy as the environment describes it; what is not set or empty has
+    /// its default.
+    ///
+    /// # Errors
+    ///
+    /// Names every variable whose value is not allowed.
+    pub fn from_env() -> Result<Policy, PolicyError> {
+        // What is not Unicode is no number either, and is named as such.
+        Policy::from_vars(|name| {
+            std::env::var_os(name).map(|value| value.to_string_lossy().into_owned())
+        })
+    }
+
+    /// A policy from variables as `var` finds them: a command lays its flags
+    /// over the environment here.
+    ///
+    /// # Errors
+    ///
+    /// Names every variable whose value is not allowed.
+    pub fn from_vars(var: impl Fn(&str) -> Option<String>) -> Result<Policy, PolicyError> {
+        Settings::from_vars(var).map(|settings| Policy {
+            settings: Arc::new(settings),
+        })
+    }
+
+    /// The most requests in flight, a stream until its last byte.
+    ///
+    /// # Panics
+    ///
+    /// If `requests` is zero.
+    #[must_use]
+    pub fn max_concurrency(self, requests: usize) -> Self {
+        assert!(requests > 0, "a policy must let at least 1 request through");
+        self.with(|settings| settings.max_concurrency = requests)
+    }
+
+    /// The least time between two launches; zero switches it off.
+    #[must_use]
+    pub fn stagger(self, interval: Duration) -> Self {
+        self.with(|settings| settings.stagger = interval)
+    }
+
+    /// The tokens a minute.
+    #[must_use]
+    pub fn tpm_limit(self, limit: Limit) -> Self {
+        self.with(|settings| settings.tpm_limit = limit)
+    }
+
+    /// The requests a minute.
+    #[must_use]
+    pub fn rpm_limit(self, limit: Limit) -> Self {
+        self.with(|settings| settings.rpm_limit = limit)
+    }
+
+    /// The share of the limits that is never used.
+    ///
+    /// # Panics
+    ///
+    /// If `share` is not from 0 to 0.9.
+    #[must_use]
+    pub fn headroom(self, share: f64) -> Self {
+        assert!(
+            (0.0..=0.9).contains(&share),
+            "headroom {share}: 0 to 0.9 is allowed"
+        );
+        self.with(|settings| settings.headroom = share)
+    }
+
+    /// The tokens charged to a request whose answer's length cannot be told.
+    #[must_use]
+    pub fn est_tokens(self, tokens: u64) -> Self {
+        self.with(|settings| settings.est_tokens = tokens)
+    }
+
+    /// How requests are charged.
+    #[must_use]
+    pub fn charge_rule(self, rule: ChargeRule) -> Self {
+        self.with(|settings| settings.charge_rule = rule)
+    }
+
+    /// The attempts in all, the first included.
+    ///
+    /// # Panics
+    ///
+    /// If `attempts` is zero.
+    #[must_use]
+    pub fn max_attempts(self, attempts: u32) -> Self {
+        assert!(attempts > 0, "a policy must allow at least 1 attempt");
+        self.with(|settings| settings.max_attempts = attempts)
+    }
+
+    /// The first backoff; it doubles from attempt to attempt.
+    #[must_use]
+    pub fn backoff_base(self, base: Duration) -> Self {
+        self.with(|settings| settings.backoff_base = base)
+    }
+
+    /// The most requests in flight.
+    pub fn get_max_concurrency(&self) -> usize {
+        self.settings.max_concurrency
+    }
+
+    /// The least time between two launches.
+    pub fn get_stagger(&self) -> Duration {
+        self.settings.stagger
+    }
+
+    /// The tokens a minute.
+    pub fn get_tpm_limit(&self) -> Limit {
+        self.settings.tpm_limit
+    }
+
+    /// The requests a minute.
+    pub fn get_rpm_limit(&self) -> Limit {
+        self.settings.rpm_limit
+    }
+
+    /// The share of the limits that is never used.
+    pub fn get_headroom(&self) -> f64 {
+        self.settings.headroom
+    }
+
+    /// The tokens charged to a request whose answer's length cannot be told.
+    pub fn get_est_tokens(&self) -> u64 {
+        self.settings.est_tokens
+    }
+
+    /// How requests are charged.
+    pub fn get_charge_rule(&self) -> ChargeRule {
+        self.settings.charge_rule
+    }
+
+    /// The attempts in all.
+    pub fn get_max_attempts(&self) -> u32 {
+        self.settings.max_attempts
+    }
+
+    /// The first backoff.
+    pub fn get_backoff_base(&self) -> Duration {
+        self.settings.backoff_base
+    }
+
+    /// The cost of requests under this policy.
+    pub fn charge(&self) -> Charge {
+        let settings = &self.settings;
+        settings.charge_rule.with_est_tokens(settings.est_tokens)
+    }
+
+    fn with(mut self, change: impl FnOnce(&mut Settings)) -> Self {
+        change(Arc::make_mut(&mut self.settings));
+        self
+    }
+}
