@@ -73,68 +73,132 @@ impl Tokens {
             minute.forgive(unused, landed, now);
         }
     }
+
+    pub(super) fn resize(&mut self, limit: u64, rate: u64, capacity: u64, now: Moment) {
+        self.bucket.resize(rate, capacity, now);
+        if let Some(minute) = &mut self.minute {
+            minute.resize(limit);
+        }
+    }
 }
 
 /// Requests: paced so that a second's worth may go at once, because a limit by
 /// the minute may be enforced by the second, and counted over a minute.
 ///
-/// The bucket's ceiling does not fall with what is in transit: with a burst of
-/// one second's worth, the provider's own burst of a minute's worth has room
-/// for all that can be in transit, and a ceiling would only cost throughput.
+/// The pace's ceiling does not fall with what is in transit: the minute minds
+/// that, and has room for it, so a second's worth never waits for an answer.
 /// The second is counted where a request is reserved, for the same reason.
 #[derive(Debug)]
 pub(super) struct Requests {
     pub(super) bucket: Bucket,
-    minute: Option<Window>,
+    minute: Minute,
     second: Window,
+}
+
+/// A minute's worth of requests, as the provider may count it.
+#[derive(Debug)]
+enum Minute {
+    /// Any minute, which suits every provider.
+    Sliding(Window),
+    /// All the time.
+    Refilled(Bucket),
+}
+
+impl Minute {
+    fn when(&mut self, now: Moment) -> When {
+        match self {
+            Minute::Sliding(window) => window.when(1, now),
+            Minute::Refilled(bucket) => bucket.when(1, now),
+        }
+    }
+
+    fn eta(&mut self, count: u64, now: Moment) -> Duration {
+        match self {
+            Minute::Sliding(window) => window.eta(count, now),
+            Minute::Refilled(bucket) => bucket.eta(count, now),
+        }
+    }
+
+    fn reserve(&mut self, now: Moment) {
+        match self {
+            Minute::Sliding(window) => window.reserve(1),
+            Minute::Refilled(bucket) => bucket.reserve(1, now),
+        }
+    }
+
+    fn land(&mut self, at: Moment) {
+        match self {
+            Minute::Sliding(window) => window.land(1, at),
+            Minute::Refilled(bucket) => bucket.land(1, at),
+        }
+    }
+
+    fn refund(&mut self, now: Moment) {
+        match self {
+            Minute::Sliding(window) => window.refund(1),
+            Minute::Refilled(bucket) => bucket.refund(1, now),
+        }
+    }
+
+    fn resize(&mut self, limit: u64, rate: u64, now: Moment) {
+        match self {
+            Minute::Sliding(window) => window.resize(limit),
+            Minute::Refilled(bucket) => bucket.resize(rate, rate, now),
+        }
+    }
 }
 
 impl Requests {
     pub(super) fn new(limit: u64, rate: u64, windowed: bool, now: Moment) -> Self {
         Requests {
-            bucket: Bucket::new(rate, (rate / 60).max(1), now),
-            minute: windowed.then(|| Window::new(MINUTE, limit)),
+            bucket: Bucket::new(rate, a_second_at(rate), now),
+            minute: if windowed {
+                Minute::Sliding(Window::new(MINUTE, limit))
+            } else {
+                Minute::Refilled(Bucket::new(rate, rate, now))
+            },
             second: Window::new(SECOND, a_second_of(limit)),
         }
     }
 
     pub(super) fn when(&mut self, now: Moment) -> When {
-        let when = self.bucket.when(1, now).and(self.second.when(1, now));
-        match &mut self.minute {
-            Some(minute) => when.and(minute.when(1, now)),
-            None => when,
-        }
+        let pace = self.bucket.when(1, now).and(self.second.when(1, now));
+        pace.and(self.minute.when(now))
     }
 
     pub(super) fn eta(&mut self, count: u64, now: Moment) -> Duration {
-        let minute = self.minute.as_mut().map(|minute| minute.eta(count, now));
         self.bucket
             .eta(count, now)
             .max(self.second.eta(count, now))
-            .max(minute.unwrap_or_default())
+            .max(self.minute.eta(count, now))
     }
 
     pub(super) fn reserve(&mut self, now: Moment) {
         self.bucket.spend(1, now);
         self.second.add(1, now);
-        if let Some(minute) = &mut self.minute {
-            minute.reserve(1);
-        }
+        self.minute.reserve(now);
     }
 
     pub(super) fn land(&mut self, at: Moment) {
-        if let Some(minute) = &mut self.minute {
-            minute.land(1, at);
-        }
+        self.minute.land(at);
     }
 
     pub(super) fn refund(&mut self, reserved: Moment, now: Moment) {
         self.bucket.credit(1, now);
         self.second.forgive(1, reserved, now);
-        if let Some(minute) = &mut self.minute {
-            minute.refund(1);
-        }
+        self.minute.refund(now);
     }
+
+    pub(super) fn resize(&mut self, limit: u64, rate: u64, now: Moment) {
+        self.bucket.resize(rate, a_second_at(rate), now);
+        self.second.resize(a_second_of(limit));
+        self.minute.resize(limit, rate, now);
+    }
+}
+
+/// The pace's burst.
+fn a_second_at(rate: u64) -> u64 {
+    (rate / 60).max(1)
 }
 
 /// What a provider that enforces a minute's limit by the second allows in one:
