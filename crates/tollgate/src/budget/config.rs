@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use super::TokenBudget;
 use super::ledger::Ledger;
+use super::terms::{Learns, MOST, RequestTerms, Terms, allowed, is_limit};
 use crate::gate::Now;
 use crate::queue::{Bounds, Queue};
 
@@ -50,6 +51,7 @@ pub struct TokenBudgetBuilder {
     accounting: Accounting,
     window: Window,
     cautious_start: bool,
+    learns: Learns,
     bounds: Bounds,
 }
 
@@ -63,6 +65,10 @@ impl TokenBudgetBuilder {
             accounting: Accounting::AsRequested,
             window: Window::On,
             cautious_start: false,
+            learns: Learns {
+                tokens: false,
+                requests: false,
+            },
             bounds: Bounds::NONE,
         }
     }
@@ -106,6 +112,26 @@ impl TokenBudgetBuilder {
     /// Off unless set.
     pub fn cautious_start(mut self, cautious: bool) -> Self {
         self.cautious_start = cautious;
+        self
+    }
+
+    /// Learns the tokens a minute from the provider's answers: the first
+    /// request goes alone, and the others wait for what its answer tells. What
+    /// was given to [`per_minute`](TokenBudget::per_minute) is the fallback,
+    /// used with a warning where the answer does not tell. Off unless set.
+    ///
+    /// The answers must be read, by
+    /// [`TpmBudgetLayer::observe`](super::TpmBudgetLayer::observe).
+    pub fn learn_tokens(mut self, learn: bool) -> Self {
+        self.learns.tokens = learn;
+        self
+    }
+
+    /// Learns the requests a minute in the same way. What was given to
+    /// [`requests_per_minute`](Self::requests_per_minute) is the fallback; if
+    /// nothing was, requests are not limited where the answer does not tell.
+    pub fn learn_requests(mut self, learn: bool) -> Self {
+        self.learns.requests = learn;
         self
     }
 
@@ -157,12 +183,7 @@ impl TokenBudgetBuilder {
             ("requests per minute", self.requests),
         ] {
             if let Some(number) = number {
-                check(
-                    name,
-                    number.to_string(),
-                    whole.clone(),
-                    (1..=MOST).contains(&number),
-                );
+                check(name, number.to_string(), whole.clone(), is_limit(number));
             }
         }
         let rate = allowed(self.tokens, self.headroom);
@@ -174,66 +195,23 @@ impl TokenBudgetBuilder {
         if !faults.is_empty() {
             return Err(ConfigError { faults });
         }
+        // What is to be learned must be counted from the first request on.
+        let requests = self.requests.or(self.learns.requests.then_some(MOST));
         Ok(Terms {
             limit: self.tokens,
             rate,
             capacity: self.burst.unwrap_or(rate),
-            requests: self.requests.map(|limit| RequestTerms {
+            requests: requests.map(|limit| RequestTerms {
                 limit,
                 rate: allowed(limit, self.headroom),
             }),
+            headroom: self.headroom,
+            burst: self.burst,
+            learns: self.learns,
             accounting: self.accounting,
             window: self.window,
             cautious_start: self.cautious_start,
         })
-    }
-}
-
-/// More tokens a minute than any account has; keeps sums far from overflow.
-const MOST: u64 = 1_000_000_000_000;
-
-/// What the headroom leaves of `limit`, in whole units, at least one.
-#[expect(
-    clippy::cast_precision_loss,
-    clippy::cast_possible_truncation,
-    clippy::cast_sign_loss,
-    reason = "limits up to MOST fit exactly, and a share of one is positive"
-)]
-fn allowed(limit: u64, headroom: f64) -> u64 {
-    // A nudge, so that 0.15 of 30,000 leaves 25,500 and not 25,499.
-    let left = limit as f64 * (1.0 - headroom) * (1.0 + 1e-12);
-    (left as u64).clamp(1, limit.max(1))
-}
-
-/// A valid budget's numbers.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Terms {
-    /// Tokens a minute that the provider allows.
-    pub(super) limit: u64,
-    /// Tokens a minute that the headroom leaves.
-    pub(super) rate: u64,
-    /// The most that can be spent at once.
-    pub(super) capacity: u64,
-    pub(super) requests: Option<RequestTerms>,
-    pub(super) accounting: Accounting,
-    pub(super) window: Window,
-    pub(super) cautious_start: bool,
-}
-
-#[derive(Clone, Copy, Debug)]
-pub(super) struct RequestTerms {
-    pub(super) limit: u64,
-    pub(super) rate: u64,
-}
-
-impl Terms {
-    pub(super) fn windowed(&self) -> bool {
-        self.window != Window::Off
-    }
-
-    /// The tokens of a minute that are never used.
-    pub(super) fn headroom(&self) -> u64 {
-        self.limit - self.rate
     }
 }
 
@@ -270,20 +248,6 @@ impl std::error::Error for ConfigError {}
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn headroom_leaves_whole_tokens() {
-        let table = [
-            (30_000, 0.15, 25_500),
-            (30_000, 0.0, 30_000),
-            (125_000, 0.01, 123_750),
-            (1, 0.9, 1),
-            (1_000_000_000_000, 0.0, 1_000_000_000_000),
-        ];
-        for (limit, headroom, left) in table {
-            assert_eq!(allowed(limit, headroom), left, "{limit} {headroom}");
-        }
-    }
 
     #[test]
     fn every_fault_is_named_at_once() {

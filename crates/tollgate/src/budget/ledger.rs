@@ -6,8 +6,9 @@
 
 use std::time::Duration;
 
-use super::config::{Accounting, Terms};
+use super::config::Accounting;
 use super::meters::{Requests, Tokens};
+use super::terms::Terms;
 use super::trust::{Epoch, Trust};
 use super::truth::{Launched, Meters, Truth};
 use crate::answer::{Denial, Observation, RateLimits, Scope};
@@ -34,6 +35,8 @@ pub(crate) struct Ledger {
     pub(super) trust: Trust,
     pub(super) truth: Truth,
     exhausted: Option<(Scope, Moment)>,
+    /// Whether the limits are still to be learned from a first answer.
+    unlearned: bool,
     /// The latest instant seen: readings from two threads may arrive in the
     /// wrong order.
     seen: Moment,
@@ -79,7 +82,12 @@ impl Ledger {
             }),
             transit: Line::new(),
             outstanding: 0,
-            trust: Trust::new(terms.cautious_start.then_some(terms.capacity / 10)),
+            trust: Trust::new(match terms {
+                _ if terms.learns.anything() => Some(0),
+                _ if terms.cautious_start => Some(terms.capacity / 10),
+                _ => None,
+            }),
+            unlearned: terms.learns.anything(),
             truth: Truth::default(),
             exhausted: None,
             seen: now,
@@ -177,7 +185,46 @@ impl Ledger {
                 .distrust_before(launched.map_or(now, |launched| launched.at));
             self.deny(cost, epoch, denial, now);
         }
+        self.adopt(&told.limits, told.denial.is_none(), now);
         self.learn(&told.limits, launched, now);
+    }
+
+    /// Takes over the limits that an answer names, where they are to be
+    /// learned from it. After a first good answer nothing more is waited for.
+    fn adopt(&mut self, told: &RateLimits, good: bool, now: Moment) {
+        if self.terms.learns.anything() && self.terms.adopt(told) {
+            let terms = &self.terms;
+            self.tokens
+                .resize(terms.limit, terms.rate, terms.capacity, now);
+            if let (Some(meter), Some(requests)) = (&mut self.requests, terms.requests) {
+                meter.resize(requests.limit, requests.rate, now);
+            }
+            tracing::info!(
+                gate = Self::NAME,
+                tokens_per_minute = terms.limit,
+                requests_per_minute = terms.requests.map(|requests| requests.limit),
+                "limits learned"
+            );
+        }
+        if good && std::mem::take(&mut self.unlearned) {
+            self.warn_of_fallbacks(told);
+        }
+    }
+
+    fn warn_of_fallbacks(&self, told: &RateLimits) {
+        if self.terms.learns.tokens && told.limit_tokens.is_none() {
+            tracing::warn!(
+                gate = Self::NAME,
+                tokens_per_minute = self.terms.limit,
+                "the answer names no limit of tokens; going on with the fallback"
+            );
+        }
+        if self.terms.learns.requests && told.limit_requests.is_none() {
+            tracing::warn!(
+                gate = Self::NAME,
+                "the answer names no limit of requests a minute; going on with the fallback"
+            );
+        }
     }
 
     /// The provider's count, from nobody's answer in particular.
@@ -200,6 +247,10 @@ impl Ledger {
             // Money does not come back by waiting, and a bad request is
             // nobody else's trouble.
             (Scope::Quota | Scope::None, _, _) => {}
+            // Nothing to reckon with yet.
+            (Scope::Tokens | Scope::Requests, Some(delay), _) if self.unlearned => {
+                self.hold(now + delay, now);
+            }
             (Scope::Tokens, Some(delay), _) => self.tokens.bucket.wait_for(cost, delay, now),
             (Scope::Requests, Some(delay), Some(requests)) => {
                 requests.bucket.wait_for(1, delay, now);
@@ -313,6 +364,9 @@ impl Rule for Ledger {
 
     fn when(&mut self, cost: u64, now: &mut Now) -> When {
         let now = self.catch_up(now.get());
+        if self.unlearned {
+            return self.trust.when(cost, now);
+        }
         let mut when = self.trust.when(cost, now).and(self.tokens.when(cost, now));
         if let Some(requests) = &mut self.requests {
             when = when.and(requests.when(now));
@@ -367,7 +421,7 @@ impl Rule for Ledger {
 
     fn never(&mut self, cost: u64, now: &mut Now) -> Option<Refused> {
         let limit = self.terms.capacity;
-        if cost > limit {
+        if cost > limit && !self.unlearned {
             return Some(Refused::TooLarge { cost, limit });
         }
         let (scope, until) = self.exhausted?;

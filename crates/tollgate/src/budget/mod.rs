@@ -21,6 +21,7 @@ mod layer;
 mod ledger;
 mod meters;
 mod reservation;
+mod terms;
 #[cfg(test)]
 mod tests;
 mod trust;

@@ -1,1 +1,120 @@
+//! Learning the limits from a first answer.
 
+use std::time::Duration;
+
+use tokio::time::Instant;
+use tower::{Layer, ServiceExt, service_fn};
+
+use super::*;
+use crate::answer::{Denial, Observation, Scope};
+use crate::error::Error;
+
+const SEC: Duration = Duration::from_secs(1);
+
+fn learning() -> TokenBudget {
+    TokenBudget::per_minute(1_000)
+        .headroom(0.1)
+        .learn_tokens(true)
+        .learn_requests(true)
+        .build()
+        .expect("a valid budget")
+}
+
+fn told(limit: u64, remaining: u64, requests: Option<u64>) -> Observation {
+    Observation {
+        limits: RateLimits {
+            limit_tokens: Some(limit),
+            remaining_tokens: Some(remaining),
+            limit_requests: requests,
+            ..RateLimits::default()
+        },
+        denial: None,
+    }
+}
+
+/// Answers after a second with whatever it is asked for, and when it came.
+async fn call(budget: &TokenBudget, cost: u64, answer: Observation) -> Result<Instant, Error> {
+    let provider = service_fn(move |_: ()| async move {
+        let came = Instant::now();
+        tokio::time::sleep(SEC).await;
+        Ok::<_, Error>((came, answer))
+    });
+    TpmBudgetLayer::new(budget.clone(), move |(): &()| cost)
+        .observe(|(_, answer): &(Instant, Observation)| *answer)
+        .until_response()
+        .layer(provider)
+        .oneshot(())
+        .await
+        .map(|(came, _)| came)
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_first_request_goes_alone_and_the_others_wait_for_its_headers() {
+    let budget = learning();
+    let answer = told(100_000, 99_000, Some(6_000));
+    let start = Instant::now();
+    // More than the fallback could ever hold, and nobody knows better yet.
+    let calls = [5_000, 60_000, 20_000].map(|cost| call(&budget, cost, answer));
+    let [first, second, third] = calls;
+    let (first, second, third) = tokio::join!(first, second, third);
+    assert_eq!(first.unwrap(), start);
+    assert_eq!(second.unwrap(), start + SEC);
+    assert_eq!(third.unwrap(), start + SEC);
+    let snapshot = budget.snapshot();
+    assert_eq!((snapshot.limit, snapshot.capacity), (100_000, 90_000));
+    assert_eq!(snapshot.requests_limit, Some(6_000));
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_turns_out_too_large_is_refused_then() {
+    let budget = learning();
+    let answer = told(2_000, 1_900, None);
+    let (first, second) = tokio::join!(call(&budget, 100, answer), call(&budget, 5_000, answer));
+    first.unwrap();
+    let (cost, limit) = (5_000, 1_800);
+    let refused = *second.unwrap_err().refused().expect("a refusal");
+    assert_eq!(refused, Refused::TooLarge { cost, limit });
+}
+
+#[tokio::test(start_paused = true)]
+async fn without_headers_the_fallback_is_used() {
+    let budget = learning();
+    call(&budget, 100, Observation::default()).await.unwrap();
+    let snapshot = budget.snapshot();
+    assert_eq!((snapshot.limit, snapshot.level), (1_000, 800));
+    assert!(call(&budget, 901, Observation::default()).await.is_err());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_refused_first_request_holds_the_others_as_long_as_it_was_told() {
+    let budget = learning();
+    let mut refusal = told(100_000, 0, None);
+    refusal.denial = Some(Denial {
+        scope: Scope::Tokens,
+        after: Some(30 * SEC),
+    });
+    let start = Instant::now();
+    let (first, second) = tokio::join!(
+        call(&budget, 10, refusal),
+        call(&budget, 10, told(100_000, 99_990, None))
+    );
+    first.unwrap();
+    assert_eq!(second.unwrap(), start + 31 * SEC);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_limit_that_changes_later_is_followed() {
+    let budget = learning();
+    call(&budget, 10, told(100_000, 99_990, Some(60)))
+        .await
+        .unwrap();
+    call(&budget, 10, told(50_000, 49_990, Some(120)))
+        .await
+        .unwrap();
+    let snapshot = budget.snapshot();
+    assert_eq!(
+        (snapshot.limit, snapshot.requests_limit),
+        (50_000, Some(120))
+    );
+    assert_eq!(snapshot.level, 45_000, "as much as the headroom leaves");
+}

@@ -2,9 +2,10 @@
 
 use std::time::Duration;
 
-use super::config::{Terms, Window};
+use super::config::Window;
 use super::ledger::TRANSIT;
 use super::meters::{Requests, Tokens};
+use super::terms::Terms;
 use crate::answer::RateLimits;
 use crate::rules::Moment;
 
@@ -107,7 +108,7 @@ impl Truth {
                 Some(launched) => self.charged.wrapping_sub(launched.mark),
                 None => bucket.in_transit(),
             };
-            bucket.raise_to(remaining.saturating_sub(terms.headroom() + others), now);
+            bucket.raise_to(remaining.saturating_sub(terms.reserve() + others), now);
         }
     }
 }

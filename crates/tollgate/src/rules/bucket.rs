@@ -145,6 +145,15 @@ impl Bucket {
         rose
     }
 
+    /// Changes what it refills and holds. A level above the new ceiling falls
+    /// to it; what is in transit stays so.
+    pub(crate) fn resize(&mut self, rate: u64, capacity: u64, now: Moment) {
+        self.refill(now);
+        self.rate = rate.max(1);
+        self.capacity = capacity;
+        self.level = self.level.min(self.ceiling());
+    }
+
     /// The level in whole tokens, rounded down; below zero is debt.
     pub(crate) fn level(&mut self, now: Moment) -> i64 {
         self.refill(now);

@@ -130,6 +130,11 @@ impl Window {
         }
     }
 
+    /// Changes the limit; what counts already goes on counting.
+    pub(crate) fn resize(&mut self, limit: u64) {
+        self.limit = limit;
+    }
+
     /// What landed at `at` turned out, `now`, to be less by `amount`.
     pub(crate) fn forgive(&mut self, amount: u64, at: Moment, now: Moment) {
         if now.nanos_since(at) >= self.length_nanos {
