@@ -1,8 +1,47 @@
-//! An OpenAI-style API as a tower service.
+//! An OpenAI-style API as a tower service, and all that its answers tell.
+//!
+//! [`tollgate`] knows how to wait and for what, but no provider. This crate
+//! teaches it one wire, the one that OpenAI, Azure, Groq, Mistral, xAI,
+//! OpenRouter, vLLM and many others speak with accents of their own:
+//!
+//! | question | answered by |
+//! |---|---|
+//! | How does a request get there? | [`OpenAi`], a [`Service`](tower_service::Service) over hyper and rustls |
+//! | What will it be charged? | [`ChargeRule`], a [`Cost`] |
+//! | What does the account have left? | [`RateLimits`], read from headers |
+//! | Is an unsuccessful answer worth another try, and when? | [`classify`], a [`Verdict`] |
+//! | What was really used? | [`UsageMeter`], from JSON bodies and event streams |
+//! | Which limits hold? | [`Policy`], from variables or code |
+//!
+//! [`Wire`] hands the middle three to the gates: it is their [`Observe`],
+//! [`Classify`] and [`Usage`] in one. It finds what it needs in the response's
+//! extensions, where `OpenAi` leaves it; put [`AnsweredLayer`] around any other
+//! client for the same.
+//!
+//! Everything of [`tollgate`] is re-exported here; its plain `RateLimits` and
+//! `Error` are shadowed by this crate's richer ones and stay reachable as
+//! [`answer::RateLimits`] and [`error::Error`].
+//!
+//! # Examples
+//!
+//! What a provider's answer means, without any network:
+//!
+//! ```
+//! use std::time::Duration;
+//! use http::{HeaderMap, StatusCode};
+//! use tollgate_openai::{Scope, classify};
+//!
+//! let body = br#"{"error": {"message": "Rate limit reached on requests per day (RPD):
+//!     Limit 200, Used 200, Requested 1. Please try again in 7m12s."}}"#;
+//! let verdict = classify(StatusCode::TOO_MANY_REQUESTS, &HeaderMap::new(), body);
+//! assert!(verdict.retry);
+//! assert_eq!(verdict.after, Some(Duration::from_secs(432)));
+//! assert_eq!(verdict.scope, Scope::RequestsPerDay);
+//! ```
 
 pub mod answered;
 pub mod client;
-mod cost;
+pub mod cost;
 mod limits;
 pub mod policy;
 mod sse;
@@ -12,8 +51,8 @@ mod verdict;
 mod wire;
 
 pub use answered::{Answered, AnsweredLayer};
-pub use client::{Error, OpenAi, OpenAiBuilder, ResponseBody, ResponseFuture};
-pub use cost::{Charge, ChargeRule, DEFAULT_EST_TOKENS};
+pub use client::{Error, OpenAi, OpenAiBuilder, ResponseBody};
+pub use cost::{Charge, ChargeRule};
 pub use limits::RateLimits;
 pub use policy::{Limit, Policy, PolicyError};
 pub use tollgate::*;

@@ -188,6 +188,12 @@ mod tests {
     }
 
     #[test]
+    fn a_stream_that_was_reset_is_retried() {
+        let reset = h2::Error::from(h2::Reason::REFUSED_STREAM);
+        assert_eq!(of_error(tollgate::Error::inner(reset)), AGAIN);
+    }
+
+    #[test]
     fn a_gates_refusal_is_handed_back() {
         let refused = Refused::TooLarge { cost: 2, limit: 1 };
         assert_eq!(of_error(tollgate::Error::from(refused)), Decision::GiveUp);

@@ -130,7 +130,11 @@ pub(crate) fn broke_off(error: &(dyn std::error::Error + 'static)) -> bool {
     let by_hyper = chain(error)
         .filter_map(|error| error.downcast_ref::<hyper::Error>())
         .any(|e| e.is_incomplete_message() || e.is_canceled() || e.is_closed());
-    by_hyper || io_kinds(error).any(|kind| gone.contains(&kind))
+    // A stream that was reset or a connection that was told to go, under HTTP/2.
+    let by_h2 = chain(error)
+        .filter_map(|error| error.downcast_ref::<h2::Error>())
+        .any(|e| e.is_io() || e.reason().is_some());
+    by_hyper || by_h2 || io_kinds(error).any(|kind| gone.contains(&kind))
 }
 
 pub(crate) fn io_kinds<'e>(

@@ -87,7 +87,7 @@ fn retried(status: u16) -> bool {
 /// Which of the things that are called a rate limit it is.
 fn limited(headers: &HeaderMap, fault: &Fault) -> Cause {
     let said = fault.text();
-    if text::tells_extra_usage(said) {
+    if text::tells_money_missing(said) {
         Cause::Quota
     } else if text::never_fits(said) {
         Cause::NeverFits(scope(headers, fault))

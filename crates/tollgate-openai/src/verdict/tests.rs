@@ -179,6 +179,57 @@ fn googles_quota_names_tell_unit_and_window() {
 }
 
 #[test]
+fn the_text_tells_unit_window_and_money_where_codes_do_not() {
+    let limited = |after, scope| verdict_of(true, after, scope);
+    let cases = [
+        (
+            "Token limit is exceeded. Try again in 5 seconds.",
+            limited(Some(5_000), Scope::Tokens),
+        ),
+        (
+            "Requests to the X Operation have exceeded call rate limit. Please retry after 2 seconds.",
+            limited(Some(2_000), Scope::Requests),
+        ),
+        (
+            "Number of request tokens has exceeded your daily rate limit",
+            limited(None, Scope::TokensPerDay),
+        ),
+        (
+            "This would exceed your rate limit of 40,000 input tokens per minute",
+            limited(None, Scope::Tokens),
+        ),
+        (
+            "Rate limit of 150 per 86400s exceeded for UserByModelByDay. Please wait 46127 seconds before retrying.",
+            limited(Some(46_127_000), Scope::RequestsPerDay),
+        ),
+        (
+            "limited to 1000 API calls / month",
+            limited(None, Scope::RequestsPerDay),
+        ),
+        (
+            "reached organization max RPM: 3, please try again after 1 seconds",
+            limited(Some(1_000), Scope::Requests),
+        ),
+        (
+            "exceed your maximum usage increase rate for input tokens per minute",
+            limited(None, Scope::Overload),
+        ),
+        (
+            "Extra usage is required for long context requests",
+            verdict_of(false, None, Scope::Quota),
+        ),
+        (
+            "the 10ktpm-model is on requests per min",
+            limited(None, Scope::Requests),
+        ),
+    ];
+    for (text, expected) in cases {
+        let body = serde_json::json!({"error": {"type": "rate_limit_error", "message": text}});
+        assert_eq!(judge(429, &[], &body.to_string()), expected, "{text}");
+    }
+}
+
+#[test]
 fn the_header_of_the_sdks_goes_before_all_else() {
     let stop = judge(503, &[("x-should-retry", "false")], "");
     assert_eq!(stop, verdict_of(false, None, Scope::Overload));

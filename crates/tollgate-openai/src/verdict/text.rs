@@ -47,7 +47,7 @@ fn numbers_after<'t>(text: &'t str, word: &'t str) -> impl Iterator<Item = f64> 
 /// Money: credits, plans, spend limits. Google words its limits by the minute
 /// in the same way, so its marks rule the phrase out.
 pub(super) fn tells_quota(text: &str) -> bool {
-    const SPENT: [&str; 19] = [
+    const SPENT: [&str; 22] = [
         "exceeded your current quota",
         "exceeded current quota",
         "insufficient balance",
@@ -67,6 +67,9 @@ pub(super) fn tells_quota(text: &str) -> bool {
         "spend limit",
         "billing hard limit",
         "reached your specified api usage limits",
+        "budget has been exceeded",
+        "key limit exceeded",
+        "余额不足",
     ];
     const GOOGLE: [&str; 4] = [
         "resource_exhausted",
@@ -77,9 +80,10 @@ pub(super) fn tells_quota(text: &str) -> bool {
     contains(text, &SPENT) && !contains(text, &GOOGLE)
 }
 
-/// Extra money would be needed for a request of this kind.
-pub(super) fn tells_extra_usage(text: &str) -> bool {
-    text.contains("extra usage is required")
+/// Money is missing, said under the code of a rate limit (Anthropic's long
+/// contexts, Google's prepaid accounts).
+pub(super) fn tells_money_missing(text: &str) -> bool {
+    contains(text, &["extra usage is required", "credits are depleted"])
 }
 
 /// Faults of the request itself or of its key.
@@ -112,7 +116,11 @@ pub(super) fn tells_overload(text: &str) -> bool {
             "capacity exceeded",
             "at capacity",
             "over capacity",
+            "too busy",
             "server is busy",
+            "high load",
+            "heavy load",
+            "负载已饱和",
             "usage increase rate",
             "temporarily unavailable",
             "the server had an error",
@@ -133,8 +141,10 @@ pub(super) fn tells_limit(text: &str) -> bool {
 /// The first unit named is the one that ran out: Together goes on to list all
 /// of the account's limits.
 pub(super) fn limits_tokens(text: &str) -> Option<bool> {
-    const TOKENS: [&str; 9] = [
+    const TOKENS: [&str; 11] = [
         "tokens per",
+        "token limit",
+        "limit type: tokens",
         "token rate limit",
         "tokens rate limit",
         "request tokens",
@@ -144,8 +154,10 @@ pub(super) fn limits_tokens(text: &str) -> Option<bool> {
         "token_count",
         "too many tokens",
     ];
-    const REQUESTS: [&str; 6] = [
+    const REQUESTS: [&str; 8] = [
         "requests per",
+        "queries per",
+        "limit type: requests",
         "request rate limit",
         "requests rate limit",
         "call rate limit",
@@ -163,7 +175,7 @@ pub(super) fn limits_tokens(text: &str) -> Option<bool> {
 /// Whether a day or longer is what the limit counts. The first window named is
 /// it: OpenRouter's limit by the minute ends in an offer of requests per day.
 pub(super) fn limits_day(text: &str) -> bool {
-    const LONG: [&str; 8] = [
+    const LONG: [&str; 12] = [
         "per day",
         "per-day",
         "perday",
@@ -172,9 +184,13 @@ pub(super) fn limits_day(text: &str) -> bool {
         "per week",
         "per month",
         "monthly",
+        "/ day",
+        "/day",
+        "/ month",
+        "/month",
     ];
-    const SHORT: [&str; 8] = [
-        "per min", "per-min", "permin", "byminute", "/ min", "/1min", "per sec", "per-sec",
+    const SHORT: [&str; 9] = [
+        "per min", "per-min", "permin", "byminute", "/ min", "/min", "/1min", "per sec", "per-sec",
     ];
     let long = first(text, &LONG, &["tpd", "rpd"]);
     let short = first(text, &SHORT, &["tpm", "rpm"]);
