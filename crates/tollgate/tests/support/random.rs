@@ -1,0 +1,41 @@
+//! Repeatable chance: the same seed, the same schedule.
+
+use std::ops::Range;
+
+/// An xorshift generator (Marsaglia, "Xorshift RNGs", 2003), scrambled by one
+/// multiplication.
+#[derive(Clone, Debug)]
+pub(crate) struct Random(u64);
+
+impl Random {
+    pub(crate) fn seeded(seed: u64) -> Self {
+        // Small seeds must not give similar beginnings, and zero is a trap.
+        let mut random = Random(seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1);
+        for _ in 0..4 {
+            random.next();
+        }
+        random
+    }
+
+    fn next(&mut self) -> u64 {
+        self.0 ^= self.0 >> 12;
+        self.0 ^= self.0 << 25;
+        self.0 ^= self.0 >> 27;
+        self.0.wrapping_mul(0x2545_f491_4f6c_dd1d)
+    }
+
+    /// Uniform in `range`, which must not be empty.
+    pub(crate) fn within(&mut self, range: Range<u64>) -> u64 {
+        range.start + (self.next() >> 11) % (range.end - range.start)
+    }
+
+    /// True once in `odds` times.
+    pub(crate) fn once_in(&mut self, odds: u64) -> bool {
+        self.within(0..odds) == 0
+    }
+
+    /// One of `choices`.
+    pub(crate) fn pick<T: Copy>(&mut self, choices: &[T]) -> T {
+        choices[self.within(0..choices.len() as u64) as usize]
+    }
+}
