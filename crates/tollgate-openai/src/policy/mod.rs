@@ -1,6 +1,7 @@
 //! All limits and rules for one account, and where they come from.
 
 mod error;
+mod layer;
 mod limit;
 mod settings;
 mod vars;
@@ -8,14 +9,18 @@ mod vars;
 #[cfg(test)]
 mod tests;
 
-use std::sync::Arc;
+use std::fmt;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 pub use error::{BadVariable, PolicyError};
+pub use layer::{Gates, Limited, LimitedBody, PolicyLayer};
 pub use limit::Limit;
+use tollgate::{Accounting, ConcurrencyLayer, TokenBudget, Window};
 
 use crate::cost::{Charge, ChargeRule};
-use settings::Settings;
+use layer::Shared;
+use settings::{MOST, Settings};
 
 /// All limits and rules for one account, or for one model of it.
 ///
@@ -32,10 +37,16 @@ use settings::Settings;
 /// | `OPENAI_RETRY_MAX_ATTEMPTS` | 5 | 1 to 1,000 attempts, the first included |
 /// | `OPENAI_BACKOFF_BASE_SECONDS` | 2 | 0.001 to 60 seconds |
 ///
+/// What the variables do not reach is chosen for safety: a sliding minute is
+/// kept until the provider has shown that it does not need one, at most a tenth
+/// of the burst is spent until a first answer has confirmed the level, and
+/// what was reserved and not used is not refunded.
+///
 /// # Cloning
 ///
-/// A clone is cheap and is the same policy. A setter makes another policy of
-/// the one it is called on: change it first, then clone.
+/// One policy is one shared state, however often it is cloned and its layer
+/// applied. A setter makes another policy of the one it is called on, with a
+/// state of its own: change it first, then clone.
 ///
 /// # Examples
 ///
@@ -58,9 +69,11 @@ use settings::Settings;
 ///     r#"OPENAI_TPM_LIMIT="many": allowed is a whole number from 1 to 1000000000000, or auto"#,
 /// );
 /// ```
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Default)]
 pub struct Policy {
     settings: Arc<Settings>,
+    /// Made when it is first needed, so that setters cost nothing.
+    shared: Arc<OnceLock<Shared>>,
 }
 
 impl Policy {
@@ -86,7 +99,66 @@ impl Policy {
     pub fn from_vars(var: impl Fn(&str) -> Option<String>) -> Result<Policy, PolicyError> {
         Settings::from_vars(var).map(|settings| Policy {
             settings: Arc::new(settings),
+            shared: Arc::default(),
         })
+    }
+
+    /// All four layers, fused, in the right order; to be put directly around
+    /// the client.
+    ///
+    /// # Examples
+    ///
+    /// ```no_run
+    /// use bytes::Bytes;
+    /// use http::Request;
+    /// use tollgate_openai::{OpenAi, Policy};
+    /// use tower::{Layer, ServiceExt};
+    ///
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
+    /// let client = Policy::from_env()?.layer().layer(OpenAi::from_env()?);
+    ///
+    /// let body = r#"{"model": "gpt-4o-mini", "messages": [{"role": "user", "content": "Hi"}]}"#;
+    /// let request = Request::post("/v1/chat/completions").body(Bytes::from(body))?;
+    /// let answer = client.clone().oneshot(request).await?;
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn layer(&self) -> PolicyLayer {
+        self.shared().layer.clone()
+    }
+
+    /// The budget, to look at or to spend from by hand.
+    pub fn budget(&self) -> TokenBudget {
+        self.shared().budget().clone()
+    }
+
+    /// The slots: how many calls are in flight, and how many wait.
+    ///
+    /// Most waiting is done here, since only calls with a slot go on to the
+    /// budget and the spacing.
+    pub fn concurrency(&self) -> ConcurrencyLayer {
+        self.shared().concurrency().clone()
+    }
+
+    /// Begins a shutdown: turns away whoever waits and whoever comes from now
+    /// on, with [`Refused::Closed`](tollgate::Refused::Closed). Calls in flight
+    /// go on; [`idle`](Self::idle) waits for them.
+    pub fn close(&self) {
+        let shared = self.shared();
+        shared.concurrency().close();
+        shared.budget().close();
+        shared.stagger().close();
+    }
+
+    /// Waits until no call is in flight and none waits. Put a timeout around
+    /// it for a deadline.
+    pub async fn idle(&self) {
+        self.shared().concurrency().idle().await;
+    }
+
+    fn shared(&self) -> &Shared {
+        self.shared.get_or_init(|| Shared::new(&self.settings))
     }
 
     /// The most requests in flight, a stream until its last byte.
@@ -107,14 +179,24 @@ impl Policy {
     }
 
     /// The tokens a minute.
+    ///
+    /// # Panics
+    ///
+    /// If the number is above 10^12.
     #[must_use]
     pub fn tpm_limit(self, limit: Limit) -> Self {
+        assert_limit(limit);
         self.with(|settings| settings.tpm_limit = limit)
     }
 
     /// The requests a minute.
+    ///
+    /// # Panics
+    ///
+    /// If the number is above 10^12.
     #[must_use]
     pub fn rpm_limit(self, limit: Limit) -> Self {
+        assert_limit(limit);
         self.with(|settings| settings.rpm_limit = limit)
     }
 
@@ -159,6 +241,54 @@ impl Policy {
     #[must_use]
     pub fn backoff_base(self, base: Duration) -> Self {
         self.with(|settings| settings.backoff_base = base)
+    }
+
+    /// The longest time over all attempts of a call; unlimited unless set. See
+    /// [`Backoff::deadline`](tollgate::Backoff::deadline).
+    #[must_use]
+    pub fn retry_deadline(self, total: Duration) -> Self {
+        self.with(|settings| settings.retry_deadline = Some(total))
+    }
+
+    /// The most calls that may wait for a slot; one more is refused at once
+    /// with [`Refused::Overloaded`](tollgate::Refused::Overloaded). Unlimited
+    /// unless set.
+    #[must_use]
+    pub fn max_waiting(self, calls: usize) -> Self {
+        self.with(|settings| settings.max_waiting = calls)
+    }
+
+    /// The most tokens spent at once after a quiet time; what the headroom
+    /// leaves of a minute unless set, and never more than that.
+    ///
+    /// # Panics
+    ///
+    /// If `tokens` is zero.
+    #[must_use]
+    pub fn burst(self, tokens: u64) -> Self {
+        assert!(tokens > 0, "a burst of 0 tokens lets nothing pass");
+        self.with(|settings| settings.burst = Some(tokens))
+    }
+
+    /// Whether the provider gives back what a request did not use;
+    /// [`Accounting::AsRequested`], it does not, unless set.
+    #[must_use]
+    pub fn accounting(self, accounting: Accounting) -> Self {
+        self.with(|settings| settings.accounting = accounting)
+    }
+
+    /// Whether a sliding minute is kept beside the bucket; [`Window::Auto`]
+    /// unless set.
+    #[must_use]
+    pub fn window(self, window: Window) -> Self {
+        self.with(|settings| settings.window = window)
+    }
+
+    /// Whether at most a tenth of the burst is spent until a first answer has
+    /// confirmed the level; on unless switched off.
+    #[must_use]
+    pub fn cautious_start(self, cautious: bool) -> Self {
+        self.with(|settings| settings.cautious_start = cautious)
     }
 
     /// The most requests in flight.
@@ -214,6 +344,23 @@ impl Policy {
 
     fn with(mut self, change: impl FnOnce(&mut Settings)) -> Self {
         change(Arc::make_mut(&mut self.settings));
+        self.shared = Arc::default();
         self
+    }
+}
+
+fn assert_limit(limit: Limit) {
+    let number = limit.amount().unwrap_or(1);
+    assert!(
+        number <= MOST,
+        "a limit of {number} a minute: 1 to {MOST} is allowed"
+    );
+}
+
+impl fmt::Debug for Policy {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Policy")
+            .field("settings", &self.settings)
+            .finish_non_exhaustive()
     }
 }

@@ -3,13 +3,15 @@
 use std::num::NonZeroU64;
 use std::time::Duration;
 
+use tollgate::{Accounting, Window};
+
 use super::vars::Vars;
 use super::{Limit, PolicyError};
 use crate::cost::{ChargeRule, DEFAULT_EST_TOKENS};
 
 /// The most tokens or requests that a variable may name: above it, a number
 /// can only be a slip, and sums of it stay far from overflow.
-const MOST: u64 = 1_000_000_000_000;
+pub(super) const MOST: u64 = 1_000_000_000_000;
 
 #[derive(Clone, Debug, PartialEq)]
 pub(super) struct Settings {
@@ -22,6 +24,12 @@ pub(super) struct Settings {
     pub(super) charge_rule: ChargeRule,
     pub(super) max_attempts: u32,
     pub(super) backoff_base: Duration,
+    pub(super) retry_deadline: Option<Duration>,
+    pub(super) max_waiting: usize,
+    pub(super) burst: Option<u64>,
+    pub(super) accounting: Accounting,
+    pub(super) window: Window,
+    pub(super) cautious_start: bool,
 }
 
 impl Default for Settings {
@@ -36,6 +44,12 @@ impl Default for Settings {
             charge_rule: ChargeRule::Safe,
             max_attempts: 5,
             backoff_base: Duration::from_secs(2),
+            retry_deadline: None,
+            max_waiting: usize::MAX,
+            burst: None,
+            accounting: Accounting::AsRequested,
+            window: Window::Auto,
+            cautious_start: true,
         }
     }
 }

@@ -1,0 +1,152 @@
+//! The policy put around a client: all four layers, fused, in the right order.
+
+use std::fmt;
+use std::time::Duration;
+
+use tollgate::budget::BudgetPass;
+use tollgate::concurrency::Slot;
+use tollgate::gated::body::HeldBody;
+use tollgate::retry::Retry;
+use tollgate::stagger::Turn;
+use tollgate::{
+    Backoff, ConcurrencyLayer, GateLayer, Gated, RetryLayer, StaggerLayer, TokenBudget,
+    TpmBudgetLayer,
+};
+use tower_layer::Layer;
+
+use super::Limit;
+use super::settings::{MOST, Settings};
+use crate::answered::{Answered, AnsweredBody};
+use crate::cost::Charge;
+use crate::usage::UsageMeter;
+use crate::wire::Wire;
+
+/// The tokens a minute to go on with where `auto` learned nothing: the least
+/// that any account of a paying customer has on a current model.
+const FALLBACK: u64 = 30_000;
+
+/// The longest drawn backoff.
+const LONGEST_BACKOFF: Duration = Duration::from_secs(60);
+
+/// A client behind a policy; made by [`PolicyLayer`].
+pub type Limited<S> = Retry<Gated<Answered<S>, Gates>, Wire>;
+
+/// The body of an answer that came through a policy, the call's passes inside.
+pub type LimitedBody<B> =
+    HeldBody<AnsweredBody<B>, (Slot, BudgetPass<Wire, Wire, UsageMeter>, Turn)>;
+
+/// The gates of a policy, from the outside in.
+pub type Gates = (
+    ConcurrencyLayer,
+    TpmBudgetLayer<Charge, Wire, Wire>,
+    StaggerLayer,
+);
+
+/// Puts a policy around any HTTP client that is a tower service.
+///
+/// Works with every `Service<http::Request<Bytes>, Response = http::Response<B>>`
+/// that can be cloned: [`OpenAi`](crate::OpenAi), or a client of your own,
+/// whose refusals are then read for it.
+///
+/// # Ordering
+///
+/// From the outside in: retry, slots, budget, spacing, the client. The gates
+/// are fused and take the client for the transport, so put this layer directly
+/// around it.
+///
+/// # Cloning
+///
+/// Clones, all services made from them and all layers of the same
+/// [`Policy`](super::Policy) share its state.
+#[derive(Clone)]
+pub struct PolicyLayer {
+    retry: RetryLayer<Wire>,
+    gates: GateLayer<Gates>,
+}
+
+impl<S> Layer<S> for PolicyLayer {
+    type Service = Limited<S>;
+
+    fn layer(&self, inner: S) -> Limited<S> {
+        self.retry.layer(self.gates.layer(Answered::new(inner)))
+    }
+}
+
+impl fmt::Debug for PolicyLayer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("PolicyLayer")
+            .field("retry", &self.retry)
+            .field("gates", &self.gates)
+            .finish()
+    }
+}
+
+/// What all who use one policy share.
+#[derive(Debug)]
+pub(super) struct Shared {
+    pub(super) layer: PolicyLayer,
+}
+
+impl Shared {
+    pub(super) fn new(settings: &Settings) -> Self {
+        let budget = budget(settings);
+        let charge = settings.charge_rule.with_est_tokens(settings.est_tokens);
+        let gates = GateLayer::new((
+            ConcurrencyLayer::bounded(settings.max_concurrency, settings.max_waiting),
+            TpmBudgetLayer::new(budget, charge)
+                .usage(Wire)
+                .observe(Wire),
+            StaggerLayer::new(settings.stagger),
+        ));
+        let retry = RetryLayer::new(backoff(settings), Wire);
+        Shared {
+            layer: PolicyLayer { retry, gates },
+        }
+    }
+
+    pub(super) fn concurrency(&self) -> &ConcurrencyLayer {
+        &self.layer.gates.get_ref().0
+    }
+
+    pub(super) fn budget(&self) -> &TokenBudget {
+        self.layer.gates.get_ref().1.budget()
+    }
+
+    pub(super) fn stagger(&self) -> &StaggerLayer {
+        &self.layer.gates.get_ref().2
+    }
+}
+
+fn budget(settings: &Settings) -> TokenBudget {
+    let tokens = match settings.tpm_limit {
+        Limit::PerMinute(tokens) => tokens.get(),
+        Limit::Auto => FALLBACK,
+        Limit::Unlimited => MOST,
+    };
+    let mut builder = TokenBudget::per_minute(tokens)
+        .headroom(settings.headroom)
+        .learn_tokens(settings.tpm_limit == Limit::Auto)
+        .learn_requests(settings.rpm_limit == Limit::Auto)
+        .accounting(settings.accounting)
+        .window(settings.window)
+        .cautious_start(settings.cautious_start);
+    if let Some(requests) = settings.rpm_limit.amount() {
+        builder = builder.requests_per_minute(requests);
+    }
+    if let Some(burst) = settings.burst {
+        builder = builder.burst(burst);
+    }
+    builder
+        .build()
+        .expect("settings are checked when they are set")
+}
+
+fn backoff(settings: &Settings) -> Backoff {
+    let backoff = Backoff::new(settings.backoff_base)
+        .cap(LONGEST_BACKOFF)
+        .max_attempts(settings.max_attempts);
+    match settings.retry_deadline {
+        Some(total) => backoff.deadline(total),
+        None => backoff,
+    }
+}
