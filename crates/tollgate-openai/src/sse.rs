@@ -18,6 +18,9 @@ pub(crate) fn is_event_stream(content_type: &HeaderValue) -> bool {
 /// What the reader comes upon.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Part<'c> {
+    /// All of an event's data, where it is one line and lies in one chunk: the
+    /// common case, told apart because it can be looked at as a whole.
+    Whole(&'c [u8]),
     /// Some of the event's data, wherever the chunks happened to be cut; a
     /// newline stands at the end of each data line.
     Data(&'c [u8]),
@@ -29,6 +32,8 @@ pub(crate) enum Part<'c> {
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Reader {
     line: Line,
+    /// Some of the event's data was handed on.
+    begun: bool,
     /// A CR was the last byte, so an LF belongs to it.
     after_cr: bool,
     /// Bytes of the byte-order mark seen at the very start; 3 when that
@@ -43,6 +48,8 @@ enum Line {
     Field(u8),
     /// Past the colon, where one space is skipped.
     Colon,
+    /// Before the data's first byte.
+    Start,
     /// Inside the data.
     Data,
     /// In a line that is read over.
@@ -68,14 +75,14 @@ impl Reader {
             }
             chunk = match self.line {
                 Line::Colon => {
-                    self.line = Line::Data;
+                    self.line = Line::Start;
                     chunk.strip_prefix(b" ").unwrap_or(chunk)
                 }
                 Line::Field(_) => {
                     self.field(*first, &mut part);
                     &chunk[1..]
                 }
-                Line::Data | Line::Other => self.rest_of_line(chunk, &mut part),
+                Line::Start | Line::Data | Line::Other => self.rest_of_line(chunk, &mut part),
             };
         }
     }
@@ -101,6 +108,7 @@ impl Reader {
         match byte {
             b'\r' | b'\n' => {
                 if matched == 0 {
+                    self.begun = false;
                     part(Part::End);
                 }
                 self.end_line(byte);
@@ -120,8 +128,18 @@ impl Reader {
     fn rest_of_line<'c>(&mut self, chunk: &'c [u8], part: &mut impl FnMut(Part<'c>)) -> &'c [u8] {
         let end = memchr2(b'\r', b'\n', chunk);
         let (text, rest) = chunk.split_at(end.unwrap_or(chunk.len()));
-        let is_data = matches!(self.line, Line::Data);
-        if is_data && !text.is_empty() {
+        if matches!(self.line, Line::Start)
+            && !self.begun
+            && let Some(rest) = after_blank_line(rest)
+        {
+            part(Part::Whole(text));
+            self.line = Line::default();
+            return rest;
+        }
+        let is_data = !matches!(self.line, Line::Other);
+        if is_data {
+            self.begun = true;
+            self.line = Line::Data;
             part(Part::Data(text));
         }
         match rest.split_first() {
@@ -142,6 +160,12 @@ impl Reader {
     }
 }
 
+/// What follows the end of a line and an empty line, in the two usual forms.
+fn after_blank_line(ends: &[u8]) -> Option<&[u8]> {
+    let unix = ends.strip_prefix(b"\n\n");
+    unix.or_else(|| ends.strip_prefix(b"\r\n\r\n"))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -151,6 +175,12 @@ mod tests {
         let mut events = vec![Vec::new()];
         for chunk in stream.chunks(cut) {
             reader.feed(chunk, |part| match part {
+                Part::Whole(data) => {
+                    assert_eq!(events.last(), Some(&Vec::new()), "nothing came before it");
+                    events.last_mut().unwrap().extend_from_slice(data);
+                    events.last_mut().unwrap().push(b'\n');
+                    events.push(Vec::new());
+                }
                 Part::Data(data) => events.last_mut().unwrap().extend_from_slice(data),
                 Part::End => events.push(Vec::new()),
             });
@@ -165,6 +195,18 @@ mod tests {
         let expected: [&[u8]; 4] = [b"a\n", b"b\n c\n", b"\xE6\x9D\xB1\n", b"cut"];
         for cut in 1..=stream.len() {
             assert_eq!(read(stream, cut), expected, "cut every {cut}");
+        }
+    }
+
+    #[test]
+    fn an_event_in_one_piece_is_handed_on_in_one_piece() {
+        for stream in [
+            "event: a\ndata: b\n\ndata:c\n\n",
+            "event: a\r\ndata: b\r\n\r\ndata:c\r\n\r\n",
+        ] {
+            let mut parts = Vec::new();
+            Reader::default().feed(stream.as_bytes(), |part| parts.push(part));
+            assert_eq!(parts, [Part::Whole(b"b"), Part::Whole(b"c")], "{stream:?}");
         }
     }
 

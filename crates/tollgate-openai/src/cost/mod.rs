@@ -2,8 +2,8 @@
 //!
 //! Nobody can copy a provider's own sum, and it has changed overnight; so the
 //! default errs on the safe side, and what the provider's headers and the real
-//! usage say later sets it right. The path tells what is asked,
-//! the body is counted in one pass, and a [`ChargeRule`] puts a price on it.
+//! usage say later sets it right. The path tells what is asked, the body is
+//! counted in one pass, and a [`ChargeRule`] puts a price on it.
 
 mod endpoint;
 mod shape;

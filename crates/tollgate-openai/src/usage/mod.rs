@@ -7,6 +7,7 @@ mod tests;
 
 use http::header::{CONTENT_ENCODING, CONTENT_TYPE};
 use http::{HeaderMap, StatusCode};
+use memchr::memmem;
 use tollgate::{End, Meter};
 
 use crate::sse::{Part, Reader, is_event_stream};
@@ -34,6 +35,10 @@ enum Form {
     Json,
     Events(Reader),
 }
+
+/// Every count of a usage has it in its name, and hardly anything else has: an
+/// event without it need not be parsed.
+const MARK: &[u8] = b"_tokens";
 
 impl UsageMeter {
     /// A meter for the body of an answer with this head.
@@ -63,6 +68,11 @@ impl Meter for UsageMeter {
             Form::Mute => {}
             Form::Json => scanner.feed(data),
             Form::Events(reader) => reader.feed(data, |part| match part {
+                Part::Whole(event) if memmem::find(event, MARK).is_none() => {}
+                Part::Whole(event) => {
+                    scanner.feed(event);
+                    scanner.restart();
+                }
                 Part::Data(data) => scanner.feed(data),
                 Part::End => scanner.restart(),
             }),

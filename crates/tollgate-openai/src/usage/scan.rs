@@ -97,6 +97,7 @@ impl Scanner {
         while let Some((byte, rest)) = chunk.split_first() {
             chunk = match self.string {
                 Some(text) => self.inside(text, chunk),
+                None if self.depth > self.on_way => self.off_the_way(chunk),
                 None => {
                     self.outside(*byte);
                     rest
@@ -113,7 +114,7 @@ impl Scanner {
             });
             return &chunk[1..];
         }
-        let end = memchr2(b'"', b'\\', chunk);
+        let end = string_end(chunk);
         let (plain, rest) = chunk.split_at(end.unwrap_or(chunk.len()));
         if text.is_key {
             self.key.extend(plain);
@@ -136,12 +137,32 @@ impl Scanner {
         }
     }
 
+    /// Reads over what cannot hold a usage, up to its end or the next string;
+    /// most of an answer is this.
+    fn off_the_way<'c>(&mut self, chunk: &'c [u8]) -> &'c [u8] {
+        for (at, byte) in chunk.iter().enumerate() {
+            match byte {
+                b'"' => self.open_string(),
+                b'{' | b'[' => {
+                    self.depth = self.depth.saturating_add(1);
+                    continue;
+                }
+                b'}' | b']' => self.depth -= 1,
+                _ => continue,
+            }
+            if self.string.is_some() || self.depth == self.on_way {
+                return &chunk[at + 1..];
+            }
+        }
+        &[]
+    }
+
+    /// Reads one byte of an object on the way.
     fn outside(&mut self, byte: u8) {
         match byte {
             b'"' => self.open_string(),
             b'{' | b'[' => self.open(byte == b'{'),
             b'}' | b']' => self.close(),
-            _ if self.depth > self.on_way => {}
             b',' => {
                 self.end_number();
                 self.expects_key = true;
@@ -230,6 +251,16 @@ impl Scanner {
             _ => return,
         };
         *count = Some(number);
+    }
+}
+
+/// Where a string may end. Most are short, and for those the plain loop is
+/// twice as fast as the search that is made for long ones.
+fn string_end(chunk: &[u8]) -> Option<usize> {
+    let (near, far) = chunk.split_at(chunk.len().min(24));
+    match near.iter().position(|byte| matches!(byte, b'"' | b'\\')) {
+        Some(at) => Some(at),
+        None => memchr2(b'"', b'\\', far).map(|at| near.len() + at),
     }
 }
 
