@@ -1,3 +1,4 @@
+use std::future::Future;
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
@@ -6,7 +7,7 @@ use bytes::Bytes;
 use http_body::{Body, Frame, SizeHint};
 use hyper::body::Incoming;
 use pin_project_lite::pin_project;
-use tokio::time::{Sleep, sleep};
+use tokio::time::{Instant, Sleep, sleep};
 
 use super::Error;
 use crate::answered::AnsweredBody;
@@ -50,28 +51,43 @@ impl Body for ResponseBody {
     }
 }
 
-pin_project! {
-    /// hyper's body, and how long it may stand still.
-    #[derive(Debug)]
-    pub(super) struct TimedBody {
-        #[pin]
-        inner: Incoming,
-        // Runs only while a frame is waited for.
-        #[pin]
-        patience: Option<Sleep>,
-        timeout: Duration,
-        failed: bool,
-    }
+/// hyper's body, and how long it may stand still.
+#[derive(Debug)]
+pub(super) struct TimedBody {
+    inner: Incoming,
+    timeout: Duration,
+    /// Made at the first wait, boxed so that the body can be moved about.
+    patience: Option<Pin<Box<Sleep>>>,
+    /// The patience runs; it does only while a frame is waited for.
+    waiting: bool,
+    failed: bool,
 }
 
 impl TimedBody {
     pub(super) fn new(inner: Incoming, timeout: Duration) -> Self {
         TimedBody {
             inner,
-            patience: None,
             timeout,
+            patience: None,
+            waiting: false,
             failed: false,
         }
+    }
+
+    /// Ready when the body has stood still for too long.
+    fn poll_patience(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        let timeout = self.timeout;
+        let patience = self
+            .patience
+            .get_or_insert_with(|| Box::pin(sleep(timeout)));
+        if !self.waiting {
+            self.waiting = true;
+            // A timeout beyond all time is none.
+            if let Some(deadline) = Instant::now().checked_add(timeout) {
+                patience.as_mut().reset(deadline);
+            }
+        }
+        patience.as_mut().poll(cx)
     }
 }
 
@@ -80,25 +96,19 @@ impl Body for TimedBody {
     type Error = Error;
 
     fn poll_frame(
-        self: Pin<&mut Self>,
+        mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, Error>>> {
-        let mut this = self.project();
-        if *this.failed {
+        if self.failed {
             return Poll::Ready(None);
         }
-        if let Poll::Ready(frame) = this.inner.poll_frame(cx) {
-            this.patience.set(None);
-            *this.failed = matches!(frame, Some(Err(_)));
+        if let Poll::Ready(frame) = Pin::new(&mut self.inner).poll_frame(cx) {
+            self.waiting = false;
+            self.failed = matches!(frame, Some(Err(_)));
             return Poll::Ready(frame.map(|frame| frame.map_err(Error::body)));
         }
-        if this.patience.is_none() {
-            this.patience.set(Some(sleep(*this.timeout)));
-        }
-        if let Some(patience) = this.patience.as_pin_mut() {
-            ready!(patience.poll(cx));
-        }
-        *this.failed = true;
+        ready!(self.poll_patience(cx));
+        self.failed = true;
         Poll::Ready(Some(Err(Error::body_timeout())))
     }
 

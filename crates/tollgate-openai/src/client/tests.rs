@@ -103,6 +103,54 @@ async fn a_request_is_completed_with_address_key_and_type() {
     }
 }
 
+/// Frames of a stream come one by one, each within the timeout, although the
+/// whole takes longer.
+#[tokio::test]
+async fn the_pause_between_frames_is_what_is_timed() {
+    let provider = Provider::start().await;
+    let client = provider
+        .client()
+        .attempt_timeout(Duration::from_millis(200));
+    let client = client.build().expect("a client");
+    let begun = "HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n";
+    let (response, (_, mut connection)) =
+        tokio::join!(client.oneshot(post("/x")), provider.answer(begun));
+    let send = async {
+        for _ in 0..5 {
+            tokio::time::sleep(Duration::from_millis(60)).await;
+            connection
+                .write_all(b"1\r\nx\r\n")
+                .await
+                .expect("it is taken");
+        }
+        connection
+            .write_all(b"0\r\n\r\n")
+            .await
+            .expect("it is taken");
+    };
+    let mut body = response.expect("a head").into_body();
+    let read = async {
+        let mut bytes = 0;
+        while let Some(frame) = body.frame().await {
+            bytes += frame.expect("in time").into_data().expect("data").len();
+        }
+        bytes
+    };
+    let (bytes, ()) = tokio::join!(read, send);
+    assert_eq!(bytes, 5);
+}
+
+#[test]
+fn everything_can_be_sent_between_threads() {
+    fn check<T: Send + 'static>() {}
+    fn movable<T: Unpin>() {}
+    check::<OpenAi>();
+    check::<ResponseFuture>();
+    check::<ResponseBody>();
+    check::<Error>();
+    movable::<ResponseBody>();
+}
+
 #[tokio::test]
 async fn what_a_request_brings_is_kept() {
     let provider = Provider::start().await;
