@@ -1,1 +1,195 @@
 //! The public names that other people's code compiles against.
+//!
+//! Renaming any of them breaks this file first.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::{Request, Response};
+use tokio::time::Instant;
+use tollgate::{
+    Accounting, Backoff, BoxError, Classify, ConcurrencyLayer, ConfigError, Cost, Decision, Error,
+    RateLimits, Refused, Reservation, RetryLayer, Scope, Snapshot, StaggerLayer, TokenBudget,
+    TpmBudgetLayer, Usage, Window,
+};
+use tollgate_openai::{OpenAi, Policy};
+use tower::util::{BoxCloneService, BoxCloneSyncService};
+use tower::{Layer, Service, ServiceBuilder, ServiceExt, service_fn};
+
+fn whole_budget() -> Result<TokenBudget, ConfigError> {
+    TokenBudget::per_minute(30_000)
+        .requests_per_minute(500)
+        .headroom(0.15)
+        .burst(20_000)
+        .accounting(Accounting::AsUsed)
+        .window(Window::Auto)
+        .cautious_start(true)
+        .max_wait(Duration::from_secs(60))
+        .max_waiting(100)
+        .build()
+}
+
+#[tokio::test(start_paused = true)]
+async fn budget() {
+    let budget = whole_budget().expect("a valid budget");
+    let reservation: Reservation = budget.reserve(100).await.expect("room");
+    reservation.launched();
+    reservation.settle(120);
+    let second: Result<Reservation, Refused> = budget.try_reserve(100);
+    drop(second);
+    let Snapshot {
+        limit,
+        level,
+        in_transit,
+        outstanding,
+        waiting,
+        held_until,
+        ..
+    } = budget.snapshot();
+    assert_eq!(
+        (limit, level, in_transit, outstanding),
+        (30_000, 19_880, 0, 0)
+    );
+    assert_eq!((waiting, held_until), (0, None));
+    assert_eq!(budget.eta(100), Duration::ZERO);
+    let plain = RateLimits::default();
+    budget.observe(&plain);
+    let told = tollgate_openai::RateLimits::from_headers(&http::HeaderMap::new());
+    budget.observe(&told);
+    budget.hold(Instant::now() + Duration::from_secs(1));
+    assert!(matches!(
+        budget.clone().try_reserve(1),
+        Err(Refused::Overloaded { waiting: 0, .. })
+    ));
+    assert!(matches!(
+        budget.reserve(45_411).await,
+        Err(Refused::TooLarge {
+            cost: 45_411,
+            limit: 20_000
+        })
+    ));
+}
+
+fn cost(request: &Request<Bytes>) -> u64 {
+    request.body().len() as u64
+}
+
+fn usage(_: &Response<String>) -> Option<u64> {
+    Some(1)
+}
+
+fn classify<B>(result: Result<&Response<B>, &Error>) -> Decision {
+    match result {
+        Ok(response) if response.status() == 429 => Decision::Retry {
+            after: None,
+            scope: Scope::Requests,
+        },
+        _ => Decision::GiveUp,
+    }
+}
+
+fn takes_the_traits(
+    _: impl Cost<Request<Bytes>>,
+    _: impl Usage<Response<String>>,
+    _: impl Classify<Response<()>, Error>,
+) {
+}
+
+async fn provider(_: Request<Bytes>) -> Result<Response<String>, BoxError> {
+    Ok(Response::new("a whole answer".to_owned()))
+}
+
+/// All four layers, stacked by hand.
+fn stack() -> impl Service<
+    Request<Bytes>,
+    Response = Response<impl http_body::Body<Data = Bytes, Error: std::fmt::Debug> + Send>,
+    Error = Error,
+    Future: Send,
+> + Clone
++ Send
++ Sync
++ 'static {
+    let budget = TokenBudget::per_minute(30_000).build().expect("valid");
+    ServiceBuilder::new()
+        .layer(RetryLayer::new(Backoff::default(), classify))
+        .layer(ConcurrencyLayer::new(3))
+        .layer(TpmBudgetLayer::new(budget, cost).usage(|_: &Response<_>| Some(1)))
+        .layer(StaggerLayer::new(Duration::from_secs(15)).jitter(0.1))
+        .service(service_fn(provider))
+}
+
+fn question() -> Request<Bytes> {
+    Request::new(Bytes::from_static(b"how deep is the sea?"))
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_stack_can_be_spawned() {
+    takes_the_traits(cost, usage, classify::<()>);
+    let stack = stack();
+    let spawned = tokio::spawn(async move { stack.oneshot(question()).await });
+    assert!(spawned.await.expect("no panic").is_ok());
+}
+
+#[tokio::test(start_paused = true, flavor = "current_thread")]
+async fn a_stack_can_be_boxed() {
+    let cloned = BoxCloneService::new(stack());
+    assert!(cloned.clone().oneshot(question()).await.is_ok());
+    let synced = BoxCloneSyncService::new(stack());
+    let spawned = tokio::spawn(async move { synced.clone().oneshot(question()).await });
+    assert!(spawned.await.expect("no panic").is_ok());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_policy_can_be_spawned_boxed_and_kept_in_axums_state() {
+    let client = Policy::default().layer().layer(service_fn(provider));
+    let spawned = client.clone();
+    let spawned = tokio::spawn(async move { spawned.oneshot(question()).await });
+    assert!(spawned.await.expect("no panic").is_ok());
+
+    let boxed = BoxCloneSyncService::new(client.clone());
+    assert!(boxed.clone().oneshot(question()).await.is_ok());
+
+    let app: axum::Router = axum::Router::new()
+        .route(
+            "/",
+            axum::routing::get(
+                async |axum::extract::State(client): axum::extract::State<_>| {
+                    let client: BoxCloneSyncService<_, Response<_>, Error> = client;
+                    match client.oneshot(question()).await {
+                        Ok(answer) => Ok(axum::body::Body::new(answer.into_body())),
+                        Err(error) => Err(error.to_string()),
+                    }
+                },
+            ),
+        )
+        .with_state(BoxCloneSyncService::new(client.map_response(
+            |answer: Response<_>| answer.map(axum::body::Body::new),
+        )));
+    let request = Request::new(axum::body::Body::empty());
+    let answer = app.oneshot(request).await.expect("infallible");
+    assert_eq!(answer.status(), 200);
+}
+
+/// Two of tower's own layers, stacked over ours.
+#[tokio::test(start_paused = true)]
+async fn towers_layers_go_around_it() {
+    let stack = ServiceBuilder::new()
+        .timeout(Duration::from_secs(60))
+        .load_shed()
+        .service(stack());
+    let boxed = BoxCloneService::new(stack);
+    assert!(boxed.oneshot(question()).await.is_ok());
+}
+
+#[test]
+fn policy_and_client_come_from_the_environment() {
+    // Only that they exist: the environment is not this test's to change.
+    let _: fn() -> Result<Policy, tollgate_openai::PolicyError> = Policy::from_env;
+    let _: fn() -> Result<OpenAi, tollgate_openai::Error> = OpenAi::from_env;
+    let built = OpenAi::builder()
+        .base_url("http://127.0.0.1:1/v1")
+        .api_key("sk-secret")
+        .build();
+    let built = built.expect("a valid client");
+    assert!(!format!("{built:?}").contains("sk-secret"));
+}
