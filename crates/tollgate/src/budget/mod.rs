@@ -135,9 +135,13 @@ impl TokenBudget {
         });
     }
 
-    /// Corrects the level by what the provider says is left, as of now.
-    pub fn observe(&self, limits: impl Into<RateLimits>) {
-        let limits = limits.into();
+    /// Corrects the level by what the provider says is left, as of now; takes
+    /// anything from which [`RateLimits`] can be made.
+    pub fn observe<'l, L>(&self, limits: &'l L)
+    where
+        RateLimits: From<&'l L>,
+    {
+        let limits = RateLimits::from(limits);
         self.queue.update(&mut Now::unread(), |ledger, now| {
             ledger.observe(&limits, now.get())
         });
