@@ -18,7 +18,7 @@ use std::rc::Rc;
 use stats_alloc::{INSTRUMENTED_SYSTEM, Region, Stats, StatsAlloc};
 use support::calls::{self, Run};
 use support::report::{self, Targets, section};
-use support::weight;
+use support::weight::{self, Crowd};
 use tokio::runtime::Runtime;
 
 #[global_allocator]
@@ -60,10 +60,15 @@ fn line(name: &str, (allocations, bytes): (f64, f64)) {
     println!("  {name:<44}{allocations:>12.2}{bytes:>10.0}");
 }
 
-/// Allocations and bytes a call, once everything has grown to its size.
+/// Allocations and bytes a call, once everything has grown to its size: a
+/// window's log takes its last step only some milliseconds after its busiest.
 fn allocations(mut run: Run, quick: bool) -> (f64, f64) {
-    let calls = if quick { 1_000 } else { 20_000 };
-    run(calls);
+    let (before, calls) = if quick {
+        (1_000, 100)
+    } else {
+        (500_000, 20_000)
+    };
+    run(before);
     let ((), stats) = counted(|| run(calls));
     let allocations = stats.allocations + stats.reallocations;
     let calls = f64::from(calls);
@@ -84,18 +89,14 @@ fn a_waiter(quick: bool, targets: &mut Targets) {
     );
     section("one waiter, bytes", &columns);
     let mut most = 0.0_f64;
-    for crowd in weight::crowds() {
+    for make in weight::CROWDS {
         for &waiting in counts {
-            let (crowd_in_line, stats) = counted(|| (crowd.gather)(waiting));
-            // What the vector of boxed futures takes stands for the tasks.
-            let live = stats.bytes_allocated as isize - stats.bytes_deallocated as isize;
-            let tasks = (waiting * (crowd.in_task + size_of::<Box<()>>())) as isize;
-            let heap = (live - tasks) as f64 / waiting as f64;
+            let crowd = make();
+            let heap = on_the_heap(&crowd, waiting);
             println!(
                 "  {:<44}{waiting:>9}{heap:>14.1}{:>14}",
                 crowd.name, crowd.in_task
             );
-            drop(crowd_in_line);
             if crowd.ours {
                 most = most.max(heap);
             }
@@ -107,4 +108,13 @@ fn a_waiter(quick: bool, targets: &mut Targets) {
         128.0,
         "bytes",
     );
+}
+
+/// Bytes a waiter, once all wait, less the boxed futures that stand for tasks.
+fn on_the_heap(crowd: &Crowd, waiting: usize) -> f64 {
+    let (in_line, stats) = counted(|| (crowd.gather)(waiting));
+    let live = stats.bytes_allocated - stats.bytes_deallocated;
+    let tasks = waiting * (crowd.in_task + size_of::<Box<()>>());
+    drop(in_line);
+    (live as f64 - tasks as f64) / waiting as f64
 }

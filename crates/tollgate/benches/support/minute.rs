@@ -4,17 +4,21 @@ use std::time::Duration;
 
 use tokio::runtime::Runtime;
 use tokio::time::{advance, pause, resume};
-use tollgate::{TokenBudget, TpmBudgetLayer};
+use tollgate::{TokenBudget, TokenBudgetBuilder, TpmBudgetLayer};
 use tower::{Layer, Service};
 
 use super::calls::{Run, runtime};
 use super::poll::call;
 use super::stacks::Echo;
 
-/// How finely the minute is played: every 6 ms.
-const STEPS: u64 = 10_000;
+/// How long the traffic lasts. It all counts for another half minute, in which
+/// the decisions are timed.
+const TRAFFIC: Duration = Duration::from_secs(30);
 
-/// Calls that all pass, with the window as full of entries as `K` makes it.
+/// How many bursts the traffic comes in, at most.
+const BURSTS: u32 = 10_000;
+
+/// Calls that all pass, with so many requests in the window.
 pub(crate) fn admitting(requests: u64) -> Run {
     let runtime = runtime();
     let budget = build(&runtime, TokenBudget::per_minute(1_000_000_000_000));
@@ -28,8 +32,8 @@ pub(crate) fn admitting(requests: u64) -> Run {
     })
 }
 
-/// Requests for half the limit that are told to wait: the window must find the
-/// instant at which half of a full minute has left it.
+/// Requests for half the limit, which the requests before have used up: the
+/// window must find the instant at which half of them have left it.
 pub(crate) fn refusing(requests: u64) -> Run {
     let runtime = runtime();
     let budget = build(&runtime, TokenBudget::per_minute(requests));
@@ -39,12 +43,12 @@ pub(crate) fn refusing(requests: u64) -> Run {
         let _inside = runtime.enter();
         for _ in 0..calls {
             let refused = budget.try_reserve(half);
-            assert!(refused.is_err(), "the minute is full");
+            assert!(refused.is_err(), "the limit is used up");
         }
     })
 }
 
-fn build(runtime: &Runtime, budget: tollgate::TokenBudgetBuilder) -> TokenBudget {
+fn build(runtime: &Runtime, budget: TokenBudgetBuilder) -> TokenBudget {
     let _inside = runtime.enter();
     budget.build().expect("a valid budget")
 }
@@ -56,18 +60,17 @@ fn settled(budget: &TokenBudget) -> impl Service<u64, Error = tollgate::Error> +
         .layer(Echo)
 }
 
-/// A minute's traffic, evenly spread, in no time.
+/// Evenly spread traffic, in no time: the clock is paused meanwhile.
 fn play(runtime: &Runtime, requests: u64, service: &mut impl Service<u64>) {
     runtime.block_on(async {
         pause();
-        let steps = requests.min(STEPS);
-        for step in 0..steps {
-            for _ in requests * step / steps..requests * (step + 1) / steps {
+        let bursts = u32::try_from(requests).map_or(BURSTS, |requests| requests.min(BURSTS));
+        for burst in 0..u64::from(bursts) {
+            let sent = |bursts_sent| requests * bursts_sent / u64::from(bursts);
+            for _ in sent(burst)..sent(burst + 1) {
                 call(service, 1);
             }
-            // The very last instants are left, so that nothing is forgotten
-            // while the decisions are timed.
-            advance(Duration::from_secs(30) / u32::try_from(steps).expect("few steps")).await;
+            advance(TRAFFIC / bursts).await;
         }
         resume();
     });

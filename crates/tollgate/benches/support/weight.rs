@@ -21,22 +21,14 @@ pub(crate) struct Crowd {
     pub(crate) ours: bool,
     /// The size of a waiter's future, which is part of its task.
     pub(crate) in_task: usize,
-    /// Puts so many in line, as a vector of boxed futures. They leave the line
-    /// when it is dropped.
+    /// Puts so many in line, as a vector of boxed futures: the tasks.
     pub(crate) gather: Box<dyn Fn(usize) -> Box<dyn Any>>,
 }
 
-pub(crate) fn crowds() -> Vec<Crowd> {
-    vec![
-        slots(),
-        stagger(),
-        budget(),
-        fused(),
-        semaphore(),
-        buffer(),
-        bulkhead(),
-    ]
-}
+/// Each makes a crowd with a gate of its own: a line keeps what it once grew
+/// to.
+pub(crate) const CROWDS: [fn() -> Crowd; 7] =
+    [slots, stagger, budget, fused, semaphore, buffer, bulkhead];
 
 fn crowd<F: Future + 'static>(
     name: &'static str,
