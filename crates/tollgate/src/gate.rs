@@ -74,8 +74,10 @@ pub enum Launch {
     ToService,
 }
 
-/// The present, read from the clock at most once and only when somebody asks:
-/// a reading costs more than all the rest of an uncontended gate.
+/// The present, read from the clock at most once in a poll and only when
+/// somebody asks: a reading costs more than all the rest of an uncontended
+/// gate. A poll never blocks, so whatever happens in one happens at one
+/// instant, as in any event loop.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Now(Option<Moment>);
 

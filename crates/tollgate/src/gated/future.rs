@@ -24,10 +24,12 @@ pin_project! {
     where
         S: Service<Req>,
     {
-        pass: Option<P>,
-        launch: Launch,
+        // Above the pass, so that a dropped call is gone before its slot is
+        // free.
         #[pin]
         state: State<S, Req, S::Future>,
+        pass: Option<P>,
+        launch: Launch,
         hold: PhantomData<fn() -> H>,
     }
 }
@@ -48,12 +50,12 @@ where
 {
     pub(super) fn new(service: S, request: Req, pass: P, launch: Launch) -> Self {
         ResponseFuture {
-            pass: Some(pass),
-            launch,
             state: State::Waiting {
                 service,
                 request: Some(request),
             },
+            pass: Some(pass),
+            launch,
             hold: PhantomData,
         }
     }
@@ -70,13 +72,20 @@ where
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let mut this = self.project();
+        let mut now = Now::unread();
         loop {
             match this.state.as_mut().project() {
                 StateProj::Waiting { service, request } => {
                     let pass = this.pass.as_mut().expect(POLLED_AFTER_READY);
-                    let mut now = Now::unread();
-                    ready!(pass.poll_admitted(cx, &mut now))?;
-                    ready!(service.poll_ready(cx)).map_err(Error::inner)?;
+                    let ready = match ready!(pass.poll_admitted(cx, &mut now)) {
+                        Ok(()) => ready!(service.poll_ready(cx)).map_err(Error::inner),
+                        Err(refused) => Err(refused.into()),
+                    };
+                    if let Err(error) = ready {
+                        // The future may live on; what it holds must not.
+                        *this.pass = None;
+                        return Poll::Ready(Err(error));
+                    }
                     pass.launched(*this.launch, &mut now);
                     let request = request.take().expect(POLLED_AFTER_READY);
                     let future = service.call(request);
@@ -86,7 +95,7 @@ where
                     let result = ready!(future.poll(cx));
                     let pass = this.pass.take().expect(POLLED_AFTER_READY);
                     let response = result.map_err(Error::inner)?;
-                    return Poll::Ready(Ok(H::hold(response, pass, &mut Now::unread())));
+                    return Poll::Ready(Ok(H::hold(response, pass, &mut now)));
                 }
             }
         }
