@@ -28,10 +28,14 @@ pub(crate) struct Window {
     limit: u64,
     /// Taken and not landed.
     open: u64,
-    /// What landed within the last `length`, oldest first.
+    /// What landed within the last `length`, oldest first: when, and the
+    /// running total with it, so that the sum of any stretch is a difference
+    /// and the instant at which enough has left is found by halving.
     log: VecDeque<(Moment, u64)>,
-    /// The log's sum.
-    logged: u64,
+    /// The running total of all that ever landed.
+    total: u64,
+    /// The running total of what has left.
+    left: u64,
     /// When the last entry was begun, to bound how much it gathers.
     begun: Option<Moment>,
 }
@@ -46,37 +50,43 @@ impl Window {
             limit,
             open: 0,
             log: VecDeque::new(),
-            logged: 0,
+            total: 0,
+            left: 0,
             begun: None,
         }
     }
 
     /// Forgets what landed too long ago to count.
+    #[inline]
     fn expire(&mut self, now: Moment) {
-        while let Some(&(landed, amount)) = self.log.front() {
+        while let Some(&(landed, total)) = self.log.front() {
             if now.nanos_since(landed) < self.length_nanos {
                 break;
             }
-            self.logged -= amount;
+            self.left = total;
             self.log.pop_front();
         }
     }
 
     /// When `cost` more are allowed. Exact unless something changes meanwhile.
+    #[inline]
     pub(crate) fn when(&mut self, cost: u64, now: Moment) -> When {
         self.expire(now);
-        let excess = (self.open + self.logged + cost).saturating_sub(self.limit);
-        if excess == 0 {
+        let counts = self.open + (self.total - self.left);
+        if counts + cost <= self.limit {
             return When::Now;
         }
-        let mut left = 0;
-        for &(landed, amount) in &self.log {
-            left += amount;
-            if left >= excess {
-                return When::At(landed + self.length);
-            }
+        self.when_gone(counts + cost - self.limit)
+    }
+
+    /// When so much of what landed will have left.
+    fn when_gone(&self, excess: u64) -> When {
+        let enough = self.left + excess;
+        let last = self.log.partition_point(|(_, total)| *total < enough);
+        match self.log.get(last) {
+            Some((landed, _)) => When::At(*landed + self.length),
+            None => When::OnRelease,
         }
-        When::OnRelease
     }
 
     /// When `total` more would be allowed, spent in pieces as it fits.
@@ -93,6 +103,7 @@ impl Window {
         rounds.saturating_add(first)
     }
 
+    #[inline]
     pub(crate) fn reserve(&mut self, cost: u64) {
         self.open += cost;
     }
@@ -102,29 +113,31 @@ impl Window {
     }
 
     /// What was taken has surely been counted by `at`.
+    #[inline]
     pub(crate) fn land(&mut self, cost: u64, at: Moment) {
         self.open -= cost;
         self.add(cost, at);
     }
 
     /// Counts `amount` that was never reserved.
+    #[inline]
     pub(crate) fn add(&mut self, amount: u64, at: Moment) {
         if amount == 0 {
             return;
         }
         self.expire(at);
-        self.logged += amount;
+        self.total += amount;
         let gathers = self.log.len() >= FINE
             && self
                 .begun
                 .is_some_and(|begun| at.nanos_since(begun) < self.grain_nanos);
         match self.log.back_mut() {
-            Some((landed, sum)) if gathers || *landed >= at => {
+            Some((landed, total)) if gathers || *landed >= at => {
                 *landed = at.max(*landed);
-                *sum += amount;
+                *total = self.total;
             }
             _ => {
-                self.log.push_back((at, amount));
+                self.log.push_back((at, self.total));
                 self.begun = Some(at);
             }
         }
@@ -142,11 +155,19 @@ impl Window {
             return;
         }
         let index = self.log.partition_point(|(landed, _)| *landed < at);
-        if let Some((_, sum)) = self.log.get_mut(index) {
-            let forgiven = amount.min(*sum);
-            *sum -= forgiven;
-            self.logged -= forgiven;
+        let before = match index.checked_sub(1) {
+            Some(before) => self.log[before].1,
+            None => self.left,
+        };
+        let Some((_, total)) = self.log.get(index) else {
+            return;
+        };
+        // What is forgiven landed lately, so few have landed since.
+        let forgiven = amount.min(total - before);
+        for (_, total) in self.log.range_mut(index..) {
+            *total -= forgiven;
         }
+        self.total -= forgiven;
     }
 }
 
@@ -233,9 +254,10 @@ mod tests {
             window.add(1, start + Duration::from_micros(n * 200));
         }
         assert!(window.log.len() < 2 * FINE, "{}", window.log.len());
-        assert_eq!(window.logged, 300_000);
+        assert_eq!(window.total - window.left, 300_000);
         window.expire(start + 119 * SEC);
-        assert!((5_000..5_100).contains(&window.logged), "{}", window.logged);
+        let counts = window.total - window.left;
+        assert!((5_000..5_100).contains(&counts), "{counts}");
     }
 
     proptest! {
