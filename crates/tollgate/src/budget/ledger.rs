@@ -171,6 +171,7 @@ impl Ledger {
     }
 
     /// The head of an answer went by.
+    #[inline]
     pub(super) fn observe_answer(&mut self, key: Key, told: &Observation, now: Moment) {
         let now = self.catch_up(now);
         self.answered(key, told.denial.is_none(), now);
@@ -185,14 +186,18 @@ impl Ledger {
                 .distrust_before(launched.map_or(now, |launched| launched.at));
             self.deny(cost, epoch, denial, now);
         }
-        self.adopt(&told.limits, told.denial.is_none(), now);
-        self.learn(&told.limits, launched, now);
+        if self.terms.learns.anything() {
+            self.adopt(&told.limits, told.denial.is_none(), now);
+        }
+        if told.limits != RateLimits::default() {
+            self.learn(&told.limits, launched, now);
+        }
     }
 
     /// Takes over the limits that an answer names, where they are to be
     /// learned from it. After a first good answer nothing more is waited for.
     fn adopt(&mut self, told: &RateLimits, good: bool, now: Moment) {
-        if self.terms.learns.anything() && self.terms.adopt(told) {
+        if self.terms.adopt(told) {
             let terms = &self.terms;
             self.tokens
                 .resize(terms.limit, terms.rate, terms.capacity, now);

@@ -58,7 +58,7 @@ impl<R: Rule> Queue<R> {
                 line: Line::new(),
                 cost: 0,
                 timer: None,
-                pace: Pace::default(),
+                pace: (bounds.waiting < usize::MAX).then(Pace::default),
                 inside: 0,
                 closed: false,
                 watchers: Vec::new(),
@@ -98,9 +98,7 @@ impl<R: Rule> Queue<R> {
         state.closed = true;
         let mut moved = Moved::default();
         while let Some(head) = state.line.first() {
-            moved
-                .woken
-                .push(state.call(head, Place::Refused(Refused::Closed)));
+            moved.push(state.call(head, Place::Refused(Refused::Closed)));
         }
         drop(state);
         moved.wake();
@@ -168,7 +166,8 @@ struct State<R: Rule> {
     /// When the head's timer fires. Invariant: where the rule named an instant
     /// for the head, its timer fires no later, or the head has been woken.
     timer: Option<Moment>,
-    pace: Pace,
+    /// Watched where somebody may be told of it.
+    pace: Option<Pace>,
     /// How many were admitted and have not given back.
     inside: usize,
     closed: bool,
@@ -190,8 +189,10 @@ enum Place<H> {
 /// What moved when the head of the line was asked again.
 #[derive(Default)]
 struct Moved {
-    /// To be woken once the lock is gone.
-    woken: Vec<Waker>,
+    /// To be woken once the lock is gone. Mostly there is one, and a vector
+    /// would cost an allocation for it.
+    first: Option<Waker>,
+    others: Vec<Waker>,
     spare: Option<Waker>,
     /// The instant for which the running head must set its timer.
     alarm: Option<Moment>,
@@ -204,12 +205,20 @@ impl Moved {
         if is_running {
             self.spare = Some(waker);
         } else {
-            self.woken.push(waker);
+            self.push(waker);
+        }
+    }
+
+    fn push(&mut self, waker: Waker) {
+        match self.first {
+            None => self.first = Some(waker),
+            Some(_) => self.others.push(waker),
         }
     }
 
     fn wake(self) {
-        self.woken.into_iter().for_each(Waker::wake);
+        self.first.into_iter().for_each(Waker::wake);
+        self.others.into_iter().for_each(Waker::wake);
     }
 }
 
@@ -218,7 +227,7 @@ impl<R: Rule> State<R> {
         Ahead {
             waiting: self.line.len(),
             cost: self.cost,
-            pace: self.pace.mean,
+            pace: self.pace.as_ref().map_or(Duration::ZERO, |pace| pace.mean),
         }
     }
 
@@ -282,7 +291,7 @@ impl<R: Rule> State<R> {
     fn advance(&mut self, me: Option<Key>, now: &mut Now) -> Moved {
         let mut moved = Moved::default();
         if self.inside == 0 && self.line.is_empty() {
-            moved.woken.append(&mut self.watchers);
+            moved.others.append(&mut self.watchers);
         }
         while let Some(head) = self.line.first() {
             let cost = self.line.get_mut(head).cost;
@@ -293,7 +302,9 @@ impl<R: Rule> State<R> {
             }
             match self.rule.when(cost, now) {
                 When::Now => {
-                    self.pace.moved(now.get());
+                    if let Some(pace) = &mut self.pace {
+                        pace.moved(now.get());
+                    }
                     let held = self.admit(cost, now);
                     let waker = self.call(head, Place::Admitted(held));
                     moved.called(waker, me == Some(head));
@@ -308,7 +319,7 @@ impl<R: Rule> State<R> {
                         && let Place::InLine(waker) = &self.line.get_mut(head).place
                     {
                         // Once awake it finds itself the head and sets it.
-                        moved.woken.push(waker.clone());
+                        moved.push(waker.clone());
                     }
                     break;
                 }

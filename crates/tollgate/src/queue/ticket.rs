@@ -30,7 +30,8 @@ enum State<H> {
     New,
     InLine {
         key: Key,
-        since: Moment,
+        /// Noted where a trace will tell of it.
+        since: Option<Moment>,
         /// Only the head has one.
         timer: Option<Pin<Box<Sleep>>>,
     },
@@ -110,12 +111,12 @@ impl<R: Rule> Ticket<R> {
                 tracing::debug!(gate = R::NAME, cost = self.cost, waiting = ahead, "waiting");
                 self.state = State::InLine {
                     key,
-                    since: now.get(),
+                    since: tracing::enabled!(tracing::Level::DEBUG).then(|| now.get()),
                     timer: None,
                 };
                 self.wait(cx, now)
             }
-            Err(refused) => Poll::Ready(self.refused(refused, Duration::ZERO)),
+            Err(refused) => Poll::Ready(self.refused(refused, None)),
         }
     }
 
@@ -154,13 +155,13 @@ impl<R: Rule> Ticket<R> {
             let place = queue.line.remove(*key).place;
             drop(queue);
             moved.wake();
-            let waited = now.get() - *since;
+            let waited = since.map(|since| now.get() - since);
             return Poll::Ready(self.called(place, waited));
         }
     }
 
     /// Takes note of having been called out of the line.
-    fn called(&mut self, place: Place<R::Held>, waited: Duration) -> Result<(), Refused> {
+    fn called(&mut self, place: Place<R::Held>, waited: Option<Duration>) -> Result<(), Refused> {
         match place {
             Place::Admitted(held) => {
                 self.state = State::Admitted(held);
@@ -172,7 +173,7 @@ impl<R: Rule> Ticket<R> {
         }
     }
 
-    fn refused(&mut self, refused: Refused, waited: Duration) -> Result<(), Refused> {
+    fn refused(&mut self, refused: Refused, waited: Option<Duration>) -> Result<(), Refused> {
         self.state = State::Done;
         tracing::debug!(gate = R::NAME, cost = self.cost, ?waited, %refused, "refused");
         Err(refused)
