@@ -56,16 +56,19 @@ impl<T> Line<T> {
     }
 
     /// How many stand in line.
+    #[inline]
     pub(crate) fn len(&self) -> usize {
         self.standing
     }
 
     /// Whether nobody stands in line.
+    #[inline]
     pub(crate) fn is_empty(&self) -> bool {
         self.standing == 0
     }
 
     /// The first in line.
+    #[inline]
     pub(crate) fn first(&self) -> Option<Key> {
         (self.first != NONE).then_some(Key(self.first))
     }
@@ -75,6 +78,7 @@ impl<T> Line<T> {
     /// # Panics
     ///
     /// With four billion entries, which no memory holds.
+    #[inline]
     pub(crate) fn insert(&mut self, entry: T) -> Key {
         let slot = Slot::Taken(ASIDE, entry);
         if self.free == NONE {
@@ -101,6 +105,7 @@ impl<T> Line<T> {
     }
 
     /// Lets an entry that stands aside join the end of the line.
+    #[inline]
     pub(crate) fn stand(&mut self, key: Key) {
         let last = self.last;
         let links = self.links(key);
@@ -119,6 +124,7 @@ impl<T> Line<T> {
     }
 
     /// Takes an entry out of the line, if it stands there, and keeps it aside.
+    #[inline]
     pub(crate) fn step_aside(&mut self, key: Key) {
         let Links {
             before,
@@ -140,6 +146,7 @@ impl<T> Line<T> {
     }
 
     /// Takes an entry out of the line and the slab.
+    #[inline]
     pub(crate) fn remove(&mut self, key: Key) -> T {
         self.step_aside(key);
         let slot = std::mem::replace(&mut self.slots[key.0 as usize], Slot::Free(self.free));
@@ -150,6 +157,7 @@ impl<T> Line<T> {
         }
     }
 
+    #[inline]
     pub(crate) fn get_mut(&mut self, key: Key) -> &mut T {
         match &mut self.slots[key.0 as usize] {
             Slot::Taken(_, entry) => entry,
@@ -157,6 +165,7 @@ impl<T> Line<T> {
         }
     }
 
+    #[inline]
     fn links(&mut self, key: Key) -> &mut Links {
         match &mut self.slots[key.0 as usize] {
             Slot::Taken(links, _) => links,

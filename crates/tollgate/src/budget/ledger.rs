@@ -107,6 +107,7 @@ impl Ledger {
         self.seen
     }
 
+    #[inline]
     fn land_what_is_due(&mut self) {
         self.landing = Moment::NEVER;
         while let Some(first) = self.transit.first() {
@@ -125,6 +126,7 @@ impl Ledger {
     }
 
     /// A launched request stands in line until it lands.
+    #[inline]
     fn send(&mut self, key: Key, orphan: bool, now: Moment) {
         let deadline = now + TRANSIT;
         self.transit.get_mut(key).stage = Stage::Sent { deadline, orphan };
@@ -133,6 +135,7 @@ impl Ledger {
     }
 
     /// The provider has surely counted this one by `at`.
+    #[inline]
     fn land(&mut self, key: Key, at: Moment) {
         let entry = self.transit.get_mut(key);
         if let Stage::Landed(_) = entry.stage {
@@ -148,6 +151,7 @@ impl Ledger {
     }
 
     /// The earliest instant at which something lands by itself.
+    #[inline]
     fn next_landing(&mut self) -> Option<Moment> {
         let first = self.transit.first()?;
         match self.transit.get_mut(first).stage {
@@ -157,6 +161,7 @@ impl Ledger {
     }
 
     /// An answer to `key` came, or somebody says that it did.
+    #[inline]
     fn answered(&mut self, key: Key, confirms: bool, now: Moment) {
         self.land(key, now);
         let entry = self.transit.get_mut(key);
@@ -287,6 +292,7 @@ impl Ledger {
 
     /// The reservation ends: with its real cost where that is known, else with
     /// what it reserved, or with nothing where it never left.
+    #[inline]
     pub(super) fn close(&mut self, key: Key, actual: Option<u64>, now: Moment) {
         match actual {
             Some(actual) => self.settle(key, actual, now),
@@ -309,6 +315,7 @@ impl Ledger {
         }
     }
 
+    #[inline]
     fn abandon(&mut self, key: Key, now: Moment) {
         let now = self.catch_up(now);
         let entry = self.transit.get_mut(key);
@@ -367,6 +374,7 @@ impl Rule for Ledger {
     const NAME: &'static str = "budget";
     type Held = Key;
 
+    #[inline]
     fn when(&mut self, cost: u64, now: &mut Now) -> When {
         let now = self.catch_up(now.get());
         if self.unlearned {
@@ -383,6 +391,7 @@ impl Rule for Ledger {
         }
     }
 
+    #[inline]
     fn take(&mut self, cost: u64, _: &mut Now) -> Key {
         // `when` has just caught up.
         let now = self.seen;
@@ -406,6 +415,7 @@ impl Rule for Ledger {
         })
     }
 
+    #[inline]
     fn launch(&mut self, held: &mut Key, to: Launch, now: &mut Now) {
         let now = self.catch_up(now.get());
         let in_transit = self.tokens.bucket.in_transit();
@@ -420,10 +430,12 @@ impl Rule for Ledger {
         }
     }
 
+    #[inline]
     fn release(&mut self, held: Key, now: &mut Now) {
         self.close(held, None, now.get());
     }
 
+    #[inline]
     fn never(&mut self, cost: u64, now: &mut Now) -> Option<Refused> {
         let limit = self.terms.capacity;
         if cost > limit && !self.unlearned {

@@ -24,6 +24,7 @@ impl Tokens {
         }
     }
 
+    #[inline]
     pub(super) fn when(&mut self, cost: u64, now: Moment) -> When {
         let bucket = self.bucket.when(cost, now);
         match &mut self.minute {
@@ -37,6 +38,7 @@ impl Tokens {
         self.bucket.eta(total, now).max(minute.unwrap_or_default())
     }
 
+    #[inline]
     pub(super) fn reserve(&mut self, cost: u64, now: Moment) {
         self.bucket.reserve(cost, now);
         if let Some(minute) = &mut self.minute {
@@ -44,6 +46,7 @@ impl Tokens {
         }
     }
 
+    #[inline]
     pub(super) fn land(&mut self, cost: u64, at: Moment) {
         self.bucket.land(cost, at);
         if let Some(minute) = &mut self.minute {
@@ -105,6 +108,7 @@ enum Minute {
 }
 
 impl Minute {
+    #[inline]
     fn when(&mut self, now: Moment) -> When {
         match self {
             Minute::Sliding(window) => window.when(1, now),
@@ -119,6 +123,7 @@ impl Minute {
         }
     }
 
+    #[inline]
     fn reserve(&mut self, now: Moment) {
         match self {
             Minute::Sliding(window) => window.reserve(1),
@@ -126,6 +131,7 @@ impl Minute {
         }
     }
 
+    #[inline]
     fn land(&mut self, at: Moment) {
         match self {
             Minute::Sliding(window) => window.land(1, at),
@@ -161,6 +167,7 @@ impl Requests {
         }
     }
 
+    #[inline]
     pub(super) fn when(&mut self, now: Moment) -> When {
         let pace = self.bucket.when(1, now).and(self.second.when(1, now));
         pace.and(self.minute.when(now))
@@ -173,12 +180,14 @@ impl Requests {
             .max(self.minute.eta(count, now))
     }
 
+    #[inline]
     pub(super) fn reserve(&mut self, now: Moment) {
         self.bucket.spend(1, now);
         self.second.add(1, now);
         self.minute.reserve(now);
     }
 
+    #[inline]
     pub(super) fn land(&mut self, at: Moment) {
         self.minute.land(at);
     }

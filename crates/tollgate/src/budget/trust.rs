@@ -49,6 +49,7 @@ impl Trust {
         }
     }
 
+    #[inline]
     pub(super) fn when(&self, cost: u64, now: Moment) -> When {
         match (self.held_until, self.allowance) {
             (Some(until), _) if until > now => When::At(until),
@@ -59,6 +60,7 @@ impl Trust {
 
     /// A request is admitted; says to which epoch it belongs, and whether the
     /// burst goes with it.
+    #[inline]
     pub(super) fn admit(&mut self, cost: u64) -> (Epoch, bool) {
         self.unanswered += 1;
         if let Some(allowance) = &mut self.allowance {
@@ -68,6 +70,7 @@ impl Trust {
     }
 
     /// An admitted request will not be answered any more.
+    #[inline]
     pub(super) fn forget(&mut self, epoch: Epoch) {
         if epoch == self.epoch {
             self.unanswered -= 1;
@@ -75,6 +78,7 @@ impl Trust {
     }
 
     /// An admitted request was answered, and not with a refusal.
+    #[inline]
     pub(super) fn confirm(&mut self, epoch: Epoch) {
         if epoch == self.epoch {
             self.allowance = None;

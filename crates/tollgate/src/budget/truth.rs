@@ -39,6 +39,7 @@ pub(super) struct Meters<'a> {
 }
 
 impl Truth {
+    #[inline]
     pub(super) fn charged(&mut self, cost: u64) {
         self.charged = self.charged.wrapping_add(cost);
     }
@@ -47,6 +48,7 @@ impl Truth {
         self.charged = self.charged.wrapping_sub(cost);
     }
 
+    #[inline]
     pub(super) fn launch(&self, others_in_transit: u64, at: Moment) -> Launched {
         Launched {
             at,

@@ -42,6 +42,7 @@ impl Bucket {
     }
 
     /// Brings the level up to date.
+    #[inline]
     fn refill(&mut self, now: Moment) {
         let elapsed = now.nanos_since(self.at);
         if elapsed == 0 {
@@ -55,11 +56,13 @@ impl Bucket {
         }
     }
 
+    #[inline]
     fn ceiling(&self) -> i128 {
         units(self.capacity) - units(self.in_transit)
     }
 
     /// When the level allows `cost`. Exact unless something changes meanwhile.
+    #[inline]
     pub(crate) fn when(&mut self, cost: u64, now: Moment) -> When {
         self.refill(now);
         let missing = units(cost) - self.level;
@@ -91,6 +94,7 @@ impl Bucket {
     }
 
     /// Takes `cost` from the level and lets it be in transit.
+    #[inline]
     pub(crate) fn reserve(&mut self, cost: u64, now: Moment) {
         self.refill(now);
         self.level -= units(cost);
@@ -98,12 +102,14 @@ impl Bucket {
     }
 
     /// Takes `cost` from the level without minding its transit.
+    #[inline]
     pub(crate) fn spend(&mut self, cost: u64, now: Moment) {
         self.refill(now);
         self.level -= units(cost);
     }
 
     /// What was in transit has surely been counted on the other side.
+    #[inline]
     pub(crate) fn land(&mut self, cost: u64, now: Moment) {
         self.refill(now);
         self.in_transit -= cost;
@@ -171,6 +177,7 @@ impl Bucket {
     }
 }
 
+#[inline]
 fn units(tokens: u64) -> i128 {
     i128::from(tokens) * UNIT
 }
@@ -188,6 +195,7 @@ mod tests {
     const SEC: Duration = Duration::from_secs(1);
 
     #[test]
+    #[inline]
     fn refills_at_the_rate_up_to_the_capacity() {
         let start = Moment::default();
         let mut bucket = Bucket::new(60, 30, start);
@@ -201,6 +209,7 @@ mod tests {
     }
 
     #[test]
+    #[inline]
     fn ceiling_falls_with_what_is_in_transit() {
         let start = Moment::default();
         let mut bucket = Bucket::new(60, 60, start);
