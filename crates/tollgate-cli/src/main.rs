@@ -1,2 +1,19 @@
-//! Under construction.
-fn main() {}
+//! The `tollgate` command.
+
+mod batch;
+mod cli;
+mod failure;
+mod logging;
+mod plan;
+mod policy_args;
+mod print;
+mod progress;
+mod signals;
+mod sim;
+mod wire;
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    cli::main()
+}

@@ -1,0 +1,182 @@
+//! The files of a batch: where they are, and what earlier runs left in them.
+
+use std::io;
+use std::path::{Path, PathBuf};
+use std::pin::Pin;
+use std::str::FromStr;
+use std::task::{Context, Poll};
+
+use tokio::fs::File;
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tollgate_batch::Done;
+
+use crate::failure::{self, BoxError};
+
+/// A file, or the standard stream that `-` stands for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Place {
+    Standard,
+    File(PathBuf),
+}
+
+/// The requests, to be read.
+pub(crate) enum Input {
+    Stdin(tokio::io::Stdin),
+    File(File),
+}
+
+/// The answers, to be written.
+pub(crate) type Writer = Box<dyn AsyncWrite + Unpin + Send>;
+
+/// The two files that a run writes to, and what is in them already.
+pub(crate) struct Outputs {
+    pub(crate) output: Writer,
+    pub(crate) errors: Writer,
+    pub(crate) done: Done,
+    /// How many of those failed.
+    pub(crate) failed_before: u64,
+}
+
+impl FromStr for Place {
+    type Err = std::convert::Infallible;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        Ok(match text {
+            "-" => Self::Standard,
+            path => Self::File(path.into()),
+        })
+    }
+}
+
+impl Place {
+    /// Its path, if it is a file.
+    pub(crate) fn file(&self) -> Option<&Path> {
+        match self {
+            Self::Standard => None,
+            Self::File(path) => Some(path),
+        }
+    }
+}
+
+impl Input {
+    /// Opens the requests.
+    ///
+    /// # Errors
+    ///
+    /// Names the file that cannot be opened.
+    pub(crate) async fn open(place: &Place) -> Result<Self, BoxError> {
+        match place {
+            Place::Standard => Ok(Self::Stdin(tokio::io::stdin())),
+            Place::File(path) => File::open(path)
+                .await
+                .map(Self::File)
+                .map_err(|error| failure::because(path.display().to_string(), error)),
+        }
+    }
+}
+
+impl Outputs {
+    /// Opens what a run writes to; `-` has nothing in it yet.
+    ///
+    /// With `retry_errors`, what failed before is forgotten and sent again.
+    ///
+    /// # Errors
+    ///
+    /// Names the file that cannot be opened, or holds something else.
+    pub(crate) async fn open(
+        output: &Place,
+        errors: &Path,
+        retry_errors: bool,
+    ) -> Result<Self, BoxError> {
+        let mut done = Done::new();
+        let output: Writer = match output {
+            Place::Standard => Box::new(tokio::io::stdout()),
+            Place::File(path) => Box::new(done.open(path).await?),
+        };
+        let answered = done.len();
+        let errors = if retry_errors {
+            emptied(errors).await?
+        } else {
+            done.open(errors).await?
+        };
+        Ok(Self {
+            output,
+            errors: Box::new(errors),
+            failed_before: (done.len() - answered) as u64,
+            done,
+        })
+    }
+}
+
+/// An errors file with nothing in it. One that holds something else than
+/// errors is left alone.
+async fn emptied(path: &Path) -> Result<File, BoxError> {
+    let file = Done::new().open(path).await?;
+    let metadata = file.metadata().await?;
+    if metadata.is_file() {
+        file.set_len(0)
+            .await
+            .map_err(|error| failure::because(path.display().to_string(), error))?;
+    }
+    Ok(file)
+}
+
+/// What the output of an earlier run answers; it is not changed.
+pub(crate) async fn answered(path: &Path) -> Result<Done, BoxError> {
+    let name = || path.display().to_string();
+    let file = File::open(path).await;
+    let file = file.map_err(|error| failure::because(name(), error))?;
+    let mut done = Done::new();
+    let read = done.read(file).await;
+    read.map_err(|error| failure::because(name(), error))?;
+    Ok(done)
+}
+
+/// Where failed requests go unless told: `out.jsonl` has `out.errors.jsonl`.
+pub(crate) fn errors_beside(output: &Path) -> PathBuf {
+    output.with_extension("errors.jsonl")
+}
+
+/// Whether two paths are one file, however they are written.
+pub(crate) fn is_same_file(one: &Path, other: &Path) -> bool {
+    let real = |path: &Path| -> io::Result<PathBuf> {
+        match std::fs::canonicalize(path) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => std::path::absolute(path),
+            found => found,
+        }
+    };
+    matches!((real(one), real(other)), (Ok(one), Ok(other)) if one == other)
+}
+
+impl AsyncRead for Input {
+    fn poll_read(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        match self.get_mut() {
+            Self::Stdin(stdin) => Pin::new(stdin).poll_read(cx, buffer),
+            Self::File(file) => Pin::new(file).poll_read(cx, buffer),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn errors_stand_beside_the_output() {
+        let beside = |path| errors_beside(Path::new(path));
+        assert_eq!(beside("a/out.jsonl"), Path::new("a/out.errors.jsonl"));
+        assert_eq!(beside("out"), Path::new("out.errors.jsonl"));
+    }
+
+    #[test]
+    fn one_file_is_known_under_two_names() {
+        let same = |one: &str, other: &str| is_same_file(Path::new(one), Path::new(other));
+        assert!(same("Cargo.toml", "./src/../Cargo.toml"));
+        assert!(same("is-not-there", "./is-not-there"));
+        assert!(!same("Cargo.toml", "src/main.rs"));
+    }
+}

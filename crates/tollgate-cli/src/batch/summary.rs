@@ -1,0 +1,120 @@
+//! What a batch came to.
+
+use std::fmt;
+use std::path::{Path, PathBuf};
+
+use tollgate_batch::{Error, Summary};
+use tollgate_openai::Policy;
+
+use crate::failure::{self, BoxError};
+use crate::print::{Count, Percent, Span};
+use crate::wire::Seen;
+
+/// All that is told at the end.
+pub(super) struct Ledger<'a> {
+    pub(super) summary: &'a Summary,
+    pub(super) seen: Seen,
+    pub(super) retries: u64,
+    pub(super) policy: &'a Policy,
+    pub(super) errors: &'a Path,
+}
+
+/// The tokens a minute that a policy uses, also where the provider told them.
+pub(super) fn tokens_a_minute(policy: &Policy) -> u64 {
+    let limit = policy.budget().snapshot().limit;
+    ((limit as f64 * (1.0 - policy.get_headroom())).round() as u64).max(1)
+}
+
+/// The share of what a policy allows in a time that was charged in it: what
+/// the budget held at first and its refill since.
+fn utilisation(policy: &Policy, seen: &Seen) -> f64 {
+    let refill = tokens_a_minute(policy) as f64 * seen.span.as_secs_f64() / 60.0;
+    let allowed = policy.budget().snapshot().capacity as f64 + refill;
+    seen.tokens as f64 / allowed
+}
+
+impl fmt::Display for Ledger<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { summary, seen, .. } = self;
+        writeln!(f)?;
+        row(f, "answered", Count(summary.ok))?;
+        match summary.failed {
+            0 => row(f, "failed", 0)?,
+            failed => {
+                let errors = self.errors.display();
+                row(f, "failed", format_args!("{}, in {errors}", Count(failed)))?;
+            }
+        }
+        row(f, "skipped", Count(summary.skipped))?;
+        row(f, "bad lines", Count(summary.bad_lines))?;
+        if summary.withdrawn > 0 {
+            row(f, "not sent", Count(summary.withdrawn))?;
+        }
+        let share = Percent(utilisation(self.policy, seen));
+        let tokens = (Count(summary.tokens), Count(seen.tokens));
+        row(
+            f,
+            "tokens",
+            format_args!(
+                "{} used, {} reserved: {share} of what the limits allowed",
+                tokens.0, tokens.1
+            ),
+        )?;
+        row(f, "time", Span(summary.elapsed))?;
+        row(
+            f,
+            "429s",
+            format_args!("{}, {} retries", seen.rejected, self.retries),
+        )
+    }
+}
+
+fn row(f: &mut fmt::Formatter<'_>, name: &str, value: impl fmt::Display) -> fmt::Result {
+    let end = if name == "429s" { "" } else { "\n" };
+    write!(f, "{name:<10} {value}{end}")
+}
+
+/// The error of a run. Answers that could not be written were paid for, so
+/// they are put where there may be room.
+pub(super) fn rescue(error: Error) -> BoxError {
+    if error.unwritten().is_empty() {
+        return error.into();
+    }
+    let path = rescue_path();
+    match std::fs::write(&path, error.unwritten()) {
+        Ok(()) => failure::because(
+            format!(
+                "the answers that could not be saved are in {}",
+                path.display()
+            ),
+            error,
+        ),
+        Err(_) => error.into(),
+    }
+}
+
+fn rescue_path() -> PathBuf {
+    std::env::temp_dir().join(format!("tollgate-unsaved-{}.jsonl", std::process::id()))
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::time::Duration;
+    use tollgate_openai::Limit;
+
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn utilisation_is_of_the_burst_and_the_refill() {
+        let policy = Policy::default()
+            .tpm_limit(Limit::per_minute(10_000))
+            .headroom(0.5);
+        assert_eq!(tokens_a_minute(&policy), 5_000);
+        let seen = Seen {
+            tokens: 9_000,
+            span: Duration::from_secs(60),
+            ..Seen::default()
+        };
+        assert_eq!(utilisation(&policy, &seen), 0.9);
+    }
+}
