@@ -55,10 +55,12 @@ pub trait Pass {
 
 /// A [`Pass`] that can look at an answer of type `Res`.
 pub trait PassFor<Res>: Pass {
-    /// The head of the answer is here, and its body follows.
+    /// The head of the answer is here, and its body follows. Where nobody said
+    /// that the request was launched, it was launched at this very instant.
     fn answered(&mut self, response: &Res, now: &mut Now);
 
-    /// The whole answer is here.
+    /// The whole answer is here; as [`answered`](Self::answered) and
+    /// [`ended`](Pass::ended) in one.
     fn completed(&mut self, response: &Res, now: &mut Now) {
         self.answered(response, now);
         self.ended(End::Complete, now);

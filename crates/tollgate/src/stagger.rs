@@ -135,7 +135,18 @@ impl Pass for Turn {
 }
 
 impl<Res> PassFor<Res> for Turn {
-    fn answered(&mut self, _: &Res, _: &mut Now) {}
+    fn answered(&mut self, _: &Res, now: &mut Now) {
+        if self.0.held() == Some(&false) {
+            self.0.launch(Launch::ToWire, now);
+        }
+    }
+
+    #[inline]
+    fn completed(&mut self, _: &Res, now: &mut Now) {
+        self.0.finish(now, |spacing, mut launched, now| {
+            Rule::launch(spacing, &mut launched, Launch::ToWire, now);
+        });
+    }
 }
 
 impl Rule for Spacing {

@@ -107,7 +107,6 @@ impl Ledger {
         self.seen
     }
 
-    #[inline]
     fn land_what_is_due(&mut self) {
         self.landing = Moment::NEVER;
         while let Some(first) = self.transit.first() {
@@ -134,7 +133,8 @@ impl Ledger {
         self.landing = self.landing.min(deadline);
     }
 
-    /// The provider has surely counted this one by `at`.
+    /// The provider has surely counted this one by `at`, launched or handed on
+    /// as it was, or at that instant.
     #[inline]
     fn land(&mut self, key: Key, at: Moment) {
         let entry = self.transit.get_mut(key);

@@ -73,6 +73,7 @@ where
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let mut this = self.project();
         let mut now = Now::unread();
+        let mut launches = false;
         loop {
             match this.state.as_mut().project() {
                 StateProj::Waiting { service, request } => {
@@ -86,13 +87,20 @@ where
                         *this.pass = None;
                         return Poll::Ready(Err(error));
                     }
-                    pass.launched(*this.launch, &mut now);
                     let request = request.take().expect(POLLED_AFTER_READY);
                     let future = service.call(request);
                     this.state.set(State::Called { future });
+                    launches = true;
                 }
                 StateProj::Called { future } => {
-                    let result = ready!(future.poll(cx));
+                    let result = future.poll(cx);
+                    // All this happens at one instant. An answer that is here
+                    // already says by itself that its request was launched.
+                    if launches && !matches!(result, Poll::Ready(Ok(_))) {
+                        let pass = this.pass.as_mut().expect(POLLED_AFTER_READY);
+                        pass.launched(*this.launch, &mut now);
+                    }
+                    let result = ready!(result);
                     let pass = this.pass.take().expect(POLLED_AFTER_READY);
                     let response = result.map_err(Error::inner)?;
                     return Poll::Ready(Ok(H::hold(response, pass, &mut now)));
