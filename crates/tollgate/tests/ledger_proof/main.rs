@@ -15,7 +15,7 @@ use std::panic::AssertUnwindSafe;
 use provider::{Arrival, Counting, Provider, What};
 use random::Random;
 use reference::Rules;
-use schedule::{Event, Fate, Happened, Plan, Shape, Uses};
+use schedule::{Event, Fate, Happened, Plan, Shape, Uses, pick};
 use tollgate::{Accounting, TokenBudget, Window};
 
 /// A budget, the load on it, and the account that it mirrors.
@@ -33,11 +33,11 @@ struct Case {
 
 impl Case {
     fn draw(random: &mut Random, window: Window, uses: Uses) -> Case {
-        let limit = random.pick(&[600, 6_000, 30_000, 125_000]);
-        let headroom = random.pick(&[0.0, 0.15]);
-        let burst = random.pick(&[None, None, Some(0.2), Some(0.5)]);
+        let limit = pick(random, &[600, 6_000, 30_000, 125_000]);
+        let headroom = pick(random, &[0.0, 0.15]);
+        let burst = pick(random, &[None, None, Some(0.2), Some(0.5)]);
         let capacity = limit as f64 * f64::min(1.0 - headroom, burst.unwrap_or(1.0));
-        let share = random.pick(&[0.05, 0.3, 1.0]);
+        let share = pick(random, &[0.05, 0.3, 1.0]);
         Case {
             limit,
             headroom,
@@ -46,13 +46,13 @@ impl Case {
             accounting: match uses {
                 Uses::Less => Accounting::AsUsed,
                 Uses::Exact => Accounting::AsRequested,
-                Uses::Debt => random.pick(&[Accounting::AsUsed, Accounting::AsRequested]),
+                Uses::Debt => pick(random, &[Accounting::AsUsed, Accounting::AsRequested]),
             },
             requests: None,
             shape: Shape {
                 limit,
                 largest: (capacity * share) as u64,
-                load: random.pick(&[60, 150, 400]),
+                load: pick(random, &[60, 150, 400]),
                 uses,
             },
         }
@@ -209,7 +209,7 @@ fn without_its_window_the_ledger_still_suits_a_continuous_refill() {
 
 /// Requests that are so small that only their number counts.
 fn by_number(random: &mut Random, window: Window, fewest: u64) -> Case {
-    let requests = random.pick(&[fewest, fewest + 1, 10, 60, 63, 500, 3_000]);
+    let requests = pick(random, &[fewest, fewest + 1, 10, 60, 63, 500, 3_000]);
     Case {
         limit: 1_000_000,
         requests: Some(requests.max(fewest)),
@@ -294,8 +294,8 @@ fn the_model_rejects_what_is_admitted_naively() {
 #[test]
 fn the_head_passes_at_the_first_instant_that_the_rules_allow() {
     for_seeds(600, async |mut random| {
-        let window = random.pick(&[Window::On, Window::Off]);
-        let uses = random.pick(&[Uses::Exact, Uses::Less, Uses::Debt]);
+        let window = pick(&mut random, &[Window::On, Window::Off]);
+        let uses = pick(&mut random, &[Uses::Exact, Uses::Less, Uses::Debt]);
         let case = Case::draw(&mut random, window, uses);
         let plans = schedule::draw(&mut random, case.shape, 30);
         let budget = case.budget();

@@ -84,13 +84,13 @@ pub(crate) fn draw(random: &mut Random, shape: Shape, count: usize) -> Vec<Plan>
 }
 
 fn request(random: &mut Random, shape: Shape, asks: u64) -> Plan {
-    let largest = if random.once_in(8) {
+    let largest = if random.within(0..8) == 0 {
         shape.largest
     } else {
         shape.largest.div_ceil(4)
     };
     let cost = random.within(1..largest + 1);
-    let longest = random.pick(&[1, 200, 5_000, 120_000]);
+    let longest = pick(random, &[1, 200, 5_000, 120_000]);
     Plan {
         asks,
         cost,
@@ -99,7 +99,7 @@ fn request(random: &mut Random, shape: Shape, asks: u64) -> Plan {
         works: random.within(0..longest),
         returns: up_to(random, 1_900),
         uses: match shape.uses {
-            Uses::Debt if random.once_in(6) => cost + random.within(0..2 * cost + 1),
+            Uses::Debt if random.within(0..6) == 0 => cost + random.within(0..2 * cost + 1),
             Uses::Exact => cost,
             _ => random.within(0..cost + 1),
         },
@@ -110,6 +110,11 @@ fn request(random: &mut Random, shape: Shape, asks: u64) -> Plan {
             _ => Fate::Settled,
         },
     }
+}
+
+/// One of `choices`.
+pub(crate) fn pick<T: Copy>(random: &mut Random, choices: &[T]) -> T {
+    choices[random.within(0..choices.len() as u64) as usize]
 }
 
 /// Half of the time none, or very little.

@@ -28,14 +28,4 @@ impl Random {
     pub(crate) fn within(&mut self, range: Range<u64>) -> u64 {
         range.start + (self.next() >> 11) % (range.end - range.start)
     }
-
-    /// True once in `odds` times.
-    pub(crate) fn once_in(&mut self, odds: u64) -> bool {
-        self.within(0..odds) == 0
-    }
-
-    /// One of `choices`.
-    pub(crate) fn pick<T: Copy>(&mut self, choices: &[T]) -> T {
-        choices[self.within(0..choices.len() as u64) as usize]
-    }
 }
