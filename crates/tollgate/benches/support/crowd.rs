@@ -50,9 +50,13 @@ pub(crate) fn slots(waiting: usize, admissions: usize) -> f64 {
         poll_fn(|cx| held.poll_admitted(cx, &mut Now::unread()))
             .await
             .expect("a free slot");
+        // A pass, as the semaphore hands out a permit.
         Scene {
             open: move || drop(held),
-            wait: calls(layer.layer(Echo)),
+            wait: move || {
+                let mut pass = Gate::<u64, u64>::pass(&layer, &1);
+                async move { poll_fn(|cx| pass.poll_admitted(cx, &mut Now::unread())).await }
+            },
         }
     })
 }

@@ -216,9 +216,14 @@ impl Moved {
         }
     }
 
+    #[inline]
     fn wake(self) {
-        self.first.into_iter().for_each(Waker::wake);
-        self.others.into_iter().for_each(Waker::wake);
+        if let Some(first) = self.first {
+            first.wake();
+        }
+        if !self.others.is_empty() {
+            self.others.into_iter().for_each(Waker::wake);
+        }
     }
 }
 

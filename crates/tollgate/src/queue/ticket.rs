@@ -126,21 +126,20 @@ impl<R: Rule> Ticket<R> {
         };
         loop {
             let mut queue = self.queue.lock();
-            let moved = if queue.line.first() == Some(*key) {
-                queue.advance(Some(*key), now)
-            } else {
-                super::Moved::default()
-            };
+            let is_head = queue.line.first() == Some(*key);
+            let moved = is_head.then(|| queue.advance(Some(*key), now));
             if let Place::InLine(waker) = &mut queue.line.get_mut(*key).place {
                 // The old waker is dropped after the lock is gone: dropping
                 // the last one of a task drops the task, and with it perhaps
                 // another ticket of this queue.
                 let renewed = !waker.will_wake(cx.waker());
                 let old = renewed.then(|| std::mem::replace(waker, cx.waker().clone()));
-                let alarm = moved.alarm;
+                let alarm = moved.as_ref().and_then(|moved| moved.alarm);
                 drop(queue);
                 drop(old);
-                moved.wake();
+                if let Some(moved) = moved {
+                    moved.wake();
+                }
                 match alarm {
                     Some(at) if set(timer, at).as_mut().poll(cx).is_ready() => {
                         // The instant has come meanwhile: look again.
@@ -154,7 +153,9 @@ impl<R: Rule> Ticket<R> {
             }
             let place = queue.line.remove(*key).place;
             drop(queue);
-            moved.wake();
+            if let Some(moved) = moved {
+                moved.wake();
+            }
             let waited = since.map(|since| now.get() - since);
             return Poll::Ready(self.called(place, waited));
         }
