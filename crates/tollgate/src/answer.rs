@@ -63,6 +63,13 @@ pub trait Meter {
         let _ = data;
     }
 
+    /// A refusal that the body told after a head that promised success; it
+    /// acts on the budget as one in the head does. Asked once, before
+    /// [`used`](Self::used).
+    fn denial(&mut self) -> Option<Denial> {
+        None
+    }
+
     /// The tokens used, or `None` where the answer did not say: then the
     /// reserved cost stands. Called at most once.
     fn used(&mut self, end: End) -> Option<u64>;

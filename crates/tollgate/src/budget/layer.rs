@@ -7,7 +7,9 @@ use tower_layer::Layer;
 
 use super::TokenBudget;
 use super::ledger::Ledger;
-use crate::answer::{Cost, End, Meter, Observe, Unmetered, Unobserved, Usage};
+use crate::answer::{
+    Cost, End, Meter, Observation, Observe, RateLimits, Unmetered, Unobserved, Usage,
+};
 use crate::error::Refused;
 use crate::gate::{Gate, Launch, Now, Pass, PassFor};
 use crate::gated::{Gated, UntilBodyEnd, UntilResponse};
@@ -161,12 +163,8 @@ where
     type Pass = BudgetPass<U, O, U::Meter>;
 
     fn pass(&self, request: &Req) -> Self::Pass {
-        BudgetPass {
-            ticket: Ticket::new(Arc::clone(&self.budget.queue), self.cost.cost(request)),
-            usage: self.usage.clone(),
-            observe: self.observe.clone(),
-            meter: None,
-        }
+        let cost = self.cost.cost(request);
+        BudgetPass::new(&self.budget, cost, self.usage.clone(), self.observe.clone())
     }
 }
 
@@ -177,6 +175,19 @@ pub struct BudgetPass<U, O, M> {
     observe: O,
     /// Reads the answer, once there is one.
     meter: Option<M>,
+}
+
+impl<U, O, M> BudgetPass<U, O, M> {
+    /// Begins the way of a request that costs `cost` tokens; for gates of
+    /// one's own, whose `usage` is to know more of the request than its cost.
+    pub fn new(budget: &TokenBudget, cost: u64, usage: U, observe: O) -> Self {
+        BudgetPass {
+            ticket: Ticket::new(Arc::clone(&budget.queue), cost),
+            usage,
+            observe,
+            meter: None,
+        }
+    }
 }
 
 impl<U, O, M: Meter> Pass for BudgetPass<U, O, M> {
@@ -199,9 +210,17 @@ impl<U, O, M: Meter> Pass for BudgetPass<U, O, M> {
 
     #[inline]
     fn ended(&mut self, end: End, now: &mut Now) {
-        let used = self.meter.take().and_then(|mut meter| meter.used(end));
+        let (denial, used) = match &mut self.meter.take() {
+            Some(meter) => (meter.denial(), meter.used(end)),
+            None => (None, None),
+        };
         self.ticket.finish(now, |ledger, key, now| {
-            ledger.close(key, used, now.get());
+            let now = now.get();
+            if denial.is_some() {
+                let limits = RateLimits::default();
+                ledger.observe_answer(key, &Observation { limits, denial }, now);
+            }
+            ledger.close(key, used, now);
         });
     }
 }
