@@ -126,14 +126,11 @@ impl<T> Line<T> {
     /// Takes an entry out of the line, if it stands there, and keeps it aside.
     #[inline]
     pub(crate) fn step_aside(&mut self, key: Key) {
-        let Links {
-            before,
-            after,
-            standing,
-        } = std::mem::replace(self.links(key), ASIDE);
-        if !standing {
+        let links = self.links(key);
+        if !links.standing {
             return;
         }
+        let Links { before, after, .. } = std::mem::replace(links, ASIDE);
         match before {
             NONE => self.first = after,
             before => self.links(Key(before)).after = after,

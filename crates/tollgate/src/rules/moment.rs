@@ -20,7 +20,7 @@ impl Moment {
     /// Nanoseconds since `earlier`; 0 if that is later.
     #[inline]
     pub(crate) fn nanos_since(self, earlier: Moment) -> u64 {
-        u64::try_from(self.0.saturating_sub(earlier.0)).unwrap_or(0)
+        self.0.saturating_sub(earlier.0).max(0).unsigned_abs()
     }
 
     /// Later than anything.
@@ -38,15 +38,14 @@ impl From<Instant> for Moment {
     }
 }
 
-/// Longer than three centuries is forever.
+/// Longer than two centuries is forever.
 #[inline]
 fn nanos(time: Duration) -> i64 {
     const SECOND: i64 = 1_000_000_000;
-    i64::try_from(time.as_secs())
-        .ok()
-        .and_then(|seconds| seconds.checked_mul(SECOND))
-        .and_then(|nanos| nanos.checked_add(i64::from(time.subsec_nanos())))
-        .unwrap_or(i64::MAX)
+    match u32::try_from(time.as_secs()) {
+        Ok(seconds) => i64::from(seconds) * SECOND + i64::from(time.subsec_nanos()),
+        Err(_) => i64::try_from(time.as_nanos()).unwrap_or(i64::MAX),
+    }
 }
 
 impl From<Moment> for Instant {
