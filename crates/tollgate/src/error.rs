@@ -90,7 +90,10 @@ impl StdError for Refused {}
 /// assert!(error.refused().is_none());
 /// assert!(error.downcast_ref::<std::io::Error>().is_some());
 /// ```
-pub struct Error(Kind);
+pub struct Error {
+    kind: Kind,
+    attempts: u32,
+}
 
 enum Kind {
     Refused(Refused),
@@ -103,13 +106,24 @@ impl Error {
     pub fn inner(error: impl Into<BoxError>) -> Self {
         match error.into().downcast::<Error>() {
             Ok(error) => *error,
-            Err(error) => Error(Kind::Inner(error)),
+            Err(error) => Kind::Inner(error).into(),
         }
+    }
+
+    /// How many attempts were made, the refused one included; 1 unless a retry
+    /// counted more.
+    pub fn attempts(&self) -> u32 {
+        self.attempts
+    }
+
+    /// Notes how many attempts were made.
+    pub fn set_attempts(&mut self, attempts: u32) {
+        self.attempts = attempts;
     }
 
     /// The refusal, where a gate turned the request away.
     pub fn refused(&self) -> Option<&Refused> {
-        match &self.0 {
+        match &self.kind {
             Kind::Refused(refused) => Some(refused),
             Kind::Inner(_) => None,
         }
@@ -118,7 +132,7 @@ impl Error {
     /// The inner service's own error, where that failed with an `E`, or the
     /// [`Refused`] where a gate did.
     pub fn downcast_ref<E: StdError + 'static>(&self) -> Option<&E> {
-        match &self.0 {
+        match &self.kind {
             Kind::Refused(refused) => (refused as &(dyn StdError + 'static)).downcast_ref(),
             Kind::Inner(error) => error.downcast_ref(),
         }
@@ -126,7 +140,7 @@ impl Error {
 
     /// Gives out the inner service's error, or the [`Refused`], boxed.
     pub fn into_source(self) -> BoxError {
-        match self.0 {
+        match self.kind {
             Kind::Refused(refused) => refused.into(),
             Kind::Inner(error) => error,
         }
@@ -135,13 +149,19 @@ impl Error {
 
 impl From<Refused> for Error {
     fn from(refused: Refused) -> Self {
-        Error(Kind::Refused(refused))
+        Kind::Refused(refused).into()
+    }
+}
+
+impl From<Kind> for Error {
+    fn from(kind: Kind) -> Self {
+        Error { kind, attempts: 1 }
     }
 }
 
 impl fmt::Debug for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match &self.0 {
+        match &self.kind {
             Kind::Refused(refused) => f.debug_tuple("Error").field(refused).finish(),
             Kind::Inner(error) => f.debug_tuple("Error").field(error).finish(),
         }
@@ -150,7 +170,7 @@ impl fmt::Debug for Error {
 
 impl fmt::Display for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match &self.0 {
+        match &self.kind {
             Kind::Refused(refused) => refused.fmt(f),
             Kind::Inner(_) => f.write_str("the call behind the gates failed"),
         }
@@ -159,7 +179,7 @@ impl fmt::Display for Error {
 
 impl StdError for Error {
     fn source(&self) -> Option<&(dyn StdError + 'static)> {
-        match &self.0 {
+        match &self.kind {
             Kind::Refused(_) => None,
             Kind::Inner(error) => Some(&**error),
         }
