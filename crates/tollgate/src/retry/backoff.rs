@@ -30,6 +30,7 @@ pub struct Backoff {
     cap: Duration,
     max_attempts: u32,
     deadline: Option<Duration>,
+    max_told_delay: Duration,
     seed: Option<u64>,
 }
 
@@ -42,12 +43,13 @@ impl Backoff {
             cap: Duration::from_secs(60),
             max_attempts: 5,
             deadline: None,
+            max_told_delay: Duration::MAX,
             seed: None,
         }
     }
 
     /// The longest delay to draw from; 60 s unless set. A told delay may be
-    /// longer.
+    /// longer, up to [`max_told_delay`](Self::max_told_delay).
     pub const fn cap(mut self, cap: Duration) -> Self {
         self.cap = cap;
         self
@@ -68,6 +70,14 @@ impl Backoff {
         self
     }
 
+    /// The longest told delay that is waited for: an answer that tells a longer
+    /// one is handed on at once as it is, the delay in it. Unlimited unless set:
+    /// where limits by the day are told, that can be days.
+    pub const fn max_told_delay(mut self, longest: Duration) -> Self {
+        self.max_told_delay = longest;
+        self
+    }
+
     /// Draws the same delays in every call, for tests.
     pub const fn seed(mut self, seed: u64) -> Self {
         self.seed = Some(seed);
@@ -82,6 +92,20 @@ impl Backoff {
             left: self.max_attempts.saturating_sub(1),
             random: self.seed.map_or_else(Random::from_entropy, Random::seeded),
         }
+    }
+
+    /// What is left of a call's delays when so many attempts were made before
+    /// it began.
+    pub(super) fn delays_after(&self, attempts: u32) -> Delays {
+        let mut delays = self.delays();
+        let made = delays.by_ref().take(attempts as usize);
+        made.for_each(drop);
+        delays
+    }
+
+    /// Whether a delay is one to wait for, if it was told.
+    pub(super) fn obeys(&self, told: Option<Duration>) -> bool {
+        told.is_none_or(|told| told <= self.max_told_delay)
     }
 
     pub(super) fn total(&self) -> Option<Duration> {
@@ -153,6 +177,16 @@ mod tests {
     fn one_attempt_has_no_delay() {
         assert_eq!(Backoff::default().max_attempts(1).delays().count(), 0);
         assert_eq!(Backoff::default().max_attempts(0).delays().count(), 0);
+    }
+
+    #[test]
+    fn attempts_made_before_take_their_delays_with_them() {
+        let backoff = Backoff::default().seed(7);
+        let all: Vec<Duration> = backoff.delays().collect();
+        for before in [0, 1, 3, 4, 5, u32::MAX] {
+            let left: Vec<Duration> = backoff.delays_after(before).collect();
+            assert_eq!(left, all[all.len().min(before as usize)..]);
+        }
     }
 
     #[test]

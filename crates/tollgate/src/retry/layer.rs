@@ -4,14 +4,18 @@ use std::task::{Context, Poll};
 use tower_layer::Layer;
 use tower_service::Service;
 
-use super::{Backoff, ResponseFuture};
+use super::plan::{Plan, Terms};
+use super::{Backoff, Mark, ResponseFuture, RetryBudget, Unmarked};
 use crate::answer::Classify;
 
 /// Asks again where that can help.
 ///
 /// Works with any request that can be cloned, any service that can, and any
-/// error; what is worth another attempt is `classify`'s to say. When attempts
-/// or time run out, the caller gets the last result as it is.
+/// error; what is worth another attempt is `classify`'s to say. When attempts,
+/// time or the retry budget run out, the caller gets the last result as it is.
+/// What is asked again never reached the caller: an answer was dropped unread,
+/// and one that was handed on is not asked for again, whatever becomes of its
+/// body.
 ///
 /// # Ordering
 ///
@@ -20,7 +24,9 @@ use crate::answer::Classify;
 ///
 /// # Cloning
 ///
-/// A call's attempts are its own; clones share nothing that changes.
+/// A call's attempts are its own. Clones, and all services made from them,
+/// share the [retry budget](Self::budget), if there is one, and else nothing
+/// that changes.
 ///
 /// # Examples
 ///
@@ -50,24 +56,50 @@ use crate::answer::Classify;
 /// # }
 /// ```
 #[derive(Clone, Debug)]
-pub struct RetryLayer<C> {
-    backoff: Arc<Backoff>,
+pub struct RetryLayer<C, M = Unmarked> {
+    terms: Arc<Terms>,
     classify: C,
+    mark: M,
 }
 
 impl<C> RetryLayer<C> {
     /// Asks again what `classify` says, as `backoff` allows; any
     /// `Fn(Result<&Res, &Err>) -> Decision` is a [`Classify`].
+    ///
+    /// There is no limit on the retries of all calls together unless a
+    /// [`budget`](Self::budget) is given.
     pub fn new(backoff: Backoff, classify: C) -> Self {
+        let budget = None;
         RetryLayer {
-            backoff: Arc::new(backoff),
+            terms: Arc::new(Terms { backoff, budget }),
             classify,
+            mark: Unmarked,
         }
     }
 }
 
-impl<S, C: Clone> Layer<S> for RetryLayer<C> {
-    type Service = Retry<S, C>;
+impl<C, M> RetryLayer<C, M> {
+    /// Limits the retries of all calls together; see [`RetryBudget`].
+    #[must_use]
+    pub fn budget(mut self, budget: RetryBudget) -> Self {
+        Arc::make_mut(&mut self.terms).budget = Some(budget);
+        self
+    }
+
+    /// Writes on each attempt's request which one it is, and tells the caller
+    /// how many there were; any `Fn(&mut Req, u32)` is a [`Mark`].
+    #[must_use]
+    pub fn mark<N>(self, mark: N) -> RetryLayer<C, N> {
+        RetryLayer {
+            terms: self.terms,
+            classify: self.classify,
+            mark,
+        }
+    }
+}
+
+impl<S, C: Clone, M: Clone> Layer<S> for RetryLayer<C, M> {
+    type Service = Retry<S, C, M>;
 
     fn layer(&self, inner: S) -> Self::Service {
         Retry {
@@ -79,12 +111,12 @@ impl<S, C: Clone> Layer<S> for RetryLayer<C> {
 
 /// A service that asks again; made by [`RetryLayer`].
 #[derive(Clone, Debug)]
-pub struct Retry<S, C> {
+pub struct Retry<S, C, M = Unmarked> {
     inner: S,
-    layer: RetryLayer<C>,
+    layer: RetryLayer<C, M>,
 }
 
-impl<S, C> Retry<S, C> {
+impl<S, C, M> Retry<S, C, M> {
     /// The service that is asked.
     pub fn get_ref(&self) -> &S {
         &self.inner
@@ -101,15 +133,16 @@ impl<S, C> Retry<S, C> {
     }
 }
 
-impl<S, C, Req> Service<Req> for Retry<S, C>
+impl<S, C, M, Req> Service<Req> for Retry<S, C, M>
 where
     S: Service<Req> + Clone,
     C: Classify<S::Response, S::Error> + Clone,
+    M: Mark<Req, Result<S::Response, S::Error>> + Clone,
     Req: Clone,
 {
     type Response = S::Response;
     type Error = S::Error;
-    type Future = ResponseFuture<S, C, Req>;
+    type Future = ResponseFuture<S, C, Req, M>;
 
     /// Always ready: each attempt readies the inner service anew.
     fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), S::Error>> {
@@ -117,7 +150,12 @@ where
     }
 
     fn call(&mut self, request: Req) -> Self::Future {
-        let RetryLayer { backoff, classify } = self.layer.clone();
-        ResponseFuture::new(self.inner.clone(), classify, backoff, request)
+        let RetryLayer {
+            terms,
+            classify,
+            mark,
+        } = self.layer.clone();
+        let plan = Plan::new(terms, mark.spent(&request));
+        ResponseFuture::new(self.inner.clone(), classify, mark, plan, request)
     }
 }

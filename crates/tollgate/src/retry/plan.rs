@@ -1,0 +1,97 @@
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+use super::{Backoff, Delays, RetryBudget};
+use crate::answer::{Decision, Scope};
+
+/// What all calls of a layer go by.
+#[derive(Clone, Debug)]
+pub(super) struct Terms {
+    pub(super) backoff: Backoff,
+    pub(super) budget: Option<RetryBudget>,
+}
+
+/// What one call's attempts may still do.
+#[derive(Debug)]
+pub(super) struct Plan {
+    terms: Arc<Terms>,
+    deadline: Option<Instant>,
+    /// How many attempts were made before the call came here.
+    spent: u32,
+    /// How many attempts were begun here.
+    made: u32,
+    /// Drawn up at the first retry: most calls need none.
+    delays: Option<Delays>,
+}
+
+impl Plan {
+    pub(super) fn new(terms: Arc<Terms>, spent: u32) -> Self {
+        let total = terms.backoff.total();
+        Plan {
+            deadline: total.and_then(|total| Instant::now().checked_add(total)),
+            terms,
+            spent,
+            made: 0,
+            delays: None,
+        }
+    }
+
+    /// Begins an attempt.
+    pub(super) fn begin(&mut self) {
+        self.made += 1;
+    }
+
+    /// The attempts so far, those before the call came here included.
+    pub(super) fn attempt(&self) -> u32 {
+        self.spent.saturating_add(self.made)
+    }
+
+    /// The attempts that were made here.
+    pub(super) fn made(&self) -> u32 {
+        self.made
+    }
+
+    pub(super) fn is_last(&self) -> bool {
+        self.attempt() >= self.terms.backoff.attempts()
+    }
+
+    /// When to make the next attempt, if there is one.
+    pub(super) fn next(&mut self, decision: Decision, answered: bool) -> Option<Instant> {
+        let retry = match decision {
+            Decision::GiveUp => None,
+            Decision::Retry { after, scope } => Some((after, scope)),
+        };
+        // An error that is not worth asking again most likely never left.
+        if let (1, Some(budget)) = (self.made, &self.terms.budget)
+            && (answered || retry.is_some())
+        {
+            budget.earn();
+        }
+        let (told, scope) = retry?;
+        self.retry(told, scope)
+    }
+
+    fn retry(&mut self, told: Option<Duration>, scope: Scope) -> Option<Instant> {
+        let Terms { backoff, budget } = &*self.terms;
+        let spent = self.spent;
+        let delays = self
+            .delays
+            .get_or_insert_with(|| backoff.delays_after(spent));
+        let drawn = delays.next()?;
+        let delay = told.unwrap_or(drawn);
+        let at = Instant::now().checked_add(delay)?;
+        let in_time = self.deadline.is_none_or(|deadline| at <= deadline);
+        if !in_time || !backoff.obeys(told) {
+            tracing::debug!(attempt = self.attempt(), %scope, ?delay, "too long a wait to retry");
+            return None;
+        }
+        if budget.as_ref().is_some_and(|budget| !budget.grants(scope)) {
+            tracing::warn!(attempt = self.attempt(), %scope, "retry budget spent");
+            return None;
+        }
+        tracing::debug!(attempt = self.attempt(), %scope, ?delay, told = told.is_some(), "retrying");
+        Some(at)
+    }
+}
