@@ -6,7 +6,7 @@ use std::time::Duration;
 use tollgate::budget::BudgetPass;
 use tollgate::concurrency::Slot;
 use tollgate::gated::body::HeldBody;
-use tollgate::retry::Retry;
+use tollgate::retry::{Retry, RetryBudget};
 use tollgate::stagger::Turn;
 use tollgate::{
     Backoff, ConcurrencyLayer, GateLayer, Gated, RetryLayer, StaggerLayer, TokenBudget,
@@ -15,6 +15,7 @@ use tollgate::{
 use tower_layer::Layer;
 
 use super::Limit;
+use super::attempts::AttemptHeaders;
 use super::settings::{MOST, Settings};
 use crate::answered::{Answered, AnsweredBody};
 use crate::cost::Charge;
@@ -29,7 +30,7 @@ const FALLBACK: u64 = 30_000;
 const LONGEST_BACKOFF: Duration = Duration::from_secs(60);
 
 /// A client behind a policy; made by [`PolicyLayer`].
-pub type Limited<S> = Retry<Gated<Answered<S>, Gates>, Wire>;
+pub type Limited<S> = Retry<Gated<Answered<S>, Gates>, Wire, AttemptHeaders>;
 
 /// The body of an answer that came through a policy, the call's passes inside.
 pub type LimitedBody<B> =
@@ -60,7 +61,7 @@ pub type Gates = (
 /// [`Policy`](super::Policy) share its state.
 #[derive(Clone)]
 pub struct PolicyLayer {
-    retry: RetryLayer<Wire>,
+    retry: RetryLayer<Wire, AttemptHeaders>,
     gates: GateLayer<Gates>,
 }
 
@@ -98,9 +99,11 @@ impl Shared {
                 .observe(Wire),
             StaggerLayer::new(settings.stagger),
         ));
-        let retry = RetryLayer::new(backoff(settings), Wire);
         Shared {
-            layer: PolicyLayer { retry, gates },
+            layer: PolicyLayer {
+                retry: retry(settings),
+                gates,
+            },
         }
     }
 
@@ -141,10 +144,19 @@ fn budget(settings: &Settings) -> TokenBudget {
         .expect("settings are checked when they are set")
 }
 
+fn retry(settings: &Settings) -> RetryLayer<Wire, AttemptHeaders> {
+    let layer = RetryLayer::new(backoff(settings), Wire).mark(AttemptHeaders::default());
+    match settings.retry_budget {
+        Some((share, reserve)) => layer.budget(RetryBudget::new(share, reserve)),
+        None => layer,
+    }
+}
+
 fn backoff(settings: &Settings) -> Backoff {
     let backoff = Backoff::new(settings.backoff_base)
         .cap(LONGEST_BACKOFF)
-        .max_attempts(settings.max_attempts);
+        .max_attempts(settings.max_attempts)
+        .max_told_delay(settings.max_told_delay);
     match settings.retry_deadline {
         Some(total) => backoff.deadline(total),
         None => backoff,

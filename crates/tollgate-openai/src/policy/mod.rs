@@ -1,5 +1,6 @@
 //! All limits and rules for one account, and where they come from.
 
+mod attempts;
 mod error;
 mod layer;
 mod limit;
@@ -13,9 +14,11 @@ use std::fmt;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
+pub use attempts::AttemptHeaders;
 pub use error::{BadVariable, PolicyError};
 pub use layer::{Gates, Limited, LimitedBody, PolicyLayer};
 pub use limit::Limit;
+use tollgate::retry::RetryBudget;
 use tollgate::{Accounting, ConcurrencyLayer, TokenBudget, Window};
 
 use crate::cost::{Charge, ChargeRule};
@@ -40,7 +43,18 @@ use settings::{MOST, Settings};
 /// What the variables do not reach is chosen for safety: a sliding minute is
 /// kept until the provider has shown that it does not need one, at most a tenth
 /// of the burst is spent until a first answer has confirmed the level, and
-/// what was reserved and not used is not refunded.
+/// what was reserved and not used is not refunded. Delays of more than two
+/// minutes are not waited for, and in an outage retries add a fifth to the
+/// requests and ten a minute, no more.
+///
+/// # Clients that retry
+///
+/// Every attempt goes out with `x-stainless-retry-count` and, unless it is a
+/// read, with an `idempotency-key` that all attempts of a call share.
+///
+/// An SDK in front of this policy that retries as well multiplies the attempts:
+/// **give it `max_retries=0`**. One that does not obey tells its own count in
+/// the same header, and each of its retries has as many attempts less here.
 ///
 /// # Cloning
 ///
@@ -248,6 +262,34 @@ impl Policy {
     #[must_use]
     pub fn retry_deadline(self, total: Duration) -> Self {
         self.with(|settings| settings.retry_deadline = Some(total))
+    }
+
+    /// The longest delay told by the provider that is waited for; 120 s unless
+    /// set. An answer that tells a longer one, as with a limit by the day, is
+    /// handed back at once, the delay in it.
+    #[must_use]
+    pub fn max_told_delay(self, longest: Duration) -> Self {
+        self.with(|settings| settings.max_told_delay = longest)
+    }
+
+    /// How many retries all calls together may make in any minute: `share` for
+    /// each request, and `reserve` more; 0.2 and 10 unless set. Waiting for a
+    /// limit draws on nothing. See [`RetryBudget`].
+    ///
+    /// # Panics
+    ///
+    /// If `share` is not from 0 to 1,000.
+    #[must_use]
+    pub fn retry_budget(self, share: f64, reserve: u32) -> Self {
+        // For its check: here, and not where the policy is first used.
+        drop(RetryBudget::new(share, reserve));
+        self.with(|settings| settings.retry_budget = Some((share, reserve)))
+    }
+
+    /// Lets every call use up its attempts, whatever the others do.
+    #[must_use]
+    pub fn without_retry_budget(self) -> Self {
+        self.with(|settings| settings.retry_budget = None)
     }
 
     /// The most calls that may wait for a slot; one more is refused at once

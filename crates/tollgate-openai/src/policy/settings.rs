@@ -25,6 +25,9 @@ pub(super) struct Settings {
     pub(super) max_attempts: u32,
     pub(super) backoff_base: Duration,
     pub(super) retry_deadline: Option<Duration>,
+    pub(super) max_told_delay: Duration,
+    /// Retries for each request, and in any minute besides.
+    pub(super) retry_budget: Option<(f64, u32)>,
     pub(super) max_waiting: usize,
     pub(super) burst: Option<u64>,
     pub(super) accounting: Accounting,
@@ -45,6 +48,8 @@ impl Default for Settings {
             max_attempts: 5,
             backoff_base: Duration::from_secs(2),
             retry_deadline: None,
+            max_told_delay: Duration::from_secs(120),
+            retry_budget: Some((0.2, 10)),
             max_waiting: usize::MAX,
             burst: None,
             accounting: Accounting::AsRequested,

@@ -137,6 +137,12 @@ fn a_setter_refuses_what_a_variable_would_be_refused() {
     let _ = Policy::default().headroom(f64::NAN);
 }
 
+#[test]
+#[should_panic(expected = "a retry budget of -0.1 retries for each request")]
+fn a_retry_budget_is_checked_where_it_is_set() {
+    let _ = Policy::default().retry_budget(-0.1, 10);
+}
+
 proptest! {
     #[test]
     fn hostile_values_never_panic(value in "\\PC{0,12}", name in prop::sample::select(NAMES.to_vec())) {
