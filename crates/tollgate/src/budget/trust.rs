@@ -51,6 +51,8 @@ impl Trust {
 
     #[inline]
     pub(super) fn when(&self, cost: u64, now: Moment) -> When {
+        // One that is free may be refused like any other.
+        let cost = cost.max(1);
         match (self.held_until, self.allowance) {
             (Some(until), _) if until > now => When::At(until),
             (_, Some(allowance)) if cost > allowance && self.unanswered > 0 => When::OnRelease,

@@ -1,0 +1,181 @@
+//! Rule 5, the provider's word: what its answers tell of the account corrects
+//! the budget that all share.
+
+#[path = "support/account.rs"]
+mod account;
+
+use std::time::Duration;
+
+use account::{SEC, account, remaining, silence, ten_a_second};
+use futures_util::future::{join, join3};
+use tokio::time::sleep;
+use tollgate::{RateLimits, TokenBudget, Window};
+
+#[tokio::test(start_paused = true)]
+async fn a_lower_count_lowers_the_level_at_once() {
+    let account = account(ten_a_second());
+    let told = remaining(600, 100);
+    account.call(10, Duration::ZERO, told).await.unwrap();
+    assert_eq!(account.level(), 100);
+    account.budget.observe(&remaining(600, 7).limits);
+    assert_eq!(account.level(), 7);
+    account.budget.observe(&remaining(600, 0).limits);
+    assert_eq!(account.quick(30).await, 3, "and others wait for it");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_higher_count_raises_only_to_what_is_surely_left() {
+    let account = account(
+        TokenBudget::per_minute(1_000)
+            .headroom(0.1)
+            .window(Window::Off),
+    );
+    account.spend_to(100).await;
+    let answered = async {
+        account.call(20, SEC, remaining(1_000, 700)).await.unwrap();
+        // Less the headroom, and less what was launched since.
+        assert_eq!(account.level(), 700 - 100 - 30);
+    };
+    let other = async {
+        sleep(SEC / 2).await;
+        let reservation = account.budget.reserve(30).await.unwrap();
+        reservation.launched();
+        sleep(3 * SEC).await;
+    };
+    join(answered, other).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_was_in_transit_at_the_launch_is_not_counted_on() {
+    let account = account(ten_a_second());
+    account.spend_to(100).await;
+    let reserved = account.budget.reserve(40).await.unwrap();
+    let told = remaining(600, 600);
+    account.call(10, Duration::ZERO, told).await.unwrap();
+    assert_eq!(account.level(), 560, "the other may not have arrived yet");
+    drop(reserved);
+    assert_eq!(account.level(), 600);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_larger_accounts_remainder_is_not_ours() {
+    let account = account(ten_a_second());
+    account.spend_to(100).await;
+    let told = remaining(30_000, 29_000);
+    account.call(10, Duration::ZERO, told).await.unwrap();
+    assert_eq!(account.level(), 90);
+    // Nor one that does not say whose it is.
+    let mut unnamed = remaining(0, 29_000);
+    unnamed.limits.limit_tokens = None;
+    account.call(10, Duration::ZERO, unnamed).await.unwrap();
+    assert_eq!(account.level(), 80);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_stale_answer_never_raises_what_a_newer_one_lowered() {
+    let account = account(ten_a_second());
+    let older = account.call(10, 10 * SEC, remaining(600, 590));
+    let newer = async {
+        sleep(SEC).await;
+        account.call(10, SEC, remaining(600, 50)).await.unwrap();
+        assert_eq!(account.level(), 50);
+    };
+    join(older, newer).await.0.unwrap();
+    assert_eq!(account.level(), 50 + 8 * 10);
+    // A newer one may.
+    let newest = remaining(600, 590);
+    account.call(10, Duration::ZERO, newest).await.unwrap();
+    assert_eq!(account.level(), 590);
+}
+
+/// What is read from an answer was true when the request arrived there, and has
+/// been refilled since.
+#[tokio::test(start_paused = true)]
+async fn a_slow_answers_count_is_not_taken_for_the_present() {
+    let account = account(ten_a_second());
+    account.call(10, 42 * SEC, remaining(600, 0)).await.unwrap();
+    assert_eq!(account.level(), 400, "two of 42 seconds may be transit");
+}
+
+#[tokio::test(start_paused = true)]
+async fn remaining_requests_lower_the_pace() {
+    let account = account(ten_a_second().requests_per_minute(600));
+    let none_left = RateLimits {
+        remaining_requests: Some(0),
+        ..RateLimits::default()
+    };
+    account.budget.observe(&none_left);
+    assert_eq!(account.budget.eta(1), SEC / 10);
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_answer_that_says_nothing_changes_nothing() {
+    let account = account(ten_a_second());
+    account.spend_to(300).await;
+    account.budget.observe(&RateLimits::default());
+    account.quick(0).await;
+    assert_eq!(account.level(), 300);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_cautious_start_spends_a_tenth_until_an_answer_confirms() {
+    let account = account(ten_a_second().cautious_start(true));
+    let first = account.call(40, 5 * SEC, silence());
+    let within = account.call(20, 5 * SEC, silence());
+    let beyond = account.call(10, Duration::ZERO, silence());
+    let launched = join3(first, within, beyond).await;
+    assert_eq!(launched.0.unwrap(), 0);
+    assert_eq!(launched.1.unwrap(), 0);
+    assert_eq!(launched.2.unwrap(), 5, "not before the first answer");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_cautious_start_survives_a_first_call_that_is_given_up() {
+    let account = account(ten_a_second().cautious_start(true));
+    let given_up = tokio::time::timeout(3 * SEC, account.call(500, 60 * SEC, silence()));
+    let (given_up, next) = join(given_up, account.quick(80)).await;
+    assert!(given_up.is_err());
+    assert_eq!(next, 3, "somebody else must find out");
+}
+
+/// A reset as a bucket has it that refills all the time.
+fn continuous(used: u64) -> RateLimits {
+    RateLimits {
+        reset_tokens: Some(Duration::from_millis(used * 100)),
+        ..remaining(600, 600 - used).limits
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_automatic_window_goes_when_the_refill_is_proven_continuous() {
+    let account = account(TokenBudget::per_minute(600).window(Window::Auto));
+    for used in [60, 120] {
+        account.budget.observe(&continuous(used));
+        assert!(account.budget.snapshot().windowed);
+    }
+    account.budget.observe(&continuous(200));
+    assert!(!account.budget.snapshot().windowed);
+    account.spend_to(0).await;
+    assert_eq!(account.quick(100).await, 10, "at the bucket's pace");
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_automatic_window_stays_where_minutes_are_fixed() {
+    let account = account(TokenBudget::per_minute(600).window(Window::Auto));
+    for second in 1..120 {
+        account.budget.observe(&RateLimits {
+            reset_tokens: Some((60 - second % 60) * SEC),
+            ..remaining(600, 600 - u64::from(second % 60) * 9).limits
+        });
+        assert!(account.budget.snapshot().windowed, "{second}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_window_that_was_asked_for_stays() {
+    let account = account(TokenBudget::per_minute(600).window(Window::On));
+    for used in 60..120 {
+        account.budget.observe(&continuous(used));
+    }
+    assert!(account.budget.snapshot().windowed);
+}
