@@ -5,7 +5,7 @@ use std::process::ExitCode;
 use clap::{Parser, Subcommand};
 
 use crate::failure::{self, Ended};
-use crate::{batch, logging, plan, sim};
+use crate::{batch, demo, logging, plan, sim};
 
 /// Keeps every call to an OpenAI-style API inside the account's limits.
 #[derive(Debug, Parser)]
@@ -31,6 +31,7 @@ enum Command {
     Batch(batch::Args),
     Plan(plan::Args),
     Sim(sim::Args),
+    Demo(demo::Args),
 }
 
 impl Command {
@@ -39,6 +40,7 @@ impl Command {
             Self::Batch(args) => batch::run(args).await,
             Self::Plan(args) => plan::run(args).await,
             Self::Sim(args) => sim::run(args).await,
+            Self::Demo(args) => demo::run(args).await,
         }
     }
 }

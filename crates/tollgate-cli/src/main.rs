@@ -2,6 +2,7 @@
 
 mod batch;
 mod cli;
+mod demo;
 mod failure;
 mod logging;
 mod plan;
