@@ -54,7 +54,7 @@ pub(crate) struct PolicyArgs {
 #[derive(Clone, Debug, Default, clap::Args)]
 #[command(next_help_heading = "Policy")]
 pub(crate) struct ClientArgs {
-    /// The API [env: OPENAI_BASE_URL] [default: https://api.openai.com/v1]
+    /// The API, its version included [env: OPENAI_BASE_URL] [default: OpenAI's own]
     #[arg(long, value_name = "URL")]
     base_url: Option<String>,
 }

@@ -1,6 +1,6 @@
 //! The one service, its future and the held body, for every gate.
 //!
-//! A walk through a call: [`Gated::call`] asks its gate for a pass; the
+//! A walk through a call: [`Gated`] asks its gate for a pass; the
 //! [future](future::ResponseFuture) waits until the pass is admitted, readies
 //! its own clone of the inner service and calls it; the head of the answer is
 //! shown to the pass; and the pass goes on with the answer's
