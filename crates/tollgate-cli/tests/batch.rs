@@ -1,0 +1,263 @@
+//! `tollgate batch`, as its users run it.
+
+mod common;
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use common::{
+    Provider, answers, assert_each_once, directory, ended, interrupt, line, line_count, lines, run,
+    run_with_stdin, start, tollgate, until,
+};
+use tollgate_sim::{Answers, Faults, Limits, Sim};
+
+/// The files of one batch.
+struct Files {
+    input: PathBuf,
+    output: PathBuf,
+    errors: PathBuf,
+    stderr: PathBuf,
+}
+
+impl Files {
+    fn new(test: &str, input: &str) -> Self {
+        let directory = directory(test);
+        let path = |name: &str| directory.join(name);
+        fs::write(path("in.jsonl"), input).expect("a file");
+        Self {
+            input: path("in.jsonl"),
+            output: path("out.jsonl"),
+            errors: path("out.errors.jsonl"),
+            stderr: path("stderr"),
+        }
+    }
+
+    fn arguments<'a>(&'a self, more: &[&'a str]) -> Vec<&'a str> {
+        let (input, output) = (text(&self.input), text(&self.output));
+        [&["batch", input, "--output", output], more].concat()
+    }
+}
+
+fn text(path: &Path) -> &str {
+    path.to_str().expect("a path of the tests is text")
+}
+
+/// Answers after 0.1 s.
+fn slow() -> tollgate_sim::Builder {
+    Sim::builder().latency(Duration::from_millis(100), Duration::ZERO)
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn every_request_is_answered_once_and_none_is_refused() {
+    // 106 requests of 50,011 tokens; the budget holds 5,100,000 of them at
+    // first and regains 85,000 a second.
+    let provider = Provider::start(
+        Sim::builder()
+            .tokens_per_minute(6_000_000)
+            .requests_per_minute(None)
+            .answers(Answers {
+                share: 0.001,
+                tokens: 10,
+            }),
+    )
+    .await;
+    let files = Files::new("each-once", &lines(106, 50_000));
+    let policy = ["--tpm-limit", "6000000", "--max-concurrency", "5"];
+    let ran = run(provider.tollgate(&files.arguments(&policy)));
+
+    assert_eq!(ran.code, Some(0), "{}", ran.stderr);
+    assert_eq!(ran.stdout, "");
+    assert_each_once(&files.output, 106);
+    assert_eq!(line_count(&files.errors), 0);
+    let report = provider.sim.report();
+    assert_eq!(report.total.rejected.total(), 0, "{report}");
+    assert_eq!((report.arrived, report.repeated), (106, 0));
+    assert!(report.peak_in_flight <= 5, "{report}");
+    assert!(report.elapsed_seconds > 2.0, "{report}");
+    for said in ["answered   106", "429s       0, 0 retries"] {
+        assert!(ran.stderr.contains(said), "{}", ran.stderr);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn failed_requests_are_in_the_errors_and_sent_again_on_demand() {
+    let only = Limits {
+        tokens_per_minute: None,
+        requests_per_minute: None,
+    };
+    let provider = Provider::start(Sim::builder().model("gpt-4o", only)).await;
+    let unknown = line("r1", 10).replace("gpt-4o", "gpt-none");
+    let too_large = line("r2", 1_000_000);
+    let input = [line("r0", 10), unknown, too_large].join("\n");
+    let files = Files::new("failed", &input);
+
+    let ran = run(provider.tollgate(&files.arguments(&[])));
+    assert_eq!(ran.code, Some(1), "{}", ran.stderr);
+    assert_each_once(&files.output, 1);
+    let errors = fs::read_to_string(&files.errors).expect("errors");
+    assert!(errors.contains(r#""code":"model_not_found""#), "{errors}");
+    assert!(errors.contains("request_failed"), "{errors}");
+    assert!(ran.stderr.contains("failed     2, in "), "{}", ran.stderr);
+
+    // What failed is not sent again, and still makes the batch incomplete.
+    let again = run(provider.tollgate(&files.arguments(&[])));
+    assert_eq!(again.code, Some(1), "{}", again.stderr);
+    let said = "3 requests done in earlier runs are skipped (2 of them failed";
+    assert!(again.stderr.contains(said), "{}", again.stderr);
+    assert_eq!(provider.sim.report().arrived, 2);
+
+    fs::write(&files.input, lines(3, 10)).expect("a file");
+    let retried = run(provider.tollgate(&files.arguments(&["--retry-errors"])));
+    assert_eq!(retried.code, Some(0), "{}", retried.stderr);
+    assert_each_once(&files.output, 3);
+    assert_eq!(line_count(&files.errors), 0);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn bad_lines_are_named_and_do_not_stop_the_rest() {
+    let provider = Provider::start(Sim::builder()).await;
+    let bad = r#"{"custom_id":"x","method":"GET","url":"/v1/models","body":{}}"#;
+    let input = [&line("r0", 10), "nonsense", "", bad, &line("r1", 10)].join("\n");
+    let files = Files::new("bad-lines", &input);
+    let ran = run(provider.tollgate(&files.arguments(&["--quiet"])));
+    assert_eq!(ran.code, Some(2), "{}", ran.stderr);
+    assert_each_once(&files.output, 2);
+    assert_eq!(
+        ran.stderr,
+        "bad line 2: not a JSON object: it does not begin with `{`\n\
+         bad line 4, custom_id \"x\": `method` is \"GET\"; it must be \"POST\"\n"
+    );
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn killed_batch_goes_on_and_answers_each_once() {
+    let provider = Provider::start(slow()).await;
+    let files = Files::new("killed", &lines(60, 10));
+    let command = || provider.tollgate(&files.arguments(&["--max-concurrency", "6"]));
+    for lines in [10, 30] {
+        let mut child = start(command(), &files.stderr);
+        until("some answers", || line_count(&files.output) >= lines).await;
+        child.kill().expect("it is running");
+        child.wait().expect("it ends");
+    }
+    let ran = run(command());
+    assert_eq!(ran.code, Some(0), "{}", ran.stderr);
+    assert!(ran.stderr.contains("done in earlier runs are skipped"));
+    assert_each_once(&files.output, 60);
+    let report = provider.sim.report();
+    // Only what was in flight when it was killed was asked for again.
+    assert!(report.arrived <= 60 + 2 * 6, "{report}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn ctrl_c_waits_for_what_is_under_way_and_can_be_resumed() {
+    let provider = Provider::start(slow()).await;
+    let files = Files::new("interrupted", &lines(40, 10));
+    let command = || provider.tollgate(&files.arguments(&["--max-concurrency", "4"]));
+    let child = start(command(), &files.stderr);
+    until("an answer", || line_count(&files.output) >= 4).await;
+    interrupt(&child);
+    assert_eq!(ended(child).await, Some(130));
+
+    let said = fs::read_to_string(&files.stderr).expect("a file");
+    assert!(said.contains("Stopping: waiting for the answers"), "{said}");
+    assert!(said.ends_with("Interrupted; the same command goes on from here\n"));
+    let answered = answers(&files.output).len();
+    assert!(answered < 40, "it was too late to interrupt");
+    assert_eq!(provider.sim.report().arrived, answered as u64);
+
+    assert_eq!(run(command()).code, Some(0));
+    assert_each_once(&files.output, 40);
+    assert_eq!(provider.sim.report().arrived, 40);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn second_ctrl_c_stops_at_once() {
+    let hour = Sim::builder().latency(Duration::from_secs(3_600), Duration::ZERO);
+    let provider = Provider::start(hour).await;
+    let files = Files::new("stopped", &lines(4, 10));
+    let child = start(provider.tollgate(&files.arguments(&[])), &files.stderr);
+    let said = || fs::read_to_string(&files.stderr).expect("a file");
+    until("a request", || provider.sim.report().in_flight == 3).await;
+    interrupt(&child);
+    until("the stop to be heard", || said().contains("Stopping")).await;
+    interrupt(&child);
+    assert_eq!(ended(child).await, Some(130));
+    assert!(said().contains("Stopped at once"), "{}", said());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn standard_streams_carry_requests_and_answers() {
+    let provider = Provider::start(Sim::builder()).await;
+    let errors = directory("standard").join("errors.jsonl");
+    let command = provider.tollgate(&["batch", "-", "--output", "-", "--errors", text(&errors)]);
+    let ran = run_with_stdin(command, &lines(5, 10));
+    assert_eq!(ran.code, Some(0), "{}", ran.stderr);
+    assert_eq!(ran.stdout.lines().count(), 5);
+    assert!(
+        ran.stdout
+            .lines()
+            .all(|line| line.starts_with(r#"{"id":"batch_req_"#))
+    );
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn transient_faults_are_retried() {
+    let faults = Faults {
+        server_error: 0.2,
+        ..Faults::default()
+    };
+    let provider = Provider::start(Sim::builder().faults(faults).seed(3)).await;
+    let files = Files::new("faults", &lines(30, 10));
+    let policy = [
+        "--backoff-base-seconds",
+        "0.01",
+        "--retry-max-attempts",
+        "9",
+    ];
+    let ran = run(provider.tollgate(&files.arguments(&policy)));
+    assert_eq!(ran.code, Some(0), "{}", ran.stderr);
+    assert_each_once(&files.output, 30);
+    let retries = provider.sim.report().total.faults.total();
+    assert!(retries > 0, "there was nothing to retry");
+    let said = format!("429s       0, {retries} retr");
+    assert!(ran.stderr.contains(&said), "{}", ran.stderr);
+}
+
+#[test]
+fn files_that_cannot_be_used_are_named() {
+    let files = Files::new("unusable", &lines(1, 10));
+    let input = text(&files.input);
+    let cases = [
+        (
+            vec!["batch", "no-such.jsonl", "--output", "o.jsonl"],
+            "error: no-such.jsonl: No such file",
+        ),
+        (
+            vec!["batch", input, "--output", "-"],
+            "error: --errors is missing",
+        ),
+        (
+            vec!["batch", input, "--output", input],
+            "line 1 is not an answer of a batch",
+        ),
+        (
+            vec!["batch", input, "--output", "o.jsonl", "--errors", input],
+            "error: --errors and IN.jsonl are both",
+        ),
+    ];
+    for (arguments, message) in cases {
+        let mut command = tollgate(&arguments);
+        command.env("OPENAI_API_KEY", "k");
+        command.current_dir(files.input.parent().expect("a directory"));
+        let ran = run(command);
+        assert_eq!(ran.code, Some(2), "{arguments:?}");
+        assert!(ran.stderr.contains(message), "{}", ran.stderr);
+        assert!(!ran.stderr.contains("panicked"), "{}", ran.stderr);
+    }
+    assert_eq!(
+        fs::read_to_string(&files.input).expect("a file"),
+        lines(1, 10)
+    );
+}
