@@ -12,6 +12,7 @@
 //! | Is an unsuccessful answer worth another try, and when? | [`classify`], a [`Verdict`] |
 //! | What was really used? | [`UsageMeter`], from JSON bodies and event streams |
 //! | Which limits hold? | [`Policy`], from variables or code |
+//! | Why did a call fail, and what now? | [`ApiError`] |
 //!
 //! [`Wire`] hands the middle three to the gates: it is their [`Observe`],
 //! [`Classify`] and [`Usage`] in one. It finds what it needs in the response's
@@ -40,6 +41,7 @@
 //! ```
 
 pub mod answered;
+pub mod api_error;
 pub mod client;
 pub mod cost;
 mod limits;
@@ -51,6 +53,7 @@ mod verdict;
 mod wire;
 
 pub use answered::{Answered, AnsweredLayer};
+pub use api_error::ApiError;
 pub use client::{Error, OpenAi, OpenAiBuilder, ResponseBody};
 pub use cost::{Charge, ChargeRule};
 pub use limits::RateLimits;

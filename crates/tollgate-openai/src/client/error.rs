@@ -80,7 +80,7 @@ impl Error {
         Kind::AttemptTimeout.into()
     }
 
-    pub(super) fn body_timeout() -> Error {
+    pub(crate) fn body_timeout() -> Error {
         Kind::BodyTimeout.into()
     }
 
