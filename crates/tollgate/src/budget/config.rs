@@ -107,8 +107,9 @@ impl TokenBudgetBuilder {
         self
     }
 
-    /// Spends at most a tenth of the burst until a first answer has confirmed
-    /// the level: the provider's bucket may be half empty from an earlier run.
+    /// Spends at most a tenth of the burst, and no faster than it refills, until
+    /// a first answer has confirmed the level: the provider's bucket may be
+    /// nearly empty from an earlier run. If it is full, that loses nothing.
     /// Off unless set.
     pub fn cautious_start(mut self, cautious: bool) -> Self {
         self.cautious_start = cautious;

@@ -9,7 +9,7 @@ use std::time::Duration;
 use super::config::Accounting;
 use super::meters::{Requests, Tokens};
 use super::terms::Terms;
-use super::trust::{Epoch, Trust};
+use super::trust::{Allowance, Epoch, Trust};
 use super::truth::{Launched, Meters, Truth};
 use crate::answer::{Denial, Observation, RateLimits, Scope};
 use crate::error::Refused;
@@ -83,8 +83,8 @@ impl Ledger {
             transit: Line::new(),
             outstanding: 0,
             trust: Trust::new(match terms {
-                _ if terms.learns.anything() => Some(0),
-                _ if terms.cautious_start => Some(terms.capacity / 10),
+                _ if terms.learns.anything() => Some(Allowance::new(0, terms.rate)),
+                _ if terms.cautious_start => Some(Allowance::new(terms.capacity / 10, terms.rate)),
                 _ => None,
             }),
             unlearned: terms.learns.anything(),
@@ -399,7 +399,7 @@ impl Rule for Ledger {
         if let Some(requests) = &mut self.requests {
             requests.reserve(now);
         }
-        let (epoch, drains) = self.trust.admit(cost);
+        let (epoch, drains) = self.trust.admit(cost, now);
         if drains {
             self.tokens.bucket.lower_to(0, now);
         }

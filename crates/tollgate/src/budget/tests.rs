@@ -1,4 +1,4 @@
-//! Learning the limits from a first answer.
+//! Learning from answers: the limits from a first one, the level from each.
 
 use std::time::Duration;
 
@@ -117,4 +117,37 @@ async fn a_limit_that_changes_later_is_followed() {
         (50_000, Some(120))
     );
     assert_eq!(snapshot.level, 45_000, "as much as the headroom leaves");
+}
+
+/// The provider may or may not have counted what is on its way. Once the level
+/// was set to all that was told to be left, and the others' requests did not
+/// fit when they arrived.
+#[tokio::test(start_paused = true)]
+async fn what_is_in_transit_is_taken_off_what_is_told_to_be_left() {
+    let budget = TokenBudget::per_minute(60_000).build().expect("valid");
+    let on_its_way = budget.reserve(1_000).await.expect("room");
+    on_its_way.launched();
+    let left = told(60_000, 10_000, None).limits;
+    budget.observe(&left);
+    assert_eq!(budget.snapshot().level, 9_000);
+    on_its_way.settle(1_000);
+    budget.observe(&left);
+    assert_eq!(budget.snapshot().level, 10_000);
+}
+
+/// Out of a bucket that is nearly empty, a tenth of the burst at once is a
+/// dozen refusals.
+#[tokio::test(start_paused = true)]
+async fn an_unconfirmed_level_is_spent_no_faster_than_it_refills() {
+    let budget = TokenBudget::per_minute(60_000).cautious_start(true);
+    let budget = budget.build().expect("valid");
+    let start = Instant::now();
+    let calls = (0..5).map(|_| call(&budget, 400, Observation::default()));
+    let came = futures_util::future::join_all(calls).await;
+    let came: Vec<u128> = came
+        .into_iter()
+        .map(|came| (came.expect("an answer") - start).as_millis())
+        .collect();
+    // The first answer is there after a second.
+    assert_eq!(came, [0, 400, 800, 1_000, 1_000]);
 }

@@ -12,9 +12,58 @@ const FIRST_HOLD: Duration = Duration::from_secs(1);
 /// The longest such hold.
 const LONGEST_HOLD: Duration = Duration::from_secs(60);
 
+const MINUTE: Duration = Duration::from_secs(60);
+
 /// Which period of trust a request belongs to: an answer to one that was sent
 /// before a hold says nothing about the time after it.
 pub(super) type Epoch = u32;
+
+/// What may be spent on a level that is not confirmed.
+///
+/// It is spent no faster than the bucket refills. If the provider's is full,
+/// that loses nothing; if it is empty, that is as fast as anybody may go.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Allowance {
+    /// Tokens in all.
+    left: u64,
+    /// Tokens a minute.
+    rate: u64,
+    /// When all that was spent will have been refilled.
+    refilled: Option<Moment>,
+}
+
+impl Allowance {
+    /// At most `tokens`, at a pace of `rate` a minute.
+    pub(super) fn new(tokens: u64, rate: u64) -> Self {
+        Allowance {
+            left: tokens,
+            rate,
+            refilled: None,
+        }
+    }
+
+    /// One request at a time.
+    const NONE: Allowance = Allowance {
+        left: 0,
+        rate: 1,
+        refilled: None,
+    };
+
+    fn when(self, cost: u64, now: Moment) -> When {
+        match self.refilled {
+            _ if cost > self.left => When::OnRelease,
+            Some(refilled) if refilled > now => When::At(refilled),
+            _ => When::Now,
+        }
+    }
+
+    fn spend(&mut self, cost: u64, now: Moment) {
+        self.left = self.left.saturating_sub(cost);
+        let nanos = u128::from(cost) * MINUTE.as_nanos() / u128::from(self.rate.max(1));
+        let refill = Duration::from_nanos(u64::try_from(nanos).unwrap_or(u64::MAX));
+        self.refilled = Some(self.refilled.map_or(now, |at| at.max(now)) + refill);
+    }
+}
 
 /// While the level is not confirmed, only an allowance may be spent on it, or
 /// one request at a time: the probe, whose answer confirms it.
@@ -22,7 +71,7 @@ pub(super) type Epoch = u32;
 pub(super) struct Trust {
     epoch: Epoch,
     /// What may be spent unconfirmed; `None` once confirmed.
-    allowance: Option<u64>,
+    allowance: Option<Allowance>,
     /// Requests of this epoch that nobody answered yet.
     unanswered: usize,
     /// Nothing passes before.
@@ -37,7 +86,7 @@ pub(super) struct Trust {
 
 impl Trust {
     /// `allowance` is what may be spent until a first answer, if not all.
-    pub(super) fn new(allowance: Option<u64>) -> Self {
+    pub(super) fn new(allowance: Option<Allowance>) -> Self {
         Trust {
             epoch: 0,
             allowance,
@@ -55,7 +104,7 @@ impl Trust {
         let cost = cost.max(1);
         match (self.held_until, self.allowance) {
             (Some(until), _) if until > now => When::At(until),
-            (_, Some(allowance)) if cost > allowance && self.unanswered > 0 => When::OnRelease,
+            (_, Some(allowance)) if self.unanswered > 0 => allowance.when(cost, now),
             _ => When::Now,
         }
     }
@@ -63,10 +112,10 @@ impl Trust {
     /// A request is admitted; says to which epoch it belongs, and whether the
     /// burst goes with it.
     #[inline]
-    pub(super) fn admit(&mut self, cost: u64) -> (Epoch, bool) {
+    pub(super) fn admit(&mut self, cost: u64, now: Moment) -> (Epoch, bool) {
         self.unanswered += 1;
         if let Some(allowance) = &mut self.allowance {
-            *allowance = allowance.saturating_sub(cost);
+            allowance.spend(cost, now);
         }
         (self.epoch, std::mem::take(&mut self.drains))
     }
@@ -93,7 +142,7 @@ impl Trust {
         self.held_until = self.held_until.max(Some(until));
         self.epoch = self.epoch.wrapping_add(1);
         self.unanswered = 0;
-        self.allowance = Some(0);
+        self.allowance = Some(Allowance::NONE);
         self.drains = true;
     }
 
@@ -125,19 +174,21 @@ mod tests {
     #[test]
     fn an_unconfirmed_level_is_spent_with_care() {
         let now = Moment::default();
-        let mut trust = Trust::new(Some(100));
+        let mut trust = Trust::new(Some(Allowance::new(100, 60)));
         assert_eq!(trust.when(500, now), When::Now, "somebody must go first");
-        let (epoch, drains) = trust.admit(60);
+        let (epoch, drains) = trust.admit(60, now);
         assert!(!drains);
-        assert_eq!(trust.when(40, now), When::Now);
-        assert_eq!(trust.when(41, now), When::OnRelease);
+        let refilled = now + 60 * SEC;
+        assert_eq!(trust.when(40, now), When::At(refilled));
+        assert_eq!(trust.when(40, refilled), When::Now);
+        assert_eq!(trust.when(41, refilled), When::OnRelease);
         trust.forget(epoch);
         assert_eq!(
             trust.when(41, now),
             When::Now,
             "nobody else will confirm it"
         );
-        let (epoch, _) = trust.admit(41);
+        let (epoch, _) = trust.admit(41, now);
         trust.confirm(epoch);
         assert_eq!(trust.when(u64::MAX, now), When::Now);
     }
@@ -146,13 +197,13 @@ mod tests {
     fn a_hold_ends_with_one_probe() {
         let now = Moment::default();
         let mut trust = Trust::new(None);
-        let (old, _) = trust.admit(1);
+        let (old, _) = trust.admit(1, now);
         trust.hold(now + 10 * SEC);
         trust.hold(now + 5 * SEC);
         assert_eq!(trust.when(1, now), When::At(now + 10 * SEC));
         let end = now + 10 * SEC;
         assert_eq!(trust.when(1, end), When::Now);
-        let (probe, drains) = trust.admit(1);
+        let (probe, drains) = trust.admit(1, now);
         assert!(drains);
         assert_eq!(trust.when(1, end), When::OnRelease);
         trust.confirm(old);
@@ -171,7 +222,7 @@ mod tests {
         let now = Moment::default();
         let mut trust = Trust::new(None);
         for whole in [1, 2, 4, 8, 16, 32, 60, 60] {
-            let (epoch, _) = trust.admit(1);
+            let (epoch, _) = trust.admit(1, now);
             let delay = trust.untold_delay(epoch).expect("of this epoch");
             assert!(
                 delay >= whole * SEC / 2 && delay <= whole * SEC,

@@ -13,8 +13,13 @@ use crate::rules::Moment;
 ///
 /// What it says was true when it counted the request, which may be long ago by
 /// the time the answer is here. So the level falls to what is left at most,
-/// and rises to what is left *surely*: less the headroom, less all that was
-/// charged since that request was launched, and less what was in transit then.
+/// less what is in transit and may not be counted yet, and rises to what is
+/// left *surely*: less the headroom, less all that was charged since that
+/// request was launched, and less what was in transit then.
+///
+/// Where others spend from the same account, the level so falls with theirs,
+/// and what is in transit is the margin for what they spend until the next
+/// answer.
 #[derive(Debug, Default)]
 pub(super) struct Truth {
     /// All that was ever charged and not refunded; wraps.
@@ -96,7 +101,8 @@ impl Truth {
         let bucket = &mut tokens.bucket;
         // A count from longer ago than any transit has been refilled since.
         let age = launched.map_or(Duration::ZERO, |launched| now - (launched.at + TRANSIT));
-        let most = signed(remaining.saturating_add(bucket.refill_in(age)));
+        let left = remaining.saturating_add(bucket.refill_in(age));
+        let most = signed(left).saturating_sub_unsigned(bucket.in_transit());
         if most < bucket.level(now) {
             bucket.lower_to(most, now);
             self.distrust_before(launched.map_or(now, |launched| launched.at));
