@@ -131,6 +131,17 @@ where
     }
 }
 
+/// Were an `http::Response` the only answer that can be held, the compiler would
+/// expect one of every service, and call any other a type mismatch instead of
+/// saying what [`Hold`] has to say.
+impl<P> Hold<sealed::Nothing, P> for UntilBodyEnd {
+    type Held = sealed::Nothing;
+
+    fn hold(nothing: sealed::Nothing, _: P, _: &mut Now) -> sealed::Nothing {
+        nothing
+    }
+}
+
 impl<Res, P: PassFor<Res>> Hold<Res, P> for UntilResponse {
     type Held = Res;
 
@@ -142,6 +153,11 @@ impl<Res, P: PassFor<Res>> Hold<Res, P> for UntilResponse {
 
 mod sealed {
     pub trait Sealed {}
+
+    /// No service answers it.
+    #[derive(Debug)]
+    pub enum Nothing {}
+
     impl Sealed for super::UntilBodyEnd {}
     impl Sealed for super::UntilResponse {}
 }
