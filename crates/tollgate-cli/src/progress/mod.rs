@@ -49,8 +49,8 @@ pub(crate) type Tell = Box<dyn Fn() -> Status + Send>;
 /// Progress that is being shown, until it is dropped.
 #[derive(Debug)]
 pub(crate) struct Progress {
-    screen: Screen,
     showing: Option<JoinHandle<()>>,
+    bars: Option<(MultiProgress, Vec<ProgressBar>)>,
 }
 
 impl Screen {
@@ -86,14 +86,24 @@ impl Screen {
 
     /// Shows how far things have come.
     pub(crate) fn show(&self, things: Vec<Tell>) -> Progress {
-        let showing = match &self.look {
-            Look::Bars(bars) => Some(tokio::spawn(show_bars(bars.clone(), things))),
-            Look::Plain => Some(tokio::spawn(show_lines(things))),
-            Look::Quiet => None,
-        };
-        Progress {
-            screen: self.clone(),
-            showing,
+        match &self.look {
+            Look::Bars(all) => {
+                let new = |_: &Tell| all.add(ProgressBar::no_length());
+                let bars: Vec<ProgressBar> = things.iter().map(new).collect();
+                let shown = bars.iter().cloned().zip(things).collect();
+                Progress {
+                    showing: Some(tokio::spawn(show_bars(shown))),
+                    bars: Some((all.clone(), bars)),
+                }
+            }
+            Look::Plain => Progress {
+                showing: Some(tokio::spawn(show_lines(things))),
+                bars: None,
+            },
+            Look::Quiet => Progress {
+                showing: None,
+                bars: None,
+            },
         }
     }
 }
@@ -103,18 +113,17 @@ impl Drop for Progress {
         if let Some(showing) = &self.showing {
             showing.abort();
         }
-        if let Look::Bars(bars) = &self.screen.look {
-            // A terminal that is gone has nothing to be cleared.
-            let _ = bars.clear();
+        // What is removed is not drawn again, whatever is written later.
+        if let Some((all, bars)) = &self.bars {
+            for bar in bars {
+                bar.finish_and_clear();
+                all.remove(bar);
+            }
         }
     }
 }
 
-async fn show_bars(bars: MultiProgress, things: Vec<Tell>) {
-    let things: Vec<(ProgressBar, Tell)> = things
-        .into_iter()
-        .map(|tell| (bars.add(ProgressBar::no_length()), tell))
-        .collect();
+async fn show_bars(things: Vec<(ProgressBar, Tell)>) {
     let mut ticks = interval(Duration::from_secs(1) / u32::from(REDRAW_HZ));
     ticks.set_missed_tick_behavior(MissedTickBehavior::Skip);
     loop {
