@@ -116,5 +116,5 @@ pub use concurrency::ConcurrencyLayer;
 pub use error::{BoxError, Error, Refused};
 pub use gate::{Gate, Pass, PassFor};
 pub use gated::{GateLayer, Gated, UntilBodyEnd, UntilResponse};
-pub use retry::{Backoff, RetryLayer};
+pub use retry::{Attempts, Backoff, Mark, RetryBudget, RetryLayer};
 pub use stagger::StaggerLayer;
