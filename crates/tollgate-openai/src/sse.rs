@@ -19,11 +19,14 @@ pub(crate) fn is_event_stream(content_type: &HeaderValue) -> bool {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Part<'c> {
     /// All of an event's data, where it is one line and lies in one chunk: the
-    /// common case, told apart because it can be looked at as a whole.
+    /// common case, told apart because it can be looked at as a whole. The
+    /// event is over.
     Whole(&'c [u8]),
     /// Some of the event's data, wherever the chunks happened to be cut; a
     /// newline stands at the end of each data line.
     Data(&'c [u8]),
+    /// A comment, of one line, is over.
+    Comment,
     /// The event is over.
     End,
 }
@@ -32,6 +35,8 @@ pub(crate) enum Part<'c> {
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Reader {
     line: Line,
+    /// Something of an event was read; a comment is not of any.
+    open: bool,
     /// Some of the event's data was handed on.
     begun: bool,
     /// A CR was the last byte, so an LF belongs to it.
@@ -52,6 +57,8 @@ enum Line {
     Start,
     /// Inside the data.
     Data,
+    /// In a line that begins with a colon.
+    Comment,
     /// In a line that is read over.
     Other,
 }
@@ -68,23 +75,44 @@ const MARK: [u8; 3] = [0xEF, 0xBB, 0xBF];
 impl Reader {
     /// Takes in the next chunk and hands each part on as it is found.
     pub(crate) fn feed<'c>(&mut self, mut chunk: &'c [u8], mut part: impl FnMut(Part<'c>)) {
-        while let Some(first) = chunk.first() {
+        while let Some(found) = self.next(&mut chunk) {
+            part(found);
+        }
+    }
+
+    /// Reads on to the end of the next part, and leaves in `chunk` what comes
+    /// after it; `None` where the chunk is over before.
+    pub(crate) fn next<'c>(&mut self, chunk: &mut &'c [u8]) -> Option<Part<'c>> {
+        while let Some((first, rest)) = chunk.split_first() {
             if self.skips(*first) {
-                chunk = &chunk[1..];
+                *chunk = rest;
                 continue;
             }
-            chunk = match self.line {
+            let part = match self.line {
+                Line::Field(matched) => self.field(usize::from(matched), chunk),
                 Line::Colon => {
                     self.line = Line::Start;
-                    chunk.strip_prefix(b" ").unwrap_or(chunk)
+                    *chunk = chunk.strip_prefix(b" ").unwrap_or(chunk);
+                    None
                 }
-                Line::Field(_) => {
-                    self.field(*first, &mut part);
-                    &chunk[1..]
-                }
-                Line::Start | Line::Data | Line::Other => self.rest_of_line(chunk, &mut part),
+                Line::Start | Line::Data => Some(self.data(chunk)),
+                Line::Comment | Line::Other => self.unread_line(chunk),
             };
+            if part.is_some() {
+                return part;
+            }
         }
+        None
+    }
+
+    /// Whether an event has begun and is not over.
+    pub(crate) fn is_inside(&self) -> bool {
+        self.open
+    }
+
+    /// Whether `chunk`, the next, begins with the second half of a CRLF.
+    pub(crate) fn splits_line_end(&self, chunk: &[u8]) -> bool {
+        self.after_cr && chunk.first() == Some(&b'\n')
     }
 
     /// Whether a byte stands outside every line: the LF of a CRLF, the
@@ -101,62 +129,77 @@ impl Reader {
         false
     }
 
-    fn field<'c>(&mut self, byte: u8, part: &mut impl FnMut(Part<'c>)) {
-        let Line::Field(matched) = self.line else {
-            return;
-        };
-        match byte {
-            b'\r' | b'\n' => {
-                if matched == 0 {
-                    self.begun = false;
-                    part(Part::End);
-                }
-                self.end_line(byte);
-            }
-            byte if byte == FIELD[usize::from(matched)] => {
-                let matched = matched + 1;
-                self.line = if usize::from(matched) == FIELD.len() {
-                    Line::Colon
-                } else {
-                    Line::Field(matched)
-                };
-            }
-            _ => self.line = Line::Other,
+    fn field<'c>(&mut self, matched: usize, chunk: &mut &'c [u8]) -> Option<Part<'c>> {
+        let expected = &FIELD[matched..];
+        if chunk.starts_with(expected) {
+            *chunk = &chunk[expected.len()..];
+            self.line = Line::Colon;
+            self.open = true;
+            return None;
         }
+        let byte = chunk[0];
+        if matches!(byte, b'\r' | b'\n') {
+            self.end_line(chunk);
+            return (matched == 0).then(|| self.end_event(Part::End));
+        }
+        *chunk = &chunk[1..];
+        self.line = match byte {
+            b':' if matched == 0 => Line::Comment,
+            byte if byte == expected[0] => Line::Field(matched as u8 + 1),
+            _ => Line::Other,
+        };
+        self.open |= !matches!(self.line, Line::Comment);
+        None
     }
 
-    fn rest_of_line<'c>(&mut self, chunk: &'c [u8], part: &mut impl FnMut(Part<'c>)) -> &'c [u8] {
-        let end = memchr2(b'\r', b'\n', chunk);
-        let (text, rest) = chunk.split_at(end.unwrap_or(chunk.len()));
+    /// Reads data to the end of the line; and then that end.
+    fn data<'c>(&mut self, chunk: &mut &'c [u8]) -> Part<'c> {
+        let end = memchr2(b'\r', b'\n', chunk).unwrap_or(chunk.len());
+        let (text, rest) = chunk.split_at(end);
         if matches!(self.line, Line::Start)
             && !self.begun
             && let Some(rest) = after_blank_line(rest)
         {
-            part(Part::Whole(text));
-            self.line = Line::default();
-            return rest;
+            *chunk = rest;
+            return self.end_event(Part::Whole(text));
         }
-        let is_data = !matches!(self.line, Line::Other);
-        if is_data {
-            self.begun = true;
-            self.line = Line::Data;
-            part(Part::Data(text));
+        self.begun = true;
+        self.line = Line::Data;
+        *chunk = rest;
+        if text.is_empty() {
+            self.end_line(chunk);
+            return Part::Data(b"\n");
         }
-        match rest.split_first() {
-            None => rest,
-            Some((end, rest)) => {
-                if is_data {
-                    part(Part::Data(b"\n"));
-                }
-                self.end_line(*end);
-                rest
-            }
+        Part::Data(text)
+    }
+
+    fn unread_line<'c>(&mut self, chunk: &mut &'c [u8]) -> Option<Part<'c>> {
+        let end = memchr2(b'\r', b'\n', chunk).unwrap_or(chunk.len());
+        *chunk = &chunk[end..];
+        if chunk.is_empty() {
+            return None;
+        }
+        let part = matches!(self.line, Line::Comment).then_some(Part::Comment);
+        self.end_line(chunk);
+        part
+    }
+
+    /// Reads the CR, LF or CRLF that stands first in the chunk.
+    fn end_line(&mut self, chunk: &mut &[u8]) {
+        self.line = Line::default();
+        let cr = chunk[0] == b'\r';
+        *chunk = &chunk[1..];
+        match chunk.strip_prefix(b"\n") {
+            Some(rest) if cr => *chunk = rest,
+            _ => self.after_cr = cr && chunk.is_empty(),
         }
     }
 
-    fn end_line(&mut self, end: u8) {
+    fn end_event<'c>(&mut self, last: Part<'c>) -> Part<'c> {
         self.line = Line::default();
-        self.after_cr = end == b'\r';
+        self.open = false;
+        self.begun = false;
+        last
     }
 }
 
@@ -182,6 +225,7 @@ mod tests {
                     events.push(Vec::new());
                 }
                 Part::Data(data) => events.last_mut().unwrap().extend_from_slice(data),
+                Part::Comment => {}
                 Part::End => events.push(Vec::new()),
             });
         }
@@ -208,6 +252,21 @@ mod tests {
             Reader::default().feed(stream.as_bytes(), |part| parts.push(part));
             assert_eq!(parts, [Part::Whole(b"b"), Part::Whole(b"c")], "{stream:?}");
         }
+    }
+
+    #[test]
+    fn comments_are_of_no_event() {
+        let mut reader = Reader::default();
+        let mut chunk: &[u8] = b": hi\n\n:\ndata: a";
+        let mut next = || {
+            let part = reader.next(&mut chunk);
+            (part, reader.is_inside())
+        };
+        assert_eq!(next(), (Some(Part::Comment), false));
+        assert_eq!(next(), (Some(Part::End), false));
+        assert_eq!(next(), (Some(Part::Comment), false));
+        assert_eq!(next(), (Some(Part::Data(b"a")), true));
+        assert_eq!(next(), (None, true));
     }
 
     #[test]

@@ -1,8 +1,8 @@
 //! What a path asks for.
 
 /// The kinds of endpoint that are charged differently.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Endpoint {
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(crate) enum Endpoint {
     Chat,
     Responses,
     Completions,
@@ -16,7 +16,7 @@ pub(super) enum Endpoint {
 impl Endpoint {
     /// Tells the endpoint from a path, whatever stands before it (`/v1`,
     /// Azure's `/openai/deployments/NAME`).
-    pub(super) fn of(path: &str) -> Endpoint {
+    pub(crate) fn of(path: &str) -> Endpoint {
         const KEEPING: [&str; 6] = [
             "files",
             "uploads",
@@ -34,6 +34,19 @@ impl Endpoint {
             (Some("moderations"), _) => Endpoint::Moderations,
             _ if path.split('/').any(|segment| KEEPING.contains(&segment)) => Endpoint::Keeping,
             _ => Endpoint::Other,
+        }
+    }
+
+    /// The end of the path.
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Endpoint::Chat => "chat/completions",
+            Endpoint::Responses => "responses",
+            Endpoint::Completions => "completions",
+            Endpoint::Embeddings => "embeddings",
+            Endpoint::Moderations => "moderations",
+            Endpoint::Keeping => "keeping",
+            Endpoint::Other => "other",
         }
     }
 

@@ -6,6 +6,7 @@
 //! counted in one pass, and a [`ChargeRule`] puts a price on it.
 
 mod endpoint;
+mod estimate;
 mod shape;
 
 #[cfg(test)]
@@ -15,7 +16,9 @@ use bytes::Bytes;
 use http::{Method, Request};
 use tollgate::Cost;
 
-use endpoint::Endpoint;
+pub(crate) use endpoint::Endpoint;
+pub(crate) use estimate::Estimate;
+use estimate::deployment;
 use shape::Shape;
 
 /// The tokens charged to a request that does not say how long its answer may
@@ -97,56 +100,102 @@ pub struct Charge {
 }
 
 impl Charge {
-    fn of_body(self, endpoint: Endpoint, body: &[u8]) -> u64 {
-        let shape = match endpoint {
-            Endpoint::Other => None,
-            _ => Shape::read(body),
+    /// All that can be told of a request beforehand; `None` where it costs no
+    /// tokens.
+    pub(crate) fn estimate<'r>(&self, request: &'r Request<Bytes>) -> Option<Estimate<'r>> {
+        let endpoint = charged(request)?;
+        let estimate = match read(endpoint, request.body()) {
+            Some(shape) => self.of_shape(endpoint, &shape),
+            None => self.of_bytes(endpoint, request.body().len()),
         };
-        let Some(shape) = shape else {
-            return quarter(body.len() as u64).saturating_add(self.est_tokens);
-        };
-        let cost = match self.rule {
-            ChargeRule::OpenAi => openai(endpoint, &shape),
-            _ => self.safe(endpoint, &shape),
-        };
-        // What the provider adds from its own memory cannot be seen from here.
-        if shape.continues_elsewhere {
-            return cost.max(self.est_tokens);
-        }
-        cost
+        let named = estimate.model.is_some();
+        Some(Estimate {
+            deployment: (!named).then(|| deployment(request.uri().path())).flatten(),
+            ..estimate
+        })
     }
 
-    fn safe(self, endpoint: Endpoint, shape: &Shape) -> u64 {
-        let input = input(endpoint, shape);
-        if !endpoint.writes() {
-            return input;
+    fn of_shape<'b>(&self, endpoint: Endpoint, shape: &Shape<'b>) -> Estimate<'b> {
+        let prompt = input(endpoint, shape);
+        let (upfront, tokens) = match self.rule {
+            ChargeRule::Safe => self.safe(endpoint, shape, prompt),
+            ChargeRule::OpenAi => {
+                let charge = openai(endpoint, shape);
+                (charge, charge)
+            }
+            ChargeRule::Fixed(tokens) => (tokens, tokens),
+        };
+        // What the provider adds from its own memory cannot be seen from here.
+        let unseen = shape.continues_elsewhere && !matches!(self.rule, ChargeRule::Fixed(_));
+        let least = if unseen { self.est_tokens } else { 0 };
+        Estimate {
+            endpoint,
+            model: shape.model,
+            deployment: None,
+            prompt,
+            upfront,
+            tokens: tokens.max(least),
         }
+    }
+
+    fn of_bytes<'b>(&self, endpoint: Endpoint, bytes: usize) -> Estimate<'b> {
+        let prompt = quarter(bytes as u64);
+        let (upfront, tokens) = match self.rule {
+            ChargeRule::Fixed(tokens) => (tokens, tokens),
+            _ => (prompt, prompt.saturating_add(self.est_tokens)),
+        };
+        Estimate {
+            endpoint,
+            model: None,
+            deployment: None,
+            prompt,
+            upfront,
+            tokens,
+        }
+    }
+
+    /// The least that may be charged, and what it is safe to expect.
+    fn safe(&self, endpoint: Endpoint, shape: &Shape<'_>, input: u64) -> (u64, u64) {
+        if !endpoint.writes() {
+            return (input, input);
+        }
+        // The API's oldest default; mostly the estimate is what counts.
+        let length = shape.asked_output.unwrap_or(16);
+        let asked = input.saturating_add(length.saturating_mul(shape.answers));
         match shape.asked_output {
-            Some(asked) => input.saturating_add(asked.saturating_mul(shape.answers)),
-            // The API's oldest default; mostly the estimate is what counts.
-            None => input
-                .saturating_add(shape.answers.saturating_mul(16))
-                .max(self.est_tokens),
+            Some(_) => (asked, asked),
+            None => (asked, asked.max(self.est_tokens)),
         }
     }
 }
 
 impl Cost<Request<Bytes>> for Charge {
     fn cost(&self, request: &Request<Bytes>) -> u64 {
-        let reads = [Method::GET, Method::HEAD, Method::OPTIONS, Method::DELETE];
-        let endpoint = Endpoint::of(request.uri().path());
-        if reads.contains(request.method()) || endpoint == Endpoint::Keeping {
-            return 0;
-        }
-        match self.rule {
-            ChargeRule::Fixed(tokens) => tokens,
-            _ => self.of_body(endpoint, request.body()),
+        match (self.rule, charged(request)) {
+            (_, None) => 0,
+            // Spares the reading.
+            (ChargeRule::Fixed(tokens), Some(_)) => tokens,
+            _ => self.estimate(request).map_or(0, |estimate| estimate.tokens),
         }
     }
 }
 
+/// What is asked for, if it costs tokens.
+fn charged(request: &Request<Bytes>) -> Option<Endpoint> {
+    let reads = [Method::GET, Method::HEAD, Method::OPTIONS, Method::DELETE];
+    let endpoint = Endpoint::of(request.uri().path());
+    (endpoint != Endpoint::Keeping && !reads.contains(request.method())).then_some(endpoint)
+}
+
+fn read(endpoint: Endpoint, body: &[u8]) -> Option<Shape<'_>> {
+    match endpoint {
+        Endpoint::Other => None,
+        _ => Shape::read(body),
+    }
+}
+
 /// The tokens of all that is sent.
-fn input(endpoint: Endpoint, shape: &Shape) -> u64 {
+fn input(endpoint: Endpoint, shape: &Shape<'_>) -> u64 {
     let messages = match endpoint {
         Endpoint::Chat | Endpoint::Responses => shape.messages.saturating_mul(4) + 3,
         _ => 0,
@@ -156,7 +205,7 @@ fn input(endpoint: Endpoint, shape: &Shape) -> u64 {
         .saturating_add(quarter(shape.schema_bytes))
 }
 
-fn openai(endpoint: Endpoint, shape: &Shape) -> u64 {
+fn openai(endpoint: Endpoint, shape: &Shape<'_>) -> u64 {
     match endpoint {
         Endpoint::Chat => content(shape) + shape.messages + 1,
         Endpoint::Responses if shape.has_functions => input(endpoint, shape) + 217,
@@ -166,7 +215,7 @@ fn openai(endpoint: Endpoint, shape: &Shape) -> u64 {
 }
 
 /// The tokens of text, token ids and images.
-fn content(shape: &Shape) -> u64 {
+fn content(shape: &Shape<'_>) -> u64 {
     quarter(shape.text_bytes) + shape.token_ids + shape.images * IMAGE
 }
 

@@ -8,7 +8,9 @@ use serde_json::value::RawValue;
 
 /// The counts that costs are made of.
 #[derive(Debug, Default, PartialEq, Eq)]
-pub(super) struct Shape {
+pub(super) struct Shape<'b> {
+    /// The model's name, in JSON.
+    pub(super) model: Option<&'b str>,
     /// UTF-8 bytes of all text sent to the model.
     pub(super) text_bytes: u64,
     /// Tokens sent as numbers.
@@ -28,14 +30,14 @@ pub(super) struct Shape {
     pub(super) continues_elsewhere: bool,
 }
 
-impl Shape {
+impl<'b> Shape<'b> {
     /// Counts a body; `None` where it is no JSON object.
-    pub(super) fn read(body: &[u8]) -> Option<Shape> {
+    pub(super) fn read(body: &'b [u8]) -> Option<Self> {
         // An array would pass for the fields in their order.
         if body.trim_ascii_start().first() != Some(&b'{') {
             return None;
         }
-        let fields: Fields<'_> = serde_json::from_slice(body).ok()?;
+        let fields: Fields<'b> = serde_json::from_slice(body).ok()?;
         Some(fields.shape())
     }
 }
@@ -44,6 +46,8 @@ impl Shape {
 #[derive(Deserialize)]
 #[serde(default)]
 struct Fields<'b> {
+    #[serde(borrow)]
+    model: Option<&'b RawValue>,
     messages: Content,
     input: Content,
     instructions: Content,
@@ -70,6 +74,7 @@ impl Default for Fields<'_> {
     fn default() -> Self {
         let (content, count) = (Content::default(), Count::default());
         Fields {
+            model: None,
             messages: content,
             input: content,
             instructions: content,
@@ -90,8 +95,8 @@ impl Default for Fields<'_> {
     }
 }
 
-impl Fields<'_> {
-    fn shape(&self) -> Shape {
+impl<'b> Fields<'b> {
+    fn shape(&self) -> Shape<'b> {
         let text = [
             self.messages,
             self.input,
@@ -110,6 +115,7 @@ impl Fields<'_> {
         ];
         let answers = self.n.0.max(self.best_of.0).unwrap_or(1).max(1);
         Shape {
+            model: self.model.map(RawValue::get),
             text_bytes: all.text_bytes,
             token_ids: all.numbers,
             images: all.images,

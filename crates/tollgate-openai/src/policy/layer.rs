@@ -10,16 +10,16 @@ use tollgate::retry::{Retry, RetryBudget};
 use tollgate::stagger::Turn;
 use tollgate::{
     Backoff, ConcurrencyLayer, GateLayer, Gated, RetryLayer, StaggerLayer, TokenBudget,
-    TpmBudgetLayer,
 };
 use tower_layer::Layer;
 
 use super::Limit;
 use super::attempts::AttemptHeaders;
+use super::budget::BudgetGate;
 use super::settings::{MOST, Settings};
 use crate::answered::{Answered, AnsweredBody};
-use crate::cost::Charge;
-use crate::usage::UsageMeter;
+use crate::learned::Learned;
+use crate::usage::{Asked, UsageMeter};
 use crate::wire::Wire;
 
 /// The tokens a minute to go on with where `auto` learned nothing: the least
@@ -34,14 +34,10 @@ pub type Limited<S> = Retry<Gated<Answered<S>, Gates>, Wire, AttemptHeaders>;
 
 /// The body of an answer that came through a policy, the call's passes inside.
 pub type LimitedBody<B> =
-    HeldBody<AnsweredBody<B>, (Slot, BudgetPass<Wire, Wire, UsageMeter>, Turn)>;
+    HeldBody<AnsweredBody<B>, (Slot, BudgetPass<Asked, Wire, UsageMeter>, Turn)>;
 
 /// The gates of a policy, from the outside in.
-pub type Gates = (
-    ConcurrencyLayer,
-    TpmBudgetLayer<Charge, Wire, Wire>,
-    StaggerLayer,
-);
+pub type Gates = (ConcurrencyLayer, BudgetGate, StaggerLayer);
 
 /// Puts a policy around any HTTP client that is a tower service.
 ///
@@ -90,13 +86,14 @@ pub(super) struct Shared {
 
 impl Shared {
     pub(super) fn new(settings: &Settings) -> Self {
-        let budget = budget(settings);
-        let charge = settings.charge_rule.with_est_tokens(settings.est_tokens);
+        let budget = BudgetGate {
+            budget: budget(settings),
+            charge: settings.charge_rule.with_est_tokens(settings.est_tokens),
+            learned: settings.learn_factor.then(Learned::default),
+        };
         let gates = GateLayer::new((
             ConcurrencyLayer::bounded(settings.max_concurrency, settings.max_waiting),
-            TpmBudgetLayer::new(budget, charge)
-                .usage(Wire)
-                .observe(Wire),
+            budget,
             StaggerLayer::new(settings.stagger),
         ));
         Shared {
@@ -111,8 +108,8 @@ impl Shared {
         &self.layer.gates.get_ref().0
     }
 
-    pub(super) fn budget(&self) -> &TokenBudget {
-        self.layer.gates.get_ref().1.budget()
+    pub(super) fn budget(&self) -> &BudgetGate {
+        &self.layer.gates.get_ref().1
     }
 
     pub(super) fn stagger(&self) -> &StaggerLayer {

@@ -1,6 +1,9 @@
 //! Reads the real usage out of an answer's body while it passes.
 
+mod asked;
+mod excerpt;
 mod scan;
+mod seen;
 
 #[cfg(test)]
 mod tests;
@@ -8,24 +11,37 @@ mod tests;
 use http::header::{CONTENT_ENCODING, CONTENT_TYPE};
 use http::{HeaderMap, StatusCode};
 use memchr::memmem;
-use tollgate::{End, Meter};
+use tollgate::{Denial, End, Meter};
 
 use crate::sse::{Part, Reader, is_event_stream};
-use scan::Scanner;
+use crate::verdict::classify;
+pub use asked::Asked;
+pub(crate) use scan::{Choices, Scanner};
+use seen::Seen;
 
 /// Sees one answer's body go by and knows the tokens it says were used.
 ///
 /// Whole JSON bodies tell them in `usage`, chat streams in the `usage` of a late
 /// chunk (Groq's in `x_groq.usage`), Responses streams in the `response.usage`
 /// of their last event. What is found are all tokens, input and output
-/// together; a stream that was cut short before it told its usage has none.
+/// together.
 ///
-/// Constant memory, whatever the size of the body; nothing is copied, and any
-/// cut into chunks gives the same.
+/// A body that ends without telling its usage has none. So has one that is
+/// cut, unless it is a stream and what was [`Asked`] is known: then it is the
+/// prompt and what was seen of the answer, a token for every four bytes of text
+/// and at least one for every event. What a model thinks to itself cannot be
+/// seen.
+///
+/// An error inside a body that began with a success is judged as one in the
+/// head is, and is its [`denial`](Meter::denial).
+///
+/// Constant memory, whatever the size of the body; nothing is copied but an
+/// error, and any cut into chunks gives the same.
 #[derive(Clone, Debug)]
 pub struct UsageMeter {
     form: Form,
     scanner: Scanner,
+    asked: Asked,
 }
 
 #[derive(Clone, Debug)]
@@ -33,23 +49,21 @@ enum Form {
     /// A body that cannot tell: an error's, or one that is compressed.
     Mute,
     Json,
-    Events(Reader),
+    Events(Reader, Seen),
 }
 
-/// Every count of a usage has it in its name, and hardly anything else has: an
-/// event without it need not be parsed.
-const MARK: &[u8] = b"_tokens";
+/// Every count of a usage has the first in its name, every error is named by
+/// the second, and hardly anything else has either: an event without them need
+/// not be parsed.
+const MARKS: [&[u8]; 2] = [b"_tokens", b"\"error\""];
 
 impl UsageMeter {
     /// A meter for the body of an answer with this head.
     pub fn new(status: StatusCode, headers: &HeaderMap) -> Self {
-        let compressed = headers
-            .get(CONTENT_ENCODING)
-            .is_some_and(|coding| coding != "identity");
-        let form = if !status.is_success() || compressed {
+        let form = if !status.is_success() || is_compressed(headers) {
             Form::Mute
         } else if headers.get(CONTENT_TYPE).is_some_and(is_event_stream) {
-            Form::Events(Reader::default())
+            Form::Events(Reader::default(), Seen::default())
         } else {
             // DeepSeek sends JSON as application/octet-stream.
             Form::Json
@@ -57,8 +71,28 @@ impl UsageMeter {
         UsageMeter {
             form,
             scanner: Scanner::default(),
+            asked: Asked::default(),
         }
     }
+
+    /// The least that was used by a stream that broke off.
+    fn seen(&self) -> Option<u64> {
+        match &self.form {
+            Form::Events(_, seen) => self.asked.prompt()?.checked_add(seen.tokens()),
+            Form::Mute | Form::Json => None,
+        }
+    }
+}
+
+/// Whether a body is not what its content type says.
+pub(crate) fn is_compressed(headers: &HeaderMap) -> bool {
+    let coding = headers.get(CONTENT_ENCODING);
+    coding.is_some_and(|coding| coding != "identity")
+}
+
+/// Whether a document may tell a usage.
+fn is_marked(event: &[u8]) -> bool {
+    MARKS.iter().any(|mark| memmem::find(event, mark).is_some())
 }
 
 impl Meter for UsageMeter {
@@ -67,20 +101,43 @@ impl Meter for UsageMeter {
         match &mut self.form {
             Form::Mute => {}
             Form::Json => scanner.feed(data),
-            Form::Events(reader) => reader.feed(data, |part| match part {
-                Part::Whole(event) if memmem::find(event, MARK).is_none() => {}
+            Form::Events(reader, seen) => reader.feed(data, |part| match part {
                 Part::Whole(event) => {
-                    scanner.feed(event);
-                    scanner.restart();
+                    if is_marked(event) {
+                        scanner.feed(event);
+                        scanner.restart();
+                    }
+                    seen.feed(event);
+                    seen.end_event();
                 }
-                Part::Data(data) => scanner.feed(data),
-                Part::End => scanner.restart(),
+                Part::Data(data) => {
+                    scanner.feed(data);
+                    seen.feed(data);
+                }
+                Part::Comment => {}
+                Part::End => {
+                    scanner.restart();
+                    seen.end_event();
+                }
             }),
         }
     }
 
+    fn denial(&mut self) -> Option<Denial> {
+        // Headers that came with a success say nothing of a refusal.
+        let verdict = classify(StatusCode::OK, &HeaderMap::new(), self.scanner.error()?);
+        verdict.denial()
+    }
+
     /// The usage holds once it was told, even if the body is cut after it.
-    fn used(&mut self, _: End) -> Option<u64> {
-        self.scanner.found()
+    fn used(&mut self, end: End) -> Option<u64> {
+        match (self.scanner.found(), end) {
+            (Some(used), _) => {
+                self.asked.learn(used);
+                Some(used)
+            }
+            (None, End::Cut) => self.seen(),
+            (None, End::Complete) => None,
+        }
     }
 }

@@ -2,16 +2,19 @@
 //!
 //! An embeddings answer has megabytes before its usage, and a stream has no
 //! end in sight, so nothing is kept but the place: how deep, whether inside a
-//! string, and the last short key on the way to a usage.
+//! string, and the last short key on the way to a usage. An error met on that
+//! way is kept too, up to a bound, to be judged as a whole.
 
 use memchr::memchr2;
 
+use super::excerpt::{Excerpt, Span};
+
 /// The longest key of interest is `completion_tokens`.
-const KEY_BYTES: usize = 17;
+const KEY_BYTES: u8 = 17;
 
 /// Reads JSON in chunks of any cut. What is not JSON is read over.
 #[derive(Clone, Debug, Default)]
-pub(super) struct Scanner {
+pub(crate) struct Scanner {
     /// Open objects and arrays.
     depth: usize,
     /// The open objects, from the outermost, that lie on a way to a usage;
@@ -20,12 +23,30 @@ pub(super) struct Scanner {
     on_way: usize,
     string: Option<Text>,
     key: Key,
+    /// What the document's own `type` is, as far as it can be of interest.
+    kind: Key,
     /// A key comes next; meaningful on the way only.
     expects_key: bool,
     number: Option<Number>,
     counts: Counts,
     /// The total of the last usage that was read to its end.
     found: Option<u64>,
+    error: Excerpt,
+    choices: Choices,
+}
+
+/// What a chat chunk's `choices` hold.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) enum Choices {
+    /// They were not come upon yet.
+    #[default]
+    Unknown,
+    /// Their array is open and nothing in it was read yet.
+    Open,
+    /// Nothing.
+    None,
+    /// Something.
+    Some,
 }
 
 /// An object on a way to a usage.
@@ -43,8 +64,16 @@ enum Place {
 /// An open string.
 #[derive(Clone, Copy, Debug)]
 struct Text {
-    is_key: bool,
+    is: Role,
     escaped: bool,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Role {
+    Key,
+    /// The document's own `type`.
+    Kind,
+    Other,
 }
 
 /// A number of a usage. A sign, a fraction or an exponent spoils it.
@@ -54,9 +83,9 @@ struct Number(Option<u64>);
 /// The last key on the way, as far as it can be one of interest.
 #[derive(Clone, Copy, Debug, Default)]
 struct Key {
-    bytes: [u8; KEY_BYTES],
+    bytes: [u8; KEY_BYTES as usize],
     /// More than [`KEY_BYTES`] where it is none.
-    length: usize,
+    length: u8,
 }
 
 #[derive(Clone, Copy, Debug, Default)]
@@ -80,21 +109,35 @@ impl Counts {
 
 impl Scanner {
     /// The tokens of the last usage so far, if there was one.
-    pub(super) fn found(&self) -> Option<u64> {
+    pub(crate) fn found(&self) -> Option<u64> {
         self.found
+    }
+
+    /// What this document's `choices` hold.
+    pub(crate) fn choices(&self) -> Choices {
+        self.choices
+    }
+
+    /// The last document's error, as a document of its own, if there was one
+    /// and it was not too long.
+    pub(super) fn error(&self) -> Option<&[u8]> {
+        self.error.whole()
     }
 
     /// Begins a new document; what was found stays.
     pub(super) fn restart(&mut self) {
         *self = Scanner {
             found: self.found,
+            error: std::mem::take(&mut self.error).kept(),
             ..Scanner::default()
         };
     }
 
     /// Takes in the next chunk.
-    pub(super) fn feed(&mut self, mut chunk: &[u8]) {
+    pub(crate) fn feed(&mut self, mut chunk: &[u8]) {
         while let Some((byte, rest)) = chunk.split_first() {
+            let before = chunk;
+            let copied = self.error.is_open();
             chunk = match self.string {
                 Some(text) => self.inside(text, chunk),
                 None if self.depth > self.on_way => self.off_the_way(chunk),
@@ -103,6 +146,10 @@ impl Scanner {
                     rest
                 }
             };
+            if copied {
+                let read = &before[..before.len() - chunk.len()];
+                self.error.extend(read, self.depth, self.string.is_some());
+            }
         }
     }
 
@@ -116,14 +163,20 @@ impl Scanner {
         }
         let end = string_end(chunk);
         let (plain, rest) = chunk.split_at(end.unwrap_or(chunk.len()));
-        if text.is_key {
-            self.key.extend(plain);
+        match text.is {
+            Role::Key => self.key.extend(plain),
+            Role::Kind => self.kind.extend(plain),
+            Role::Other => {}
         }
         match rest.split_first() {
             None => rest,
             Some((b'\\', rest)) => {
                 // No key of interest is written with escapes.
-                self.key.length = KEY_BYTES + 1;
+                match text.is {
+                    Role::Key => self.key.length = Key::OTHER,
+                    Role::Kind => self.kind.length = Key::OTHER,
+                    Role::Other => {}
+                }
                 self.string = Some(Text {
                     escaped: true,
                     ..text
@@ -132,14 +185,29 @@ impl Scanner {
             }
             Some((_, rest)) => {
                 self.string = None;
+                if text.is == Role::Kind && self.kind.as_bytes() == b"error" {
+                    self.error.begin(self.rest_of_document());
+                }
                 rest
             }
+        }
+    }
+
+    /// What stands beside `"type": "error"`: its code and message.
+    fn rest_of_document(&self) -> Span {
+        Span {
+            head: br#"{"type":"error""#,
+            ends_at: self.depth - 1,
+            tail: b"",
         }
     }
 
     /// Reads over what cannot hold a usage, up to its end or the next string;
     /// most of an answer is this.
     fn off_the_way<'c>(&mut self, chunk: &'c [u8]) -> &'c [u8] {
+        if self.choices == Choices::Open {
+            self.look_into_choices(chunk);
+        }
         for (at, byte) in chunk.iter().enumerate() {
             match byte {
                 b'"' => self.open_string(),
@@ -172,18 +240,60 @@ impl Scanner {
         }
     }
 
-    fn open_string(&mut self) {
-        let is_key = self.depth == self.on_way && self.expects_key;
-        if is_key {
-            self.key.length = 0;
+    fn look_into_choices(&mut self, chunk: &[u8]) {
+        match chunk.trim_ascii_start().first() {
+            None => {}
+            Some(b']') => self.choices = Choices::None,
+            Some(_) => self.choices = Choices::Some,
         }
-        self.string = Some(Text {
-            is_key,
-            escaped: false,
-        });
+    }
+
+    fn open_string(&mut self) {
+        let is = self.role();
+        match is {
+            Role::Key => self.key.length = 0,
+            Role::Kind => self.kind.length = 0,
+            Role::Other => self.begin_error(br#"{"error":""#),
+        }
+        let escaped = false;
+        self.string = Some(Text { is, escaped });
+    }
+
+    /// What a string that opens here is.
+    fn role(&self) -> Role {
+        if self.depth != self.on_way || self.on_way == 0 {
+            Role::Other
+        } else if self.expects_key {
+            Role::Key
+        } else if self.on_way == 1 && self.key.as_bytes() == b"type" {
+            Role::Kind
+        } else {
+            Role::Other
+        }
+    }
+
+    /// Begins to keep the value that opens here, if it is an error.
+    fn begin_error(&mut self, head: &'static [u8]) {
+        let here = self.on_way.checked_sub(1).map(|here| self.way[here]);
+        if self.depth == self.on_way
+            && matches!(here, Some(Place::Top | Place::Wrapper))
+            && self.key.as_bytes() == b"error"
+        {
+            let (ends_at, tail) = (self.depth, &b"}"[..]);
+            self.error.begin(Span {
+                head,
+                ends_at,
+                tail,
+            });
+        }
     }
 
     fn open(&mut self, object: bool) {
+        if object {
+            self.begin_error(br#"{"error":{"#);
+        } else if self.depth == 1 && self.on_way == 1 && self.key.as_bytes() == b"choices" {
+            self.choices = Choices::Open;
+        }
         let place = (object && self.depth == self.on_way)
             .then(|| self.leads_to())
             .flatten();
@@ -265,16 +375,24 @@ fn string_end(chunk: &[u8]) -> Option<usize> {
 }
 
 impl Key {
+    /// No key of interest.
+    const OTHER: u8 = KEY_BYTES + 1;
+
     fn extend(&mut self, more: &[u8]) {
-        let end = self.length.saturating_add(more.len());
-        if let Some(place) = self.bytes.get_mut(self.length..end) {
-            place.copy_from_slice(more);
+        let start = usize::from(self.length);
+        let end = start.saturating_add(more.len());
+        match self.bytes.get_mut(start..end) {
+            Some(place) => {
+                place.copy_from_slice(more);
+                self.length = end as u8;
+            }
+            None => self.length = Key::OTHER,
         }
-        self.length = end.min(KEY_BYTES + 1);
     }
 
-    /// The key, or nothing where it is too long to be of interest.
+    /// The key, or nothing where it is none of interest.
     fn as_bytes(&self) -> &[u8] {
-        self.bytes.get(..self.length).unwrap_or_default()
+        let length = usize::from(self.length);
+        self.bytes.get(..length).unwrap_or_default()
     }
 }

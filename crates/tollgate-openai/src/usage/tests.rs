@@ -1,7 +1,12 @@
-use http::HeaderValue;
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::{HeaderValue, Request, Response};
 use proptest::prelude::*;
+use tollgate::{Scope, Usage};
 
 use super::*;
+use crate::cost::ChargeRule;
 
 fn headers(kind: &'static str) -> HeaderMap {
     HeaderMap::from_iter([(CONTENT_TYPE, HeaderValue::from_static(kind))])
@@ -89,9 +94,8 @@ fn a_usage_inside_the_models_own_text_is_not_the_usage() {
     assert_eq!(json(r#"{"us\u0061ge":{"total_tokens":3}}"#), None);
 }
 
-/// Case 5 of the failures: without a usage, the estimate stands.
 #[test]
-fn case_5_a_body_cut_before_its_usage_tells_none() {
+fn failure_05_a_body_cut_before_its_usage_tells_none() {
     let body = r#"{"usage":{"prompt_tokens":14,"completion_tokens":2,"total_tokens":16}}"#;
     assert_eq!(json(&body[..body.len() - 2]), None);
     assert_eq!(json(&body[..body.len() - 1]), Some(16));
@@ -117,6 +121,134 @@ fn errors_and_compressed_bodies_are_not_read() {
     let mut meter = UsageMeter::new(StatusCode::OK, &headers);
     meter.chunk(body);
     assert_eq!(meter.used(End::Complete), None);
+}
+
+fn denial(kind: &'static str, body: &str) -> Option<Denial> {
+    let cut = |size: usize| {
+        let mut meter = UsageMeter::new(StatusCode::OK, &headers(kind));
+        body.as_bytes()
+            .chunks(size)
+            .for_each(|chunk| meter.chunk(chunk));
+        meter.denial()
+    };
+    let whole = cut(body.len().max(1));
+    for size in [1, 2, 3, 5, 7, 64, 1_021] {
+        assert_eq!(cut(size), whole, "cut every {size} bytes: {body}");
+    }
+    whole
+}
+
+#[test]
+fn an_error_inside_a_stream_is_judged_as_one_in_the_head() {
+    const LIMIT: &str = r#""code":"rate_limit_exceeded","message":"Rate limit reached on tokens per min (TPM): Limit 30000, Used 29937, Requested 385. Please try again in 644ms.""#;
+    let told = Some(Denial {
+        scope: Scope::Tokens,
+        after: Some(Duration::from_millis(644)),
+    });
+    for event in [
+        format!(r#"data: {{"error":{{{LIMIT}}}}}"#),
+        format!(
+            r#"data: {{"id":"x","choices":[{{"error":1}}],"error": {{{LIMIT},"metadata":{{"a":["}}"]}}}} }}"#
+        ),
+        format!("event: error\ndata: {{\"type\": \"error\",{LIMIT},\"param\":null}}"),
+        format!("event: error\ndata: {{\"type\":\"error\",\"error\":{{{LIMIT}}}}}"),
+        format!(
+            "event: response.failed\ndata: {{\"response\":{{\"error\":{{{LIMIT}}},\"usage\":null}},\"type\":\"response.failed\"}}"
+        ),
+    ] {
+        let stream =
+            format!("data: {{\"response\":{{\"error\":null}}}}\n\n{event}\n\ndata: [DONE]\n\n");
+        assert_eq!(denial("text/event-stream", &stream), told, "{stream}");
+    }
+    let whole = format!(r#"{{"error":{{{LIMIT}}}}}"#);
+    assert_eq!(denial("application/json", &whole), told);
+}
+
+#[test]
+fn an_error_that_is_nobody_elses_trouble_is_no_denial() {
+    for event in [
+        // A tool's own, inside an item.
+        r#"{"type":"response.output_item.done","item":{"error":{"code":"rate_limit_exceeded","message":"rate limit"}}}"#,
+        r#"{"choices":[{"delta":{"content":"\"error\":{\"code\":\"rate_limit_exceeded\"}"}}]}"#,
+        r#"{"error":{"message":"bad","type":"invalid_request_error","status_code":400}}"#,
+        r#"{"error":null}"#,
+        r#"{"type":"error_free"}"#,
+        // Cut in the middle.
+        r#"{"error":{"code":"rate_limit_exceeded","mess"#,
+    ] {
+        let stream = format!("data: {event}\n\n");
+        assert_eq!(denial("text/event-stream", &stream), None, "{event}");
+    }
+    let prompt = "x".repeat(17_000);
+    let long =
+        format!(r#"data: {{"error":{{"code":"rate_limit_exceeded","message":"{prompt}"}}}}"#);
+    assert_eq!(denial("text/event-stream", &long), None);
+}
+
+/// What was asked, by a prompt of 100 tokens.
+fn asked() -> Asked {
+    let body = Bytes::from(format!(
+        r#"{{"max_tokens":500,"messages":[{{"content":"{}"}}]}}"#,
+        "x".repeat(372)
+    ));
+    let request = Request::post("/v1/chat/completions").body(body);
+    let request = request.expect("a request");
+    let charge = ChargeRule::Safe.with_est_tokens(7_000);
+    Asked::new(&charge.estimate(&request).expect("a cost"), None)
+}
+
+/// What a stream is settled with, whatever the cut.
+fn settled(stream: &str, end: End) -> Option<u64> {
+    let cut = |size: usize| {
+        let head = Response::builder().header(CONTENT_TYPE, "text/event-stream");
+        let mut meter = asked().meter(&head.body(()).expect("a response"));
+        stream
+            .as_bytes()
+            .chunks(size)
+            .for_each(|chunk| meter.chunk(chunk));
+        meter.used(end)
+    };
+    let whole = cut(stream.len().max(1));
+    for size in [1, 2, 3, 5, 7, 64, 1_021] {
+        assert_eq!(cut(size), whole, "cut every {size} bytes: {stream}");
+    }
+    whole
+}
+
+#[test]
+fn failure_03_a_cut_stream_used_its_prompt_and_what_was_seen() {
+    let chat = |content: &str| {
+        format!(
+            r#"data: {{"id":"chatcmpl-1","choices":[{{"delta":{{"content":"{content}","refusal":null}},"logprobs":null}}],"usage":null}}"#
+        ) + "\n\n"
+    };
+    let response = |delta: &str| {
+        let data =
+            format!(r#"{{"type":"response.output_text.delta","delta":"{delta}","logprobs":[]}}"#);
+        format!("event: response.output_text.delta\ndata: {data}\n\n")
+    };
+    assert_eq!(settled("", End::Cut), Some(100));
+    assert_eq!(settled(": waiting\n\n", End::Cut), Some(100));
+    // An event is a token at least.
+    assert_eq!(settled(&chat("a").repeat(30), End::Cut), Some(130));
+    // 36 bytes are 9 tokens.
+    let long = "x".repeat(36);
+    assert_eq!(settled(&chat(&long), End::Cut), Some(109));
+    assert_eq!(settled(&response(&"x".repeat(40)), End::Cut), Some(110));
+    assert_eq!(settled(&response(r"\n\n"), End::Cut), Some(101));
+    // Quotes in the text are text; keys are not; numbers are none.
+    let odd = r#"data: {"delta":{"a":"\"delta\":","bbbbbbbbbb":{"c":["dd",1]}},"x":{"delta":null},"y":{"delta":[]}}"#;
+    assert_eq!(settled(&format!("{odd}\n\n"), End::Cut), Some(103));
+}
+
+#[test]
+fn failure_05_a_stream_without_usage_keeps_its_charge() {
+    let event = "data: {\"choices\":[{\"delta\":{\"content\":\"a\"}}]}\n\n";
+    let stream = event.repeat(9) + "data: [DONE]\n\n";
+    assert_eq!(settled(&stream, End::Complete), None);
+    let told = stream + "data: {\"usage\":{\"total_tokens\":7}}\n\n";
+    assert_eq!(settled(&told, End::Complete), Some(7));
+    assert_eq!(settled(&told, End::Cut), Some(7));
 }
 
 #[test]
