@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use tokio::io::AsyncRead;
 use tollgate_batch::{Done, Limits, Plan};
-use tollgate_openai::{Cost, Policy};
+use tollgate_openai::{Cost, Limit, Policy};
 
 use crate::batch::files::{self, Input, Place};
 use crate::failure::{BoxError, Ended, Exit};
@@ -73,12 +73,12 @@ pub(crate) async fn plan(
 /// answer will tell is none yet.
 fn limits(policy: &Policy, answers_take: Option<Duration>) -> Limits {
     let mut limits = Limits::new().stagger(policy.get_stagger());
-    if let Some(rate) = tokens_per_minute(policy) {
+    if let Limit::PerMinute(_) = policy.get_tpm_limit() {
         limits = limits
-            .tokens_per_minute(rate)
+            .tokens_per_minute(tokens_a_minute(policy))
             .capacity(policy.budget().snapshot().capacity);
     }
-    if let Some(rate) = requests_per_minute(policy) {
+    if let (Limit::PerMinute(_), Some(rate)) = (policy.get_rpm_limit(), requests_a_minute(policy)) {
         limits = limits.requests_per_minute(rate);
     }
     match answers_take {
@@ -87,15 +87,15 @@ fn limits(policy: &Policy, answers_take: Option<Duration>) -> Limits {
     }
 }
 
-/// The tokens a minute that a policy uses, where they are known beforehand.
-pub(crate) fn tokens_per_minute(policy: &Policy) -> Option<u64> {
-    let tokens = policy.get_tpm_limit().amount()?;
-    Some(less_headroom(tokens, policy))
+/// The tokens a minute that a policy uses; where the provider tells the limit,
+/// as far as it is known by now.
+pub(crate) fn tokens_a_minute(policy: &Policy) -> u64 {
+    less_headroom(policy.budget().snapshot().limit, policy)
 }
 
-/// The requests a minute that a policy uses, where they are known beforehand.
-pub(crate) fn requests_per_minute(policy: &Policy) -> Option<u64> {
-    let requests = policy.get_rpm_limit().amount()?;
+/// The requests a minute that a policy uses, if they are limited.
+pub(crate) fn requests_a_minute(policy: &Policy) -> Option<u64> {
+    let requests = policy.budget().snapshot().requests_limit?;
     Some(less_headroom(requests, policy))
 }
 

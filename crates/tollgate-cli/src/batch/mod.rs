@@ -11,22 +11,23 @@ use std::path::PathBuf;
 use std::pin::pin;
 
 use tokio::time::Duration;
-use tollgate_batch::{Batch, Done, SentLayer, Stop};
+use tollgate_batch::{Batch, Done, SentLayer, Stop, Summary};
 use tollgate_openai::{OpenAi, Policy};
 use tower::Layer;
 
 use crate::failure::{self, BoxError, Ended, Exit};
-use crate::plan::plan;
+use crate::plan::{plan, tokens_a_minute};
 use crate::policy_args::{ClientArgs, PolicyArgs};
 use crate::print::{Count, Percent, Span, counted};
 use crate::progress::{Screen, Status, Tell};
 use crate::signals::Signals;
-use crate::wire::Watch;
+use crate::wire::{Seen, Watch};
 pub(crate) use board::Board;
+use board::Standing;
 use files::{Input, Outputs, Place};
 use notes::Notes;
 use outlook::Outlook;
-use summary::Ledger;
+use summary::Conclusion;
 
 const MINUTE: Duration = Duration::from_secs(60);
 
@@ -193,31 +194,37 @@ impl Run {
         let running = batch.run(input, outputs.output, outputs.errors);
         let ended = until_stopped(running, stop, signals, &self.screen).await;
         drop(progress);
+        match ended {
+            Some(summary) => {
+                let summary = summary.map_err(summary::rescue)?;
+                Ok(self.conclude(&summary, outputs.failed_before))
+            }
+            None => {
+                self.screen.note(&self.how_to_go_on("Stopped at once"));
+                Ok(Exit::Interrupted)
+            }
+        }
+    }
 
-        let Some(ended) = ended else {
-            self.screen.note(&self.how_to_go_on("Stopped at once"));
-            return Ok(Exit::Interrupted);
-        };
-        let summary = ended.map_err(summary::rescue)?;
-        let ledger = Ledger {
-            summary: &summary,
+    /// Says what the run came to.
+    fn conclude(&self, summary: &Summary, failed_before: u64) -> Exit {
+        let told = Conclusion {
+            summary,
             seen: self.watch.seen(),
             retries: self.board.standing().retries,
             policy: &self.policy,
             errors: &self.errors,
         };
-        self.screen.remark(&ledger.to_string());
+        self.screen.remark(&told.to_string());
         if summary.interrupted {
             self.screen.note(&self.how_to_go_on("Interrupted"));
-            return Ok(Exit::Interrupted);
+            return Exit::Interrupted;
         }
-        Ok(
-            match (summary.bad_lines, summary.failed + outputs.failed_before) {
-                (0, 0) => Exit::Done,
-                (0, _) => Exit::SomeFailed,
-                _ => Exit::BadInput,
-            },
-        )
+        match (summary.bad_lines, summary.failed + failed_before) {
+            (0, 0) => Exit::Done,
+            (0, _) => Exit::SomeFailed,
+            _ => Exit::BadInput,
+        }
     }
 
     fn how_to_go_on(&self, what: &str) -> String {
@@ -230,22 +237,8 @@ impl Run {
     fn tell(&self, scope: Option<Scope>) -> Tell {
         let (board, watch, policy) = (self.board.clone(), self.watch.clone(), self.policy.clone());
         Box::new(move || {
-            let (now, seen) = (board.standing(), watch.seen());
-            let allowed = summary::tokens_a_minute(&policy);
-            let share = seen.tokens_this_minute as f64 / allowed as f64;
-            let mut details = format!(
-                "{} of {} tokens/min ({})  {} in flight  {} waiting  {} retries  {} 429s",
-                Count(seen.tokens_this_minute),
-                Count(allowed),
-                Percent(share),
-                now.in_flight(),
-                now.waiting(),
-                now.retries,
-                seen.rejected,
-            );
-            if now.failed > 0 {
-                details += &format!("  {} failed", Count(now.failed));
-            }
+            let now = board.standing();
+            let mut details = details(&now, &watch.seen(), &policy);
             if let Some(scope) = &scope {
                 details += &format!("  {} left", Span(scope.outlook.remaining(&now)));
             }
@@ -257,6 +250,25 @@ impl Run {
             }
         })
     }
+}
+
+fn details(now: &Standing, seen: &Seen, policy: &Policy) -> String {
+    let allowed = tokens_a_minute(policy);
+    let share = seen.tokens_this_minute as f64 / allowed as f64;
+    let mut details = format!(
+        "{} of {} tokens/min ({})  {} in flight  {} waiting  {} retries  {} 429s",
+        Count(seen.tokens_this_minute),
+        Count(allowed),
+        Percent(share),
+        now.in_flight(),
+        now.waiting(),
+        now.retries,
+        seen.rejected,
+    );
+    if now.failed > 0 {
+        details += &format!("  {} failed", Count(now.failed));
+    }
+    details
 }
 
 /// How much there is to be done.

@@ -8,7 +8,7 @@ use tollgate_batch::Plan;
 use tollgate_openai::Policy;
 
 use super::board::Standing;
-use crate::plan::{requests_per_minute, tokens_per_minute};
+use crate::plan::{requests_a_minute, tokens_a_minute};
 
 const MINUTE: f64 = 60.0;
 
@@ -38,7 +38,7 @@ impl Outlook {
         let unanswered = requests + standing.in_flight() as f64;
         let limits = [
             self.tokens_take(self.tokens * requests / self.requests.max(1.0)),
-            requests_per_minute(&self.policy).map_or(0.0, |rate| requests / rate as f64 * MINUTE),
+            requests_a_minute(&self.policy).map_or(0.0, |rate| requests / rate as f64 * MINUTE),
             requests * self.policy.get_stagger().as_secs_f64(),
             unanswered / slots * answer.as_secs_f64() - answer.as_secs_f64(),
         ];
@@ -48,11 +48,8 @@ impl Outlook {
 
     /// What is in the budget already needs no time.
     fn tokens_take(&self, tokens: f64) -> f64 {
-        let Some(rate) = tokens_per_minute(&self.policy) else {
-            return 0.0;
-        };
         let level = self.policy.budget().snapshot().level as f64;
-        (tokens - level) / rate as f64 * MINUTE
+        (tokens - level) / tokens_a_minute(&self.policy) as f64 * MINUTE
     }
 
     fn held(&self) -> Duration {

@@ -7,22 +7,17 @@ use tollgate_batch::{Error, Summary};
 use tollgate_openai::Policy;
 
 use crate::failure::{self, BoxError};
+use crate::plan::tokens_a_minute;
 use crate::print::{Count, Percent, Span};
 use crate::wire::Seen;
 
 /// All that is told at the end.
-pub(super) struct Ledger<'a> {
+pub(super) struct Conclusion<'a> {
     pub(super) summary: &'a Summary,
     pub(super) seen: Seen,
     pub(super) retries: u64,
     pub(super) policy: &'a Policy,
     pub(super) errors: &'a Path,
-}
-
-/// The tokens a minute that a policy uses, also where the provider told them.
-pub(super) fn tokens_a_minute(policy: &Policy) -> u64 {
-    let limit = policy.budget().snapshot().limit;
-    ((limit as f64 * (1.0 - policy.get_headroom())).round() as u64).max(1)
 }
 
 /// The share of what a policy allows in a time that was charged in it: what
@@ -33,7 +28,7 @@ fn utilisation(policy: &Policy, seen: &Seen) -> f64 {
     seen.tokens as f64 / allowed
 }
 
-impl fmt::Display for Ledger<'_> {
+impl fmt::Display for Conclusion<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { summary, seen, .. } = self;
         writeln!(f)?;
