@@ -15,7 +15,7 @@ use crate::answer::{Denial, Observation, RateLimits, Scope};
 use crate::error::Refused;
 use crate::gate::{Launch, Now};
 use crate::line::{Key, Line};
-use crate::rules::{Ahead, Moment, Rule, When};
+use crate::rules::{Ahead, Moment, Room, Rule, When};
 
 /// How long after its launch a request has surely been counted by the
 /// provider, where no answer has shown it sooner.
@@ -63,8 +63,8 @@ enum Stage {
     Handed,
     /// On the wire: in transit until its answer or the deadline.
     Sent { deadline: Moment, orphan: bool },
-    /// Counted by the provider.
-    Landed(Moment),
+    /// Counted by the provider; and the room there was then for a refund.
+    Landed { at: Moment, room: Room },
 }
 
 impl Ledger {
@@ -138,16 +138,17 @@ impl Ledger {
     #[inline]
     fn land(&mut self, key: Key, at: Moment) {
         let entry = self.transit.get_mut(key);
-        if let Stage::Landed(_) = entry.stage {
+        if let Stage::Landed { .. } = entry.stage {
             return;
         }
-        entry.stage = Stage::Landed(at);
         let cost = entry.cost;
         self.transit.step_aside(key);
         self.tokens.land(cost, at);
         if let Some(requests) = &mut self.requests {
             requests.land(at);
         }
+        let room = self.tokens.bucket.room(at);
+        self.transit.get_mut(key).stage = Stage::Landed { at, room };
     }
 
     /// The earliest instant at which something lands by itself.
@@ -308,10 +309,10 @@ impl Ledger {
         if actual > entry.cost {
             self.truth.charged(actual - entry.cost);
             self.tokens.owe(actual - entry.cost, now);
-        } else if let (Accounting::AsUsed, Stage::Landed(landed)) =
+        } else if let (Accounting::AsUsed, Stage::Landed { at, room }) =
             (self.terms.accounting, entry.stage)
         {
-            self.tokens.give_back(entry.cost - actual, landed, now);
+            self.tokens.give_back(entry.cost - actual, at, room, now);
         }
     }
 
@@ -324,7 +325,7 @@ impl Ledger {
             self.trust.forget(entry.epoch);
         }
         match &mut entry.stage {
-            Stage::Landed(_) => drop(self.transit.remove(key)),
+            Stage::Landed { .. } => drop(self.transit.remove(key)),
             Stage::Reserved => self.refund(key, now),
             // It may yet arrive.
             Stage::Sent { orphan, .. } => *orphan = true,

@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use crate::rules::{Bucket, Moment, When, Window};
+use crate::rules::{Bucket, Moment, Room, When, Window};
 
 const MINUTE: Duration = Duration::from_secs(60);
 const SECOND: Duration = Duration::from_secs(1);
@@ -69,9 +69,10 @@ impl Tokens {
         }
     }
 
-    /// The provider gave `unused` back of what landed at `landed`.
-    pub(super) fn give_back(&mut self, unused: u64, landed: Moment, now: Moment) {
-        self.bucket.credit(unused, now);
+    /// The provider gave `unused` back of what landed at `landed`, when there
+    /// was `room`.
+    pub(super) fn give_back(&mut self, unused: u64, landed: Moment, room: Room, now: Moment) {
+        self.bucket.credit_late(unused, room, now);
         if let Some(minute) = &mut self.minute {
             minute.forgive(unused, landed, now);
         }

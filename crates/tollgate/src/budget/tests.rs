@@ -151,3 +151,33 @@ async fn an_unconfirmed_level_is_spent_no_faster_than_it_refills() {
     // The first answer is there after a second.
     assert_eq!(came, [0, 400, 800, 1_000, 1_000]);
 }
+
+/// A provider whose bucket is full loses what it gives back, at an instant
+/// that only it knows. The refund was once credited in full, and the next
+/// request was refused.
+#[tokio::test(start_paused = true)]
+async fn a_late_refund_counts_only_as_far_as_there_was_room() {
+    let budget = TokenBudget::per_minute(600)
+        .window(Window::Off)
+        .accounting(Accounting::AsUsed);
+    let budget = budget.build().expect("valid");
+    let long = budget.reserve(300).await.expect("room");
+    long.launched();
+    tokio::time::sleep(100 * SEC).await;
+    let burst = budget.reserve(600).await.expect("a full bucket");
+    burst.launched();
+    burst.settle(600);
+    tokio::time::sleep(2 * SEC).await;
+    long.settle(0);
+    assert_eq!(
+        budget.snapshot().level,
+        20,
+        "its 300 were full again long ago"
+    );
+
+    // While the bucket has not refilled, all of it counts.
+    let short = budget.reserve(20).await.expect("room");
+    short.launched();
+    short.settle(5);
+    assert_eq!(budget.snapshot().level, 15);
+}

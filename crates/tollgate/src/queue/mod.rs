@@ -323,7 +323,9 @@ impl<R: Rule> State<R> {
                     if self.timer.is_none_or(|timer| timer > at)
                         && let Place::InLine(waker) = &self.line.get_mut(head).place
                     {
-                        // Once awake it finds itself the head and sets it.
+                        // Once awake it finds itself the head and sets it;
+                        // until then it need not be woken again.
+                        self.timer = Some(at);
                         moved.push(waker.clone());
                     }
                     break;

@@ -87,7 +87,7 @@ impl<R: Rule> Ticket<R> {
         match self.state {
             State::Admitted(_) => Poll::Ready(Ok(())),
             State::New => self.enter(cx, now),
-            State::InLine { .. } => self.wait(cx, now),
+            State::InLine { .. } => self.wait(false, cx, now),
             State::Done => panic!("polled after it was refused"),
         }
     }
@@ -114,20 +114,27 @@ impl<R: Rule> Ticket<R> {
                     since: tracing::enabled!(tracing::Level::DEBUG).then(|| now.get()),
                     timer: None,
                 };
-                self.wait(cx, now)
+                self.wait(true, cx, now)
             }
             Err(refused) => Poll::Ready(self.refused(refused, None)),
         }
     }
 
-    fn wait(&mut self, cx: &mut Context<'_>, now: &mut Now) -> Poll<Result<(), Refused>> {
+    /// A newcomer moves the line on for the head too, in case nobody polls the
+    /// head's timer.
+    fn wait(
+        &mut self,
+        is_new: bool,
+        cx: &mut Context<'_>,
+        now: &mut Now,
+    ) -> Poll<Result<(), Refused>> {
         let State::InLine { key, since, timer } = &mut self.state else {
             unreachable!("only those in line wait")
         };
         loop {
             let mut queue = self.queue.lock();
-            let is_head = queue.line.first() == Some(*key);
-            let moved = is_head.then(|| queue.advance(Some(*key), now));
+            let moves = is_new || queue.line.first() == Some(*key);
+            let moved = moves.then(|| queue.advance(Some(*key), now));
             if let Place::InLine(waker) = &mut queue.line.get_mut(*key).place {
                 // The old waker is dropped after the lock is gone: dropping
                 // the last one of a task drops the task, and with it perhaps

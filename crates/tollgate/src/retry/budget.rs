@@ -16,7 +16,8 @@ use crate::rules::Moment;
 ///
 /// A request counts when its first attempt comes back, so a call that waits
 /// long at a gate counts when it was really made. One that failed in a way not
-/// worth asking again, as a gate's refusal, does not count.
+/// worth asking again, as a gate's refusal, does not count, nor does one that
+/// somebody in front had [asked before](super::Mark::spent).
 ///
 /// # What draws on it
 ///

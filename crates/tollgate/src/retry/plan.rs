@@ -63,8 +63,9 @@ impl Plan {
             Decision::GiveUp => None,
             Decision::Retry { after, scope } => Some((after, scope)),
         };
-        // An error that is not worth asking again most likely never left.
-        if let (1, Some(budget)) = (self.made, &self.terms.budget)
+        // An error that is not worth asking again most likely never left, and
+        // what somebody in front asks again is no new request.
+        if let (1, Some(budget)) = (self.attempt(), &self.terms.budget)
             && (answered || retry.is_some())
         {
             budget.earn();

@@ -233,6 +233,20 @@ async fn what_never_left_earns_no_retries() {
     assert_eq!(budget.left(), 3);
 }
 
+#[tokio::test(start_paused = true)]
+async fn what_was_asked_before_earns_no_retries() {
+    let budget = RetryBudget::new(1.0, 0);
+    let (_, fine) = provider(&[Said::Fine]);
+    let client = RetryLayer::new(quick(), classify)
+        .budget(budget.clone())
+        .mark(Counted::default())
+        .layer(fine);
+    for (spent, left) in [(1, 0), (2, 0), (0, 1)] {
+        client.clone().oneshot(spent).await.expect("an answer");
+        assert_eq!(budget.left(), left);
+    }
+}
+
 #[test]
 #[should_panic(expected = "a retry budget of NaN retries for each request: 0 to 1000 is allowed")]
 fn a_retry_budget_must_be_a_share() {

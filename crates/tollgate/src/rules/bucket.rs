@@ -27,6 +27,8 @@ pub(crate) struct Bucket {
     level: i128,
     /// When `level` was true.
     at: Moment,
+    /// All that it ever rose, but for refunds before launch, in units.
+    refilled: i128,
 }
 
 impl Bucket {
@@ -38,6 +40,7 @@ impl Bucket {
             in_transit: 0,
             level: units(capacity),
             at: now,
+            refilled: 0,
         }
     }
 
@@ -52,7 +55,9 @@ impl Bucket {
         let ceiling = self.ceiling();
         if self.level < ceiling {
             let refilled = i128::from(self.rate) * i128::from(elapsed);
-            self.level = (self.level + refilled).min(ceiling);
+            let refilled = refilled.min(ceiling - self.level);
+            self.level += refilled;
+            self.refilled += refilled;
         }
     }
 
@@ -119,14 +124,36 @@ impl Bucket {
     pub(crate) fn refund(&mut self, cost: u64, now: Moment) {
         self.refill(now);
         self.in_transit -= cost;
-        self.credit(cost, now);
+        self.level = (self.level + units(cost)).min(self.ceiling());
+    }
+
+    /// How much room there is now, to be remembered for
+    /// [`credit_late`](Self::credit_late).
+    pub(crate) fn room(&mut self, now: Moment) -> Room {
+        self.refill(now);
+        Room(self.ceiling() - self.level + self.refilled)
+    }
+
+    /// Gives back what the other side gave back at an unknown instant since
+    /// there was `room`. A bucket that is full loses what is given back, so no
+    /// more is counted than had room in the worst case: that the other side's
+    /// was as full, at the worst moment, as this one can have become since.
+    pub(crate) fn credit_late(&mut self, amount: u64, room: Room, now: Moment) {
+        self.refill(now);
+        let had_room = (room.0 - self.refilled).max(0);
+        self.rise(units(amount).min(had_room));
     }
 
     /// Gives back up to the ceiling.
     pub(crate) fn credit(&mut self, amount: u64, now: Moment) {
         self.refill(now);
-        let credited = self.level + units(amount);
-        self.level = credited.min(self.ceiling().max(self.level));
+        self.rise(units(amount));
+    }
+
+    fn rise(&mut self, units: i128) {
+        let risen = units.min(self.ceiling() - self.level).max(0);
+        self.level += risen;
+        self.refilled += risen;
     }
 
     /// Lowers the level to `most`, which may be below zero.
@@ -147,7 +174,7 @@ impl Bucket {
         self.refill(now);
         let raised = units(least).min(self.ceiling());
         let rose = raised > self.level;
-        self.level = self.level.max(raised);
+        self.rise(raised - self.level);
         rose
     }
 
@@ -176,6 +203,10 @@ impl Bucket {
         u64::try_from(units / UNIT).unwrap_or(u64::MAX)
     }
 }
+
+/// See [`Bucket::room`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Room(i128);
 
 #[inline]
 fn units(tokens: u64) -> i128 {

@@ -16,7 +16,7 @@ use std::time::Duration;
 use crate::error::Refused;
 use crate::gate::{Launch, Now};
 
-pub(crate) use bucket::Bucket;
+pub(crate) use bucket::{Bucket, Room};
 pub(crate) use moment::Moment;
 pub(crate) use slots::Slots;
 pub(crate) use spacing::Spacing;

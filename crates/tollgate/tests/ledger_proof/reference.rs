@@ -65,21 +65,44 @@ impl Rules {
     }
 
     /// Rule 2, with 4.
+    ///
+    /// A refund counts as far as there was room for it when its request landed,
+    /// less all that the level has risen since: the provider gave it back at
+    /// some instant between, and a full bucket loses it.
     fn level(&self, lives: &[Life], now: u64) -> i128 {
         let capacity = i128::from(self.capacity * MINUTE);
+        let units = |tokens: i64| i128::from(tokens) * i128::from(MINUTE);
         let mut level = capacity;
+        let mut risen = 0;
         let mut transit = 0;
         let mut since = 0;
-        for (at, change) in self.changes(lives) {
-            level = self.refilled(level, capacity - transit, at - since);
+        let mut rooms = vec![0; lives.len()];
+        for (at, life, change) in self.changes(lives) {
+            let refilled = self.refilled(level, capacity - transit, at - since);
+            risen += refilled - level;
+            level = refilled;
             since = at;
-            transit += i128::from(change.transit) * i128::from(MINUTE);
-            let changed = level + i128::from(change.level) * i128::from(MINUTE);
-            level = if changed > level {
-                changed.min((capacity - transit).max(level))
-            } else {
-                changed
-            };
+            match change {
+                Change::Reserved(cost) => {
+                    level -= units(cost);
+                    transit += units(cost);
+                }
+                Change::Refunded(cost) => {
+                    level += units(cost);
+                    transit -= units(cost);
+                }
+                Change::Landed(cost) => {
+                    transit -= units(cost);
+                    rooms[life] = capacity - transit - level + risen;
+                }
+                Change::Owed(extra) => level -= units(extra),
+                Change::GivenBack(unused) => {
+                    let room = (rooms[life] - risen).min(capacity - transit - level);
+                    let credit = units(unused).min(room.max(0));
+                    level += credit;
+                    risen += credit;
+                }
+            }
         }
         self.refilled(level, capacity - transit, now - since)
     }
@@ -89,20 +112,22 @@ impl Rules {
         refilled.min(ceiling.max(level))
     }
 
-    /// What changes the level and what is in transit, by time.
-    fn changes(&self, lives: &[Life]) -> Vec<(u64, Change)> {
+    /// What changes the level and what is in transit, by time, and whose it is.
+    fn changes(&self, lives: &[Life]) -> Vec<(u64, usize, Change)> {
         let mut changes = Vec::new();
-        for life in lives {
+        for (n, life) in lives.iter().enumerate() {
             let cost = life.cost as i64;
-            let mut change = |at, level, transit| changes.push((at, Change { level, transit }));
-            change(life.reserved, -cost, cost);
-            if let Some(ended) = life.ended {
-                change(ended, if life.refunded { cost } else { 0 }, -cost);
+            changes.push((life.reserved, n, Change::Reserved(cost)));
+            match life.ended {
+                Some(ended) if life.refunded => changes.push((ended, n, Change::Refunded(cost))),
+                Some(ended) => changes.push((ended, n, Change::Landed(cost))),
+                None => {}
             }
             if let Some((at, actual)) = life.settled {
-                let unused = cost - actual as i64;
-                if unused < 0 || self.refunds {
-                    change(at, unused, 0);
+                match cost - actual as i64 {
+                    unused if unused < 0 => changes.push((at, n, Change::Owed(-unused))),
+                    unused if self.refunds => changes.push((at, n, Change::GivenBack(unused))),
+                    _ => {}
                 }
             }
         }
@@ -131,9 +156,13 @@ impl Rules {
     }
 }
 
-struct Change {
-    level: i64,
-    transit: i64,
+/// In tokens.
+enum Change {
+    Reserved(i64),
+    Refunded(i64),
+    Landed(i64),
+    Owed(i64),
+    GivenBack(i64),
 }
 
 /// Checks that each request was let in at the first millisecond at which it was
