@@ -207,6 +207,13 @@ fn without_its_window_the_ledger_still_suits_a_continuous_refill() {
     });
 }
 
+#[test]
+fn without_its_window_the_ledger_still_suits_a_continuous_refill_that_refunds() {
+    prove(1500, 60, &[Counting::Continuous], |random| {
+        Case::draw(random, Window::Off, Uses::Less)
+    });
+}
+
 /// Requests that are so small that only their number counts.
 fn by_number(random: &mut Random, window: Window, fewest: u64) -> Case {
     let requests = pick(random, &[fewest, fewest + 1, 10, 60, 63, 500, 3_000]);
