@@ -190,6 +190,9 @@ impl Ledger {
         if let Some(denial) = told.denial {
             self.truth
                 .distrust_before(launched.map_or(now, |launched| launched.at));
+            if matches!(denial.scope, Scope::Tokens | Scope::Requests) {
+                self.truth.spared(cost);
+            }
             self.deny(cost, epoch, denial, now);
         }
         if self.terms.learns.anything() {
@@ -288,7 +291,7 @@ impl Ledger {
         let delay = until - now;
         tracing::debug!(gate = Self::NAME, ?delay, "held");
         self.trust.hold(until);
-        self.truth.distrust_before(now);
+        self.truth.hold(until, now);
     }
 
     /// The reservation ends: with its real cost where that is known, else with
@@ -312,6 +315,7 @@ impl Ledger {
         } else if let (Accounting::AsUsed, Stage::Landed { at, room }) =
             (self.terms.accounting, entry.stage)
         {
+            self.truth.spared(entry.cost - actual);
             self.tokens.give_back(entry.cost - actual, at, room, now);
         }
     }

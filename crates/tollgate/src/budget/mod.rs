@@ -20,6 +20,7 @@ mod config;
 mod layer;
 mod ledger;
 mod meters;
+mod others;
 mod reservation;
 mod terms;
 #[cfg(test)]

@@ -135,6 +135,33 @@ async fn what_is_in_transit_is_taken_off_what_is_told_to_be_left() {
     assert_eq!(budget.snapshot().level, 10_000);
 }
 
+/// A burst that was counted long ago once cost a minute's debt: all of it was in
+/// transit when the first of its answers came.
+#[tokio::test(start_paused = true)]
+async fn a_burst_in_transit_counts_as_two_seconds_of_refill() {
+    let budget = TokenBudget::per_minute(60_000).build().expect("valid");
+    let burst = budget.reserve(50_000).await.expect("room");
+    burst.launched();
+    budget.observe(&told(60_000, 10_000, None).limits);
+    assert_eq!(budget.snapshot().level, 8_000);
+}
+
+/// What is left after a storm was once spent at its end, by everybody at once.
+#[tokio::test(start_paused = true)]
+async fn after_a_hold_calls_follow_at_the_pace_of_the_refill() {
+    let budget = TokenBudget::per_minute(60_000).build().expect("valid");
+    let start = Instant::now();
+    budget.hold(start + SEC);
+    let calls = (0..4).map(|_| call(&budget, 500, told(60_000, 59_000, None)));
+    let came = futures_util::future::join_all(calls).await;
+    let came: Vec<u128> = came
+        .into_iter()
+        .map(|came| (came.expect("an answer") - start).as_millis())
+        .collect();
+    // The answer to the probe comes at 2 s, when 1,000 tokens are there.
+    assert_eq!(came, [1_000, 2_000, 2_000, 2_500]);
+}
+
 /// Out of a bucket that is nearly empty, a tenth of the burst at once is a
 /// dozen refusals.
 #[tokio::test(start_paused = true)]

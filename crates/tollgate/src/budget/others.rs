@@ -1,0 +1,207 @@
+//! What others spend from the same account.
+//!
+//! Another process with the same key has no channel to this one but the
+//! provider's count. Between two counts it should have risen by the refill and
+//! fallen by what was spent here; whatever else is missing, others took.
+
+use std::time::Duration;
+
+use super::ledger::TRANSIT;
+use crate::rules::Moment;
+
+/// The time over which the estimate forgets: long against the gap between two
+/// answers, short against the minute in which a bucket would be spent.
+const MEMORY: Duration = Duration::from_secs(10);
+
+/// Counts closer together than this are taken for one: what was in transit
+/// would be most of their difference.
+const APART: Duration = Duration::from_millis(100);
+
+/// The share of the refill below which others are not told from noise.
+const NOISE: f64 = 0.05;
+
+/// The least share of the refill that is left to us, whatever others seem to
+/// take: whoever never asks never learns that they are gone.
+const LEAST: f64 = 0.05;
+
+/// An estimate of the tokens a second that others spend.
+#[derive(Debug, Default)]
+pub(super) struct Others {
+    /// All that was spent here and not given back; wraps.
+    spent: u64,
+    last: Option<Count>,
+    /// Tokens a second; noise makes it negative at times.
+    rate: f64,
+}
+
+/// The provider's count at one moment.
+#[derive(Clone, Copy, Debug)]
+struct Count {
+    at: Moment,
+    remaining: u64,
+    /// What had been spent here by then.
+    spent: u64,
+}
+
+impl Others {
+    #[inline]
+    pub(super) fn spent(&mut self, tokens: u64) {
+        self.spent = self.spent.wrapping_add(tokens);
+    }
+
+    pub(super) fn returned(&mut self, tokens: u64) {
+        self.spent = self.spent.wrapping_sub(tokens);
+    }
+
+    /// The provider said, `now`, that `remaining` of `limit` tokens are left;
+    /// `limit` a minute come back.
+    pub(super) fn learn(&mut self, remaining: u64, limit: u64, now: Moment) {
+        let count = Count {
+            at: now,
+            remaining,
+            spent: self.spent,
+        };
+        let Some(last) = self.last else {
+            self.last = Some(count);
+            return;
+        };
+        let time = now - last.at;
+        if time < APART {
+            return;
+        }
+        self.last = Some(count);
+        let weight = 1.0 - (-time.as_secs_f64() / MEMORY.as_secs_f64()).exp();
+        self.rate += weight * (missing(last, count, limit) - self.rate);
+    }
+
+    /// Tokens a second, or zero where they cannot be told from noise.
+    fn rate(&self, limit: u64) -> f64 {
+        let refill = a_second_of(limit);
+        match self.rate {
+            rate if rate < NOISE * refill => 0.0,
+            rate => rate.min((1.0 - LEAST) * refill),
+        }
+    }
+
+    /// The tokens a minute that others leave of `limit`.
+    pub(super) fn leave(&self, limit: u64) -> u64 {
+        limit - whole(self.rate(limit) * 60.0).min(limit)
+    }
+
+    /// What others may have in transit, as we may.
+    pub(super) fn in_transit(&self, limit: u64) -> u64 {
+        whole(self.rate(limit) * TRANSIT.as_secs_f64())
+    }
+}
+
+/// The tokens a second that are missing between two counts.
+fn missing(earlier: Count, later: Count, limit: u64) -> f64 {
+    let seconds = (later.at - earlier.at).as_secs_f64();
+    let refilled = earlier.remaining as f64 + a_second_of(limit) * seconds;
+    // A full bucket takes no refill, and nobody can be blamed for it.
+    if refilled >= limit as f64 {
+        return 0.0;
+    }
+    (refilled - later.since(earlier) - later.remaining as f64) / seconds
+}
+
+impl Count {
+    /// What was spent here since an earlier count; negative where more was
+    /// given back.
+    fn since(self, earlier: Count) -> f64 {
+        self.spent.wrapping_sub(earlier.spent).cast_signed() as f64
+    }
+}
+
+fn a_second_of(limit: u64) -> f64 {
+    limit as f64 / 60.0
+}
+
+#[expect(
+    clippy::cast_possible_truncation,
+    clippy::cast_sign_loss,
+    reason = "rates are not negative and below any limit"
+)]
+fn whole(tokens: f64) -> u64 {
+    tokens as u64
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Tokens a minute: a thousand a second.
+    const LIMIT: u64 = 60_000;
+
+    /// Counts once a second, `ours` and `theirs` being spent in each.
+    fn after(seconds: u32, level: u64, ours: u64, theirs: u64) -> Others {
+        let mut others = Others::default();
+        let mut level = level;
+        for second in 0..seconds {
+            others.learn(
+                level,
+                LIMIT,
+                Moment::default() + second * Duration::from_secs(1),
+            );
+            others.spent(ours);
+            level = (level + 1_000).min(LIMIT) - ours - theirs;
+        }
+        others
+    }
+
+    #[test]
+    fn who_is_alone_is_left_everything() {
+        for ours in [0, 500, 1_000] {
+            let others = after(30, 30_000, ours, 0);
+            assert_eq!(others.leave(LIMIT), LIMIT);
+            assert_eq!(others.in_transit(LIMIT), 0);
+        }
+    }
+
+    #[test]
+    fn others_show_by_what_is_missing() {
+        let others = after(60, 30_000, 600, 400);
+        assert!(
+            (36_000..36_500).contains(&others.leave(LIMIT)),
+            "{others:?}"
+        );
+        assert!(
+            (790..=800).contains(&others.in_transit(LIMIT)),
+            "{others:?}"
+        );
+    }
+
+    #[test]
+    fn others_who_leave_are_forgotten() {
+        let mut others = after(60, 30_000, 600, 400);
+        let gone = Moment::default() + Duration::from_secs(60);
+        for second in 0..60 {
+            others.spent(1_000);
+            others.learn(30_000, LIMIT, gone + second * Duration::from_secs(1));
+        }
+        assert_eq!(others.leave(LIMIT), LIMIT);
+    }
+
+    #[test]
+    fn a_full_bucket_blames_nobody() {
+        let others = after(30, LIMIT, 100, 0);
+        assert_eq!(others.leave(LIMIT), LIMIT);
+    }
+
+    #[test]
+    fn what_was_given_back_is_not_held_against_others() {
+        let mut others = Others::default();
+        let start = Moment::default();
+        others.learn(30_000, LIMIT, start);
+        others.spent(5_000);
+        others.returned(4_000);
+        others.learn(30_000, LIMIT, start + Duration::from_secs(1));
+        assert_eq!(others.leave(LIMIT), LIMIT);
+    }
+
+    #[test]
+    fn something_is_left_whatever_others_take() {
+        let others = after(30, 60_000, 0, 1_900);
+        assert_eq!(others.leave(LIMIT), 3_000);
+    }
+}
