@@ -18,6 +18,7 @@ use super::attempts::AttemptHeaders;
 use super::budget::BudgetGate;
 use super::settings::{MOST, Settings};
 use crate::answered::{Answered, AnsweredBody};
+use crate::include_usage::{IncludeUsage, WithoutUsage};
 use crate::learned::Learned;
 use crate::usage::{Asked, UsageMeter};
 use crate::wire::Wire;
@@ -30,11 +31,11 @@ const FALLBACK: u64 = 30_000;
 const LONGEST_BACKOFF: Duration = Duration::from_secs(60);
 
 /// A client behind a policy; made by [`PolicyLayer`].
-pub type Limited<S> = Retry<Gated<Answered<S>, Gates>, Wire, AttemptHeaders>;
+pub type Limited<S> = IncludeUsage<Retry<Gated<Answered<S>, Gates>, Wire, AttemptHeaders>>;
 
 /// The body of an answer that came through a policy, the call's passes inside.
 pub type LimitedBody<B> =
-    HeldBody<AnsweredBody<B>, (Slot, BudgetPass<Asked, Wire, UsageMeter>, Turn)>;
+    WithoutUsage<HeldBody<AnsweredBody<B>, (Slot, BudgetPass<Asked, Wire, UsageMeter>, Turn)>>;
 
 /// The gates of a policy, from the outside in.
 pub type Gates = (ConcurrencyLayer, BudgetGate, StaggerLayer);
@@ -47,7 +48,7 @@ pub type Gates = (ConcurrencyLayer, BudgetGate, StaggerLayer);
 ///
 /// # Ordering
 ///
-/// From the outside in: retry, slots, budget, spacing, the client. The gates
+/// From the outside in: the question for the usage, retry, slots, budget, spacing, the client. The gates
 /// are fused and take the client for the transport, so put this layer directly
 /// around it.
 ///
@@ -59,13 +60,15 @@ pub type Gates = (ConcurrencyLayer, BudgetGate, StaggerLayer);
 pub struct PolicyLayer {
     retry: RetryLayer<Wire, AttemptHeaders>,
     gates: GateLayer<Gates>,
+    asks_for_usage: bool,
 }
 
 impl<S> Layer<S> for PolicyLayer {
     type Service = Limited<S>;
 
     fn layer(&self, inner: S) -> Limited<S> {
-        self.retry.layer(self.gates.layer(Answered::new(inner)))
+        let limited = self.retry.layer(self.gates.layer(Answered::new(inner)));
+        IncludeUsage::only_if(self.asks_for_usage, limited)
     }
 }
 
@@ -74,6 +77,7 @@ impl fmt::Debug for PolicyLayer {
         f.debug_struct("PolicyLayer")
             .field("retry", &self.retry)
             .field("gates", &self.gates)
+            .field("asks_for_usage", &self.asks_for_usage)
             .finish()
     }
 }
@@ -100,6 +104,7 @@ impl Shared {
             layer: PolicyLayer {
                 retry: retry(settings),
                 gates,
+                asks_for_usage: settings.ask_for_usage,
             },
         }
     }

@@ -322,6 +322,14 @@ impl Policy {
         self.with(|settings| settings.burst = Some(tokens))
     }
 
+    /// Whether chat streams that do not ask for their usage are made to, and
+    /// the event that tells it is taken out again; off unless set. See
+    /// [`include_usage`](crate::include_usage).
+    #[must_use]
+    pub fn ask_for_usage(self, ask: bool) -> Self {
+        self.with(|settings| settings.ask_for_usage = ask)
+    }
+
     /// Whether costs are made of what calls really used: off unless set.
     ///
     /// The ratio of real to estimated tokens is remembered for each model and

@@ -1,0 +1,145 @@
+//! Takes the usage's own event out of a stream.
+
+use std::collections::VecDeque;
+
+use bytes::{Bytes, BytesMut};
+
+use crate::sse::{Part, Reader};
+use crate::usage::{Choices, Scanner};
+
+/// The most bytes of one event that are held back. A usage has some hundred.
+const MOST: usize = 16 * 1024;
+
+/// Passes a stream on in pieces of the very bytes that came, but for the events
+/// that consist of a usage.
+#[derive(Debug, Default)]
+pub(super) struct Filter {
+    reader: Reader,
+    /// Reads the present event.
+    scanner: Scanner,
+    /// The present event is surely not one to hide.
+    passes: bool,
+    /// What came of it in earlier chunks, while that is open.
+    held: BytesMut,
+    /// The event before it was hidden, and so is the rest of its line end.
+    hid: bool,
+}
+
+/// A chunk, and what is still to be done with it.
+struct Run {
+    chunk: Bytes,
+    /// What stands before was handed on or hidden.
+    begin: usize,
+    /// The present event begins here, or began in an earlier chunk.
+    event: usize,
+}
+
+impl Run {
+    /// Hands on all that stands before `end`.
+    fn pass(&mut self, end: usize, passed: &mut VecDeque<Bytes>) {
+        if self.begin < end {
+            passed.push_back(self.chunk.slice(self.begin..end));
+        }
+        self.begin = end;
+    }
+}
+
+impl Filter {
+    /// Takes in the next chunk and hands on what passes of it and of what was
+    /// held. Most chunks pass whole; none is copied but for the event that it
+    /// breaks off in.
+    pub(super) fn feed(&mut self, chunk: Bytes, passed: &mut VecDeque<Bytes>) {
+        let mut run = Run {
+            chunk: chunk.clone(),
+            begin: 0,
+            event: 0,
+        };
+        let mut rest = &*chunk;
+        if self.reader.splits_line_end(rest) && !self.reader.is_inside() {
+            run.begin = usize::from(self.hid);
+            run.event = 1;
+        }
+        while let Some(part) = self.reader.next(&mut rest) {
+            let at = chunk.len() - rest.len();
+            match part {
+                Part::Data(data) => self.read(data, passed),
+                Part::Whole(data) => {
+                    self.read(data, passed);
+                    self.end_event(&mut run, at, passed);
+                }
+                Part::End => self.end_event(&mut run, at, passed),
+                Part::Comment if self.reader.is_inside() => {}
+                Part::Comment => {
+                    self.hid = false;
+                    run.event = at;
+                }
+            }
+        }
+        self.end_chunk(run, passed);
+    }
+
+    /// The stream is over: what is held, and is no usage, passes.
+    pub(super) fn finish(&mut self, passed: &mut VecDeque<Bytes>) {
+        if self.is_usage() {
+            self.held.clear();
+        }
+        self.let_go(passed);
+    }
+
+    /// Whether nothing is held.
+    pub(super) fn is_empty(&self) -> bool {
+        self.held.is_empty()
+    }
+
+    fn read(&mut self, data: &[u8], passed: &mut VecDeque<Bytes>) {
+        if self.passes {
+            return;
+        }
+        self.scanner.feed(data);
+        if self.scanner.choices() == Choices::Some {
+            self.passes = true;
+            // Of the present event, so nothing of the chunk goes before it.
+            self.let_go(passed);
+        }
+    }
+
+    fn is_usage(&self) -> bool {
+        !self.passes && self.scanner.choices() == Choices::None && self.scanner.found().is_some()
+    }
+
+    /// The present event ends at `at`, and all before it has its way.
+    fn end_event(&mut self, run: &mut Run, at: usize, passed: &mut VecDeque<Bytes>) {
+        self.hid = self.is_usage();
+        if self.hid {
+            self.held.clear();
+            run.pass(run.event, passed);
+            run.begin = at;
+        } else {
+            self.let_go(passed);
+        }
+        run.event = at;
+        self.passes = false;
+        self.scanner = Scanner::default();
+    }
+
+    fn end_chunk(&mut self, mut run: Run, passed: &mut VecDeque<Bytes>) {
+        let end = run.chunk.len();
+        if self.reader.is_inside() && !self.passes {
+            run.pass(run.event, passed);
+            let open = &run.chunk[run.event..];
+            if self.held.len() + open.len() <= MOST {
+                self.held.extend_from_slice(open);
+                return;
+            }
+            self.passes = true;
+            self.let_go(passed);
+        }
+        run.pass(end, passed);
+    }
+
+    fn let_go(&mut self, passed: &mut VecDeque<Bytes>) {
+        if !self.held.is_empty() {
+            passed.push_back(self.held.split().freeze());
+        }
+    }
+}
