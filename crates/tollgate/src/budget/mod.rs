@@ -12,7 +12,8 @@
 //! 2. The level refills at most to the capacity less what is in transit.
 //! 3. No 60 seconds hold more than the limit ([`Window`]).
 //! 4. Usage above the reservation is debt, which later requests wait off.
-//! 5. The provider's word wins ([`TokenBudget::observe`]).
+//! 5. The provider's word wins ([`TokenBudget::observe`]); what others spend
+//!    from the same account shows in it, and is left to them.
 //! 6. A refusal is news for everybody ([`TokenBudget::hold`]).
 //! 7. What can never fit is refused at once ([`Refused::TooLarge`]).
 
@@ -129,7 +130,8 @@ impl TokenBudget {
     /// shortens another hold.
     ///
     /// At its end one request goes first; when it was answered the others
-    /// follow at the bucket's pace, not all at once.
+    /// follow at the bucket's pace, not all at once. For a minute no header
+    /// raises the level.
     pub fn hold(&self, until: Instant) {
         self.queue.update(&mut Now::unread(), |ledger, now| {
             ledger.hold(until.into(), now.get())
