@@ -5,7 +5,7 @@ use std::collections::VecDeque;
 use bytes::{Bytes, BytesMut};
 
 use crate::sse::{Part, Reader};
-use crate::usage::{Choices, Scanner};
+use crate::usage::{Choices, Scanner, is_marked};
 
 /// The most bytes of one event that are held back. A usage has some hundred.
 const MOST: usize = 16 * 1024;
@@ -20,7 +20,7 @@ pub(super) struct Filter {
     /// The present event is surely not one to hide.
     passes: bool,
     /// What came of it in earlier chunks, while that is open.
-    held: BytesMut,
+    held: Held,
     /// The event before it was hidden, and so is the rest of its line end.
     hid: bool,
 }
@@ -46,8 +46,7 @@ impl Run {
 
 impl Filter {
     /// Takes in the next chunk and hands on what passes of it and of what was
-    /// held. Most chunks pass whole; none is copied but for the event that it
-    /// breaks off in.
+    /// held. Most chunks pass whole, and in the memory that they came in.
     pub(super) fn feed(&mut self, chunk: Bytes, passed: &mut VecDeque<Bytes>) {
         let mut run = Run {
             chunk: chunk.clone(),
@@ -64,7 +63,9 @@ impl Filter {
             match part {
                 Part::Data(data) => self.read(data, passed),
                 Part::Whole(data) => {
-                    self.read(data, passed);
+                    if is_marked(data) {
+                        self.read(data, passed);
+                    }
                     self.end_event(&mut run, at, passed);
                 }
                 Part::End => self.end_event(&mut run, at, passed),
@@ -88,7 +89,7 @@ impl Filter {
 
     /// Whether nothing is held.
     pub(super) fn is_empty(&self) -> bool {
-        self.held.is_empty()
+        self.held.bytes == 0
     }
 
     fn read(&mut self, data: &[u8], passed: &mut VecDeque<Bytes>) {
@@ -126,9 +127,9 @@ impl Filter {
         let end = run.chunk.len();
         if self.reader.is_inside() && !self.passes {
             run.pass(run.event, passed);
-            let open = &run.chunk[run.event..];
-            if self.held.len() + open.len() <= MOST {
-                self.held.extend_from_slice(open);
+            let open = run.chunk.slice(run.event..);
+            if self.held.bytes + open.len() <= MOST {
+                self.held.push(open);
                 return;
             }
             self.passes = true;
@@ -138,8 +139,42 @@ impl Filter {
     }
 
     fn let_go(&mut self, passed: &mut VecDeque<Bytes>) {
-        if !self.held.is_empty() {
-            passed.push_back(self.held.split().freeze());
+        self.held.move_to(passed);
+    }
+}
+
+/// The pieces of an event, as they came; after the first few, copied together,
+/// so that they weigh no more than their bytes.
+#[derive(Debug, Default)]
+struct Held {
+    pieces: VecDeque<Bytes>,
+    more: BytesMut,
+    bytes: usize,
+}
+
+impl Held {
+    const PIECES: usize = 4;
+
+    fn push(&mut self, piece: Bytes) {
+        self.bytes += piece.len();
+        if self.pieces.len() < Self::PIECES {
+            self.pieces.push_back(piece);
+        } else {
+            self.more.extend_from_slice(&piece);
         }
+    }
+
+    fn move_to(&mut self, passed: &mut VecDeque<Bytes>) {
+        passed.append(&mut self.pieces);
+        if !self.more.is_empty() {
+            passed.push_back(self.more.split().freeze());
+        }
+        self.bytes = 0;
+    }
+
+    fn clear(&mut self) {
+        self.pieces.clear();
+        self.more.clear();
+        self.bytes = 0;
     }
 }

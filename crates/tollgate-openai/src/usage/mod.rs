@@ -8,9 +8,11 @@ mod seen;
 #[cfg(test)]
 mod tests;
 
+use std::sync::LazyLock;
+
 use http::header::{CONTENT_ENCODING, CONTENT_TYPE};
 use http::{HeaderMap, StatusCode};
-use memchr::memmem;
+use memchr::memmem::Finder;
 use tollgate::{Denial, End, Meter};
 
 use crate::sse::{Part, Reader, is_event_stream};
@@ -55,7 +57,8 @@ enum Form {
 /// Every count of a usage has the first in its name, every error is named by
 /// the second, and hardly anything else has either: an event without them need
 /// not be parsed.
-const MARKS: [&[u8]; 2] = [b"_tokens", b"\"error\""];
+static MARKS: LazyLock<[Finder<'static>; 2]> =
+    LazyLock::new(|| ["_tokens", "\"error\""].map(Finder::new));
 
 impl UsageMeter {
     /// A meter for the body of an answer with this head.
@@ -90,9 +93,10 @@ pub(crate) fn is_compressed(headers: &HeaderMap) -> bool {
     coding.is_some_and(|coding| coding != "identity")
 }
 
-/// Whether a document may tell a usage.
-fn is_marked(event: &[u8]) -> bool {
-    MARKS.iter().any(|mark| memmem::find(event, mark).is_some())
+/// Whether there may be a usage or an error in a whole document, or in some of
+/// those that lie in here.
+pub(crate) fn is_marked(data: &[u8]) -> bool {
+    MARKS.iter().any(|mark| mark.find(data).is_some())
 }
 
 impl Meter for UsageMeter {
@@ -101,25 +105,28 @@ impl Meter for UsageMeter {
         match &mut self.form {
             Form::Mute => {}
             Form::Json => scanner.feed(data),
-            Form::Events(reader, seen) => reader.feed(data, |part| match part {
-                Part::Whole(event) => {
-                    if is_marked(event) {
-                        scanner.feed(event);
-                        scanner.restart();
+            Form::Events(reader, seen) => {
+                let marked = is_marked(data);
+                reader.feed(data, |part| match part {
+                    Part::Whole(event) => {
+                        if marked && is_marked(event) {
+                            scanner.feed(event);
+                            scanner.restart();
+                        }
+                        seen.feed(event);
+                        seen.end_event();
                     }
-                    seen.feed(event);
-                    seen.end_event();
-                }
-                Part::Data(data) => {
-                    scanner.feed(data);
-                    seen.feed(data);
-                }
-                Part::Comment => {}
-                Part::End => {
-                    scanner.restart();
-                    seen.end_event();
-                }
-            }),
+                    Part::Data(data) => {
+                        scanner.feed(data);
+                        seen.feed(data);
+                    }
+                    Part::Comment => {}
+                    Part::End => {
+                        scanner.restart();
+                        seen.end_event();
+                    }
+                })
+            }
         }
     }
 

@@ -28,11 +28,13 @@ pub(super) struct Seen {
 
 #[derive(Clone, Copy, Debug)]
 enum State {
-    /// Outside; the last bytes of the event, where the key may have begun.
-    Outside {
+    /// Before the `delta`; the last bytes, where the key may have begun.
+    Before {
         last: u64,
     },
     Inside(Value),
+    /// An event has one.
+    After,
 }
 
 /// A place in a value of JSON.
@@ -48,7 +50,7 @@ struct Value {
 
 impl Default for State {
     fn default() -> Self {
-        State::Outside { last: 0 }
+        State::Before { last: 0 }
     }
 }
 
@@ -63,8 +65,9 @@ impl Seen {
         self.open = true;
         while !data.is_empty() {
             data = match self.state {
-                State::Outside { last } => self.outside(last, data),
+                State::Before { last } => self.before(last, data),
                 State::Inside(value) => self.inside(value, data),
+                State::After => return,
             };
         }
     }
@@ -76,7 +79,7 @@ impl Seen {
     }
 
     /// Looks for the key, which may have begun in an earlier piece.
-    fn outside<'d>(&mut self, mut last: u64, data: &'d [u8]) -> &'d [u8] {
+    fn before<'d>(&mut self, mut last: u64, data: &'d [u8]) -> &'d [u8] {
         let key = u64::from_be_bytes(KEY);
         for (at, byte) in data.iter().enumerate().take(KEY.len() - 1) {
             last = (last << 8) | u64::from(*byte);
@@ -92,7 +95,7 @@ impl Seen {
         if let Some(end) = data.last_chunk() {
             last = u64::from_be_bytes(*end);
         }
-        self.state = State::Outside { last };
+        self.state = State::Before { last };
         &[]
     }
 
@@ -117,7 +120,7 @@ impl Seen {
                 // Its own end, or a number: no text.
                 _ => {
                     self.text_bytes += value.last;
-                    self.state = State::default();
+                    self.state = State::After;
                     return rest;
                 }
             }
@@ -142,7 +145,7 @@ impl Seen {
         self.state = State::Inside(value);
         if value.depth == 0 && !value.string {
             self.text_bytes += value.last;
-            self.state = State::default();
+            self.state = State::After;
         }
         data.get(end + 1..).unwrap_or_default()
     }

@@ -237,8 +237,10 @@ fn failure_03_a_cut_stream_used_its_prompt_and_what_was_seen() {
     assert_eq!(settled(&response(&"x".repeat(40)), End::Cut), Some(110));
     assert_eq!(settled(&response(r"\n\n"), End::Cut), Some(101));
     // Quotes in the text are text; keys are not; numbers are none.
-    let odd = r#"data: {"delta":{"a":"\"delta\":","bbbbbbbbbb":{"c":["dd",1]}},"x":{"delta":null},"y":{"delta":[]}}"#;
+    let odd = r#"data: {"delta":{"a":"\"delta\":","bbbbbbbbbb":{"c":["dd",1]}},"x":{"delta":"of no account"}}"#;
     assert_eq!(settled(&format!("{odd}\n\n"), End::Cut), Some(103));
+    let none = "data: {\"delta\":null}\n\ndata: {\"delta\":[]}\n\n";
+    assert_eq!(settled(none, End::Cut), Some(102));
 }
 
 #[test]
