@@ -179,7 +179,7 @@ fn signed(tokens: u64) -> i64 {
 /// A continuous bucket is full again after `used / limit` minutes, so
 /// `limit x reset / used` is a minute at every answer. A fixed minute's reset
 /// falls while its use rises, so it can look like that at one level of use,
-/// but not at two in a row; nor for longer than the two seconds that the
+/// but not at two in a row; nor for longer than the one second that the
 /// tolerance spans, or the five between two answers that a new minute hides in.
 #[derive(Debug, Default)]
 struct Refill {
@@ -214,7 +214,7 @@ impl Refill {
             return false;
         }
         let window = reset.as_millis().saturating_mul(u128::from(limit)) / u128::from(used);
-        if !(59_000..=61_000).contains(&window) {
+        if !(59_500..=60_500).contains(&window) {
             self.in_a_row = 0;
             return false;
         }
@@ -227,7 +227,7 @@ impl Refill {
         self.in_a_row += 1;
         self.least_used = self.least_used.min(used);
         self.most_used = self.most_used.max(used);
-        let differ = self.most_used - self.least_used >= limit / 20;
+        let differ = self.most_used - self.least_used >= limit / 40;
         let last = from >= self.first + Self::SPAN;
         self.in_a_row >= Self::PROOFS && (differ || last)
     }
@@ -263,6 +263,16 @@ mod tests {
             "one level proves nothing"
         );
         assert!(refill.is_continuous(&told(1000, 500, 30_000), &at));
+    }
+
+    /// What is used falls only where it refills. Callers that all wait for the
+    /// same minute once showed no more than this of it.
+    #[test]
+    fn a_continuous_refill_shows_while_it_refills() {
+        let mut refill = Refill::default();
+        assert!(!refill.is_continuous(&told(30_000, 2_673, 54_654), &at(4)));
+        assert!(!refill.is_continuous(&told(30_000, 3_184, 53_632), &at(5)));
+        assert!(refill.is_continuous(&told(30_000, 3_682, 52_636), &at(6)));
     }
 
     #[test]
