@@ -147,7 +147,11 @@ impl Ledger {
         if let Some(requests) = &mut self.requests {
             requests.land(at);
         }
-        let room = self.tokens.bucket.room(at);
+        // Without refunds nobody asks for room.
+        let room = match self.terms.accounting {
+            Accounting::AsUsed => self.tokens.bucket.room(at),
+            Accounting::AsRequested => Room::default(),
+        };
         self.transit.get_mut(key).stage = Stage::Landed { at, room };
     }
 

@@ -205,7 +205,7 @@ impl Bucket {
 }
 
 /// See [`Bucket::room`].
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Room(i128);
 
 #[inline]
