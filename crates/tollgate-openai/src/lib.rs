@@ -66,3 +66,8 @@ pub use tollgate::*;
 pub use usage::{Asked, UsageMeter};
 pub use verdict::{Verdict, classify};
 pub use wire::Wire;
+
+/// The README's example compiles.
+#[cfg(doctest)]
+#[doc = include_str!("../../../README.md")]
+struct Readme;
