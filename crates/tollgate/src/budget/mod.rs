@@ -22,6 +22,7 @@ mod layer;
 mod ledger;
 mod meters;
 mod others;
+mod refill;
 mod reservation;
 mod terms;
 #[cfg(test)]

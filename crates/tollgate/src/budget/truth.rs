@@ -1,12 +1,12 @@
 //! The provider's word: rule 5 of the ledger.
 
-use std::ops::RangeInclusive;
 use std::time::Duration;
 
 use super::config::Window;
 use super::ledger::TRANSIT;
 use super::meters::{Requests, Tokens};
 use super::others::Others;
+use super::refill::Refill;
 use super::terms::Terms;
 use crate::answer::RateLimits;
 use crate::rules::Moment;
@@ -108,8 +108,8 @@ impl Truth {
             }
             self.correct(remaining, told.limit_tokens, launched, terms, tokens, now);
         }
-        let counted = launched.map_or(now, |launched| launched.at)..=now;
-        if terms.window == Window::Auto && self.refill.is_continuous(told, &counted) {
+        let from = launched.map_or(now, |launched| launched.at);
+        if terms.window == Window::Auto && self.refill.is_continuous(told, from, now) {
             tokens.minute = None;
         }
     }
@@ -171,156 +171,4 @@ impl Truth {
 
 fn signed(tokens: u64) -> i64 {
     i64::try_from(tokens).unwrap_or(i64::MAX)
-}
-
-/// Whether resets show a bucket that refills all the time, and not a minute
-/// that ends.
-///
-/// A continuous bucket is full again after `used / limit` minutes, so
-/// `limit x reset / used` is a minute at every answer. A fixed minute's reset
-/// falls while its use rises, so it can look like that at one level of use,
-/// but not at two in a row; nor for longer than the one second that the
-/// tolerance spans, or the five between two answers that a new minute hides in.
-#[derive(Debug, Default)]
-struct Refill {
-    in_a_row: u32,
-    least_used: u64,
-    most_used: u64,
-    /// When the first and the last of the row came.
-    first: Moment,
-    last: Moment,
-}
-
-impl Refill {
-    /// Answers in a row that must agree.
-    const PROOFS: u32 = 3;
-
-    /// So much later must an answer be counted than another one came.
-    const SPAN: Duration = Duration::from_secs(10);
-
-    /// The longest gap in a row.
-    const GAP: Duration = Duration::from_secs(5);
-
-    /// The provider counted some time within `counted`, which ends now.
-    fn is_continuous(&mut self, told: &RateLimits, counted: &RangeInclusive<Moment>) -> bool {
-        let (Some(limit), Some(remaining), Some(reset)) =
-            (told.limit_tokens, told.remaining_tokens, told.reset_tokens)
-        else {
-            return false;
-        };
-        let used = limit.saturating_sub(remaining);
-        // Below a hundredth, the resolution of the header hides the window.
-        if used.saturating_mul(100) < limit || limit == 0 {
-            return false;
-        }
-        let window = reset.as_millis().saturating_mul(u128::from(limit)) / u128::from(used);
-        if !(59_500..=60_500).contains(&window) {
-            self.in_a_row = 0;
-            return false;
-        }
-        let (&from, &now) = (counted.start(), counted.end());
-        if self.in_a_row == 0 || from > self.last + Self::GAP {
-            (self.least_used, self.most_used) = (used, used);
-            (self.in_a_row, self.first) = (0, now);
-        }
-        self.last = now;
-        self.in_a_row += 1;
-        self.least_used = self.least_used.min(used);
-        self.most_used = self.most_used.max(used);
-        let differ = self.most_used - self.least_used >= limit / 40;
-        let last = from >= self.first + Self::SPAN;
-        self.in_a_row >= Self::PROOFS && (differ || last)
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn told(limit: u64, remaining: u64, reset_millis: u64) -> RateLimits {
-        RateLimits {
-            limit_tokens: Some(limit),
-            remaining_tokens: Some(remaining),
-            reset_tokens: Some(Duration::from_millis(reset_millis)),
-            ..RateLimits::default()
-        }
-    }
-
-    /// Counted at that second, and told at once.
-    fn at(second: u64) -> RangeInclusive<Moment> {
-        let at = Moment::default() + Duration::from_secs(second);
-        at..=at
-    }
-
-    #[test]
-    fn a_continuous_refill_shows_at_different_levels() {
-        let mut refill = Refill::default();
-        let at = at(0);
-        assert!(!refill.is_continuous(&told(1000, 900, 6_000), &at));
-        assert!(!refill.is_continuous(&told(1000, 900, 6_000), &at));
-        assert!(
-            !refill.is_continuous(&told(1000, 900, 6_000), &at),
-            "one level proves nothing"
-        );
-        assert!(refill.is_continuous(&told(1000, 500, 30_000), &at));
-    }
-
-    /// What is used falls only where it refills. Callers that all wait for the
-    /// same minute once showed no more than this of it.
-    #[test]
-    fn a_continuous_refill_shows_while_it_refills() {
-        let mut refill = Refill::default();
-        assert!(!refill.is_continuous(&told(30_000, 2_673, 54_654), &at(4)));
-        assert!(!refill.is_continuous(&told(30_000, 3_184, 53_632), &at(5)));
-        assert!(refill.is_continuous(&told(30_000, 3_682, 52_636), &at(6)));
-    }
-
-    #[test]
-    fn a_continuous_refill_shows_at_one_level_in_time() {
-        let mut refill = Refill::default();
-        let empty = told(1000, 10, 59_400);
-        assert!(!refill.is_continuous(&empty, &at(0)));
-        assert!(!refill.is_continuous(&empty, &at(5)));
-        assert!(!refill.is_continuous(&empty, &at(9)));
-        let late = Moment::default()..=*at(10).end();
-        assert!(
-            !refill.is_continuous(&empty, &late),
-            "it may be an old count"
-        );
-        assert!(refill.is_continuous(&empty, &at(10)));
-    }
-
-    #[test]
-    fn what_is_told_once_a_minute_is_no_proof() {
-        let mut refill = Refill::default();
-        // All spent at the start of every minute.
-        for second in (0..600).filter(|second| second % 60 < 2) {
-            assert!(!refill.is_continuous(&told(1000, 10, 59_400), &at(second)));
-        }
-    }
-
-    #[test]
-    fn a_fixed_minute_does_not_pass_for_continuous() {
-        let mut refill = Refill::default();
-        let at = at(0);
-        // All spent at once at the start of the minute looks like it.
-        assert!(!refill.is_continuous(&told(1000, 10, 59_900), &at));
-        assert!(!refill.is_continuous(&told(1000, 5, 59_800), &at));
-        assert!(!refill.is_continuous(&told(1000, 0, 59_700), &at));
-        assert!(!refill.is_continuous(&told(1000, 0, 40_000), &at));
-        // So does a tenth spent when a tenth of the minute is left.
-        assert!(!refill.is_continuous(&told(1000, 900, 6_000), &at));
-        assert!(!refill.is_continuous(&told(1000, 800, 5_000), &at));
-    }
-
-    #[test]
-    fn nonsense_is_no_proof() {
-        let mut refill = Refill::default();
-        let at = at(0);
-        for _ in 0..10 {
-            assert!(!refill.is_continuous(&told(0, 0, 60_000), &at));
-            assert!(!refill.is_continuous(&told(10, 500, 60_000), &at));
-            assert!(!refill.is_continuous(&RateLimits::default(), &at));
-        }
-    }
 }

@@ -1,0 +1,179 @@
+//! Whether the provider refills all the time or counts minutes that end.
+
+use std::time::Duration;
+
+use crate::answer::RateLimits;
+use crate::rules::Moment;
+
+/// Looks for proof that resets show a bucket that refills all the time, and
+/// not a minute that ends.
+///
+/// A continuous bucket is full again after `used / limit` minutes, so
+/// `limit x reset / used` is a minute at every answer. A fixed minute's reset
+/// falls while its use rises, so it can look like that at one level of use,
+/// but not at two in a row; nor for longer than the one second that the
+/// tolerance spans, or the five between two answers that a new minute hides in.
+#[derive(Debug, Default)]
+pub(super) struct Refill {
+    /// Answers in a row that agree.
+    in_a_row: u32,
+    least_used: u64,
+    most_used: u64,
+    /// Since when they have been coming without a gap, and until when.
+    first: Moment,
+    last: Moment,
+}
+
+impl Refill {
+    /// Answers in a row that must agree.
+    const PROOFS: u32 = 3;
+
+    /// So much later must an answer be counted than another one came.
+    const SPAN: Duration = Duration::from_secs(10);
+
+    /// The longest gap within that time.
+    const GAP: Duration = Duration::from_secs(5);
+
+    /// Whether that is proven with what an answer tells that was counted after
+    /// `from` and came `now`.
+    pub(super) fn is_continuous(&mut self, told: &RateLimits, from: Moment, now: Moment) -> bool {
+        let (Some(limit), Some(remaining), Some(reset)) =
+            (told.limit_tokens, told.remaining_tokens, told.reset_tokens)
+        else {
+            return false;
+        };
+        let used = limit.saturating_sub(remaining);
+        // Below a hundredth, the resolution of the header hides the window.
+        if used.saturating_mul(100) < limit || limit == 0 {
+            return false;
+        }
+        let window = reset.as_millis().saturating_mul(u128::from(limit)) / u128::from(used);
+        if !(59_500..=60_500).contains(&window) {
+            *self = Refill::default();
+            return false;
+        }
+        self.agrees(used, from, now);
+        let differ = self.most_used - self.least_used >= limit / 40;
+        let lasted = from >= self.first + Self::SPAN;
+        self.in_a_row >= Self::PROOFS && (differ || lasted)
+    }
+
+    /// One more in a row.
+    fn agrees(&mut self, used: u64, from: Moment, now: Moment) {
+        if self.in_a_row == 0 {
+            (self.least_used, self.most_used) = (used, used);
+        }
+        if self.in_a_row == 0 || from > self.last + Self::GAP {
+            self.first = now;
+        }
+        self.in_a_row += 1;
+        self.last = now;
+        self.least_used = self.least_used.min(used);
+        self.most_used = self.most_used.max(used);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn told(limit: u64, remaining: u64, reset_millis: u64) -> RateLimits {
+        RateLimits {
+            limit_tokens: Some(limit),
+            remaining_tokens: Some(remaining),
+            reset_tokens: Some(Duration::from_millis(reset_millis)),
+            ..RateLimits::default()
+        }
+    }
+
+    fn at(second: u64) -> Moment {
+        Moment::default() + Duration::from_secs(second)
+    }
+
+    impl Refill {
+        /// Counted at `at`, and told at once.
+        fn proven(&mut self, told: &RateLimits, at: Moment) -> bool {
+            self.is_continuous(told, at, at)
+        }
+    }
+
+    #[test]
+    fn a_continuous_refill_shows_at_different_levels() {
+        let mut refill = Refill::default();
+        let at = at(0);
+        assert!(!refill.proven(&told(1000, 900, 6_000), at));
+        assert!(!refill.proven(&told(1000, 900, 6_000), at));
+        assert!(
+            !refill.proven(&told(1000, 900, 6_000), at),
+            "one level proves nothing"
+        );
+        assert!(refill.proven(&told(1000, 500, 30_000), at));
+    }
+
+    #[test]
+    fn a_continuous_refill_shows_at_one_level_in_time() {
+        let mut refill = Refill::default();
+        let empty = told(1000, 10, 59_400);
+        assert!(!refill.proven(&empty, at(0)));
+        assert!(!refill.proven(&empty, at(5)));
+        assert!(!refill.proven(&empty, at(9)));
+        assert!(
+            !refill.is_continuous(&empty, at(0), at(10)),
+            "it may be an old count"
+        );
+        assert!(refill.proven(&empty, at(10)));
+    }
+
+    /// What is used falls only where it refills. Callers that all wait for the
+    /// same minute once showed no more than this of it.
+    #[test]
+    fn a_continuous_refill_shows_while_it_refills() {
+        let mut refill = Refill::default();
+        assert!(!refill.proven(&told(30_000, 2_673, 54_654), at(4)));
+        assert!(!refill.proven(&told(30_000, 3_184, 53_632), at(5)));
+        assert!(refill.proven(&told(30_000, 3_682, 52_636), at(6)));
+    }
+
+    /// A gap between answers once hid what the ones before it had shown.
+    #[test]
+    fn levels_may_lie_a_gap_apart() {
+        let mut refill = Refill::default();
+        assert!(!refill.proven(&told(1000, 100, 54_000), at(0)));
+        assert!(!refill.proven(&told(1000, 100, 54_000), at(0)));
+        assert!(refill.proven(&told(1000, 500, 30_000), at(30)));
+    }
+
+    #[test]
+    fn what_is_told_once_a_minute_is_no_proof() {
+        let mut refill = Refill::default();
+        // All spent at the start of every minute.
+        for second in (0..600).filter(|second| second % 60 < 2) {
+            assert!(!refill.proven(&told(1000, 10, 59_400), at(second)));
+        }
+    }
+
+    #[test]
+    fn a_fixed_minute_does_not_pass_for_continuous() {
+        let mut refill = Refill::default();
+        let at = at(0);
+        // All spent at once at the start of the minute looks like it.
+        assert!(!refill.proven(&told(1000, 10, 59_900), at));
+        assert!(!refill.proven(&told(1000, 5, 59_800), at));
+        assert!(!refill.proven(&told(1000, 0, 59_700), at));
+        assert!(!refill.proven(&told(1000, 0, 40_000), at));
+        // So does a tenth spent when a tenth of the minute is left.
+        assert!(!refill.proven(&told(1000, 900, 6_000), at));
+        assert!(!refill.proven(&told(1000, 800, 5_000), at));
+    }
+
+    #[test]
+    fn nonsense_is_no_proof() {
+        let mut refill = Refill::default();
+        let at = at(0);
+        for _ in 0..10 {
+            assert!(!refill.proven(&told(0, 0, 60_000), at));
+            assert!(!refill.proven(&told(10, 500, 60_000), at));
+            assert!(!refill.proven(&RateLimits::default(), at));
+        }
+    }
+}
