@@ -4,7 +4,7 @@
 //! with `-- --quick` it shows only that everything runs. A chunk is 1 KiB of a
 //! chat stream, some four events, and most chunks begin and end inside one.
 //! What a policy adds is the time through it less the time of the bare body,
-//! each the least of several rounds.
+//! each the least of many rounds.
 
 use std::alloc::System;
 use std::convert::Infallible;
@@ -168,16 +168,16 @@ impl Bench {
         })
     }
 
-    /// A chunk's time, the least of some rounds.
+    /// A chunk's time, the least of many rounds: others use the machine too.
     fn time(&self, path: &Path<'_>) -> Duration {
-        let chunks = self.bytes / KIB / 64;
+        let chunks = self.bytes / KIB / 256;
         let round = |_| {
             let body = path(chunks);
             let start = Instant::now();
             self.read(body, |_| {});
             start.elapsed() / chunks as u32
         };
-        (0..10).map(round).min().expect("some rounds")
+        (0..200).map(round).min().expect("some rounds")
     }
 
     /// All bytes, with an eye on the memory after each chunk.

@@ -1,14 +1,19 @@
 //! Takes the usage's own event out of a stream.
 
 use std::collections::VecDeque;
+use std::sync::LazyLock;
 
 use bytes::{Bytes, BytesMut};
+use memchr::memmem::Finder;
 
 use crate::sse::{Part, Reader};
 use crate::usage::{Choices, Scanner, is_marked};
 
 /// The most bytes of one event that are held back. A usage has some hundred.
 const MOST: usize = 16 * 1024;
+
+/// What an event with choices says, as most write it.
+static CHOICES: LazyLock<Finder<'static>> = LazyLock::new(|| Finder::new(r#""choices":[{"#));
 
 /// Passes a stream on in pieces of the very bytes that came, but for the events
 /// that consist of a usage.
@@ -17,6 +22,8 @@ pub(super) struct Filter {
     reader: Reader,
     /// Reads the present event.
     scanner: Scanner,
+    /// It has read something.
+    scanned: bool,
     /// The present event is surely not one to hide.
     passes: bool,
     /// What came of it in earlier chunks, while that is open.
@@ -58,12 +65,13 @@ impl Filter {
             run.begin = usize::from(self.hid);
             run.event = 1;
         }
+        let marked = is_marked(rest);
         while let Some(part) = self.reader.next(&mut rest) {
             let at = chunk.len() - rest.len();
             match part {
                 Part::Data(data) => self.read(data, passed),
                 Part::Whole(data) => {
-                    if is_marked(data) {
+                    if marked && is_marked(data) {
                         self.read(data, passed);
                     }
                     self.end_event(&mut run, at, passed);
@@ -96,8 +104,13 @@ impl Filter {
         if self.passes {
             return;
         }
-        self.scanner.feed(data);
-        if self.scanner.choices() == Choices::Some {
+        // Spares most events the reading.
+        let has_choices = CHOICES.find(data).is_some();
+        if !has_choices {
+            self.scanner.feed(data);
+            self.scanned = true;
+        }
+        if has_choices || self.scanner.choices() == Choices::Some {
             self.passes = true;
             // Of the present event, so nothing of the chunk goes before it.
             self.let_go(passed);
@@ -120,7 +133,9 @@ impl Filter {
         }
         run.event = at;
         self.passes = false;
-        self.scanner = Scanner::default();
+        if std::mem::take(&mut self.scanned) {
+            self.scanner = Scanner::default();
+        }
     }
 
     fn end_chunk(&mut self, mut run: Run, passed: &mut VecDeque<Bytes>) {
@@ -139,7 +154,9 @@ impl Filter {
     }
 
     fn let_go(&mut self, passed: &mut VecDeque<Bytes>) {
-        self.held.move_to(passed);
+        if !self.is_empty() {
+            self.held.move_to(passed);
+        }
     }
 }
 

@@ -141,10 +141,7 @@ impl Scanner {
             chunk = match self.string {
                 Some(text) => self.inside(text, chunk),
                 None if self.depth > self.on_way => self.off_the_way(chunk),
-                None => {
-                    self.outside(*byte);
-                    rest
-                }
+                None => self.outside(*byte, rest),
             };
             if copied {
                 let read = &before[..before.len() - chunk.len()];
@@ -202,33 +199,39 @@ impl Scanner {
         }
     }
 
-    /// Reads over what cannot hold a usage, up to its end or the next string;
-    /// most of an answer is this.
-    fn off_the_way<'c>(&mut self, chunk: &'c [u8]) -> &'c [u8] {
+    /// Reads over what cannot hold a usage, up to its end or a string that is
+    /// not plain; most of an answer is this.
+    fn off_the_way<'c>(&mut self, mut chunk: &'c [u8]) -> &'c [u8] {
         if self.choices == Choices::Open {
             self.look_into_choices(chunk);
         }
-        for (at, byte) in chunk.iter().enumerate() {
+        while let Some((byte, rest)) = chunk.split_first() {
+            chunk = rest;
             match byte {
-                b'"' => self.open_string(),
-                b'{' | b'[' => {
-                    self.depth = self.depth.saturating_add(1);
-                    continue;
+                b'"' => match after_plain_string(rest) {
+                    Some(after) => chunk = after,
+                    None => {
+                        self.open_string();
+                        return rest;
+                    }
+                },
+                b'{' | b'[' => self.depth = self.depth.saturating_add(1),
+                b'}' | b']' => {
+                    self.depth -= 1;
+                    if self.depth == self.on_way {
+                        return rest;
+                    }
                 }
-                b'}' | b']' => self.depth -= 1,
-                _ => continue,
-            }
-            if self.string.is_some() || self.depth == self.on_way {
-                return &chunk[at + 1..];
+                _ => {}
             }
         }
-        &[]
+        chunk
     }
 
-    /// Reads one byte of an object on the way.
-    fn outside(&mut self, byte: u8) {
+    /// Reads on in an object on the way.
+    fn outside<'c>(&mut self, byte: u8, rest: &'c [u8]) -> &'c [u8] {
         match byte {
-            b'"' => self.open_string(),
+            b'"' => return self.string(rest),
             b'{' | b'[' => self.open(byte == b'{'),
             b'}' | b']' => self.close(),
             b',' => {
@@ -236,8 +239,29 @@ impl Scanner {
                 self.expects_key = true;
             }
             b':' => self.expects_key = false,
-            _ => self.digit(byte),
+            _ if self.counts_here() => self.digit(byte),
+            _ => return after_word(rest),
         }
+        rest
+    }
+
+    /// Reads a string that opens here, as far as it goes; one that is kept is
+    /// read where it is copied.
+    fn string<'c>(&mut self, rest: &'c [u8]) -> &'c [u8] {
+        let was_open = self.error.is_open();
+        self.open_string();
+        match self.string {
+            Some(text) if !rest.is_empty() && was_open == self.error.is_open() => {
+                self.inside(text, rest)
+            }
+            _ => rest,
+        }
+    }
+
+    /// Whether a number here is one of a usage.
+    fn counts_here(&self) -> bool {
+        let here = self.on_way.checked_sub(1).map(|here| self.way[here]);
+        here == Some(Place::Usage) && !self.expects_key
     }
 
     fn look_into_choices(&mut self, chunk: &[u8]) {
@@ -333,12 +357,6 @@ impl Scanner {
     }
 
     fn digit(&mut self, byte: u8) {
-        let Some(here) = self.on_way.checked_sub(1) else {
-            return;
-        };
-        if self.way[here] != Place::Usage || self.expects_key {
-            return;
-        }
         if byte.is_ascii_whitespace() {
             return self.end_number();
         }
@@ -364,14 +382,44 @@ impl Scanner {
     }
 }
 
-/// Where a string may end. Most are short, and for those the plain loop is
-/// twice as fast as the search that is made for long ones.
+/// Where a string may end. Most are short, and for those looking at eight
+/// bytes at a time is twice as fast as the search that is made for long ones.
 fn string_end(chunk: &[u8]) -> Option<usize> {
-    let (near, far) = chunk.split_at(chunk.len().min(24));
-    match near.iter().position(|byte| matches!(byte, b'"' | b'\\')) {
-        Some(at) => Some(at),
-        None => memchr2(b'"', b'\\', far).map(|at| near.len() + at),
+    let mut rest = chunk;
+    for near in [0, 8, 16] {
+        let Some((eight, far)) = rest.split_first_chunk() else {
+            break;
+        };
+        let eight = u64::from_le_bytes(*eight);
+        let ends = places(eight, b'"') | places(eight, b'\\');
+        if ends != 0 {
+            return Some(near + ends.trailing_zeros() as usize / 8);
+        }
+        rest = far;
     }
+    let near = chunk.len() - rest.len();
+    memchr2(b'"', b'\\', rest).map(|at| near + at)
+}
+
+/// Marks the highest bit of each of eight bytes that is `byte`; exact up to the
+/// first of them, which is all that is asked for.
+fn places(eight: u64, byte: u8) -> u64 {
+    const LOW: u64 = 0x0101_0101_0101_0101;
+    let zeros = eight ^ (LOW * u64::from(byte));
+    zeros.wrapping_sub(LOW) & !zeros & (LOW << 7)
+}
+
+/// What follows a string that is open, if it has no escapes and ends in here.
+fn after_plain_string(chunk: &[u8]) -> Option<&[u8]> {
+    let (end, rest) = chunk[string_end(chunk)?..].split_first()?;
+    (*end == b'"').then_some(rest)
+}
+
+/// What follows a number or a word that is of no interest.
+fn after_word(chunk: &[u8]) -> &[u8] {
+    let ends = |byte: &u8| matches!(byte, b'"' | b'{' | b'}' | b'[' | b']' | b',' | b':');
+    let end = chunk.iter().position(ends);
+    &chunk[end.unwrap_or(chunk.len())..]
 }
 
 impl Key {
