@@ -88,6 +88,30 @@ fn every_other_event_passes_byte_for_byte() {
     }
 }
 
+/// Only the two that asked have such an event.
+#[test]
+fn recorded_streams_pass_but_for_the_extra_event() {
+    let path = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/data/streams");
+    let mut shortened = Vec::new();
+    for entry in std::fs::read_dir(path).expect("recorded streams") {
+        let path = entry.expect("a file").path();
+        let stream = std::fs::read_to_string(&path).expect("a stream");
+        let passed = filtered(&stream);
+        if passed != stream {
+            let name = path.file_stem().expect("a name").to_string_lossy();
+            shortened.push(name.into_owned());
+            assert!(!passed.contains("prompt_tokens"), "{path:?}");
+            let events = |text: &str| text.matches(r#""choices""#).count();
+            assert_eq!(events(&passed) + 1, events(&stream), "{path:?}");
+        }
+    }
+    shortened.sort();
+    assert_eq!(
+        shortened,
+        ["chat_crlf_utf8_multiline", "chat_include_usage"]
+    );
+}
+
 #[test]
 fn a_usage_without_its_last_line_end_is_hidden_and_half_of_one_is_not() {
     assert_eq!(

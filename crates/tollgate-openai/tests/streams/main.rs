@@ -4,6 +4,7 @@
 //! have met.
 
 mod hosted;
+mod recorded;
 mod support;
 
 use std::future::Future;
