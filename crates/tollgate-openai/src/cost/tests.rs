@@ -49,6 +49,37 @@ fn chat_counts_text_messages_and_asked_output() {
     assert_eq!(with(tools), (input + 50 + 3, openai));
 }
 
+/// What learning may not go below.
+#[test]
+fn what_is_charged_up_front_leaves_out_what_nobody_asked_for() {
+    let estimate = |rule: ChargeRule, path: &str, body: Value| {
+        let request = post(path, &body);
+        let estimate = rule.with_est_tokens(7_000).estimate(&request);
+        let estimate = estimate.expect("a cost");
+        let model = estimate.model().map(|model| model.into_owned());
+        (estimate.prompt, estimate.upfront, estimate.tokens, model)
+    };
+    // 8 bytes are 2 tokens; 4 for the message and 3 for the reply.
+    let chat = json!({"model": "a\u{e9}", "messages": [{"content": "12345678"}]});
+    let named = Some("a\u{e9}".to_owned());
+    let safe = (9, 9 + 16, 7_000, named.clone());
+    assert_eq!(estimate(ChargeRule::Safe, CHAT, chat.clone()), safe);
+    let openai = (9, 4, 4, named.clone());
+    assert_eq!(estimate(ChargeRule::OpenAi, CHAT, chat.clone()), openai);
+    let fixed = (9, 500, 500, named);
+    assert_eq!(estimate(ChargeRule::Fixed(500), CHAT, chat), fixed);
+
+    let asked = json!({"max_tokens": 50, "n": 2, "messages": [{"content": "12345678"}]});
+    let asked_of = |path| estimate(ChargeRule::Safe, path, asked.clone());
+    assert_eq!(asked_of(CHAT), (9, 109, 109, None));
+    let azure = "/openai/deployments/mine/chat/completions";
+    assert_eq!(asked_of(azure), (9, 109, 109, Some("mine".to_owned())));
+
+    let later = json!({"previous_response_id": "r", "input": "12345678", "max_output_tokens": 1});
+    let (_, upfront, tokens, _) = estimate(ChargeRule::Safe, "/v1/responses", later);
+    assert_eq!((upfront, tokens), (10, 7_000));
+}
+
 #[test]
 fn long_prompts_without_an_asked_length_cost_what_they_are() {
     let text = "x".repeat(40_000);

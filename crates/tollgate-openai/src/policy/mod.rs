@@ -413,7 +413,7 @@ impl Policy {
         self.settings.backoff_base
     }
 
-    /// The cost of requests under this policy.
+    /// The cost of requests under this policy, before any learned factor.
     pub fn charge(&self) -> Charge {
         let settings = &self.settings;
         settings.charge_rule.with_est_tokens(settings.est_tokens)

@@ -4,6 +4,7 @@ mod asked;
 mod excerpt;
 mod scan;
 mod seen;
+mod skip;
 
 #[cfg(test)]
 mod tests;

@@ -14,7 +14,7 @@ static FINDER: LazyLock<Finder<'static>> = LazyLock::new(|| Finder::new(&KEY));
 /// Counts the tokens of a stream by what can be seen of them: a token for every
 /// four bytes of text, and at least one for every event.
 ///
-/// Text is every string inside a `delta` that is no key, in bytes of JSON. Four
+/// Text is every string inside an event's `delta` that is no key, in bytes of JSON. Four
 /// bytes are a token by the same measure as in a prompt; an event is mostly
 /// one token and never less. Thinking that is not streamed cannot be seen.
 #[derive(Clone, Debug, Default)]
