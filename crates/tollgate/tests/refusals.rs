@@ -111,7 +111,8 @@ async fn failure_09_quota_pauses_nobody() {
 /// Half of each hold is random, so these go by the budget's own word.
 #[tokio::test(start_paused = true)]
 async fn a_refusal_without_a_delay_holds_with_one_probe_at_its_end() {
-    let account = account(ten_a_second());
+    // Nobody was answered yet, so the refusal says nothing about the pace.
+    let account = account(ten_a_second().cautious_start(true));
     let refused = || account.call(0, Duration::ZERO, denial(Scope::Tokens, None));
     let mut longest = SEC;
     for _ in 0..5 {
@@ -130,6 +131,36 @@ async fn a_refusal_without_a_delay_holds_with_one_probe_at_its_end() {
     let (probe, others) = join(probe, others).await;
     let probe = probe.unwrap();
     assert_eq!(others, [probe + 30, probe + 40, probe + 60]);
+}
+
+/// Others were answered before: the limit is not what it was taken for.
+#[tokio::test(start_paused = true)]
+async fn failure_10_a_refusal_that_explains_nothing_slows_the_pace() {
+    let account = account(ten_a_second());
+    let pace = || account.budget.snapshot().pace_percent;
+    for scope in [Scope::Overload, Scope::None, Scope::Quota] {
+        account.call(0, SEC, denial(scope, None)).await.ok();
+        assert_eq!(pace(), 100, "{scope}");
+    }
+    account
+        .call(0, SEC, denial(Scope::Requests, None))
+        .await
+        .ok();
+    assert_eq!(pace(), 70);
+    // It recovers by good answers, and by the time they were launched.
+    let slowed = account.start + 4 * SEC;
+    sleep_until(slowed + 60 * SEC).await;
+    assert_eq!(pace(), 70, "nobody has tried");
+    account.call(0, 30 * SEC, silence()).await.unwrap();
+    assert_eq!(pace(), 80);
+    // 8 a second.
+    let capacity = account.budget.snapshot().capacity;
+    let spend = async |cost| account.budget.reserve(cost).await.unwrap().settle(cost);
+    spend(capacity).await;
+    let before = Instant::now();
+    spend(80).await;
+    let waited = before.elapsed();
+    assert!(waited.abs_diff(10 * SEC) <= 2 * SEC / 1_000, "{waited:?}");
 }
 
 #[tokio::test(start_paused = true)]

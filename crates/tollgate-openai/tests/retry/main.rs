@@ -67,6 +67,58 @@ async fn failure_10_a_429_without_headers_backs_off_with_jitter() {
     }
 }
 
+/// A provider that allows less than was configured and never says so: the pace
+/// falls until it fits, and is felt back up.
+#[tokio::test(start_paused = true)]
+async fn failure_10_a_429_without_headers_slows_the_pace() {
+    const MINUTES: u32 = 30;
+    // A bucket of 600 requests a minute where we believe in 1,200.
+    let level = Mutex::new((60.0, Instant::now()));
+    let provider = Provider::new(move |_| {
+        let mut level = level.lock().expect("no panic");
+        let now = Instant::now();
+        let refilled = level.0 + (now - level.1).as_secs_f64() * 10.0;
+        *level = (refilled.min(60.0), now);
+        if level.0 < 1.0 {
+            return answer(429, UNTOLD);
+        }
+        level.0 -= 1.0;
+        fine()
+    });
+    let policy = policy()
+        .tpm_limit(Limit::per_minute(100_000_000))
+        .rpm_limit(Limit::per_minute(1_200))
+        .max_attempts(20);
+    let client = policy.layer().layer(provider.clone());
+    let start = Instant::now();
+    let callers = (0..40).map(|_| {
+        let client = client.clone();
+        tokio::spawn(async move {
+            let mut answered = 0;
+            while start.elapsed() < MINUTES * 60 * SEC {
+                let answer = client.clone().oneshot(chat(1)).await.expect("an answer");
+                answered += u32::from(answer.status().is_success());
+            }
+            answered
+        })
+    });
+    let callers: Vec<_> = callers.collect();
+    let mut lowest = 100;
+    for _ in 0..MINUTES {
+        sleep(60 * SEC).await;
+        lowest = lowest.min(policy.budget().snapshot().pace_percent);
+    }
+    let mut answered = 0;
+    for caller in callers {
+        answered += caller.await.expect("no panic");
+    }
+    let refused = provider.arrivals().len() - answered as usize;
+    assert!((40..60).contains(&lowest), "{lowest}");
+    // One in two minutes; without a slower pace, as many as are answered.
+    assert!(refused <= MINUTES as usize / 2, "{refused}");
+    assert!(answered >= 19 * MINUTES * 600 / 20, "{answered}");
+}
+
 #[tokio::test(start_paused = true)]
 async fn failure_13_an_outage_is_not_doubled_by_retries() {
     let provider = Provider::new(|_| down());

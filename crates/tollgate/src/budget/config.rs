@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use super::TokenBudget;
 use super::ledger::Ledger;
+use super::pace::Pace;
 use super::terms::{Learns, MOST, RequestTerms, Terms, allowed, is_limit};
 use crate::gate::Now;
 use crate::queue::{Bounds, Queue};
@@ -210,6 +211,7 @@ impl TokenBudgetBuilder {
             accounting: self.accounting,
             window: self.window,
             cautious_start: self.cautious_start,
+            pace: Pace::default(),
         })
     }
 }

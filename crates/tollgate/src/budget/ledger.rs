@@ -9,7 +9,7 @@ use std::time::Duration;
 use super::config::Accounting;
 use super::meters::{Requests, Tokens};
 use super::terms::Terms;
-use super::trust::{Allowance, Epoch, Trust};
+use super::trust::{Allowance, Epoch, Trust, Untold};
 use super::truth::{Launched, Meters, Truth};
 use crate::answer::{Denial, Observation, RateLimits, Scope};
 use crate::error::Refused;
@@ -197,7 +197,12 @@ impl Ledger {
             if matches!(denial.scope, Scope::Tokens | Scope::Requests) {
                 self.truth.spared(cost);
             }
-            self.deny(cost, epoch, denial, now);
+            self.deny(cost, epoch, denial, &told.limits, now);
+        }
+        if told.denial.is_none()
+            && launched.is_some_and(|launched| self.terms.pace.recover(launched.at))
+        {
+            self.resize(now);
         }
         if self.terms.learns.anything() {
             self.adopt(&told.limits, told.denial.is_none(), now);
@@ -212,20 +217,28 @@ impl Ledger {
     fn adopt(&mut self, told: &RateLimits, good: bool, now: Moment) {
         if self.terms.adopt(told) {
             let terms = &self.terms;
-            self.tokens
-                .resize(terms.limit, terms.rate, terms.capacity, now);
-            if let (Some(meter), Some(requests)) = (&mut self.requests, terms.requests) {
-                meter.resize(requests.limit, requests.rate, now);
-            }
             tracing::info!(
                 gate = Self::NAME,
                 tokens_per_minute = terms.limit,
                 requests_per_minute = terms.requests.map(|requests| requests.limit),
                 "limits learned"
             );
+            self.resize(now);
         }
         if good && std::mem::take(&mut self.unlearned) {
             self.warn_of_fallbacks(told);
+        }
+    }
+
+    /// Brings the meters into line with the terms.
+    fn resize(&mut self, now: Moment) {
+        let terms = &self.terms;
+        self.tokens
+            .resize(terms.limit, terms.token_rate(), terms.capacity, now);
+        if let (Some(meter), Some(requests), Some(rate)) =
+            (&mut self.requests, terms.requests, terms.request_rate())
+        {
+            meter.resize(requests.limit, rate, now);
         }
     }
 
@@ -260,7 +273,7 @@ impl Ledger {
     }
 
     /// A refusal is news for everybody: rule 6.
-    fn deny(&mut self, cost: u64, epoch: Epoch, denial: Denial, now: Moment) {
+    fn deny(&mut self, cost: u64, epoch: Epoch, denial: Denial, told: &RateLimits, now: Moment) {
         match (denial.scope, denial.after, &mut self.requests) {
             // Money does not come back by waiting, and a bad request is
             // nobody else's trouble.
@@ -280,11 +293,26 @@ impl Ledger {
             // One 500 among thousands is not an outage: only its own caller
             // backs off.
             (Scope::Overload, None, _) => {}
-            (_, None, _) => {
-                if let Some(delay) = self.trust.untold_delay(epoch) {
-                    self.hold(now + delay, now);
-                }
-            }
+            (scope, None, _) => self.deny_untold(scope, epoch, told, now),
+        }
+    }
+
+    /// No delay was told: all is held. Where nothing else was told, either, the
+    /// limits are not what we took them for, and the pace falls, too; but not
+    /// for a first request or a hold's probe, which no slower pace would have
+    /// let pass.
+    fn deny_untold(&mut self, scope: Scope, epoch: Epoch, told: &RateLimits, now: Moment) {
+        let Some(Untold { delay, confirmed }) = self.trust.untold(epoch) else {
+            return;
+        };
+        self.hold(now + delay, now);
+        let explained = told.remaining_tokens.is_some() || told.remaining_requests.is_some();
+        let ours = matches!(scope, Scope::Tokens | Scope::Requests);
+        if confirmed && ours && !explained && !self.unlearned {
+            self.terms.pace.slow(now);
+            self.resize(now);
+            let percent = self.terms.pace.percent();
+            tracing::debug!(gate = Self::NAME, percent, "slowed");
         }
     }
 

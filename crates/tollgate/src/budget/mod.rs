@@ -22,6 +22,7 @@ mod layer;
 mod ledger;
 mod meters;
 mod others;
+mod pace;
 mod refill;
 mod reservation;
 mod terms;
@@ -164,6 +165,7 @@ impl TokenBudget {
             held_until: ledger.trust.held_until(now).map(Instant::from),
             requests_limit: ledger.terms.requests.map(|requests| requests.limit),
             windowed: ledger.tokens.minute.is_some(),
+            pace_percent: ledger.terms.pace.percent(),
         })
     }
 
@@ -196,4 +198,8 @@ pub struct Snapshot {
     pub requests_limit: Option<u64>,
     /// Whether a sliding minute is kept beside the bucket.
     pub windowed: bool,
+    /// The share of the limits that is used, in percent: below 100 after
+    /// refusals that told neither a delay nor what is left, until good answers
+    /// have shown more to be safe.
+    pub pace_percent: u8,
 }

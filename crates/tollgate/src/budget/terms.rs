@@ -1,6 +1,7 @@
 //! A budget's numbers, and how they follow from what was asked for.
 
 use super::config::{Accounting, Window};
+use super::pace::Pace;
 use crate::answer::RateLimits;
 
 /// More tokens a minute than any account has; keeps sums far from overflow.
@@ -41,6 +42,8 @@ pub(super) struct Terms {
     pub(super) accounting: Accounting,
     pub(super) window: Window,
     pub(super) cautious_start: bool,
+    /// The share of both rates that is used.
+    pub(super) pace: Pace,
 }
 
 /// Which limits the provider's answers name.
@@ -87,6 +90,16 @@ impl Terms {
             self.requests = Some(RequestTerms { limit, rate });
         }
         before != (self.limit, self.requests.map(|requests| requests.limit))
+    }
+
+    /// Tokens a minute at the present pace.
+    pub(super) fn token_rate(&self) -> u64 {
+        self.pace.of(self.rate)
+    }
+
+    /// Requests a minute at the present pace.
+    pub(super) fn request_rate(&self) -> Option<u64> {
+        Some(self.pace.of(self.requests?.rate))
     }
 
     /// The tokens of a minute that are never used.

@@ -84,6 +84,17 @@ pub(super) struct Trust {
     random: Random,
 }
 
+/// What to do about a refusal that told no delay.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Untold {
+    /// How long to hold: doubles with every such hold in a row, half of it at
+    /// random.
+    pub(super) delay: Duration,
+    /// Whether others were answered well before: then it was not the level that
+    /// was wrong from the start, or still is after a hold.
+    pub(super) confirmed: bool,
+}
+
 impl Trust {
     /// `allowance` is what may be spent until a first answer, if not all.
     pub(super) fn new(allowance: Option<Allowance>) -> Self {
@@ -146,18 +157,21 @@ impl Trust {
         self.drains = true;
     }
 
-    /// A refusal told no delay: how long to hold. Doubles with every such hold
-    /// in a row, half of it at random. `None` where the refused request is
-    /// from before the present hold: it tells nothing new.
-    pub(super) fn untold_delay(&mut self, epoch: Epoch) -> Option<Duration> {
+    /// A refusal told no delay. `None` where the refused request is from before
+    /// the present hold: it tells nothing new.
+    pub(super) fn untold(&mut self, epoch: Epoch) -> Option<Untold> {
         if epoch != self.epoch {
             return None;
         }
+        let confirmed = self.allowance.is_none();
         let whole = FIRST_HOLD
             .saturating_mul(1 << self.untold.min(16))
             .min(LONGEST_HOLD);
         self.untold += 1;
-        Some(whole.mul_f64(0.5 + 0.5 * self.random.fraction()))
+        Some(Untold {
+            delay: whole.mul_f64(0.5 + 0.5 * self.random.fraction()),
+            confirmed,
+        })
     }
 
     pub(super) fn held_until(&self, now: Moment) -> Option<Moment> {
@@ -223,13 +237,14 @@ mod tests {
         let mut trust = Trust::new(None);
         for whole in [1, 2, 4, 8, 16, 32, 60, 60] {
             let (epoch, _) = trust.admit(1, now);
-            let delay = trust.untold_delay(epoch).expect("of this epoch");
+            let Untold { delay, confirmed } = trust.untold(epoch).expect("of this epoch");
+            assert_eq!(confirmed, whole == 1, "the first time");
             assert!(
                 delay >= whole * SEC / 2 && delay <= whole * SEC,
                 "{delay:?}"
             );
             trust.hold(now + delay);
-            assert_eq!(trust.untold_delay(epoch), None, "one herd, one hold");
+            assert_eq!(trust.untold(epoch), None, "one herd, one hold");
         }
     }
 }

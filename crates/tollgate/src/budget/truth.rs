@@ -128,7 +128,7 @@ impl Truth {
             return;
         };
         self.others.learn(remaining, limit, now);
-        let rate = terms.rate.min(self.others.leave(limit));
+        let rate = terms.token_rate().min(self.others.leave(limit));
         tokens.bucket.resize(rate, terms.capacity, now);
     }
 
