@@ -33,8 +33,8 @@ pub enum Refused {
         /// How long the request would have waited, as far as can be told.
         expected_wait: Duration,
     },
-    /// A limit by the day, or one of money, is used up; waiting in line for it
-    /// is pointless.
+    /// A limit by the day, or one of money, is used up, or the provider told a
+    /// delay as long as that; waiting in line for it is pointless.
     Exhausted {
         /// What ran out.
         scope: Scope,

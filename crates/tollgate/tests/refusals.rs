@@ -208,6 +208,33 @@ async fn a_used_up_day_refuses_until_it_is_over() {
     }
 }
 
+/// "Try again in 114h18m0s", under the words "tokens per min": a bucket of 30
+/// days. Nobody waits in line for that.
+#[tokio::test(start_paused = true)]
+async fn failure_11_a_delay_that_no_minute_asks_for_refuses_until_it_is_over() {
+    let table = [
+        (Scope::Tokens, Scope::TokensPerDay),
+        (Scope::Requests, Scope::RequestsPerDay),
+        (Scope::Overload, Scope::Overload),
+    ];
+    for (told, scope) in table {
+        let account = account(ten_a_second().max_told_delay(300 * SEC));
+        let long = account.call(0, SEC, denial(told, Some(301 * SEC)));
+        let (long, waiting) = join(long, account.call(0, SEC, silence())).await;
+        long.unwrap();
+        waiting.unwrap();
+        let until = account.start + 302 * SEC;
+        let expected = Refused::Exhausted { scope, until };
+        assert_eq!(account.budget.reserve(0).await.unwrap_err(), expected);
+        sleep_until(until).await;
+        account.quick(0).await;
+    }
+    let account = account(ten_a_second().max_told_delay(300 * SEC));
+    let told = denial(Scope::Tokens, Some(300 * SEC));
+    account.call(100, Duration::ZERO, told).await.unwrap();
+    assert_eq!(account.quick(100).await, 300, "waited for");
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_hold_never_shortens_another() {
     let account = account(ten_a_second());

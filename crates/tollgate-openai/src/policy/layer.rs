@@ -134,7 +134,8 @@ fn budget(settings: &Settings) -> TokenBudget {
         .learn_requests(settings.rpm_limit == Limit::Auto)
         .accounting(settings.accounting)
         .window(settings.window)
-        .cautious_start(settings.cautious_start);
+        .cautious_start(settings.cautious_start)
+        .max_told_delay(settings.max_told_delay);
     if let Some(requests) = settings.rpm_limit.amount() {
         builder = builder.requests_per_minute(requests);
     }

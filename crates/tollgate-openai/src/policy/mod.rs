@@ -276,7 +276,8 @@ impl Policy {
 
     /// The longest delay told by the provider that is waited for; 120 s unless
     /// set. An answer that tells a longer one, as with a limit by the day, is
-    /// handed back at once, the delay in it.
+    /// handed back at once, the delay in it, and until then all other calls are
+    /// refused at once with [`Refused::Exhausted`](tollgate::Refused::Exhausted).
     #[must_use]
     pub fn max_told_delay(self, longest: Duration) -> Self {
         self.with(|settings| settings.max_told_delay = longest)

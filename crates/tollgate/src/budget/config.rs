@@ -41,6 +41,9 @@ pub enum Window {
     Auto,
 }
 
+/// Twice what a limit by the minute can ask for.
+const MAX_TOLD_DELAY: Duration = Duration::from_secs(120);
+
 /// Builds a [`TokenBudget`]; made by [`TokenBudget::per_minute`].
 #[derive(Clone, Debug)]
 #[must_use = "a builder does nothing until it is built"]
@@ -52,6 +55,7 @@ pub struct TokenBudgetBuilder {
     accounting: Accounting,
     window: Window,
     cautious_start: bool,
+    max_told_delay: Duration,
     learns: Learns,
     bounds: Bounds,
 }
@@ -66,6 +70,7 @@ impl TokenBudgetBuilder {
             accounting: Accounting::AsRequested,
             window: Window::On,
             cautious_start: false,
+            max_told_delay: MAX_TOLD_DELAY,
             learns: Learns {
                 tokens: false,
                 requests: false,
@@ -114,6 +119,16 @@ impl TokenBudgetBuilder {
     /// Off unless set.
     pub fn cautious_start(mut self, cautious: bool) -> Self {
         self.cautious_start = cautious;
+        self
+    }
+
+    /// The longest delay told by the provider that is waited for; two minutes
+    /// unless set. A bucket that refills within a minute tells no longer one,
+    /// so what tells it is a limit by the day or longer, whatever it is called:
+    /// until then everybody is turned away at once, with
+    /// [`Refused::Exhausted`](crate::Refused::Exhausted).
+    pub fn max_told_delay(mut self, longest: Duration) -> Self {
+        self.max_told_delay = longest;
         self
     }
 
@@ -211,6 +226,7 @@ impl TokenBudgetBuilder {
             accounting: self.accounting,
             window: self.window,
             cautious_start: self.cautious_start,
+            max_told_delay: self.max_told_delay,
             pace: Pace::default(),
         })
     }

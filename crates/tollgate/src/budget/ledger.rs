@@ -278,6 +278,12 @@ impl Ledger {
             // Money does not come back by waiting, and a bad request is
             // nobody else's trouble.
             (Scope::Quota | Scope::None, _, _) => {}
+            (Scope::TokensPerDay | Scope::RequestsPerDay, Some(delay), _) => {
+                self.exhausted = Some((denial.scope, now + delay));
+            }
+            (scope, Some(delay), _) if delay > self.terms.max_told_delay => {
+                self.exhausted = Some((longer(scope), now + delay));
+            }
             // Nothing to reckon with yet.
             (Scope::Tokens | Scope::Requests, Some(delay), _) if self.unlearned => {
                 self.hold(now + delay, now);
@@ -285,9 +291,6 @@ impl Ledger {
             (Scope::Tokens, Some(delay), _) => self.tokens.bucket.wait_for(cost, delay, now),
             (Scope::Requests, Some(delay), Some(requests)) => {
                 requests.bucket.wait_for(1, delay, now);
-            }
-            (Scope::TokensPerDay | Scope::RequestsPerDay, Some(delay), _) => {
-                self.exhausted = Some((denial.scope, now + delay));
             }
             (_, Some(delay), _) => self.hold(now + delay, now),
             // One 500 among thousands is not an outage: only its own caller
@@ -404,6 +407,15 @@ impl Ledger {
 
     pub(super) fn outstanding(&self) -> u64 {
         self.outstanding
+    }
+}
+
+/// A limit under which a longer delay is told than a minute's can ask for.
+fn longer(scope: Scope) -> Scope {
+    match scope {
+        Scope::Tokens => Scope::TokensPerDay,
+        Scope::Requests => Scope::RequestsPerDay,
+        scope => scope,
     }
 }
 

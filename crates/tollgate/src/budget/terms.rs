@@ -1,5 +1,7 @@
 //! A budget's numbers, and how they follow from what was asked for.
 
+use std::time::Duration;
+
 use super::config::{Accounting, Window};
 use super::pace::Pace;
 use crate::answer::RateLimits;
@@ -42,6 +44,8 @@ pub(super) struct Terms {
     pub(super) accounting: Accounting,
     pub(super) window: Window,
     pub(super) cautious_start: bool,
+    /// What tells a longer delay is no limit by the minute.
+    pub(super) max_told_delay: Duration,
     /// The share of both rates that is used.
     pub(super) pace: Pace,
 }
