@@ -162,7 +162,11 @@ fn always(bucket: Bucket, window: Duration, holds: bool) -> Bucket {
 }
 
 fn first(headers: &HeaderMap, names: &[Names]) -> Bucket {
-    let there = |n: &&Names| headers.contains_key(n.limit) || headers.contains_key(n.remaining);
+    let there = |names: &&Names| {
+        [names.limit, names.remaining, names.reset]
+            .iter()
+            .any(|name| headers.contains_key(*name))
+    };
     names
         .iter()
         .find(there)

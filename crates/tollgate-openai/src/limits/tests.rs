@@ -153,6 +153,24 @@ fn case_11_senseless_values_are_unknown() {
     }
 }
 
+/// Any of the three may be missing, so each is read alone.
+#[test]
+fn a_reset_alone_is_read_where_its_unit_is_told() {
+    for (reset, expected) in [
+        ("6m0s", Some(360_000)),
+        ("20ms", Some(20)),
+        ("1m12.172s", Some(72_172)),
+        ("17h3m", Some(61_380_000)),
+        ("30.5", Some(30_500)),
+        // Azure's, which may be seconds or milliseconds.
+        ("30", None),
+    ] {
+        let limits = RateLimits::from_headers(&headers(&[("x-ratelimit-reset-tokens", reset)]));
+        assert_eq!(millis(limits.reset_tokens), expected, "{reset}");
+        assert_eq!(limits.window_tokens(), None);
+    }
+}
+
 #[test]
 fn an_epoch_in_a_plain_reset_counts_from_the_date() {
     for reset in ["1795435230", "1795435230000"] {
