@@ -120,17 +120,23 @@ fn case_6_a_request_above_the_limit_never_fits() {
             r#"{{"error":{{"message":"{text}","type":"tokens","code":"rate_limit_exceeded"}}}}"#
         )
     };
-    let above = body(
-        "Rate limit reached on tokens per min (TPM): Limit 30000, Used 0, Requested 45,411. Please try again in 30s.",
-    );
-    let within = body(
-        "Rate limit reached on tokens per min (TPM): Limit 30000, Used 29000, Requested 5411. Please try again in 30s.",
-    );
-    // A thousands separator ends the number; 45 is no more than 30000.
-    assert!(judge(429, &[], &above).retry);
-    let above = above.replace("45,411", "45411");
-    assert_eq!(judge(429, &[], &above).denial(), None);
-    assert!(!judge(429, &[], &above).retry);
+    let limit = |limit: &str, requested: &str| {
+        body(&format!(
+            "Rate limit reached on tokens per min (TPM): Limit {limit}, Used 0, Requested {requested}. Please try again in 30s."
+        ))
+    };
+    for (most, requested) in [
+        ("30000", "45411"),
+        ("30,000", "45,411"),
+        ("9,000", "1,000,000"),
+    ] {
+        let above = judge(429, &[], &limit(most, requested));
+        assert!(!above.retry, "{most} {requested}");
+        assert_eq!(above.denial(), None);
+    }
+    let apart = judge(429, &[], &limit("12,000", "900"));
+    assert!(apart.retry, "twelve thousand, not twelve");
+    let within = limit("30000", "5411");
     assert_eq!(
         judge(429, &[], &within),
         verdict_of(true, Some(30_000), Scope::Tokens)
@@ -201,6 +207,10 @@ fn the_text_tells_unit_window_and_money_where_codes_do_not() {
         (
             "Rate limit of 150 per 86400s exceeded for UserByModelByDay. Please wait 46127 seconds before retrying.",
             limited(Some(46_127_000), Scope::RequestsPerDay),
+        ),
+        (
+            "Quota exceeded for metric: generate_requests_per_model_per_day, limit: 50",
+            limited(None, Scope::RequestsPerDay),
         ),
         (
             "limited to 1000 API calls / month",

@@ -39,9 +39,25 @@ pub(super) fn never_fits(text: &str) -> bool {
 /// The numbers that stand directly after a word: `Limit 30000`, `limit: 0`.
 fn numbers_after<'t>(text: &'t str, word: &'t str) -> impl Iterator<Item = f64> + 't {
     text.match_indices(word).filter_map(move |(at, _)| {
-        let rest = text[at + word.len()..].trim_start_matches([':', '=', ' ']);
-        decimal(rest).map(|(number, _)| number)
+        number(text[at + word.len()..].trim_start_matches([':', '=', ' ']))
     })
+}
+
+/// A decimal number, with or without a comma before each three digits.
+fn number(text: &str) -> Option<f64> {
+    let (mut number, mut rest) = decimal(text)?;
+    while let Some(group) = thousands(rest) {
+        number = number * 1_000.0 + decimal(group)?.0;
+        rest = &rest[1 + group.len()..];
+    }
+    Some(number)
+}
+
+/// The three digits of `,345`, where no fourth follows.
+fn thousands(text: &str) -> Option<&str> {
+    let after = text.strip_prefix(',')?;
+    let digits = after.bytes().take_while(u8::is_ascii_digit).count();
+    (digits == 3).then(|| &after[..3])
 }
 
 /// Money: credits, plans, spend limits. Google words its limits by the minute
@@ -175,9 +191,10 @@ pub(super) fn limits_tokens(text: &str) -> Option<bool> {
 /// Whether a day or longer is what the limit counts. The first window named is
 /// it: OpenRouter's limit by the minute ends in an offer of requests per day.
 pub(super) fn limits_day(text: &str) -> bool {
-    const LONG: [&str; 12] = [
+    const LONG: [&str; 13] = [
         "per day",
         "per-day",
+        "per_day",
         "perday",
         "byday",
         "daily",
@@ -189,8 +206,9 @@ pub(super) fn limits_day(text: &str) -> bool {
         "/ month",
         "/month",
     ];
-    const SHORT: [&str; 9] = [
-        "per min", "per-min", "permin", "byminute", "/ min", "/min", "/1min", "per sec", "per-sec",
+    const SHORT: [&str; 10] = [
+        "per min", "per-min", "per_min", "permin", "byminute", "/ min", "/min", "/1min", "per sec",
+        "per-sec",
     ];
     let long = first(text, &LONG, &["tpd", "rpd"]);
     let short = first(text, &SHORT, &["tpm", "rpm"]);
