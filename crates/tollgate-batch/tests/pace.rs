@@ -16,25 +16,14 @@ use common::{Log, answer, id_of, ids, input, slow};
 use http::Request;
 use tokio::io::{AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::time::{Instant, sleep};
+use tollgate::testing::Recorder;
 use tollgate_batch::{Batch, Done};
-use tower::service_fn;
+use tower::{Layer, service_fn};
 
 #[tokio::test(start_paused = true)]
 async fn look_ahead_bounds_what_the_service_holds() {
-    let held = Arc::new((AtomicUsize::new(0), AtomicUsize::new(0)));
-    let service = service_fn({
-        let held = held.clone();
-        move |request| {
-            let now = held.0.fetch_add(1, Ordering::SeqCst) + 1;
-            held.1.fetch_max(now, Ordering::SeqCst);
-            let held = held.clone();
-            async move {
-                let answer = slow(request).await;
-                held.0.fetch_sub(1, Ordering::SeqCst);
-                answer
-            }
-        }
-    });
+    let recorder = Recorder::new();
+    let service = recorder.layer(service_fn(slow));
     // Twenty requests of one second each.
     let ids = (1..=20).map(|zeros| "0".repeat(zeros) + "1");
     let lines = input(ids);
@@ -42,7 +31,8 @@ async fn look_ahead_bounds_what_the_service_holds() {
     let run = batch.run(lines.as_bytes(), Vec::new(), Vec::new());
     let summary = run.await.expect("memory can be read and written");
 
-    assert_eq!(held.1.load(Ordering::SeqCst), 5);
+    recorder.assert_in_flight_at_most(5);
+    assert_eq!(recorder.calls()[4].in_flight, 5, "all that is allowed");
     assert_eq!(summary.ok, 20);
     assert_eq!(summary.elapsed, Duration::from_secs(4));
 }

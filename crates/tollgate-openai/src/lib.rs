@@ -23,6 +23,15 @@
 //! `Error` are shadowed by this crate's richer ones and stay reachable as
 //! [`answer::RateLimits`] and [`error::Error`].
 //!
+//! # Features
+//!
+//! None is on by default.
+//!
+//! | feature | what it brings |
+//! |---|---|
+//! | `metrics` | the gates' metrics, told to a recorder of the crate `metrics` |
+//! | `spans` | each call in a span with OpenTelemetry's attributes: the module `spans` |
+//!
 //! # Examples
 //!
 //! What a provider's answer means, without any network:
@@ -48,6 +57,8 @@ pub mod include_usage;
 mod learned;
 mod limits;
 pub mod policy;
+#[cfg(feature = "spans")]
+pub mod spans;
 mod sse;
 mod time;
 mod usage;
@@ -71,3 +82,8 @@ pub use wire::Wire;
 #[cfg(doctest)]
 #[doc = include_str!("../../../README.md")]
 struct Readme;
+
+/// The guide's example of an exporter compiles and runs.
+#[cfg(all(doctest, feature = "metrics"))]
+#[doc = include_str!("../../../docs/guide/observability.md")]
+struct ObservabilityGuide;

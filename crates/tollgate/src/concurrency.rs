@@ -90,6 +90,13 @@ impl ConcurrencyLayer {
         }
     }
 
+    /// Names the policy that these slots belong to, as metrics tell it; once.
+    #[must_use]
+    pub fn name(self, policy: &str) -> Self {
+        self.queue.set_name(policy);
+        self
+    }
+
     /// Frees the slot with the response instead of its body's end; needed
     /// where responses are not `http::Response`s.
     pub fn until_response(self) -> ConcurrencyLayer<UntilResponse> {

@@ -90,6 +90,19 @@
 //! Each gate emits `tracing` events: `waiting`, `admitted`, `refused`, `held`,
 //! `retrying`, with the gate's name, the cost and the time waited. None holds a
 //! request's content.
+//!
+//! # Metrics
+//!
+//! With the feature `metrics`, the gates tell the recorder of the crate
+//! `metrics` how long calls wait, how many wait and are in flight, how the
+//! budget stands, and what the provider refuses. Without it nothing of that is
+//! compiled. `docs/guide/observability.md` lists all.
+//!
+//! # Tests
+//!
+//! All waiting is tokio's time, so tests pause the clock and take no time. With
+//! the feature `testing` the module `testing` has a scripted provider, and a
+//! recorder that can be asked whether a limit was kept.
 
 pub mod answer;
 pub mod budget;
@@ -103,6 +116,9 @@ mod random;
 pub mod retry;
 mod rules;
 pub mod stagger;
+mod telemetry;
+#[cfg(feature = "testing")]
+pub mod testing;
 
 pub use answer::{
     Classify, Cost, Decision, Denial, End, Meter, Observation, Observe, RateLimits, Scope,
@@ -118,3 +134,10 @@ pub use gate::{Gate, Pass, PassFor};
 pub use gated::{GateLayer, Gated, UntilBodyEnd, UntilResponse};
 pub use retry::{Attempts, Backoff, Mark, RetryBudget, RetryLayer};
 pub use stagger::StaggerLayer;
+#[cfg(feature = "metrics")]
+pub use telemetry::describe as describe_metrics;
+
+/// The guide's examples about tests compile and run.
+#[cfg(all(doctest, feature = "testing"))]
+#[doc = include_str!("../../../docs/guide/testing.md")]
+struct TestingGuide;

@@ -77,6 +77,13 @@ impl StaggerLayer {
         Self::with(Spacing::new(interval, fraction, Random::from_entropy()))
     }
 
+    /// Names the policy that this spacing belongs to, as metrics tell it; once.
+    #[must_use]
+    pub fn name(self, policy: &str) -> Self {
+        self.queue.set_name(policy);
+        self
+    }
+
     fn with(spacing: Spacing) -> Self {
         StaggerLayer {
             queue: Queue::new(spacing, Bounds::NONE),

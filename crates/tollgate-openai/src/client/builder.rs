@@ -17,6 +17,7 @@ const BASE_URL: &str = "https://api.openai.com/v1";
 pub struct OpenAiBuilder {
     base_url: String,
     api_key: Option<String>,
+    extra_roots: Vec<u8>,
     connect_timeout: Duration,
     attempt_timeout: Duration,
 }
@@ -26,6 +27,7 @@ impl Default for OpenAiBuilder {
         OpenAiBuilder {
             base_url: BASE_URL.to_owned(),
             api_key: None,
+            extra_roots: Vec::new(),
             connect_timeout: Duration::from_secs(10),
             attempt_timeout: Duration::from_secs(600),
         }
@@ -64,6 +66,15 @@ impl OpenAiBuilder {
         self
     }
 
+    /// Certificates in PEM, one or more, that are trusted as roots beside the
+    /// system's: of a company's own gateway, or of a test. Said again, they are
+    /// added to those said before.
+    pub fn root_certificates(mut self, pem: impl AsRef<[u8]>) -> Self {
+        self.extra_roots.extend_from_slice(pem.as_ref());
+        self.extra_roots.push(b'\n');
+        self
+    }
+
     /// The longest a connection may take to stand, name lookup and TLS
     /// included; 10 seconds by default.
     pub fn connect_timeout(mut self, timeout: Duration) -> Self {
@@ -83,13 +94,19 @@ impl OpenAiBuilder {
     /// # Errors
     ///
     /// [`Error::is_config`] where the base URL is none, the key cannot be part
-    /// of a header, or the system has no root certificates and the base URL is
-    /// an `https://` one.
+    /// of a header, [root certificates](Self::root_certificates) were added
+    /// that are none, or there are no root certificates at all and the base URL
+    /// is an `https://` one.
     pub fn build(self) -> Result<OpenAi, Error> {
         let base = Target::parse(&self.base_url)?;
         let authorization = self.api_key.as_deref().map(bearer).transpose()?;
         let roots_needed = base.is_https();
-        let transport = Transport::new(roots_needed, self.connect_timeout, self.attempt_timeout)?;
+        let transport = Transport::new(
+            roots_needed,
+            &self.extra_roots,
+            self.connect_timeout,
+            self.attempt_timeout,
+        )?;
         Ok(OpenAi {
             account: Arc::new(Account {
                 base,
@@ -119,6 +136,7 @@ impl fmt::Debug for OpenAiBuilder {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("OpenAiBuilder")
             .field("has_key", &self.api_key.is_some())
+            .field("extra_root_bytes", &self.extra_roots.len())
             .field("connect_timeout", &self.connect_timeout)
             .field("attempt_timeout", &self.attempt_timeout)
             .finish_non_exhaustive()

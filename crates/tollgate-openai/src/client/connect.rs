@@ -2,12 +2,16 @@
 
 use std::future::Future;
 use std::pin::Pin;
+use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
 use http::Uri;
 use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder};
 use hyper_util::client::legacy::connect::HttpConnector;
+use rustls::RootCertStore;
+use rustls::pki_types::CertificateDer;
+use rustls::pki_types::pem::PemObject;
 use tower_service::Service;
 
 use super::Error;
@@ -23,13 +27,18 @@ pub(super) struct Connector {
 
 impl Connector {
     /// `roots_needed` is false where https is not going to be used: then a
-    /// system without certificates will do.
-    pub(super) fn new(roots_needed: bool, timeout: Duration) -> Result<Connector, Error> {
+    /// system without certificates will do. `extra_roots`, in PEM, are trusted
+    /// beside the system's.
+    pub(super) fn new(
+        roots_needed: bool,
+        extra_roots: &[u8],
+        timeout: Duration,
+    ) -> Result<Connector, Error> {
         let mut tcp = HttpConnector::new();
         tcp.enforce_http(false);
         tcp.set_nodelay(true);
         let inner = HttpsConnectorBuilder::new()
-            .with_tls_config(tls(roots_needed)?)
+            .with_tls_config(tls(roots(roots_needed, extra_roots)?)?)
             .https_or_http()
             .enable_all_versions()
             .wrap_connector(tcp);
@@ -37,22 +46,44 @@ impl Connector {
     }
 }
 
-fn tls(roots_needed: bool) -> Result<rustls::ClientConfig, Error> {
-    use hyper_rustls::ConfigBuilderExt;
+fn roots(needed: bool, extra: &[u8]) -> Result<RootCertStore, Error> {
+    let system = rustls_native_certs::load_native_certs();
+    let mut roots = RootCertStore::empty();
+    // One among a hundred that nobody can read is no reason to trust none.
+    roots.add_parsable_certificates(system.certs);
+    for added in added(extra)? {
+        let unusable = |error| Error::config(format!("{ADDED} cannot be used")).because(error);
+        roots.add(added).map_err(unusable)?;
+    }
+    if needed && roots.is_empty() {
+        let error = Error::config("the system's root certificates cannot be read".to_owned());
+        return Err(match system.errors.into_iter().next() {
+            Some(cause) => error.because(cause),
+            None => error,
+        });
+    }
+    Ok(roots)
+}
 
-    let failed = |error: BoxError| {
-        Error::config("the system's root certificates cannot be read".to_owned()).because(error)
-    };
-    let ring = std::sync::Arc::new(rustls::crypto::ring::default_provider());
+const ADDED: &str = "the added root certificates";
+
+/// The certificates in a PEM text, at least one unless it is empty.
+fn added(pem: &[u8]) -> Result<Vec<CertificateDer<'static>>, Error> {
+    let found: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(pem).collect();
+    let unreadable = |error| Error::config(format!("{ADDED} are not PEM")).because(error);
+    let found = found.map_err(unreadable)?;
+    if found.is_empty() && !pem.is_empty() {
+        return Err(Error::config(format!("{ADDED} hold no CERTIFICATE in PEM")));
+    }
+    Ok(found)
+}
+
+fn tls(roots: RootCertStore) -> Result<rustls::ClientConfig, Error> {
+    let ring = Arc::new(rustls::crypto::ring::default_provider());
     let config = rustls::ClientConfig::builder_with_provider(ring)
         .with_safe_default_protocol_versions()
-        .map_err(|error| failed(error.into()))?;
-    let config = match config.clone().with_native_roots() {
-        Ok(config) => config,
-        Err(error) if roots_needed => return Err(failed(error.into())),
-        Err(_) => config.with_root_certificates(rustls::RootCertStore::empty()),
-    };
-    Ok(config.with_no_client_auth())
+        .map_err(|error| Error::config("TLS cannot be set up".to_owned()).because(error))?;
+    Ok(config.with_root_certificates(roots).with_no_client_auth())
 }
 
 impl Service<Uri> for Connector {

@@ -29,10 +29,11 @@ pub(super) struct Transport {
 impl Transport {
     pub(super) fn new(
         roots_needed: bool,
+        extra_roots: &[u8],
         connect_timeout: Duration,
         attempt_timeout: Duration,
     ) -> Result<Transport, Error> {
-        let connector = Connector::new(roots_needed, connect_timeout)?;
+        let connector = Connector::new(roots_needed, extra_roots, connect_timeout)?;
         let client = Client::builder(TokioExecutor::new())
             .timer(TokioTimer::new())
             .pool_timer(TokioTimer::new())

@@ -14,6 +14,9 @@ pub(crate) struct Estimate<'r> {
     pub(super) deployment: Option<&'r str>,
     /// All that is sent.
     pub(crate) prompt: u64,
+    /// The longest answer that was asked for.
+    #[cfg_attr(not(feature = "spans"), expect(dead_code, reason = "spans tell it"))]
+    pub(crate) longest: Option<u64>,
     /// The least that the provider charges when it admits the request.
     pub(crate) upfront: u64,
     /// What it is safe to expect.
@@ -51,6 +54,7 @@ impl<'r> Estimate<'r> {
             model: None,
             deployment: model,
             prompt: upfront,
+            longest: None,
             upfront,
             tokens,
         }

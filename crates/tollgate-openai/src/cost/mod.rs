@@ -133,6 +133,7 @@ impl Charge {
             model: shape.model,
             deployment: None,
             prompt,
+            longest: shape.asked_output,
             upfront,
             tokens: tokens.max(least),
         }
@@ -149,6 +150,7 @@ impl Charge {
             model: None,
             deployment: None,
             prompt,
+            longest: None,
             upfront,
             tokens,
         }

@@ -95,11 +95,14 @@ impl Shared {
             charge: settings.charge_rule.with_est_tokens(settings.est_tokens),
             learned: settings.learn_factor.then(Learned::default),
         };
-        let gates = GateLayer::new((
-            ConcurrencyLayer::bounded(settings.max_concurrency, settings.max_waiting),
-            budget,
-            StaggerLayer::new(settings.stagger),
-        ));
+        let mut concurrency =
+            ConcurrencyLayer::bounded(settings.max_concurrency, settings.max_waiting);
+        let mut stagger = StaggerLayer::new(settings.stagger);
+        if let Some(name) = &settings.name {
+            concurrency = concurrency.name(name);
+            stagger = stagger.name(name);
+        }
+        let gates = GateLayer::new((concurrency, budget, stagger));
         Shared {
             layer: PolicyLayer {
                 retry: retry(settings),
@@ -136,6 +139,9 @@ fn budget(settings: &Settings) -> TokenBudget {
         .window(settings.window)
         .cautious_start(settings.cautious_start)
         .max_told_delay(settings.max_told_delay);
+    if let Some(name) = &settings.name {
+        builder = builder.name(name);
+    }
     if let Some(requests) = settings.rpm_limit.amount() {
         builder = builder.requests_per_minute(requests);
     }
@@ -148,7 +154,10 @@ fn budget(settings: &Settings) -> TokenBudget {
 }
 
 fn retry(settings: &Settings) -> RetryLayer<Wire, AttemptHeaders> {
-    let layer = RetryLayer::new(backoff(settings), Wire).mark(AttemptHeaders::default());
+    let mut layer = RetryLayer::new(backoff(settings), Wire).mark(AttemptHeaders::default());
+    if let Some(name) = &settings.name {
+        layer = layer.name(name);
+    }
     match settings.retry_budget {
         Some((share, reserve)) => layer.budget(RetryBudget::new(share, reserve)),
         None => layer,

@@ -185,6 +185,13 @@ impl Policy {
         self.shared.get_or_init(|| Shared::new(&self.settings))
     }
 
+    /// A name for this policy in metrics, to tell it from the other policies of
+    /// a program. One of a few: each is a time series of its own.
+    #[must_use]
+    pub fn name(self, name: impl Into<String>) -> Self {
+        self.with(|settings| settings.name = Some(name.into()))
+    }
+
     /// The most requests in flight, a stream until its last byte.
     ///
     /// # Panics

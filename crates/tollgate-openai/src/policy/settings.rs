@@ -15,6 +15,7 @@ pub(super) const MOST: u64 = 1_000_000_000_000;
 
 #[derive(Clone, Debug, PartialEq)]
 pub(super) struct Settings {
+    pub(super) name: Option<String>,
     pub(super) max_concurrency: usize,
     pub(super) stagger: Duration,
     pub(super) tpm_limit: Limit,
@@ -40,6 +41,7 @@ pub(super) struct Settings {
 impl Default for Settings {
     fn default() -> Self {
         Settings {
+            name: None,
             max_concurrency: 3,
             stagger: Duration::from_secs(15),
             tpm_limit: Limit::per_minute(30_000),

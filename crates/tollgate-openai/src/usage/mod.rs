@@ -19,7 +19,7 @@ use tollgate::{Denial, End, Meter};
 use crate::sse::{Part, Reader, is_event_stream};
 use crate::verdict::classify;
 pub use asked::Asked;
-pub(crate) use scan::{Choices, Scanner};
+pub(crate) use scan::{Choices, Counts, Scanner};
 use seen::Seen;
 
 /// Sees one answer's body go by and knows the tokens it says were used.
@@ -43,7 +43,7 @@ use seen::Seen;
 #[derive(Clone, Debug)]
 pub struct UsageMeter {
     form: Form,
-    scanner: Scanner,
+    pub(crate) scanner: Scanner,
     asked: Asked,
 }
 
@@ -139,7 +139,7 @@ impl Meter for UsageMeter {
 
     /// The usage holds once it was told, even if the body is cut after it.
     fn used(&mut self, end: End) -> Option<u64> {
-        match (self.scanner.found(), end) {
+        match (self.scanner.found().and_then(Counts::all), end) {
             (Some(used), _) => {
                 self.asked.learn(used);
                 Some(used)

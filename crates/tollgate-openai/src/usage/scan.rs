@@ -28,8 +28,8 @@ pub(crate) struct Scanner {
     expects_key: bool,
     number: Option<Number>,
     counts: Counts,
-    /// The total of the last usage that was read to its end.
-    found: Option<u64>,
+    /// The last usage that was read to its end.
+    found: Option<Counts>,
     error: Excerpt,
     choices: Choices,
 }
@@ -87,17 +87,18 @@ struct Key {
     length: u8,
 }
 
+/// The tokens that a usage tells.
 #[derive(Clone, Copy, Debug, Default)]
-struct Counts {
-    input: Option<u64>,
-    output: Option<u64>,
+pub(crate) struct Counts {
+    pub(crate) input: Option<u64>,
+    pub(crate) output: Option<u64>,
     total: Option<u64>,
 }
 
 impl Counts {
     /// All tokens. Where a provider counts thinking in the total alone, the
     /// total is larger than the sum.
-    fn all(self) -> Option<u64> {
+    pub(crate) fn all(self) -> Option<u64> {
         let sum = match (self.input, self.output) {
             (None, None) => None,
             (input, output) => Some(input.unwrap_or(0).saturating_add(output.unwrap_or(0))),
@@ -107,8 +108,8 @@ impl Counts {
 }
 
 impl Scanner {
-    /// The tokens of the last usage so far, if there was one.
-    pub(crate) fn found(&self) -> Option<u64> {
+    /// The last usage so far, if there was one that told anything.
+    pub(crate) fn found(&self) -> Option<Counts> {
         self.found
     }
 
@@ -347,8 +348,8 @@ impl Scanner {
         if self.depth == self.on_way && self.on_way > 0 {
             self.end_number();
             self.on_way -= 1;
-            if self.way[self.on_way] == Place::Usage {
-                self.found = self.counts.all().or(self.found);
+            if self.way[self.on_way] == Place::Usage && self.counts.all().is_some() {
+                self.found = Some(self.counts);
             }
             self.expects_key = false;
         }

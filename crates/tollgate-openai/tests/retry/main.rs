@@ -13,8 +13,9 @@ use bytes::Bytes;
 use http::{Request, Response, StatusCode};
 use http_body_util::channel::Channel;
 use http_body_util::{BodyExt, Full};
-use support::{Provider, answer, chat, policy};
+use support::{Provider, answer, chat, headers, policy, provider};
 use tokio::time::{Instant, sleep};
+use tollgate::testing::{Recorder, Reply};
 use tollgate_openai::{ApiError, Attempts, Limit, Refused, Scope};
 use tollgate_sim::{Faults, Sim};
 use tower::{Layer, Service, ServiceExt, service_fn};
@@ -40,11 +41,12 @@ fn fine() -> Response<Full<Bytes>> {
 async fn failure_10_a_429_without_headers_backs_off_with_jitter() {
     let mut waits = Vec::new();
     for _ in 0..300 {
-        let provider = Provider::new(|_| answer(429, UNTOLD));
-        let client = policy().max_attempts(4).layer().layer(provider.clone());
+        let recorder = Recorder::new();
+        let provider = recorder.layer(provider(|_| answer(429, UNTOLD)));
+        let client = policy().max_attempts(4).layer().layer(provider);
         let answer = client.oneshot(chat(1)).await.expect("an answer");
         assert_eq!(answer.status(), 429);
-        let at = provider.arrivals();
+        let at = recorder.launches();
         waits.push([0, 1, 2].map(|n| at[n + 1] - at[n]));
     }
     for (n, bound) in [2.0, 4.0, 8.0].into_iter().enumerate() {
@@ -74,7 +76,7 @@ async fn failure_10_a_429_without_headers_slows_the_pace() {
     const MINUTES: u32 = 30;
     // A bucket of 600 requests a minute where we believe in 1,200.
     let level = Mutex::new((60.0, Instant::now()));
-    let provider = Provider::new(move |_| {
+    let provider = provider(move |_| {
         let mut level = level.lock().expect("no panic");
         let now = Instant::now();
         let refilled = level.0 + (now - level.1).as_secs_f64() * 10.0;
@@ -112,7 +114,7 @@ async fn failure_10_a_429_without_headers_slows_the_pace() {
     for caller in callers {
         answered += caller.await.expect("no panic");
     }
-    let refused = provider.arrivals().len() - answered as usize;
+    let refused = provider.count() - answered as usize;
     assert!((40..60).contains(&lowest), "{lowest}");
     // One in two minutes; without a slower pace, as many as are answered.
     assert!(refused <= MINUTES as usize / 2, "{refused}");
@@ -121,7 +123,7 @@ async fn failure_10_a_429_without_headers_slows_the_pace() {
 
 #[tokio::test(start_paused = true)]
 async fn failure_13_an_outage_is_not_doubled_by_retries() {
-    let provider = Provider::new(|_| down());
+    let provider = provider(|_| down());
     let client = policy().layer().layer(provider.clone());
     let start = Instant::now();
     let calls: Vec<_> = (0..200)
@@ -147,7 +149,7 @@ async fn failure_13_an_outage_is_not_doubled_by_retries() {
 
 #[tokio::test(start_paused = true)]
 async fn failure_13_without_a_retry_budget_an_outage_is_multiplied() {
-    let provider = Provider::new(|_| down());
+    let provider = provider(|_| down());
     let client = policy()
         .without_retry_budget()
         .layer()
@@ -179,7 +181,7 @@ async fn failure_13_the_budget_is_the_whole_policys_and_comes_back() {
     assert_eq!(attempts, 10 + 3);
 
     sleep(120 * SEC).await;
-    let provider = Provider::new(|n| if n < 2 { down() } else { fine() });
+    let provider = provider(|n| if n < 2 { down() } else { fine() });
     let client = policy.layer().layer(provider.clone());
     let answer = client.oneshot(chat(1)).await.expect("an answer");
     assert_eq!(answer.status(), 200);
@@ -190,7 +192,7 @@ async fn failure_13_the_budget_is_the_whole_policys_and_comes_back() {
 #[tokio::test(start_paused = true)]
 async fn limits_are_waited_for_with_an_empty_retry_budget() {
     const SOON: &str = r#"{"error":{"message":"Rate limit reached on tokens per min (TPM). Please try again in 1s.","type":"tokens","code":"rate_limit_exceeded"}}"#;
-    let provider = Provider::new(|n| if n < 4 { answer(429, SOON) } else { fine() });
+    let provider = provider(|n| if n < 4 { answer(429, SOON) } else { fine() });
     let client = policy().retry_budget(0.0, 0).layer();
     let client = client.layer(provider.clone());
     let start = Instant::now();
@@ -233,11 +235,11 @@ async fn failure_14_an_sdks_retries_have_fewer_of_ours() {
             ],
         ),
     ] {
-        let provider = Provider::new(|_| down());
+        let provider = provider(|_| down());
         let policy = policy().without_retry_budget();
         let client = policy.layer().layer(provider.clone());
         assert_eq!(sdk(&client, max_retries).await, 503);
-        assert_eq!(provider.headers("x-stainless-retry-count"), counts);
+        assert_eq!(headers(&provider, "x-stainless-retry-count"), counts);
     }
 }
 
@@ -276,9 +278,9 @@ async fn failure_15_nothing_is_asked_again_once_the_answer_has_begun() {
 /// The same reset before the head is asked again for.
 #[tokio::test(start_paused = true)]
 async fn failure_15_before_the_answer_has_begun_it_is_asked_again() {
-    let broken_once = Provider::failing(|n| match n {
-        0 => Err(io::Error::from(io::ErrorKind::ConnectionReset)),
-        _ => Ok(fine()),
+    let broken_once = Provider::new(|n, _| match n {
+        0 => Reply::error(io::ErrorKind::ConnectionReset),
+        _ => Reply::ok(fine()),
     });
     let client = policy().layer().layer(broken_once.clone());
     let answer = client.oneshot(chat(1)).await.expect("an answer");
@@ -288,15 +290,15 @@ async fn failure_15_before_the_answer_has_begun_it_is_asked_again() {
 
 #[tokio::test(start_paused = true)]
 async fn every_attempt_of_a_call_has_its_number_and_the_calls_key() {
-    let provider = Provider::new(|n| if n % 3 < 2 { down() } else { fine() });
+    let provider = provider(|n| if n % 3 < 2 { down() } else { fine() });
     let client = policy().layer().layer(provider.clone());
     for _ in 0..2 {
         let answer = client.clone().oneshot(chat(1)).await.expect("an answer");
         assert_eq!(answer.extensions().get(), Some(&Attempts(3)));
     }
-    let counts = provider.headers("x-stainless-retry-count");
+    let counts = headers(&provider, "x-stainless-retry-count");
     assert_eq!(counts, ["0", "1", "2", "0", "1", "2"]);
-    let keys = provider.headers("idempotency-key");
+    let keys = headers(&provider, "idempotency-key");
     assert!(keys[..3].iter().all(|key| *key == keys[0]), "{keys:?}");
     assert!(keys[3..].iter().all(|key| *key == keys[3]), "{keys:?}");
     assert_ne!(keys[0], keys[3]);
@@ -305,7 +307,7 @@ async fn every_attempt_of_a_call_has_its_number_and_the_calls_key() {
     own.headers_mut()
         .insert("idempotency-key", "mine".parse().expect("ascii"));
     client.oneshot(own).await.expect("an answer");
-    assert_eq!(provider.headers("idempotency-key")[6..], ["mine"; 3]);
+    assert_eq!(headers(&provider, "idempotency-key")[6..], ["mine"; 3]);
 }
 
 /// A limit by the day: the caller has the answer at once and the delay in it,
@@ -313,7 +315,7 @@ async fn every_attempt_of_a_call_has_its_number_and_the_calls_key() {
 #[tokio::test(start_paused = true)]
 async fn a_delay_told_too_long_is_the_callers_to_decide_about() {
     const DAY: &str = r#"{"error":{"message":"Rate limit reached on requests per day (RPD): Limit 200, Used 200, Requested 1. Please try again in 7m12s.","type":"requests","code":"rate_limit_exceeded"}}"#;
-    let provider = Provider::new(|_| answer(429, DAY));
+    let provider = provider(|_| answer(429, DAY));
     let policy = policy();
     let client = policy.layer().layer(provider.clone());
     let start = Instant::now();
@@ -340,7 +342,7 @@ async fn a_delay_told_too_long_is_the_callers_to_decide_about() {
 #[tokio::test(start_paused = true)]
 async fn a_longer_told_delay_is_waited_for_where_that_is_wanted() {
     const LATER: &str = r#"{"error":{"message":"Overloaded. Please retry after 150 seconds"}}"#;
-    let provider = Provider::new(|n| if n == 0 { answer(503, LATER) } else { fine() });
+    let provider = provider(|n| if n == 0 { answer(503, LATER) } else { fine() });
     let client = policy().max_told_delay(150 * SEC).layer();
     let start = Instant::now();
     let answer = client.layer(provider).oneshot(chat(1)).await;

@@ -58,6 +58,7 @@ pub struct TokenBudgetBuilder {
     max_told_delay: Duration,
     learns: Learns,
     bounds: Bounds,
+    name: Option<String>,
 }
 
 impl TokenBudgetBuilder {
@@ -76,6 +77,7 @@ impl TokenBudgetBuilder {
                 requests: false,
             },
             bounds: Bounds::NONE,
+            name: None,
         }
     }
 
@@ -166,6 +168,12 @@ impl TokenBudgetBuilder {
         self
     }
 
+    /// Names the policy that the budget belongs to, as metrics tell it.
+    pub fn name(mut self, policy: impl Into<String>) -> Self {
+        self.name = Some(policy.into());
+        self
+    }
+
     /// The budget, full from the start.
     ///
     /// # Errors
@@ -174,7 +182,11 @@ impl TokenBudgetBuilder {
     pub fn build(self) -> Result<TokenBudget, ConfigError> {
         let terms = self.terms()?;
         let ledger = Ledger::new(terms, Now::unread().get());
-        Ok(TokenBudget::from_queue(Queue::new(ledger, self.bounds)))
+        let queue = Queue::new(ledger, self.bounds);
+        if let Some(name) = &self.name {
+            queue.set_name(name);
+        }
+        Ok(TokenBudget::from_queue(queue))
     }
 
     fn terms(&self) -> Result<Terms, ConfigError> {

@@ -6,6 +6,7 @@
 
 use std::time::Duration;
 
+use super::Snapshot;
 use super::config::Accounting;
 use super::meters::{Requests, Tokens};
 use super::terms::Terms;
@@ -16,6 +17,7 @@ use crate::error::Refused;
 use crate::gate::{Launch, Now};
 use crate::line::{Key, Line};
 use crate::rules::{Ahead, Moment, Room, Rule, When};
+use crate::telemetry::Tally;
 
 /// How long after its launch a request has surely been counted by the
 /// provider, where no answer has shown it sooner.
@@ -39,9 +41,10 @@ pub(crate) struct Ledger {
     unlearned: bool,
     /// The latest instant seen: readings from two threads may arrive in the
     /// wrong order.
-    seen: Moment,
+    pub(crate) seen: Moment,
     /// Nothing lands by itself before.
     landing: Moment,
+    pub(crate) tally: Tally,
 }
 
 #[derive(Debug)]
@@ -92,6 +95,7 @@ impl Ledger {
             exhausted: None,
             seen: now,
             landing: Moment::NEVER,
+            tally: Tally::default(),
             terms,
         }
     }
@@ -138,8 +142,11 @@ impl Ledger {
     #[inline]
     fn land(&mut self, key: Key, at: Moment) {
         let entry = self.transit.get_mut(key);
-        if let Stage::Landed { .. } = entry.stage {
-            return;
+        match entry.stage {
+            Stage::Landed { .. } => return,
+            // Its answer is the first that is heard of its launch.
+            Stage::Reserved => self.tally.launched(),
+            Stage::Handed | Stage::Sent { .. } => {}
         }
         let cost = entry.cost;
         self.transit.step_aside(key);
@@ -192,6 +199,7 @@ impl Ledger {
             ..
         } = *self.transit.get_mut(key);
         if let Some(denial) = told.denial {
+            self.tally.denied(denial.scope);
             self.truth
                 .distrust_before(launched.map_or(now, |launched| launched.at));
             if matches!(denial.scope, Scope::Tokens | Scope::Requests) {
@@ -324,6 +332,7 @@ impl Ledger {
     pub(super) fn hold(&mut self, until: Moment, now: Moment) {
         let now = self.catch_up(now);
         let delay = until - now;
+        self.tally.held();
         tracing::debug!(gate = Self::NAME, ?delay, "held");
         self.trust.hold(until);
         self.truth.hold(until, now);
@@ -344,6 +353,7 @@ impl Ledger {
         self.answered(key, true, now);
         let entry = self.transit.remove(key);
         self.outstanding -= entry.cost;
+        self.tally.settled(actual);
         if actual > entry.cost {
             self.truth.charged(actual - entry.cost);
             self.tokens.owe(actual - entry.cost, now);
@@ -362,6 +372,10 @@ impl Ledger {
         self.outstanding -= entry.cost;
         if !entry.answered {
             self.trust.forget(entry.epoch);
+        }
+        match entry.stage {
+            Stage::Reserved => self.tally.refunded(entry.cost),
+            _ => self.tally.settled(entry.cost),
         }
         match &mut entry.stage {
             Stage::Landed { .. } => drop(self.transit.remove(key)),
@@ -395,18 +409,21 @@ impl Ledger {
         held.max(tokens).max(requests)
     }
 
-    pub(super) fn level(&mut self, now: Moment) -> i64 {
+    /// How it stands, and how many wait.
+    pub(crate) fn snapshot(&mut self, waiting: usize, now: Moment) -> Snapshot {
         let now = self.catch_up(now);
-        self.tokens.bucket.level(now)
-    }
-
-    pub(super) fn in_transit(&mut self, now: Moment) -> u64 {
-        self.catch_up(now);
-        self.tokens.bucket.in_transit()
-    }
-
-    pub(super) fn outstanding(&self) -> u64 {
-        self.outstanding
+        Snapshot {
+            limit: self.terms.limit,
+            capacity: self.terms.capacity,
+            level: self.tokens.bucket.level(now),
+            in_transit: self.tokens.bucket.in_transit(),
+            outstanding: self.outstanding,
+            waiting,
+            held_until: self.trust.held_until(now).map(Into::into),
+            requests_limit: self.terms.requests.map(|requests| requests.limit),
+            windowed: self.tokens.minute.is_some(),
+            pace_percent: self.terms.pace.percent(),
+        }
     }
 }
 
@@ -453,6 +470,7 @@ impl Rule for Ledger {
             self.tokens.bucket.lower_to(0, now);
         }
         self.truth.charged(cost);
+        self.tally.reserved(cost);
         self.outstanding += cost;
         self.transit.insert(Entry {
             cost,
@@ -473,6 +491,7 @@ impl Rule for Ledger {
             return;
         }
         entry.launched = Some(self.truth.launch(in_transit - entry.cost, now));
+        self.tally.launched();
         match to {
             Launch::ToService => entry.stage = Stage::Handed,
             Launch::ToWire => self.send(*held, false, now),

@@ -19,7 +19,7 @@
 
 mod config;
 mod layer;
-mod ledger;
+pub(crate) mod ledger;
 mod meters;
 mod others;
 mod pace;
@@ -155,18 +155,8 @@ impl TokenBudget {
     /// The budget as it stands.
     pub fn snapshot(&self) -> Snapshot {
         let now = Now::unread().get();
-        self.queue.read(|ledger, ahead| Snapshot {
-            limit: ledger.terms.limit,
-            capacity: ledger.terms.capacity,
-            level: ledger.level(now),
-            in_transit: ledger.in_transit(now),
-            outstanding: ledger.outstanding(),
-            waiting: ahead.waiting,
-            held_until: ledger.trust.held_until(now).map(Instant::from),
-            requests_limit: ledger.terms.requests.map(|requests| requests.limit),
-            windowed: ledger.tokens.minute.is_some(),
-            pace_percent: ledger.terms.pace.percent(),
-        })
+        self.queue
+            .read(|ledger, ahead| ledger.snapshot(ahead.waiting, now))
     }
 
     /// Turns away whoever waits and whoever comes from now on, with

@@ -15,7 +15,7 @@
 mod ticket;
 
 use std::fmt;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
@@ -23,12 +23,14 @@ use crate::error::Refused;
 use crate::gate::Now;
 use crate::line::{Key, Line};
 use crate::rules::{Ahead, Moment, Rule, When};
+use crate::telemetry::{self, Guard, Name};
 
 pub(crate) use ticket::Ticket;
 
 /// A rule and those who wait for it.
 pub(crate) struct Queue<R: Rule> {
     bounds: Bounds,
+    name: OnceLock<Arc<str>>,
     state: Mutex<State<R>>,
 }
 
@@ -53,6 +55,7 @@ impl<R: Rule> Queue<R> {
     pub(crate) fn new(rule: R, bounds: Bounds) -> Arc<Self> {
         Arc::new(Queue {
             bounds,
+            name: OnceLock::new(),
             state: Mutex::new(State {
                 rule,
                 line: Line::new(),
@@ -68,8 +71,18 @@ impl<R: Rule> Queue<R> {
 
     /// A panic under the lock can only be a broken invariant of ours; the
     /// others had better go on than follow it.
-    fn lock(&self) -> MutexGuard<'_, State<R>> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    fn lock(&self) -> Guard<'_, R> {
+        let state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        telemetry::guard(state, self.name())
+    }
+
+    /// Says whose queue it is; only the first name counts.
+    pub(crate) fn set_name(&self, name: &str) {
+        self.name.get_or_init(|| name.into());
+    }
+
+    fn name(&self) -> Name<'_> {
+        self.name.get()
     }
 
     /// Looks at the rule and the line, changing nothing for those who wait.
@@ -144,6 +157,7 @@ impl<R: Rule> Queue<R> {
         let held = state.enter(cost, now)?;
         let held = held.ok_or_else(|| state.overloaded(cost, now))?;
         drop(state);
+        telemetry::admitted(self.name(), R::NAME, None);
         Ok(Ticket::admitted(Arc::clone(self), cost, held))
     }
 }
@@ -152,14 +166,16 @@ impl<R: Rule + fmt::Debug> fmt::Debug for Queue<R> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let state = self.lock();
         f.debug_struct("Queue")
+            .field("name", &self.name())
             .field("rule", &state.rule)
             .field("line", &state.line)
             .finish_non_exhaustive()
     }
 }
 
-struct State<R: Rule> {
-    rule: R,
+/// What a queue holds under its lock.
+pub(crate) struct State<R: Rule> {
+    pub(crate) rule: R,
     line: Line<Waiting<R::Held>>,
     /// What those in line cost together.
     cost: u64,
@@ -228,7 +244,7 @@ impl Moved {
 }
 
 impl<R: Rule> State<R> {
-    fn ahead(&self) -> Ahead {
+    pub(crate) fn ahead(&self) -> Ahead {
         Ahead {
             waiting: self.line.len(),
             cost: self.cost,

@@ -14,6 +14,7 @@ use crate::error::Refused;
 use crate::gate::{Launch, Now};
 use crate::line::Key;
 use crate::rules::{Moment, Rule};
+use crate::telemetry;
 
 /// At first a place in line, then what was given to the admitted request.
 ///
@@ -30,7 +31,7 @@ enum State<H> {
     New,
     InLine {
         key: Key,
-        /// Noted where a trace will tell of it.
+        /// Noted where somebody will be told of it.
         since: Option<Moment>,
         /// Only the head has one.
         timer: Option<Pin<Box<Sleep>>>,
@@ -97,6 +98,7 @@ impl<R: Rule> Ticket<R> {
         let joined = match queue.enter(self.cost, now) {
             Ok(Some(held)) => {
                 drop(queue);
+                telemetry::admitted(self.queue.name(), R::NAME, None);
                 tracing::trace!(gate = R::NAME, cost = self.cost, "admitted");
                 self.state = State::Admitted(held);
                 return Poll::Ready(Ok(()));
@@ -111,7 +113,7 @@ impl<R: Rule> Ticket<R> {
                 tracing::debug!(gate = R::NAME, cost = self.cost, waiting = ahead, "waiting");
                 self.state = State::InLine {
                     key,
-                    since: tracing::enabled!(tracing::Level::DEBUG).then(|| now.get()),
+                    since: is_noted().then(|| now.get()),
                     timer: None,
                 };
                 self.wait(true, cx, now)
@@ -173,6 +175,7 @@ impl<R: Rule> Ticket<R> {
         match place {
             Place::Admitted(held) => {
                 self.state = State::Admitted(held);
+                telemetry::admitted(self.queue.name(), R::NAME, waited);
                 tracing::debug!(gate = R::NAME, cost = self.cost, ?waited, "admitted");
                 Ok(())
             }
@@ -183,6 +186,7 @@ impl<R: Rule> Ticket<R> {
 
     fn refused(&mut self, refused: Refused, waited: Option<Duration>) -> Result<(), Refused> {
         self.state = State::Done;
+        telemetry::refused(self.queue.name(), R::NAME, &refused);
         tracing::debug!(gate = R::NAME, cost = self.cost, ?waited, %refused, "refused");
         Err(refused)
     }
@@ -218,6 +222,11 @@ impl<R: Rule> Ticket<R> {
             }
         }
     }
+}
+
+/// Whether anybody wants to know how long calls wait.
+fn is_noted() -> bool {
+    telemetry::ON || tracing::enabled!(tracing::Level::DEBUG)
 }
 
 /// Sets the timer, reusing the one that is there.

@@ -69,9 +69,13 @@ impl<C> RetryLayer<C> {
     /// There is no limit on the retries of all calls together unless a
     /// [`budget`](Self::budget) is given.
     pub fn new(backoff: Backoff, classify: C) -> Self {
-        let budget = None;
+        let terms = Terms {
+            backoff,
+            budget: None,
+            name: None,
+        };
         RetryLayer {
-            terms: Arc::new(Terms { backoff, budget }),
+            terms: Arc::new(terms),
             classify,
             mark: Unmarked,
         }
@@ -83,6 +87,13 @@ impl<C, M> RetryLayer<C, M> {
     #[must_use]
     pub fn budget(mut self, budget: RetryBudget) -> Self {
         Arc::make_mut(&mut self.terms).budget = Some(budget);
+        self
+    }
+
+    /// Names the policy that asks again, as metrics tell it.
+    #[must_use]
+    pub fn name(mut self, policy: &str) -> Self {
+        Arc::make_mut(&mut self.terms).name = Some(policy.into());
         self
     }
 

@@ -5,12 +5,15 @@ use tokio::time::Instant;
 
 use super::{Backoff, Delays, RetryBudget};
 use crate::answer::{Decision, Scope};
+use crate::telemetry;
 
 /// What all calls of a layer go by.
 #[derive(Clone, Debug)]
 pub(super) struct Terms {
     pub(super) backoff: Backoff,
     pub(super) budget: Option<RetryBudget>,
+    /// Whose retries these are.
+    pub(super) name: Option<Arc<str>>,
 }
 
 /// What one call's attempts may still do.
@@ -75,7 +78,11 @@ impl Plan {
     }
 
     fn retry(&mut self, told: Option<Duration>, scope: Scope) -> Option<Instant> {
-        let Terms { backoff, budget } = &*self.terms;
+        let Terms {
+            backoff,
+            budget,
+            name,
+        } = &*self.terms;
         let spent = self.spent;
         let delays = self
             .delays
@@ -93,6 +100,7 @@ impl Plan {
             return None;
         }
         tracing::debug!(attempt = self.attempt(), %scope, ?delay, told = told.is_some(), "retrying");
+        telemetry::retried(name.as_ref(), scope);
         Some(at)
     }
 }

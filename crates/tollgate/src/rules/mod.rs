@@ -15,6 +15,7 @@ use std::time::Duration;
 
 use crate::error::Refused;
 use crate::gate::{Launch, Now};
+use crate::telemetry::Tell;
 
 pub(crate) use bucket::{Bucket, Room};
 pub(crate) use moment::Moment;
@@ -49,7 +50,7 @@ impl When {
 /// What a [queue](crate::queue) needs of a rule.
 ///
 /// The time comes as a [`Now`] because a rule about slots never needs it.
-pub(crate) trait Rule {
+pub(crate) trait Rule: Tell + Sized {
     /// The gate's name in traces.
     const NAME: &'static str;
 

@@ -5,7 +5,7 @@ use super::When;
 /// At most `max` requests hold a slot at the same time.
 #[derive(Debug)]
 pub(crate) struct Slots {
-    max: usize,
+    pub(crate) max: usize,
     taken: usize,
 }
 
