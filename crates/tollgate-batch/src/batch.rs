@@ -5,14 +5,17 @@ use std::fmt;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use http::{Request, Response};
+use http::{Request, Response, Uri};
 use http_body::Body;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tower_service::Service;
 
+use crate::answers::{Answers, Ask};
 use crate::done::Done;
 use crate::error::Error;
 use crate::event::{Event, Observer};
+use crate::events::Events;
+use crate::hopeless::{Failed, Hopeless};
 use crate::input::MAX_LINE_BYTES;
 use crate::run;
 use crate::stop::Stop;
@@ -38,6 +41,8 @@ pub struct Batch<S> {
     pub(crate) done: Done,
     pub(crate) stop: Stop,
     pub(crate) observer: Observer,
+    pub(crate) hopeless: Hopeless,
+    pub(crate) url: Option<Uri>,
 }
 
 /// The numbers of a run.
@@ -48,6 +53,7 @@ pub(crate) struct Settings {
     pub(crate) max_line_bytes: usize,
     pub(crate) max_body_bytes: usize,
     pub(crate) withdraw_unsent: bool,
+    pub(crate) ordered: bool,
 }
 
 impl<S> Batch<S> {
@@ -61,10 +67,13 @@ impl<S> Batch<S> {
                 max_line_bytes: MAX_LINE_BYTES,
                 max_body_bytes: MAX_BODY_BYTES,
                 withdraw_unsent: false,
+                ordered: false,
             },
             done: Done::new(),
             stop: Stop::new(),
             observer: Arc::new(|_| {}),
+            hopeless: Hopeless::default(),
+            url: None,
         }
     }
 
@@ -108,6 +117,61 @@ impl<S> Batch<S> {
         self
     }
 
+    /// Where lines go that are a request's body and nothing else. Unless set,
+    /// `messages`, `prompt` and `input` tell the endpoint, and for the last the
+    /// name of the model. Such a line is known as `line-` and its number.
+    #[must_use]
+    pub fn url(mut self, url: Uri) -> Self {
+        self.url = Some(url);
+        self
+    }
+
+    /// Whether answers are written in the order of the input. Those that come
+    /// early are kept until their turn; they count as looked ahead, so that one
+    /// slow request holds up no more than [`look_ahead`](Self::look_ahead)
+    /// others, and memory stays bounded. Default: `false`, as they finish.
+    #[must_use]
+    pub fn ordered(mut self, ordered: bool) -> Self {
+        self.settings.ordered = ordered;
+        self
+    }
+
+    /// Gives the run up when `judge` finds a failure hopeless, and tells the
+    /// reason: an exhausted quota, a key that is not valid. A request that shows
+    /// it is not written, so that a later run sends it again; the run then stops
+    /// as by its [`stop_handle`](Self::stop_handle), and
+    /// [`Summary::gave_up`] has the reason.
+    ///
+    /// ```
+    /// # use tollgate_batch::Batch;
+    /// # let service = ();
+    /// let batch = Batch::new(service).give_up_when(|failed| {
+    ///     (failed.status?.as_u16() == 401).then(|| format!("the key: {}", failed.message))
+    /// });
+    /// ```
+    #[must_use]
+    pub fn give_up_when(
+        mut self,
+        judge: impl Fn(&Failed<'_>) -> Option<String> + Send + Sync + 'static,
+    ) -> Self {
+        self.hopeless.judge = Some(Arc::new(judge));
+        self
+    }
+
+    /// Gives the run up when more than this share of its requests has failed,
+    /// counted from the twentieth on. Those that failed are written, and are not
+    /// sent again unless asked. Default: never.
+    ///
+    /// # Panics
+    ///
+    /// When `share` is not between 0 and 1.
+    #[must_use]
+    pub fn max_failures(mut self, share: f64) -> Self {
+        assert!((0.0..=1.0).contains(&share), "a share is between 0 and 1");
+        self.hopeless.max_failures = Some(share);
+        self
+    }
+
     /// Leaves out what earlier runs have answered.
     #[must_use]
     pub fn resume(mut self, done: Done) -> Self {
@@ -145,18 +209,109 @@ impl<S> Batch<S> {
         self
     }
 
+    /// What happens, as a stream: instead of an
+    /// [`on_event`](Self::on_event), for whoever would rather take than be told.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() {
+    /// use futures_util::StreamExt;
+    /// use tollgate_batch::{Batch, Event};
+    /// # use http_body_util::Full;
+    /// # let service = tower::service_fn(async |_: http::Request<bytes::Bytes>| {
+    /// #     Ok::<_, std::io::Error>(http::Response::new(Full::new(bytes::Bytes::from("{}"))))
+    /// # });
+    ///
+    /// let mut batch = Batch::new(service);
+    /// let mut events = batch.events();
+    /// let input = r#"{"model":"gpt-4o","messages":[]}"#;
+    /// tokio::spawn(batch.run(input.as_bytes(), Vec::new(), Vec::new()));
+    /// while let Some(event) = events.next().await {
+    ///     if let Event::Finished { request, .. } = event {
+    ///         assert_eq!(&*request.custom_id, "line-1");
+    ///     }
+    /// }
+    /// # }
+    /// ```
+    pub fn events(&mut self) -> Events {
+        let (sender, events) = tokio::sync::mpsc::unbounded_channel();
+        self.observer = Arc::new(move |event| {
+            // The receiver may have seen enough.
+            let _ = sender.send(event);
+        });
+        Events { events }
+    }
+
+    /// Sends a stream of requests and gives their answers as a stream, in the
+    /// order of finishing: a batch for programs, with neither lines nor files.
+    ///
+    /// [`look_ahead`](Self::look_ahead), [`max_body_bytes`](Self::max_body_bytes),
+    /// [`resume`](Self::resume), [`withdraw_unsent`](Self::withdraw_unsent) and
+    /// [`stop_handle`](Self::stop_handle) hold as for [`run`](Self::run); of the
+    /// events only [`Event::Sent`] is told. Nothing is read ahead unless the
+    /// stream of answers is polled.
+    ///
+    /// # Cancellation
+    ///
+    /// Dropping the stream drops every request under way.
+    ///
+    /// # Panics
+    ///
+    /// Polling panics when the service does, or outside of a tokio runtime.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() {
+    /// use futures_util::{StreamExt, stream};
+    /// use http::Uri;
+    /// use tollgate_batch::{Ask, Batch};
+    /// # use http_body_util::Full;
+    /// # let service = tower::service_fn(async |_: http::Request<bytes::Bytes>| {
+    /// #     Ok::<_, std::io::Error>(http::Response::new(Full::new(bytes::Bytes::from("{}"))))
+    /// # });
+    ///
+    /// let requests = stream::iter(["a", "b"]).map(|id| Ask {
+    ///     custom_id: id.into(),
+    ///     url: Uri::from_static("/v1/responses"),
+    ///     body: r#"{"model":"gpt-4o","input":"Hi"}"#.into(),
+    /// });
+    /// let mut answers = Batch::new(service).answers(requests);
+    /// while let Some(answered) = answers.next().await {
+    ///     assert_eq!(answered.result.unwrap().status(), 200);
+    /// }
+    /// # }
+    /// ```
+    pub fn answers<I>(self, requests: I) -> Answers<S, I>
+    where
+        I: futures_core::Stream<Item = Ask>,
+    {
+        Answers::new(self, requests)
+    }
+
     /// A handle that stops the run.
     pub fn stop_handle(&self) -> Stop {
         self.stop.clone()
     }
 
     /// Runs the lines of `input` and writes each answer as one line, in the
-    /// order of finishing: those with a status of success to `output`, all
-    /// others to `errors`. Both writers are flushed, not shut down.
+    /// order of finishing or as [`ordered`](Self::ordered): those with a status
+    /// of success to `output`, all others to `errors`. Both writers are flushed,
+    /// not shut down. An input packed with gzip is unpacked.
     ///
     /// A request that gets no answer has a line with the code
     /// `request_failed` (the service's error), `response_failed` (the answer
-    /// broke off) or `response_too_large`.
+    /// broke off) or `response_too_large`; a success that is no JSON has
+    /// `response_not_json`.
+    ///
+    /// Beside the Batch API's fields each line has `tollgate`: how often the
+    /// request was sent (`attempts`), from its start to the last time
+    /// (`waited_seconds`; both need a [`SentLayer`](crate::SentLayer), and are
+    /// null without), until its end (`elapsed_seconds`), `tokens` and
+    /// `request_id`.
     ///
     /// # Errors
     ///

@@ -33,35 +33,41 @@ where
     B: Body,
     B::Error: Into<BoxError>,
 {
-    match answer(service, request, max_body_bytes).await {
-        Ok(answer) => Outcome::Answered(answer),
-        Err(failure) => Outcome::Failed(failure),
-    }
+    answer(service, request, max_body_bytes)
+        .await
+        .map_or_else(|failed| failed, Outcome::Answered)
 }
 
 async fn answer<S, B>(
     mut service: S,
     request: Request<Bytes>,
     max_body_bytes: usize,
-) -> Result<Answer, Failure>
+) -> Result<Answer, Outcome>
 where
     S: Service<Request<Bytes>, Response = Response<B>>,
     S::Error: Into<BoxError>,
     B: Body,
     B::Error: Into<BoxError>,
 {
-    let failed = |error: S::Error| failure(REQUEST_FAILED, &*error.into());
+    let failed = |error: S::Error| {
+        let error = error.into();
+        Outcome::Failed(failure(REQUEST_FAILED, &*error), error)
+    };
     poll_fn(|cx| service.poll_ready(cx)).await.map_err(failed)?;
     let response = service.call(request).await.map_err(failed)?;
     let (head, body) = response.into_parts();
     let request_id = head.headers.get("x-request-id");
+    let request_id = request_id.and_then(|id| Some(id.to_str().ok()?.to_owned()));
     let body = Limited::new(body, max_body_bytes).collect().await;
+    let body = body.map_err(|error| {
+        let failure = body_failure(&*error, max_body_bytes);
+        Outcome::Failed(failure, error)
+    })?;
     Ok(Answer {
         status: head.status,
-        request_id: request_id.and_then(|id| Some(id.to_str().ok()?.to_owned())),
-        body: body
-            .map_err(|error| body_failure(&*error, max_body_bytes))?
-            .to_bytes(),
+        request_id,
+        headers: head.headers,
+        body: body.to_bytes(),
     })
 }
 

@@ -50,7 +50,8 @@ pub enum Event {
         /// Time since [`Started`](Self::Started), waiting included.
         elapsed: Duration,
     },
-    /// A request was called back before it was sent, because the run stops.
+    /// A request was called back before it was sent, because the run stops, or
+    /// failed in a way that made the run be given up. A later run sends it.
     Withdrawn(Request),
     /// A request was answered, but the answer could not be written. The run
     /// ends with an [`Error`](crate::Error) that has it.
@@ -59,6 +60,12 @@ pub enum Event {
     Skipped(Request),
     /// A line is not a request.
     BadLine(BadLine),
+    /// The run is given up, for this reason; [`Stopping`](Self::Stopping)
+    /// follows.
+    GivingUp {
+        /// As [`Batch::give_up_when`](crate::Batch::give_up_when) told it.
+        reason: Arc<str>,
+    },
     /// The run sends nothing more and waits for what is under way.
     Stopping {
         /// How many requests are under way.

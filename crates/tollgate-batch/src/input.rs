@@ -3,6 +3,7 @@
 
 use std::io;
 
+use http::Uri;
 use tokio::io::AsyncRead;
 
 use crate::event::Request;
@@ -31,15 +32,18 @@ pub(crate) struct Input<R> {
     lines: Lines<R>,
     ids: Ids,
     max_line_bytes: usize,
+    url: Option<Uri>,
 }
 
 impl<R: AsyncRead + Unpin> Input<R> {
-    /// `ids` are those that were answered before.
-    pub(crate) fn new(reader: R, ids: Ids, max_line_bytes: usize) -> Self {
+    /// `ids` are those that were answered before; `url` is where bodies alone
+    /// go.
+    pub(crate) fn new(reader: R, ids: Ids, max_line_bytes: usize, url: Option<Uri>) -> Self {
         Self {
-            lines: Lines::new(reader, max_line_bytes),
+            lines: Lines::unpacking(reader, max_line_bytes),
             ids,
             max_line_bytes,
+            url,
         }
     }
 
@@ -67,7 +71,7 @@ impl<R: AsyncRead + Unpin> Input<R> {
 
     fn parse(&self, raw: RawLine) -> Result<Line, BadLine> {
         match raw.text {
-            Ok(text) => Line::parse(raw.number, &text),
+            Ok(text) => Line::parse(raw.number, &text, self.url.as_ref()),
             Err(bytes) => Err(BadLine {
                 line: raw.number,
                 custom_id: None,

@@ -65,17 +65,22 @@
 //! [`Plan`] reads the same input and tells before anything is sent how long it
 //! takes, which limit makes it so, and which lines can never be sent.
 
+mod answers;
+mod bare;
 mod batch;
 mod call;
 mod done;
 mod error;
 mod event;
+mod events;
 mod format;
+mod hopeless;
 mod ids;
 mod input;
 mod journal;
 mod line;
 mod lines;
+mod order;
 mod outcome;
 pub mod plan;
 mod run;
@@ -83,11 +88,15 @@ mod sent;
 mod stop;
 mod summary;
 mod task;
+mod unpack;
 
+pub use answers::{Answered, Answers, Ask, NoAnswer};
 pub use batch::Batch;
 pub use done::{Done, Tail};
 pub use error::Error;
 pub use event::{Event, Request};
+pub use events::Events;
+pub use hopeless::Failed;
 pub use line::{BadLine, Problem};
 pub use plan::{Limits, Plan};
 pub use sent::{Sent, SentFuture, SentLayer};

@@ -9,6 +9,7 @@ use http::{HeaderValue, Method, Request, Uri, header};
 use serde::{Deserialize, Serialize, Serializer};
 use serde_json::value::RawValue;
 
+use crate::bare;
 use crate::event;
 
 /// Shown of a value that is not allowed; the rest is of no help.
@@ -87,15 +88,34 @@ struct Envelope<'a> {
     body: Option<&'a RawValue>,
 }
 
+impl Envelope<'_> {
+    /// Whether the object has none of the fields: then it is a body alone.
+    fn is_empty(&self) -> bool {
+        let fields = [self.custom_id, self.method, self.url, self.body];
+        fields.iter().all(Option::is_none)
+    }
+}
+
 impl Line {
-    /// Reads one line of the Batch API's input form.
-    pub(crate) fn parse(number: u64, text: &Bytes) -> Result<Self, BadLine> {
+    /// Reads one line: of the Batch API's input form, or a body alone, which
+    /// goes to `url` or else to where its fields say.
+    pub(crate) fn parse(number: u64, text: &Bytes, url: Option<&Uri>) -> Result<Self, BadLine> {
         let bad = |custom_id: Option<&str>, problem| BadLine {
             line: number,
             custom_id: custom_id.map(str::to_owned),
             problem,
         };
         let envelope = envelope(text).map_err(|problem| bad(None, problem))?;
+        if envelope.is_empty()
+            && let Some(uri) = url.cloned().or_else(|| bare::endpoint(text))
+        {
+            return Ok(Self {
+                number,
+                custom_id: bare::custom_id(number).into(),
+                uri,
+                body: text.slice_ref(text.trim_ascii()),
+            });
+        }
         let custom_id = custom_id(&envelope).map_err(|problem| bad(None, problem))?;
         let (uri, body) = target(&envelope).map_err(|problem| bad(Some(&custom_id), problem))?;
         Ok(Self {
@@ -240,7 +260,7 @@ mod tests {
     use super::*;
 
     fn parse(text: &'static str) -> Result<Line, String> {
-        Line::parse(7, &Bytes::from_static(text.as_bytes())).map_err(|bad| bad.to_string())
+        Line::parse(7, &Bytes::from_static(text.as_bytes()), None).map_err(|bad| bad.to_string())
     }
 
     #[test]
@@ -272,6 +292,21 @@ mod tests {
             line.expect("a good line").uri,
             "http://localhost:1/v1/x?y=1"
         );
+    }
+
+    #[test]
+    fn a_body_alone_is_named_by_its_line() {
+        let line = parse(r#" {"model":"gpt-4o","messages":[]} "#).expect("a body");
+        assert_eq!(&*line.custom_id, "line-7");
+        assert_eq!(line.uri, "/v1/chat/completions");
+        assert_eq!(line.body, r#"{"model":"gpt-4o","messages":[]}"#);
+
+        let url = Uri::from_static("/v1/rerank");
+        let text = Bytes::from_static(br#"{"query":"a"}"#);
+        let line = Line::parse(7, &text, Some(&url)).expect("a body");
+        assert_eq!(line.uri, "/v1/rerank");
+        let lost = Line::parse(7, &text, None).expect_err("nowhere to go");
+        assert_eq!(lost.to_string(), "line 7: `custom_id` is missing");
     }
 
     #[test]
@@ -339,7 +374,7 @@ mod tests {
     #[test]
     fn bytes_that_are_not_text_are_a_bad_line() {
         let text = Bytes::from_static(b"{\"custom_id\":\"\xFF\"}");
-        let bad = Line::parse(1, &text).expect_err("not UTF-8");
+        let bad = Line::parse(1, &text, None).expect_err("not UTF-8");
         assert!(matches!(bad.problem, Problem::Malformed(_)));
     }
 }

@@ -5,11 +5,10 @@ use std::io;
 use std::mem;
 
 use bytes::Bytes;
-use tokio::io::{AsyncBufReadExt, AsyncRead, BufReader};
+use tokio::io::AsyncRead;
 use tokio::task::coop::consume_budget;
 
-/// Large enough that reading a file costs few trips to the blocking pool.
-const BUFFER_BYTES: usize = 64 * 1024;
+use crate::unpack::Unpacked;
 
 const BYTE_ORDER_MARK: &[u8] = b"\xEF\xBB\xBF";
 
@@ -36,7 +35,7 @@ impl RawLine {
 /// Reads lines, of which it keeps one at a time.
 #[derive(Debug)]
 pub(crate) struct Lines<R> {
-    reader: BufReader<R>,
+    reader: Unpacked<R>,
     current: Current,
     /// The number of the line being read.
     number: u64,
@@ -55,9 +54,20 @@ struct Current {
 }
 
 impl<R: AsyncRead + Unpin> Lines<R> {
+    /// Reads the file as it is.
     pub(crate) fn new(reader: R, max_bytes: usize) -> Self {
+        Self::from(Unpacked::plain(reader), max_bytes)
+    }
+
+    /// Unpacks the file first where it is packed; places are those of the
+    /// unpacked text.
+    pub(crate) fn unpacking(reader: R, max_bytes: usize) -> Self {
+        Self::from(Unpacked::new(reader), max_bytes)
+    }
+
+    fn from(reader: Unpacked<R>, max_bytes: usize) -> Self {
         Self {
-            reader: BufReader::with_capacity(BUFFER_BYTES, reader),
+            reader,
             current: Current {
                 text: Vec::new(),
                 bytes: 0,

@@ -1,24 +1,32 @@
 //! What became of one request, and the line that records it.
 
 use std::borrow::Cow;
+use std::error::Error as StdError;
 use std::io::{self, Write};
 
 use bytes::Bytes;
-use http::StatusCode;
+use http::{HeaderMap, StatusCode};
 use serde::{Deserialize, Serialize};
 use serde_json::ser::{Formatter, Serializer};
 use serde_json::value::RawValue;
+use tokio::time::Duration;
 
+use crate::hopeless::Failed;
 use crate::ids;
 
 /// How every line of output begins; [`Record`] has its fields in this order.
 pub(crate) const LINE_START: &str = r#"{"id":"batch_req_"#;
 
+/// A success whose body is not what an API of this kind answers: a proxy's
+/// page, or a body that was cut short.
+const RESPONSE_NOT_JSON: &str = "response_not_json";
+
 /// What the service gave for one request.
 #[derive(Debug)]
 pub(crate) enum Outcome {
     Answered(Answer),
-    Failed(Failure),
+    /// No answer, and what the service gave instead.
+    Failed(Failure, Box<dyn StdError + Send + Sync>),
 }
 
 /// A whole answer.
@@ -26,6 +34,7 @@ pub(crate) enum Outcome {
 pub(crate) struct Answer {
     pub(crate) status: StatusCode,
     pub(crate) request_id: Option<String>,
+    pub(crate) headers: HeaderMap,
     pub(crate) body: Bytes,
 }
 
@@ -55,6 +64,27 @@ struct Record<'a> {
     custom_id: &'a str,
     response: Option<Response<'a>>,
     error: Option<&'a Failure>,
+    tollgate: Facts<'a>,
+}
+
+/// What became of the request on its way; no part of the Batch API's form.
+#[derive(Serialize)]
+struct Facts<'a> {
+    attempts: Option<u32>,
+    waited_seconds: Option<f64>,
+    elapsed_seconds: f64,
+    tokens: Option<u64>,
+    request_id: Option<&'a str>,
+}
+
+/// How a request went, but for its answer.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Way {
+    /// How often it was sent, and how long after its start the last time was,
+    /// where that is known.
+    pub(crate) sent: Option<(u32, Duration)>,
+    /// From its start to the end of its answer.
+    pub(crate) elapsed: Duration,
 }
 
 #[derive(Serialize)]
@@ -73,11 +103,11 @@ enum Body<'a> {
 
 impl Outcome {
     /// Writes the line for it.
-    pub(crate) fn write(&self, custom_id: &str) -> Written {
+    pub(crate) fn write(&self, custom_id: &str, way: Way) -> Written {
         match self {
-            Self::Answered(answer) => answer.write(custom_id),
-            Self::Failed(failure) => Written {
-                text: line(custom_id, None, Some(failure)),
+            Self::Answered(answer) => answer.write(custom_id, way),
+            Self::Failed(failure, _) => Written {
+                text: line(custom_id, None, Some(failure), way.facts(None, None)),
                 status: None,
                 tokens: None,
                 failure: Some(failure.clone()),
@@ -86,23 +116,82 @@ impl Outcome {
     }
 }
 
+impl Way {
+    fn facts(self, tokens: Option<u64>, request_id: Option<&str>) -> Facts<'_> {
+        Facts {
+            attempts: self.sent.map(|(attempts, _)| attempts),
+            waited_seconds: self.sent.map(|(_, waited)| in_millis(waited)),
+            elapsed_seconds: in_millis(self.elapsed),
+            tokens,
+            request_id,
+        }
+    }
+}
+
+/// Seconds, to the millisecond.
+fn in_millis(time: Duration) -> f64 {
+    time.as_millis() as f64 / 1_000.0
+}
+
+impl Outcome {
+    /// What a judge of failures sees, if it failed. `written` is its line.
+    pub(crate) fn failed<'a>(
+        &'a self,
+        written: &'a Written,
+        no_headers: &'a HeaderMap,
+    ) -> Option<Failed<'a>> {
+        let failure = written.failure.as_ref()?;
+        let (headers, body, error) = match self {
+            Self::Answered(answer) => (&answer.headers, &answer.body[..], None),
+            Self::Failed(_, error) => (no_headers, &[][..], Some(&**error)),
+        };
+        Some(Failed {
+            status: written.status,
+            headers,
+            body,
+            code: &failure.code,
+            message: &failure.message,
+            error,
+        })
+    }
+}
+
 impl Answer {
-    fn write(&self, custom_id: &str) -> Written {
+    fn write(&self, custom_id: &str, way: Way) -> Written {
+        let request_id = self.request_id.as_deref();
+        let body = Body::read(&self.body);
+        let failure = self.failure(&body);
         let response = Response {
             status_code: self.status.as_u16(),
-            request_id: self.request_id.as_deref(),
-            body: Body::read(&self.body),
+            request_id,
+            body,
         };
+        let tokens = total_tokens(&self.body);
+        // An unsuccessful status says it all, as in the Batch API's own lines.
+        let error = failure.as_ref().filter(|_| self.status.is_success());
+        let facts = way.facts(tokens, request_id);
         Written {
-            text: line(custom_id, Some(response), None),
+            text: line(custom_id, Some(response), error, facts),
             status: Some(self.status),
-            tokens: total_tokens(&self.body),
-            failure: (!self.status.is_success()).then(|| self.failure()),
+            tokens,
+            failure,
+        }
+    }
+
+    /// Why it is no success, if it is none.
+    fn failure(&self, body: &Body<'_>) -> Option<Failure> {
+        match (self.status.is_success(), body) {
+            (true, Body::Json(_)) => None,
+            (true, Body::Text(text)) => Some(Failure {
+                code: Cow::Borrowed(RESPONSE_NOT_JSON),
+                message: format!("the answer is no JSON; it begins with {:?}", shown(text)),
+            }),
+            (false, _) => Some(self.reason()),
         }
     }
 
     /// The reason that an unsuccessful answer gives.
-    fn failure(&self) -> Failure {
+    fn reason(&self) -> Failure {
         let told = serde_json::from_slice::<Told>(&self.body);
         let told = told.map(|told| told.error).unwrap_or_default();
         Failure {
@@ -150,12 +239,24 @@ fn total_tokens(body: &[u8]) -> Option<u64> {
     Some(used.usage.total_tokens)
 }
 
-fn line(custom_id: &str, response: Option<Response<'_>>, error: Option<&Failure>) -> Vec<u8> {
+/// So much of a text that people recognise it.
+fn shown(text: &str) -> &str {
+    let end = text.char_indices().nth(40).map_or(text.len(), |(at, _)| at);
+    &text[..end]
+}
+
+fn line(
+    custom_id: &str,
+    response: Option<Response<'_>>,
+    error: Option<&Failure>,
+    tollgate: Facts<'_>,
+) -> Vec<u8> {
     let record = Record {
         id: format!("batch_req_{:032x}", ids::hash(custom_id)),
         custom_id,
         response,
         error,
+        tollgate,
     };
     let mut text = Vec::with_capacity(256);
     record
@@ -206,13 +307,21 @@ fn write_compact<W: ?Sized + Write>(writer: &mut W, json: &str) -> io::Result<()
 mod tests {
     use super::*;
 
+    fn way() -> Way {
+        Way {
+            sent: Some((2, Duration::from_millis(1_500))),
+            elapsed: Duration::from_millis(2_250),
+        }
+    }
+
     fn answer(status: u16, body: &'static str) -> Written {
         let answer = Answer {
             status: StatusCode::from_u16(status).expect("a valid status"),
             request_id: Some("req_1".to_owned()),
+            headers: HeaderMap::new(),
             body: Bytes::from_static(body.as_bytes()),
         };
-        Outcome::Answered(answer).write("a \"b\"")
+        Outcome::Answered(answer).write("a \"b\"", way())
     }
 
     fn body_of(written: &Written) -> String {
@@ -232,11 +341,15 @@ mod tests {
     fn answer_has_the_batch_form() {
         let written = answer(200, r#"{"usage":{"total_tokens":12}}"#);
         let line = format!(
-            r#"{{"id":"batch_req_{:032x}","custom_id":"a \"b\"",{}"error":null}}{}"#,
+            r#"{{"id":"batch_req_{:032x}","custom_id":"a \"b\"",{}"error":null,{}}}{}"#,
             ids::hash("a \"b\""),
             concat!(
                 r#""response":{"status_code":200,"request_id":"req_1","#,
                 r#""body":{"usage":{"total_tokens":12}}},"#
+            ),
+            concat!(
+                r#""tollgate":{"attempts":2,"waited_seconds":1.5,"#,
+                r#""elapsed_seconds":2.25,"tokens":12,"request_id":"req_1"}"#
             ),
             "\n"
         );
@@ -252,12 +365,14 @@ mod tests {
             code: Cow::Borrowed("request_failed"),
             message: "connection reset".to_owned(),
         };
-        let written = Outcome::Failed(failure).write("x");
+        let written = Outcome::Failed(failure, "reset".into()).write("x", Way::default());
         let text = String::from_utf8(written.text).expect("a line is text");
         assert!(text.starts_with(LINE_START));
         assert!(text.ends_with(
             "\"custom_id\":\"x\",\"response\":null,\"error\":{\"code\":\"request_failed\",\
-             \"message\":\"connection reset\"}}\n"
+             \"message\":\"connection reset\"},\"tollgate\":{\"attempts\":null,\
+             \"waited_seconds\":null,\"elapsed_seconds\":0.0,\"tokens\":null,\
+             \"request_id\":null}}\n"
         ));
     }
 
@@ -282,6 +397,17 @@ mod tests {
         let written = answer(502, "<html>\n\"bad\" gateway</html>");
         assert_eq!(body_of(&written), r#""<html>\n\"bad\" gateway</html>""#);
         assert_eq!(body_of(&answer(200, "")), r#""""#);
+    }
+
+    #[test]
+    fn a_success_that_is_no_json_is_a_failure() {
+        let failure = answer(200, "<html>maintenance").failure.expect("it failed");
+        assert_eq!(failure.code, "response_not_json");
+        assert_eq!(
+            failure.message,
+            "the answer is no JSON; it begins with \"<html>maintenance\""
+        );
+        assert!(answer(200, "{}").failure.is_none());
     }
 
     #[test]

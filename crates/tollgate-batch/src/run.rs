@@ -17,9 +17,11 @@ use tracing::Instrument;
 use crate::batch::{Batch, Settings};
 use crate::error::Error;
 use crate::event::{Event, Observer};
+use crate::hopeless::Hopeless;
 use crate::input::{Input, Item};
 use crate::journal::Journal;
 use crate::line::Line;
+use crate::order::Order;
 use crate::sent::Ticket;
 use crate::stop::Stop;
 use crate::summary::Summary;
@@ -45,12 +47,15 @@ where
 {
     let started = Instant::now();
     let mut stopped = batch.stop.listen();
-    let mut input = Input::new(input, batch.done.ids, batch.settings.max_line_bytes);
+    let (ids, max_bytes) = (batch.done.ids, batch.settings.max_line_bytes);
+    let mut input = Input::new(input, ids, max_bytes, batch.url);
     let mut run = Run {
         service: batch.service,
         settings: batch.settings,
         observer: batch.observer,
         stop: batch.stop,
+        hopeless: batch.hopeless,
+        order: batch.settings.ordered.then(Order::default),
         journal: Journal::new(output, errors),
         in_flight: JoinSet::new(),
         bytes_in_flight: 0,
@@ -81,6 +86,9 @@ struct Run<S, W, X> {
     settings: Settings,
     observer: Observer,
     stop: Stop,
+    hopeless: Hopeless,
+    /// Where answers are written in the order of the input.
+    order: Option<Order>,
     journal: Journal<W, X>,
     /// Tasks of their own, so that they go on while a line is being written,
     /// and whatever they hold in the service is never held for longer.
@@ -101,8 +109,9 @@ impl<S, W, X> Run<S, W, X> {
     }
 
     fn has_room(&self) -> bool {
+        let held = self.order.as_ref().map_or(0, Order::held);
         self.reading
-            && self.in_flight.len() < self.settings.look_ahead
+            && self.in_flight.len() + held < self.settings.look_ahead
             && (self.in_flight.is_empty() || self.bytes_in_flight < self.settings.look_ahead_bytes)
     }
 
@@ -158,12 +167,16 @@ where
         self.tell(Event::Started(line.name()));
         let span = tracing::debug_span!("line", line = line.number, custom_id = &*line.custom_id);
         let task = Task {
+            judge: self.hopeless.judge.clone(),
             ticket: Ticket::new(line.name(), self.observer.clone()),
             stopped: self.settings.withdraw_unsent.then(|| self.stop.listen()),
             max_body_bytes: self.settings.max_body_bytes,
             line,
         };
         self.bytes_in_flight += task.bytes();
+        if let Some(order) = &mut self.order {
+            order.start(task.line.number);
+        }
         let finished = task.run(self.service.clone());
         self.in_flight.spawn(finished.instrument(span));
     }
@@ -174,6 +187,7 @@ where
         while let Some(next) = self.in_flight.try_join_next() {
             group.push(unwrap(next));
         }
+        let group = self.turns(group);
         for finished in &group {
             self.bytes_in_flight -= finished.bytes;
             if let Some(written) = &finished.written {
@@ -185,8 +199,33 @@ where
             // Nothing that is sent from now on could be kept.
             self.stop.stop();
         }
-        for finished in group {
+        let mut hopeless = None;
+        for mut finished in group {
+            hopeless = hopeless.or(finished.hopeless.take());
             self.tell(finished.event(saved));
+        }
+        let too_many = || self.hopeless.too_many(&self.summary);
+        if let Some(reason) = hopeless.or_else(|| too_many().filter(|_| self.is_busy())) {
+            self.give_up(&reason);
+        }
+    }
+
+    /// Those whose turn it is to be written.
+    fn turns(&mut self, group: Vec<Finished>) -> Vec<Finished> {
+        let Some(order) = &mut self.order else {
+            return group;
+        };
+        for finished in group {
+            order.finish(finished);
+        }
+        std::iter::from_fn(|| order.next()).collect()
+    }
+
+    fn give_up(&mut self, reason: &str) {
+        if self.summary.gave_up.is_none() {
+            let reason = reason.into();
+            self.tell(Event::GivingUp { reason });
+            self.stop.stop();
         }
     }
 
@@ -199,7 +238,8 @@ where
     }
 }
 
-fn unwrap(finished: Result<Finished, JoinError>) -> Finished {
+/// What a task of a run's own came to.
+pub(crate) fn unwrap<T>(finished: Result<T, JoinError>) -> T {
     match finished {
         Ok(finished) => finished,
         Err(error) => match error.try_into_panic() {

@@ -10,10 +10,11 @@
 use std::fmt;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU8, Ordering};
+use std::sync::atomic::{AtomicU8, AtomicU32, AtomicU64, Ordering};
 use std::task::{Context, Poll};
 
 use pin_project_lite::pin_project;
+use tokio::time::{Duration, Instant};
 use tower_layer::Layer;
 use tower_service::Service;
 
@@ -61,9 +62,19 @@ pin_project! {
 /// Decides, once and for all, whether a request is sent or called back.
 #[derive(Clone)]
 pub(crate) struct Ticket {
-    state: Arc<AtomicU8>,
+    trace: Arc<Trace>,
     request: Request,
     observer: Observer,
+}
+
+/// What is known of a request's way.
+#[derive(Debug)]
+struct Trace {
+    state: AtomicU8,
+    attempts: AtomicU32,
+    started: Instant,
+    /// From the start to the last attempt, in nanoseconds.
+    waited: AtomicU64,
 }
 
 impl<S> Layer<S> for SentLayer {
@@ -111,10 +122,23 @@ impl<F: Future> Future for SentFuture<F> {
 impl Ticket {
     pub(crate) fn new(request: Request, observer: Observer) -> Self {
         Self {
-            state: Arc::new(AtomicU8::new(WAITING)),
+            trace: Arc::new(Trace {
+                state: AtomicU8::new(WAITING),
+                attempts: AtomicU32::new(0),
+                started: Instant::now(),
+                waited: AtomicU64::new(0),
+            }),
             request,
             observer,
         }
+    }
+
+    /// How often it was sent, and how long after its start the last time was;
+    /// `None` where it never was, or nobody marks the place.
+    pub(crate) fn sent(&self) -> Option<(u32, Duration)> {
+        let attempts = self.trace.attempts.load(Ordering::Acquire);
+        let waited = Duration::from_nanos(self.trace.waited.load(Ordering::Acquire));
+        (attempts > 0).then_some((attempts, waited))
     }
 
     /// Sends the request, for the first time or again; `false` where it was
@@ -123,6 +147,10 @@ impl Ticket {
         if !self.decide(SENT) {
             return false;
         }
+        let waited = self.trace.started.elapsed().as_nanos();
+        let waited = u64::try_from(waited).unwrap_or(u64::MAX);
+        self.trace.waited.store(waited, Ordering::Release);
+        self.trace.attempts.fetch_add(1, Ordering::AcqRel);
         (self.observer)(Event::Sent(self.request.clone()));
         true
     }
@@ -133,9 +161,8 @@ impl Ticket {
     }
 
     fn decide(&self, wanted: u8) -> bool {
-        let decided =
-            self.state
-                .compare_exchange(WAITING, wanted, Ordering::AcqRel, Ordering::Acquire);
+        let state = &self.trace.state;
+        let decided = state.compare_exchange(WAITING, wanted, Ordering::AcqRel, Ordering::Acquire);
         decided.is_ok() || decided == Err(wanted)
     }
 }
@@ -144,7 +171,7 @@ impl fmt::Debug for Ticket {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Ticket")
             .field("request", &self.request)
-            .field("state", &self.state)
+            .field("trace", &self.trace)
             .finish_non_exhaustive()
     }
 }

@@ -25,7 +25,8 @@ pub struct Summary {
     pub skipped: u64,
     /// Lines that are not requests.
     pub bad_lines: u64,
-    /// Requests called back before they were sent, because the run stopped.
+    /// Requests left for a later run: called back before they were sent, because
+    /// the run stopped, or failed in a way that made it be given up.
     pub withdrawn: u64,
     /// Requests whose answers could not be written; they are in
     /// [`Error::unwritten`](crate::Error::unwritten).
@@ -36,6 +37,8 @@ pub struct Summary {
     /// Time from the start to the end of the run.
     #[serde(rename = "elapsed_seconds", serialize_with = "as_seconds")]
     pub elapsed: Duration,
+    /// Why the run was given up, if it was.
+    pub gave_up: Option<String>,
     /// Whether the run was stopped before the end of its input.
     pub interrupted: bool,
 }
@@ -51,6 +54,7 @@ impl Summary {
         match event {
             Event::Started(_) => self.total += 1,
             Event::Sent(_) | Event::Stopping { .. } => {}
+            Event::GivingUp { reason } => self.gave_up = Some(reason.to_string()),
             Event::Finished { tokens, .. } => {
                 self.ok += 1;
                 self.tokens += tokens.unwrap_or(0);
@@ -98,7 +102,9 @@ impl fmt::Display for Summary {
             Counted(self.tokens, "token"),
             Span(self.elapsed)
         )?;
-        if self.interrupted {
+        if let Some(reason) = &self.gave_up {
+            write!(f, "; given up: {reason}")?;
+        } else if self.interrupted {
             write!(f, "; interrupted")?;
         }
         Ok(())

@@ -2,6 +2,7 @@
 
 use std::fmt;
 
+use http::Uri;
 use serde::{Serialize, Serializer};
 use tokio::time::Duration;
 
@@ -32,6 +33,7 @@ pub struct Limits {
     requests_per_minute: Option<u64>,
     stagger: Duration,
     concurrency: Option<(usize, Duration)>,
+    pub(super) url: Option<Uri>,
 }
 
 /// Which limit.
@@ -116,6 +118,14 @@ impl Limits {
     #[must_use]
     pub fn concurrency(mut self, max: usize, each: Duration) -> Self {
         self.concurrency = Some((max, each));
+        self
+    }
+
+    /// Where lines go that are a body alone, as
+    /// [`Batch::url`](crate::Batch::url).
+    #[must_use]
+    pub fn url(mut self, url: Uri) -> Self {
+        self.url = Some(url);
         self
     }
 

@@ -159,7 +159,7 @@ impl Plan {
         R: AsyncRead + Unpin,
         C: Fn(&Request<Bytes>) -> u64,
     {
-        let mut input = Input::new(input, done.ids, MAX_LINE_BYTES);
+        let mut input = Input::new(input, done.ids, MAX_LINE_BYTES, limits.url.clone());
         let mut tally = Tally::default();
         loop {
             let number = input.line_number();

@@ -123,6 +123,7 @@ pub(crate) fn word(event: &Event) -> String {
         Event::Skipped(request) => format!("skipped {}", request.custom_id),
         Event::BadLine(bad) => format!("bad {}", bad.line),
         Event::Stopping { in_flight } => format!("stopping {in_flight}"),
+        Event::GivingUp { reason } => format!("giving up: {reason}"),
         other => panic!("an event the tests do not know: {other:?}"),
     }
 }
