@@ -98,7 +98,7 @@ pub use event::{Event, Request};
 pub use events::Events;
 pub use hopeless::Failed;
 pub use line::{BadLine, Problem};
-pub use plan::{Limits, Plan};
+pub use plan::{Limits, NotAdmitted, Plan};
 pub use sent::{Sent, SentFuture, SentLayer};
 pub use stop::Stop;
 pub use summary::Summary;

@@ -5,10 +5,10 @@ mod common;
 use std::time::Duration;
 
 use bytes::Bytes;
-use common::input;
+use common::{input, line};
 use http::Request;
 use serde_json::json;
-use tollgate_batch::plan::Limit;
+use tollgate_batch::plan::{Allowed, Limit};
 use tollgate_batch::{Done, Limits, Plan};
 
 fn by_length(request: &Request<Bytes>) -> u64 {
@@ -124,11 +124,11 @@ gpt-4o                  /v1/chat/completions           2              66
 text-embedding-3-small  /v1/embeddings                 1              46
 total                                                  4             127
 
-limit                       allowed       takes
-tokens a minute                 600        2.7s
-requests a minute                60        3.0s  <- binds
-time between launches          0.5s        1.5s
-requests at once                  2        2.0s
+limit                       allowed       takes   to halve it
+tokens a minute                 600        2.7s           666
+requests a minute                60        3.0s           120  <- binds
+time between launches          0.5s        1.5s             -
+requests at once                  2        2.0s             3
 
 7 lines; 4 requests to send in about 3.0s
 
@@ -150,7 +150,7 @@ async fn plan_is_json() {
     assert_eq!(json["binding"], "requests");
     assert_eq!(
         json["times"][2],
-        json!({"limit": "stagger", "allowed": 0.5, "seconds": 1.5})
+        json!({"limit": "stagger", "allowed": 0.5, "seconds": 1.5, "to_halve": null})
     );
     assert_eq!(
         json["impossible"],
@@ -199,4 +199,57 @@ async fn remarks_are_all_counted_and_some_kept() {
         (1_500, 1_000)
     );
     assert!(plan.to_string().ends_with("  and 1,490 more\n"));
+}
+
+/// With every limit at what the plan says, the batch takes half of its time;
+/// with any of them one less, more.
+#[tokio::test]
+async fn limits_to_halve_it_halve_it() {
+    for n in 1..60_u64 {
+        let input: String = (0..n * 7).map(|id| line(&id.to_string()) + "\n").collect();
+        let cost = move |request: &Request<Bytes>| request.body().len() as u64 + n * 13;
+        let limits = |tokens, requests, stagger, slots| {
+            Limits::new()
+                .tokens_per_minute(tokens)
+                .requests_per_minute(requests)
+                .stagger(stagger)
+                .concurrency(slots, Duration::from_secs(1 + n % 5))
+        };
+        let read = async |limits| {
+            let plan = Plan::read(input.as_bytes(), cost, limits).await;
+            plan.expect("memory can be read")
+        };
+        let spaced = Duration::from_millis(n * 40);
+        let (rate, each, slots) = (30 + n * n, 4_000 + n * 101, 1 + n as usize % 9);
+        let plan = read(limits(each, rate, spaced, slots)).await;
+        let (mut tokens, mut requests, mut gap, mut at_once) = (each, rate, spaced, slots);
+        for time in &plan.times {
+            assert_eq!(time.to_halve.is_some(), time.time > plan.time / 2);
+            match (time.limit, time.to_halve) {
+                (Limit::Tokens, Some(Allowed::PerMinute(rate))) => tokens = rate,
+                (Limit::Requests, Some(Allowed::PerMinute(rate))) => requests = rate,
+                (Limit::Stagger, Some(Allowed::OneEach(each))) => gap = each,
+                (Limit::Concurrency, Some(Allowed::AtOnce(slots))) => at_once = slots as usize,
+                (_, told) => assert_eq!(told, None),
+            }
+        }
+        let halved = read(limits(tokens, requests, gap, at_once)).await;
+        let half = plan.time / 2;
+        assert!(
+            halved.time <= half + Duration::from_micros(1),
+            "{n}: {half:?}"
+        );
+        if tokens > each {
+            let less = read(limits(tokens - 1, requests, gap, at_once)).await;
+            assert!(less.time > half, "{n}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn what_the_budget_holds_now_is_what_goes_at_once() {
+    let input = line("a") + "\n" + &line("b");
+    let limits = Limits::new().tokens_per_minute(600).available(-100);
+    let plan = Plan::read(input.as_bytes(), |_: &Request<Bytes>| 300, limits).await;
+    assert_eq!(plan.expect("a plan").time, Duration::from_secs(70));
 }

@@ -33,6 +33,7 @@ pub struct Limits {
     requests_per_minute: Option<u64>,
     stagger: Duration,
     concurrency: Option<(usize, Duration)>,
+    available: Option<i64>,
     pub(super) url: Option<Uri>,
 }
 
@@ -63,6 +64,9 @@ pub struct LimitTime {
     /// [`Limit::Concurrency`]), if nothing else limited.
     #[serde(rename = "seconds", serialize_with = "as_seconds")]
     pub time: Duration,
+    /// What it would have to allow for the batch to take half of its time, if
+    /// it allows less. Where several limits have it, all of them would.
+    pub to_halve: Option<Allowed>,
 }
 
 /// What a limit allows. As JSON it is a number: a count or seconds.
@@ -121,6 +125,14 @@ impl Limits {
         self
     }
 
+    /// Tokens that the budget holds now; below zero is debt. Unless set, it is
+    /// full.
+    #[must_use]
+    pub fn available(mut self, tokens: i64) -> Self {
+        self.available = Some(tokens);
+        self
+    }
+
     /// Where lines go that are a body alone, as
     /// [`Batch::url`](crate::Batch::url).
     #[must_use]
@@ -145,45 +157,134 @@ impl Limits {
         by_limit.into_iter().flatten().collect()
     }
 
-    /// (tokens - burst) / rate.
+    /// (tokens - available) / rate.
     fn tokens_time(&self, tokens: u64) -> Option<LimitTime> {
         let rate = self.tokens_per_minute?;
         let burst = self.largest_cost().unwrap_or(rate);
-        Some(LimitTime {
-            limit: Limit::Tokens,
-            allowed: Allowed::PerMinute(rate),
-            time: at_rate(tokens.saturating_sub(burst), rate),
-        })
+        let available = self.available.map_or(i128::from(burst), i128::from);
+        let missing = (i128::from(tokens) - available).max(0);
+        let missing = u64::try_from(missing).unwrap_or(u64::MAX);
+        let allowed = Allowed::PerMinute(rate);
+        Some(LimitTime::new(
+            Limit::Tokens,
+            allowed,
+            at_rate(missing, rate),
+        ))
     }
 
     /// (requests - burst) / rate, where the burst is a second's worth.
     fn requests_time(&self, requests: u64) -> Option<LimitTime> {
         let rate = self.requests_per_minute?;
         let burst = (rate / 60).max(1);
-        Some(LimitTime {
-            limit: Limit::Requests,
-            allowed: Allowed::PerMinute(rate),
-            time: at_rate(requests.saturating_sub(burst), rate),
-        })
+        let time = at_rate(requests.saturating_sub(burst), rate);
+        Some(LimitTime::new(
+            Limit::Requests,
+            Allowed::PerMinute(rate),
+            time,
+        ))
     }
 
     /// One gap fewer than there are launches.
     fn stagger_time(&self, requests: u64) -> Option<LimitTime> {
-        (!self.stagger.is_zero()).then(|| LimitTime {
-            limit: Limit::Stagger,
-            allowed: Allowed::OneEach(self.stagger),
-            time: times(self.stagger, requests.saturating_sub(1) as f64),
-        })
+        let time = times(self.stagger, requests.saturating_sub(1) as f64);
+        let staggers = !self.stagger.is_zero();
+        staggers.then(|| LimitTime::new(Limit::Stagger, Allowed::OneEach(self.stagger), time))
     }
 
     /// requests / slots x time of each.
     fn concurrency_time(&self, requests: u64) -> Option<LimitTime> {
         let (max, each) = self.concurrency?;
-        Some(LimitTime {
-            limit: Limit::Concurrency,
-            allowed: Allowed::AtOnce(max as u64),
-            time: times(each, requests as f64 / max as f64),
+        let time = times(each, requests as f64 / max as f64);
+        let allowed = Allowed::AtOnce(max as u64);
+        Some(LimitTime::new(Limit::Concurrency, allowed, time))
+    }
+
+    /// Tells of every limit that takes longer than `half` what it would have to
+    /// be instead.
+    pub(super) fn halve(
+        &self,
+        times: &mut [LimitTime],
+        requests: u64,
+        tokens: u64,
+        half: Duration,
+    ) {
+        for time in times.iter_mut().filter(|time| time.time > half) {
+            time.to_halve = self.for_time(time.limit, requests, tokens, half);
+        }
+    }
+
+    /// The least that a limit would have to be to take no longer. A larger limit
+    /// comes with its larger burst.
+    fn for_time(
+        &self,
+        limit: Limit,
+        requests: u64,
+        tokens: u64,
+        time: Duration,
+    ) -> Option<Allowed> {
+        let takes = |limits: &Self| match limit {
+            Limit::Tokens => limits.tokens_time(tokens),
+            _ => limits.requests_time(requests),
+        };
+        let enough = |rate| takes(&self.at(limit, rate)).is_some_and(|takes| takes.time <= time);
+        Some(match limit {
+            Limit::Tokens => Allowed::PerMinute(least(self.tokens_per_minute?, enough)),
+            Limit::Requests => Allowed::PerMinute(least(self.requests_per_minute?, enough)),
+            Limit::Stagger => {
+                let gaps = requests.saturating_sub(1).max(1) as f64;
+                Allowed::OneEach(times(time, 1.0 / gaps))
+            }
+            Limit::Concurrency => {
+                let (_, each) = self.concurrency?;
+                let work = requests as f64 * each.as_secs_f64();
+                Allowed::AtOnce((work / time.as_secs_f64()).ceil() as u64)
+            }
         })
+    }
+
+    /// The same limits with another rate, and a burst that is the same share of
+    /// it.
+    fn at(&self, limit: Limit, rate: u64) -> Self {
+        let mut other = self.clone();
+        match (limit, self.tokens_per_minute, self.capacity) {
+            (Limit::Tokens, Some(now), Some(capacity)) => {
+                let share = capacity as f64 / now as f64;
+                other.capacity = Some((share * rate as f64) as u64);
+                other.tokens_per_minute = Some(rate);
+            }
+            (Limit::Tokens, ..) => other.tokens_per_minute = Some(rate),
+            _ => other.requests_per_minute = Some(rate),
+        }
+        other
+    }
+}
+
+/// The least rate above `low` that is enough, given that more always is.
+fn least(low: u64, enough: impl Fn(u64) -> bool) -> u64 {
+    let mut low = low;
+    let mut high = low.saturating_mul(2);
+    while !enough(high) && high < u64::MAX {
+        (low, high) = (high, high.saturating_mul(2));
+    }
+    while high - low > 1 {
+        let middle = low + (high - low) / 2;
+        if enough(middle) {
+            high = middle;
+        } else {
+            low = middle;
+        }
+    }
+    high
+}
+
+impl LimitTime {
+    fn new(limit: Limit, allowed: Allowed, time: Duration) -> Self {
+        Self {
+            limit,
+            allowed,
+            time,
+            to_halve: None,
+        }
     }
 }
 

@@ -31,7 +31,13 @@
 //! # Ok(())
 //! # }
 //! ```
+//!
+//! # Admission
+//!
+//! [`Plan::admit`] decides whether a batch may begin: a handler that takes files
+//! from others refuses up front what would hold up everybody else.
 
+mod admit;
 mod limits;
 mod table;
 
@@ -47,9 +53,10 @@ use tokio::time::Duration;
 use crate::done::Done;
 use crate::error::Error;
 use crate::input::{Input, Item, MAX_LINE_BYTES};
-use crate::line::{BadLine, Line};
+use crate::line::{BadLine, Line, Problem};
 use crate::summary::as_seconds;
 
+pub use admit::NotAdmitted;
 pub use limits::{Allowed, Limit, LimitTime, Limits};
 
 /// Of each kind of remark a plan keeps the first so many.
@@ -74,6 +81,8 @@ pub struct Plan {
     pub loads: Vec<Load>,
     /// Lines that are not requests.
     pub bad_lines: Remarks<BadLine>,
+    /// Those of them that have the `custom_id` of an earlier line.
+    pub duplicates: Remarks<BadLine>,
     /// Requests that cost more than the budget can ever hold. They count
     /// neither as requests nor as tokens.
     pub impossible: Remarks<Impossible>,
@@ -180,6 +189,7 @@ struct Tally {
     largest_cost: u64,
     loads: BTreeMap<(Option<String>, String), (u64, u64)>,
     bad_lines: Remarks<BadLine>,
+    duplicates: Remarks<BadLine>,
     impossible: Remarks<Impossible>,
 }
 
@@ -188,7 +198,12 @@ impl Tally {
         self.lines += 1;
         match item {
             Item::Answered(_) => self.skipped += 1,
-            Item::Bad(bad) => self.bad_lines.push(bad),
+            Item::Bad(bad) => {
+                if matches!(bad.problem, Problem::Duplicate { .. }) {
+                    self.duplicates.push(bad.clone());
+                }
+                self.bad_lines.push(bad);
+            }
             Item::Request(line) => {
                 let cost = cost(&line.request());
                 match limits.largest_cost() {
@@ -218,9 +233,13 @@ impl Tally {
         let tokens = loads
             .iter()
             .fold(0_u64, |sum, load| sum.saturating_add(load.tokens));
-        let times = limits.times(requests, tokens);
+        let mut times = limits.times(requests, tokens);
         let longest = times.iter().max_by_key(|time| time.time);
         let binding = longest.filter(|longest| !longest.time.is_zero());
+        let binding = binding.map(|binding| (binding.limit, binding.time));
+        if let Some((_, time)) = binding {
+            limits.halve(&mut times, requests, tokens, time / 2);
+        }
         Plan {
             lines: self.lines,
             skipped: self.skipped,
@@ -229,9 +248,10 @@ impl Tally {
             largest_cost: self.largest_cost,
             loads,
             bad_lines: self.bad_lines,
+            duplicates: self.duplicates,
             impossible: self.impossible,
-            binding: binding.map(|binding| binding.limit),
-            time: binding.map_or(Duration::ZERO, |binding| binding.time),
+            binding: binding.map(|(limit, _)| limit),
+            time: binding.map_or(Duration::ZERO, |(_, time)| time),
             times,
         }
     }

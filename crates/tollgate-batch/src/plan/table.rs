@@ -49,15 +49,23 @@ impl Plan {
         if self.times.is_empty() {
             return Ok(());
         }
-        writeln!(f, "\n{:21}  {:>12}  {:>10}", "limit", "allowed", "takes")?;
+        writeln!(
+            f,
+            "\n{:21}  {:>12}  {:>10}  {:>12}",
+            "limit", "allowed", "takes", "to halve it"
+        )?;
         for time in &self.times {
             let binds = self.binding == Some(time.limit);
             writeln!(
                 f,
-                "{:21}  {:>12}  {:>10}{}",
+                "{:21}  {:>12}  {:>10}  {:>12}{}",
                 time.limit,
                 time.allowed,
                 Span(time.time),
+                match &time.to_halve {
+                    Some(allowed) => allowed.to_string(),
+                    None => "-".to_owned(),
+                },
                 if binds { "  <- binds" } else { "" }
             )?;
         }
