@@ -2,11 +2,13 @@
 
 use std::time::Duration;
 
+use http::Uri;
 use tokio::io::AsyncRead;
 use tollgate_batch::{Done, Limits, Plan};
 use tollgate_openai::{Cost, Limit, Policy};
 
-use crate::batch::files::{self, Input, Place};
+use crate::batch::args::endpoint;
+use crate::batch::files::{self, Place, Requests};
 use crate::failure::{BoxError, Ended, Exit};
 use crate::policy_args::PolicyArgs;
 use crate::print::to_stdout;
@@ -26,6 +28,10 @@ pub(crate) struct Args {
     #[arg(long, value_name = "OUT.jsonl")]
     output: Option<std::path::PathBuf>,
 
+    /// Where bare request bodies go [default: as `messages`, `prompt` and `input` tell]
+    #[arg(long, value_name = "PATH", value_parser = endpoint)]
+    url: Option<Uri>,
+
     /// How long an answer takes on average, to reckon with the requests in flight
     #[arg(long, value_name = "SECONDS", value_parser = seconds)]
     answer_seconds: Option<Duration>,
@@ -41,12 +47,12 @@ pub(crate) struct Args {
 /// Plans, and prints the plan.
 pub(crate) async fn run(args: Args) -> Ended {
     let policy = args.policy.policy()?;
-    let input = Input::open(&args.input).await?;
+    let input = Requests::find(&args.input).await?.open().await?;
     let done = match &args.output {
         Some(path) => files::answered(path).await?,
         None => Done::new(),
     };
-    let plan = plan(input, done, &policy, args.answer_seconds).await?;
+    let plan = plan(input, done, &policy, args.answer_seconds, args.url).await?;
     match args.json {
         true => to_stdout(format_args!("{}\n", serde_json::to_string_pretty(&plan)?))?,
         false => to_stdout(&plan)?,
@@ -63,9 +69,13 @@ pub(crate) async fn plan(
     done: Done,
     policy: &Policy,
     answers_take: Option<Duration>,
+    url: Option<Uri>,
 ) -> Result<Plan, BoxError> {
     let charge = policy.charge();
-    let limits = limits(policy, answers_take);
+    let mut limits = limits(policy, answers_take);
+    if let Some(url) = url {
+        limits = limits.url(url);
+    }
     Ok(Plan::read_rest(input, done, |request| charge.cost(request), limits).await?)
 }
 

@@ -4,11 +4,13 @@
 //! of the same meaning, and [`Policy::from_vars`] reads them all.
 
 use std::fmt::Write;
+use std::time::Duration;
 
 use tollgate_openai::policy::BadVariable;
 use tollgate_openai::{OpenAi, OpenAiBuilder, Policy};
 
 use crate::failure::{self, BoxError};
+use crate::sim::seconds;
 
 /// The account's limits; a flag goes before its variable. The key is read from
 /// OPENAI_API_KEY alone.
@@ -57,6 +59,10 @@ pub(crate) struct ClientArgs {
     /// The API, its version included [env: OPENAI_BASE_URL] [default: OpenAI's own]
     #[arg(long, value_name = "URL")]
     base_url: Option<String>,
+
+    /// Longest wait for the head of an answer, and again for each further piece of its body
+    #[arg(long, value_name = "SECONDS", value_parser = seconds, default_value = "600")]
+    timeout_seconds: Option<Duration>,
 }
 
 const BASE_URL: &str = "OPENAI_BASE_URL";
@@ -138,7 +144,10 @@ impl ClientArgs {
     fn client_over(&self, environment: &impl Fn(&str) -> Option<String>) -> Result<OpenAi, String> {
         let given = |name: &str| self.base_url.clone().filter(|_| name == BASE_URL);
         let builder = OpenAiBuilder::from_vars(|name| given(name).or_else(|| environment(name)));
-        let client = builder.and_then(OpenAiBuilder::build);
+        let client = builder.and_then(|builder| match self.timeout_seconds {
+            Some(timeout) => builder.attempt_timeout(timeout).build(),
+            None => builder.build(),
+        });
         client.map_err(|error| error.to_string())
     }
 }

@@ -17,6 +17,13 @@ pub(crate) struct Span(pub(crate) Duration);
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Percent(pub(crate) f64);
 
+/// Numbers as bars of up to eight eighths; one that is `full` or more is whole.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Spark<'a> {
+    pub(crate) bars: &'a [u64],
+    pub(crate) full: f64,
+}
+
 /// Writes to standard output. A reader that has seen enough and left is no
 /// error.
 ///
@@ -72,6 +79,17 @@ impl fmt::Display for Span {
     }
 }
 
+impl fmt::Display for Spark<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        const BARS: [char; 9] = [' ', '▁', '▂', '▃', '▄', '▅', '▆', '▇', '█'];
+        for bar in self.bars {
+            let eighths = (*bar as f64 / self.full * 8.0).ceil();
+            write!(f, "{}", BARS[(eighths as usize).min(8)])?;
+        }
+        Ok(())
+    }
+}
+
 impl fmt::Display for Percent {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let tenths = (self.0 * 1_000.0).round();
@@ -102,6 +120,16 @@ mod tests {
         let shown = seconds.map(|s| Span(Duration::from_secs_f64(s)).to_string());
         let expected = ["0.00s", "0.25s", "12.3s", "1m 00s", "1h 00m", "1d 01h"];
         assert_eq!(shown, expected);
+    }
+
+    #[test]
+    fn bars_have_eighths_and_any_is_seen() {
+        let bars = [0, 1, 50, 99, 100, 900];
+        let spark = Spark {
+            bars: &bars,
+            full: 100.0,
+        };
+        assert_eq!(spark.to_string(), " ▁▄███");
     }
 
     #[test]

@@ -9,6 +9,9 @@ use tokio::time::{Duration, Instant};
 use tollgate_openai::{Charge, Cost, Error, OpenAi, ResponseBody};
 use tower::{Service, ServiceExt};
 
+/// Into so many parts the last minute is divided.
+pub(crate) const RECENT: usize = 20;
+
 /// Counts launches and refusals, directly around the client: behind all gates,
 /// once for each attempt.
 ///
@@ -31,6 +34,8 @@ pub(crate) struct Seen {
     pub(crate) tokens: u64,
     /// The same for the last minute alone.
     pub(crate) tokens_this_minute: u64,
+    /// The same by the twentieths of that minute, the oldest first.
+    pub(crate) recent: [u64; RECENT],
     /// Answers with status 429.
     pub(crate) rejected: u64,
     /// The least time between two launches.
@@ -82,10 +87,11 @@ impl Watch {
     /// What was seen until now.
     pub(crate) fn seen(&self) -> Seen {
         let mut counted = self.lock();
-        counted.forget_before(Instant::now(), self.minute);
-        let tokens_this_minute = counted.slots.iter().map(|(_, tokens)| tokens).sum();
+        let now = Instant::now();
+        counted.forget_before(now, self.minute);
         Seen {
-            tokens_this_minute,
+            tokens_this_minute: counted.slots.iter().map(|(_, tokens)| tokens).sum(),
+            recent: counted.recent(now, self.minute),
             ..counted.seen.clone()
         }
     }
@@ -126,6 +132,16 @@ impl Counted {
         }
     }
 
+    fn recent(&self, now: Instant, minute: Duration) -> [u64; RECENT] {
+        let mut recent = [0; RECENT];
+        for (at, tokens) in &self.slots {
+            let ago = (now - *at).as_secs_f64() / minute.as_secs_f64();
+            let part = (ago * RECENT as f64) as usize;
+            recent[RECENT - 1 - part.min(RECENT - 1)] += tokens;
+        }
+        recent
+    }
+
     fn forget_before(&mut self, now: Instant, minute: Duration) {
         while self
             .slots
@@ -153,6 +169,13 @@ mod tests {
         watch.answered(StatusCode::TOO_MANY_REQUESTS);
         watch.answered(StatusCode::OK);
         assert_eq!(watch.seen().tokens_this_minute, 30);
+        let mut recent = [0; RECENT];
+        (recent[RECENT - 1], recent[RECENT - 1 - 16]) = (20, 10);
+        assert_eq!(
+            watch.seen().recent,
+            recent,
+            "50 s are 16.7 parts of 3 s ago"
+        );
 
         tokio::time::advance(Duration::from_secs(10)).await;
         let seen = watch.seen();

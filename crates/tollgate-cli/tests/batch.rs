@@ -3,45 +3,13 @@
 mod common;
 
 use std::fs;
-use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use common::{
-    Provider, answers, assert_each_once, directory, ended, interrupt, line, line_count, lines, run,
-    run_with_stdin, start, tollgate, until,
+    Files, Provider, answers, assert_each_once, directory, ended, interrupt, line, line_count,
+    lines, records, run, run_with_stdin, start, text, tollgate, until,
 };
 use tollgate_sim::{Answers, Faults, Limits, Sim};
-
-/// The files of one batch.
-struct Files {
-    input: PathBuf,
-    output: PathBuf,
-    errors: PathBuf,
-    stderr: PathBuf,
-}
-
-impl Files {
-    fn new(test: &str, input: &str) -> Self {
-        let directory = directory(test);
-        let path = |name: &str| directory.join(name);
-        fs::write(path("in.jsonl"), input).expect("a file");
-        Self {
-            input: path("in.jsonl"),
-            output: path("out.jsonl"),
-            errors: path("out.errors.jsonl"),
-            stderr: path("stderr"),
-        }
-    }
-
-    fn arguments<'a>(&'a self, more: &[&'a str]) -> Vec<&'a str> {
-        let (input, output) = (text(&self.input), text(&self.output));
-        [&["batch", input, "--output", output], more].concat()
-    }
-}
-
-fn text(path: &Path) -> &str {
-    path.to_str().expect("a path of the tests is text")
-}
 
 /// Answers after 0.1 s.
 fn slow() -> tollgate_sim::Builder {
@@ -62,7 +30,7 @@ async fn every_request_is_answered_once_and_none_is_refused() {
             }),
     )
     .await;
-    let files = Files::new("each-once", &lines(106, 50_000));
+    let files = Files::new("each-once", lines(106, 50_000));
     let policy = ["--tpm-limit", "6000000", "--max-concurrency", "5"];
     let ran = run(provider.tollgate(&files.arguments(&policy)));
 
@@ -92,7 +60,14 @@ async fn failed_requests_are_in_the_errors_and_sent_again_on_demand() {
     let input = [line("r0", 10), unknown, too_large].join("\n");
     let files = Files::new("failed", &input);
 
-    let ran = run(provider.tollgate(&files.arguments(&[])));
+    let refused = run(provider.tollgate(&files.arguments(&[])));
+    assert_eq!(refused.code, Some(2), "{}", refused.stderr);
+    let said = "in.jsonl has 1 line that can never be sent, so nothing was sent: line 3, custom_id \"r2\": \
+                costs 1,000,011 tokens; at most 25,500 can ever be admitted; --skip-impossible";
+    assert!(refused.stderr.contains(said), "{}", refused.stderr);
+    assert_eq!(provider.sim.report().arrived, 0);
+
+    let ran = run(provider.tollgate(&files.arguments(&["--skip-impossible"])));
     assert_eq!(ran.code, Some(1), "{}", ran.stderr);
     assert_each_once(&files.output, 1);
     let errors = fs::read_to_string(&files.errors).expect("errors");
@@ -133,7 +108,7 @@ async fn bad_lines_are_named_and_do_not_stop_the_rest() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn killed_batch_goes_on_and_answers_each_once() {
     let provider = Provider::start(slow()).await;
-    let files = Files::new("killed", &lines(60, 10));
+    let files = Files::new("killed", lines(60, 10));
     let command = || provider.tollgate(&files.arguments(&["--max-concurrency", "6"]));
     for lines in [10, 30] {
         let mut child = start(command(), &files.stderr);
@@ -154,7 +129,7 @@ async fn killed_batch_goes_on_and_answers_each_once() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn ctrl_c_waits_for_what_is_under_way_and_can_be_resumed() {
     let provider = Provider::start(slow()).await;
-    let files = Files::new("interrupted", &lines(40, 10));
+    let files = Files::new("interrupted", lines(40, 10));
     let command = || provider.tollgate(&files.arguments(&["--max-concurrency", "4"]));
     let child = start(command(), &files.stderr);
     until("an answer", || line_count(&files.output) >= 4).await;
@@ -163,6 +138,9 @@ async fn ctrl_c_waits_for_what_is_under_way_and_can_be_resumed() {
 
     let said = fs::read_to_string(&files.stderr).expect("a file");
     assert!(said.contains("Stopping: waiting for the answers"), "{said}");
+    // The count down: those in flight when it was heard, or a few fewer.
+    let counted = [1, 2, 3, 4].map(|n| said.contains(&format!("  {n} answer")));
+    assert!(counted.contains(&true), "{said}");
     assert!(said.ends_with("Interrupted; the same command goes on from here\n"));
     let answered = answers(&files.output).len();
     assert!(answered < 40, "it was too late to interrupt");
@@ -177,7 +155,7 @@ async fn ctrl_c_waits_for_what_is_under_way_and_can_be_resumed() {
 async fn second_ctrl_c_stops_at_once() {
     let hour = Sim::builder().latency(Duration::from_secs(3_600), Duration::ZERO);
     let provider = Provider::start(hour).await;
-    let files = Files::new("stopped", &lines(4, 10));
+    let files = Files::new("stopped", lines(4, 10));
     let child = start(provider.tollgate(&files.arguments(&[])), &files.stderr);
     let said = || fs::read_to_string(&files.stderr).expect("a file");
     until("a request", || provider.sim.report().in_flight == 3).await;
@@ -210,7 +188,7 @@ async fn transient_faults_are_retried() {
         ..Faults::default()
     };
     let provider = Provider::start(Sim::builder().faults(faults).seed(3)).await;
-    let files = Files::new("faults", &lines(30, 10));
+    let files = Files::new("faults", lines(30, 10));
     let policy = [
         "--backoff-base-seconds",
         "0.01",
@@ -228,7 +206,7 @@ async fn transient_faults_are_retried() {
 
 #[test]
 fn files_that_cannot_be_used_are_named() {
-    let files = Files::new("unusable", &lines(1, 10));
+    let files = Files::new("unusable", lines(1, 10));
     let input = text(&files.input);
     let cases = [
         (
@@ -261,4 +239,116 @@ fn files_that_cannot_be_used_are_named() {
         fs::read_to_string(&files.input).expect("a file"),
         lines(1, 10)
     );
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn duplicate_ids_are_named_before_anything_is_sent() {
+    let provider = Provider::start(Sim::builder()).await;
+    let input = [
+        &line("r0", 10),
+        "nonsense",
+        &line("r1", 10),
+        &line("r0", 20),
+    ]
+    .join("\n");
+    let files = Files::new("duplicates", &input);
+    let said = "with the custom_id of an earlier line, so nothing was sent: line 4, \
+                custom_id \"r0\": the same custom_id as line 1; each must be unique\n";
+    let ran = run(provider.tollgate(&files.arguments(&[])));
+    assert_eq!(ran.code, Some(2), "{}", ran.stderr);
+    assert!(ran.stderr.ends_with(said), "{}", ran.stderr);
+
+    let errors = files.errors.clone();
+    let arguments = ["batch", "-", "--output", "-", "--errors", text(&errors)];
+    let piped = run_with_stdin(provider.tollgate(&arguments), &input);
+    assert_eq!(piped.code, Some(2), "{}", piped.stderr);
+    let said = format!("error: standard input has 1 line {said}");
+    assert_eq!(piped.stderr, said);
+    assert_eq!(provider.sim.report().arrived, 0);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn bare_bodies_in_a_packed_file_are_answered_in_order() {
+    let provider = Provider::start(slow().latency_spread(0.9)).await;
+    let body = r#"{"model":"gpt-4o","max_tokens":5,"messages":[{"role":"user","content":"Hi"}]}"#;
+    let plain = [body; 20].join("\n");
+    let files = Files::new("packed", &plain);
+    let packed = std::process::Command::new("gzip")
+        .arg(&files.input)
+        .status();
+    assert!(packed.expect("gzip is there").success());
+    let input = files.input.with_extension("jsonl.gz");
+
+    let command = ["batch", text(&input), "--output", text(&files.output)];
+    let ran = run(provider.tollgate(&[&command[..], &["--ordered"]].concat()));
+    assert_eq!(ran.code, Some(0), "{}", ran.stderr);
+    let ids: Vec<_> = records(&files.output)
+        .iter()
+        .map(|record| record["custom_id"].as_str().expect("an id").to_owned())
+        .collect();
+    let expected: Vec<_> = (1..=20).map(|n| format!("line-{n}")).collect();
+    assert_eq!(ids, expected);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn each_line_and_the_summary_tell_how_it_went() {
+    let provider = Provider::start(Sim::builder()).await;
+    let files = Files::new("told", lines(10, 20));
+    let summary = files.stderr.with_file_name("summary.json");
+    let ran = run(provider.tollgate(&files.arguments(&["--summary", text(&summary)])));
+    assert_eq!(ran.code, Some(0), "{}", ran.stderr);
+
+    let mut used = 0;
+    for record in records(&files.output) {
+        let told = &record["tollgate"];
+        assert_eq!(told["attempts"], 1);
+        assert_eq!(
+            told["tokens"],
+            record["response"]["body"]["usage"]["total_tokens"]
+        );
+        assert_eq!(told["request_id"], record["response"]["request_id"]);
+        assert!(told["waited_seconds"].as_f64() <= told["elapsed_seconds"].as_f64());
+        used += told["tokens"].as_u64().expect("a count");
+    }
+    let told = fs::read_to_string(&summary).expect("a summary");
+    let told: serde_json::Value = serde_json::from_str(&told).expect("JSON");
+    assert_eq!((&told["ok"], &told["launches"]), (&10.into(), &10.into()));
+    assert_eq!(
+        (&told["retries"], &told["rejected"]),
+        (&0.into(), &0.into())
+    );
+    assert_eq!(
+        (&told["tokens"], &told["tokens_reserved"]),
+        (&used.into(), &310.into())
+    );
+    assert!(
+        told["utilisation"]
+            .as_f64()
+            .is_some_and(|share| share > 0.0)
+    );
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_key_that_is_not_accepted_ends_the_run_and_everything_is_left_to_do() {
+    let provider = Provider::start(Sim::builder().api_key("another-key")).await;
+    let files = Files::new("wrong-key", lines(50, 10));
+    let ran = run(provider.tollgate(&files.arguments(&[])));
+    assert_eq!(ran.code, Some(1), "{}", ran.stderr);
+    let said = "Given up: the API key is not accepted: ";
+    assert!(ran.stderr.contains(said), "{}", ran.stderr);
+    let end = "; the same command goes on from here\n";
+    assert!(ran.stderr.ends_with(end), "{}", ran.stderr);
+    assert_eq!(
+        (line_count(&files.output), line_count(&files.errors)),
+        (0, 0)
+    );
+    // Those that had left before the first answer was read.
+    let arrived = provider.sim.report().arrived;
+    assert!(arrived < 30, "{arrived}");
+
+    let mut command = provider.tollgate(&files.arguments(&[]));
+    command.env("OPENAI_API_KEY", "another-key");
+    let ran = run(command);
+    assert_eq!(ran.code, Some(0), "{}", ran.stderr);
+    assert_each_once(&files.output, 50);
 }

@@ -1,13 +1,12 @@
 //! The files of a batch: where they are, and what earlier runs left in them.
 
+use std::fmt;
 use std::io;
 use std::path::{Path, PathBuf};
-use std::pin::Pin;
 use std::str::FromStr;
-use std::task::{Context, Poll};
 
 use tokio::fs::File;
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::io::{AsyncRead, AsyncSeekExt, AsyncWrite, AsyncWriteExt};
 use tollgate_batch::Done;
 
 use crate::failure::{self, BoxError};
@@ -19,10 +18,13 @@ pub(crate) enum Place {
     File(PathBuf),
 }
 
-/// The requests, to be read.
-pub(crate) enum Input {
-    Stdin(tokio::io::Stdin),
-    File(File),
+/// The requests: a file that can be read more than once.
+#[derive(Debug)]
+pub(crate) enum Requests {
+    File(PathBuf),
+    /// A copy of what can be read only once; it has no name, so that nothing of
+    /// it stays, however the command ends.
+    Spooled(std::fs::File),
 }
 
 /// The answers, to be written.
@@ -58,19 +60,57 @@ impl Place {
     }
 }
 
-impl Input {
-    /// Opens the requests.
+impl Requests {
+    /// Finds the requests; a pipe is read to its end.
+    ///
+    /// # Errors
+    ///
+    /// Names what cannot be read.
+    pub(crate) async fn find(place: &Place) -> Result<Self, BoxError> {
+        let because = |error| failure::because(place.to_string(), error);
+        match place {
+            Place::Standard => spool(tokio::io::stdin()).await.map_err(because),
+            Place::File(path) => {
+                let file = File::open(path).await.map_err(because)?;
+                match file.metadata().await.map_err(because)?.is_file() {
+                    true => Ok(Self::File(path.clone())),
+                    false => spool(file).await.map_err(because),
+                }
+            }
+        }
+    }
+
+    /// Opens them at their beginning. What was opened before must have been read.
     ///
     /// # Errors
     ///
     /// Names the file that cannot be opened.
-    pub(crate) async fn open(place: &Place) -> Result<Self, BoxError> {
-        match place {
-            Place::Standard => Ok(Self::Stdin(tokio::io::stdin())),
-            Place::File(path) => File::open(path)
+    pub(crate) async fn open(&self) -> Result<File, BoxError> {
+        match self {
+            Self::File(path) => File::open(path)
                 .await
-                .map(Self::File)
                 .map_err(|error| failure::because(path.display().to_string(), error)),
+            Self::Spooled(file) => {
+                let mut file = File::from_std(file.try_clone()?);
+                file.rewind().await?;
+                Ok(file)
+            }
+        }
+    }
+}
+
+async fn spool(mut from: impl AsyncRead + Unpin) -> io::Result<Requests> {
+    let mut file = File::from_std(tempfile::tempfile()?);
+    tokio::io::copy(&mut from, &mut file).await?;
+    file.flush().await?;
+    Ok(Requests::Spooled(file.into_std().await))
+}
+
+impl fmt::Display for Place {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Standard => f.write_str("standard input"),
+            Self::File(path) => write!(f, "{}", path.display()),
         }
     }
 }
@@ -146,19 +186,6 @@ pub(crate) fn is_same_file(one: &Path, other: &Path) -> bool {
         }
     };
     matches!((real(one), real(other)), (Ok(one), Ok(other)) if one == other)
-}
-
-impl AsyncRead for Input {
-    fn poll_read(
-        self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        buffer: &mut ReadBuf<'_>,
-    ) -> Poll<io::Result<()>> {
-        match self.get_mut() {
-            Self::Stdin(stdin) => Pin::new(stdin).poll_read(cx, buffer),
-            Self::File(file) => Pin::new(file).poll_read(cx, buffer),
-        }
-    }
 }
 
 #[cfg(test)]

@@ -20,6 +20,44 @@ pub(super) struct Conclusion<'a> {
     pub(super) errors: &'a Path,
 }
 
+/// The same for machines.
+#[derive(serde::Serialize)]
+struct Told<'a> {
+    #[serde(flatten)]
+    summary: &'a Summary,
+    /// What was charged at launch, in tokens: the estimates that `tokens`, what
+    /// the answers used, can be held against.
+    tokens_reserved: u64,
+    /// Requests that left, further attempts included.
+    launches: u64,
+    retries: u64,
+    /// Answers with status 429.
+    rejected: u64,
+    /// The share of what the limits allowed that was reserved.
+    utilisation: f64,
+}
+
+impl Conclusion<'_> {
+    /// Writes it into a file, as JSON.
+    ///
+    /// # Errors
+    ///
+    /// Names the file that cannot be written.
+    pub(super) fn save(&self, path: &Path) -> Result<(), BoxError> {
+        let told = Told {
+            summary: self.summary,
+            tokens_reserved: self.seen.tokens,
+            launches: self.seen.launches,
+            retries: self.retries,
+            rejected: self.seen.rejected,
+            utilisation: utilisation(self.policy, &self.seen),
+        };
+        let text = serde_json::to_string_pretty(&told)? + "\n";
+        std::fs::write(path, text)
+            .map_err(|error| failure::because(format!("--summary {}", path.display()), error))
+    }
+}
+
 /// The share of what a policy allows in a time that was charged in it: what
 /// the budget held at first and its refill since.
 fn utilisation(policy: &Policy, seen: &Seen) -> f64 {

@@ -172,11 +172,11 @@ impl Side {
                 name: name.clone(),
                 done: now.done + direct.done.load(Ordering::Relaxed),
                 total: Some(total as u64),
-                details: format!(
+                details: vec![format!(
                     "{} tokens in the last minute, {} 429s, {failed} failed",
                     Count(seen.tokens_this_minute),
                     seen.rejected,
-                ),
+                )],
             }
         })
     }

@@ -39,8 +39,8 @@ pub(crate) struct Status {
     pub(crate) done: u64,
     /// Of how many, if that is known.
     pub(crate) total: Option<u64>,
-    /// All else, in one line.
-    pub(crate) details: String,
+    /// All else, in short lines.
+    pub(crate) details: Vec<String>,
 }
 
 /// Tells a status when it is asked.
@@ -142,7 +142,7 @@ fn draw(bar: &ProgressBar, status: Status) {
         bar.set_length(total);
     }
     bar.set_prefix(status.name);
-    bar.set_message(status.details);
+    bar.set_message(status.details.join("\n  "));
     bar.set_position(status.done);
     bar.tick();
 }
@@ -188,7 +188,7 @@ impl std::fmt::Display for Status {
         if let Some(total) = self.total {
             write!(f, " of {}", Count(total))?;
         }
-        write!(f, " done, {}", self.details)
+        write!(f, " done, {}", self.details.join("  "))
     }
 }
 
@@ -208,11 +208,17 @@ mod tests {
         let mut status = Status {
             done: 1_204,
             total: Some(2_000),
-            details: "3 in flight".to_owned(),
+            details: vec!["3 in flight".to_owned(), "1 waiting".to_owned()],
             ..Status::default()
         };
-        assert_eq!(status.to_string(), "1,204 of 2,000 done, 3 in flight");
+        assert_eq!(
+            status.to_string(),
+            "1,204 of 2,000 done, 3 in flight  1 waiting"
+        );
         (status.name, status.total) = ("without".to_owned(), None);
-        assert_eq!(status.to_string(), "without: 1,204 done, 3 in flight");
+        assert_eq!(
+            status.to_string(),
+            "without: 1,204 done, 3 in flight  1 waiting"
+        );
     }
 }

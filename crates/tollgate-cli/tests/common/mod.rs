@@ -8,7 +8,10 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
 use std::time::Duration;
 
+use axum::Router;
 use serde_json::Value;
+use tokio::net::TcpListener;
+use tokio::task::JoinHandle;
 use tokio::time::{Instant, sleep};
 use tollgate_sim::{Builder, Served, Sim};
 
@@ -30,13 +33,79 @@ impl Provider {
 
     /// The command, knowing this provider and hardly spaced.
     pub(crate) fn tollgate(&self, arguments: &[&str]) -> Command {
-        let mut command = tollgate(arguments);
-        command
-            .env("OPENAI_BASE_URL", self.served.url())
-            .env("OPENAI_API_KEY", "key-for-tests")
-            .env("OPENAI_STAGGER_SECONDS", "0");
-        command
+        tollgate_at(&self.served.url(), arguments)
     }
+}
+
+/// The command, knowing this address and hardly spaced.
+pub(crate) fn tollgate_at(url: &str, arguments: &[&str]) -> Command {
+    let mut command = tollgate(arguments);
+    command
+        .env("OPENAI_BASE_URL", url)
+        .env("OPENAI_API_KEY", "key-for-tests")
+        .env("OPENAI_STAGGER_SECONDS", "0");
+    command
+}
+
+/// Something on a socket that is no simulated provider, until it is dropped.
+pub(crate) struct Upstream {
+    pub(crate) url: String,
+    serving: JoinHandle<()>,
+}
+
+impl Upstream {
+    pub(crate) async fn start(router: Router) -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
+        let url = format!("http://{}/v1", listener.local_addr().expect("an address"));
+        let serving = tokio::spawn(async move {
+            axum::serve(listener, router).await.expect("it serves");
+        });
+        Self { url, serving }
+    }
+}
+
+impl Drop for Upstream {
+    fn drop(&mut self) {
+        self.serving.abort();
+    }
+}
+
+/// The files of one batch.
+pub(crate) struct Files {
+    pub(crate) input: PathBuf,
+    pub(crate) output: PathBuf,
+    pub(crate) errors: PathBuf,
+    pub(crate) stderr: PathBuf,
+}
+
+impl Files {
+    pub(crate) fn new(test: &str, input: impl AsRef<[u8]>) -> Self {
+        let directory = directory(test);
+        let path = |name: &str| directory.join(name);
+        fs::write(path("in.jsonl"), input).expect("a file");
+        Self {
+            input: path("in.jsonl"),
+            output: path("out.jsonl"),
+            errors: path("out.errors.jsonl"),
+            stderr: path("stderr"),
+        }
+    }
+
+    pub(crate) fn arguments<'a>(&'a self, more: &[&'a str]) -> Vec<&'a str> {
+        let (input, output) = (text(&self.input), text(&self.output));
+        [&["batch", input, "--output", output], more].concat()
+    }
+}
+
+pub(crate) fn text(path: &Path) -> &str {
+    path.to_str().expect("a path of the tests is text")
+}
+
+/// The lines of a file, which must be JSON.
+pub(crate) fn records(path: &Path) -> Vec<Value> {
+    let lines = fs::read_to_string(path).unwrap_or_default();
+    let record = |line| serde_json::from_str(line).expect("a whole line");
+    lines.lines().map(record).collect()
 }
 
 /// The command in an environment that says nothing of policies.
@@ -146,8 +215,7 @@ pub(crate) fn lines(count: usize, max_tokens: u64) -> String {
 /// whole.
 pub(crate) fn answers(path: &Path) -> BTreeMap<String, usize> {
     let mut answers = BTreeMap::new();
-    for line in fs::read_to_string(path).unwrap_or_default().lines() {
-        let line: Value = serde_json::from_str(line).expect("a whole line");
+    for line in records(path) {
         let id = line["custom_id"].as_str().expect("an id").to_owned();
         *answers.entry(id).or_default() += 1;
     }
