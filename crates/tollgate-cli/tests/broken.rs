@@ -7,6 +7,7 @@ use std::fs;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
 
 use axum::Router;
 use axum::http::{StatusCode, header};
@@ -14,6 +15,7 @@ use common::{
     Files, Provider, Upstream, answers, assert_each_once, line, line_count, lines, records, run,
     text, tollgate_at,
 };
+use serde_json::Value;
 use tollgate_sim::Sim;
 
 const GOOD: &str = r#"{"choices":[],"usage":{"total_tokens":9}}"#;
@@ -38,13 +40,22 @@ where
     Upstream::start(Router::new().fallback(handler)).await
 }
 
-/// One request at a time, so that what comes first is answered first.
+/// One request at a time, so that the upstream knows how many it has answered;
+/// which comes first is up to the threads.
 const ONE: [&str; 2] = ["--max-concurrency", "1"];
+
+/// What is said of the request in a line of errors.
+fn about(failed: &Value, said: &str) -> String {
+    let id = failed["custom_id"].as_str().expect("an id");
+    let number: usize = id[1..].parse().expect("r0, r1 and so on");
+    format!("failed line {}, custom_id {id:?}: {said}", number + 1)
+}
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_full_disk_costs_no_answer() {
-    let provider = Provider::start(Sim::builder()).await;
-    let files = Files::new("full", lines(30, 10));
+    let slow = Sim::builder().latency(Duration::from_millis(20), Duration::ZERO);
+    let provider = Provider::start(slow).await;
+    let files = Files::new("full", lines(60, 10));
     let arguments = [
         "batch",
         text(&files.input),
@@ -70,13 +81,13 @@ async fn a_full_disk_costs_no_answer() {
         .expect("a place is named");
     let saved = Path::new(saved.split(": ").next().expect("a path"));
     let asked = provider.sim.report().total.completed as usize;
-    assert!(asked > 0 && asked < 30, "it stops: {asked}");
+    assert!(asked > 0 && asked < 60, "it stops: {asked}");
     assert_eq!(answers(saved).len(), asked);
     // Put into the output, they are not asked for again.
     fs::rename(saved, &files.output).expect("a file");
     assert_eq!(run(provider.tollgate(&files.arguments(&[]))).code, Some(0));
-    assert_each_once(&files.output, 30);
-    assert_eq!(provider.sim.report().arrived, 30);
+    assert_each_once(&files.output, 60);
+    assert_eq!(provider.sim.report().arrived, 60);
 }
 
 #[test]
@@ -131,7 +142,7 @@ async fn a_line_that_cannot_be_read_is_named_and_the_others_are_sent() {
 async fn an_upstream_that_hangs_is_timed_out() {
     let upstream = upstream(3, std::future::pending).await;
     let files = Files::new("hanging", lines(4, 10));
-    let patience = ["--timeout-seconds", "0.1", "--retry-max-attempts", "2"];
+    let patience = ["--timeout-seconds", "1", "--retry-max-attempts", "2"];
     let backoff = ["--backoff-base-seconds", "0.01"];
     let arguments = [&ONE[..], &patience, &backoff].concat();
     let ran = run(tollgate_at(&upstream.url, &files.arguments(&arguments)));
@@ -140,9 +151,9 @@ async fn an_upstream_that_hangs_is_timed_out() {
     let failed = &records(&files.errors)[0];
     assert_eq!(failed["error"]["code"], "request_failed");
     assert_eq!(failed["tollgate"]["attempts"], 2);
-    let said = "failed line 4, custom_id \"r3\": request_failed: the call behind the gates \
-                failed: the provider did not begin to answer in time\n";
-    assert!(ran.stderr.contains(said), "{}", ran.stderr);
+    let said = "request_failed: the call behind the gates failed: the provider did not begin to \
+                answer in time\n";
+    assert!(ran.stderr.contains(&about(failed, said)), "{}", ran.stderr);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -155,9 +166,10 @@ async fn an_upstream_that_returns_rubbish_is_told_from_one_that_answers() {
     let ran = run(tollgate_at(&upstream.url, &files.arguments(&ONE)));
     assert_eq!(ran.code, Some(1), "{}", ran.stderr);
     assert_eq!(answers(&files.output).len(), 2);
-    let said = "failed line 3, custom_id \"r2\": response_not_json: the answer is no JSON; it \
-                begins with \"<html>Welcome to nginx!</html>\"";
-    assert!(ran.stderr.contains(said), "{}", ran.stderr);
+    let said = "response_not_json: the answer is no JSON; it begins with \
+                \"<html>Welcome to nginx!</html>\"";
+    let failed = &records(&files.errors)[0];
+    assert!(ran.stderr.contains(&about(failed, said)), "{}", ran.stderr);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -190,6 +202,7 @@ async fn too_many_failures_end_the_run() {
     let said = "Given up: 15 of 20 requests failed, more than 50%; the same command";
     assert!(ran.stderr.contains(said), "{}", ran.stderr);
     assert_eq!(line_count(&files.output), 5);
-    // And one or two that had left before the last of them was counted.
-    assert!((15..=17).contains(&line_count(&files.errors)));
+    // And what had left before the last of them was counted.
+    let failed = line_count(&files.errors);
+    assert!((15..95).contains(&failed), "{failed}");
 }

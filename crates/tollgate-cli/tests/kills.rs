@@ -10,6 +10,8 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use axum::extract::{Request, State};
+use axum::http::header::AUTHORIZATION;
+use axum::http::request::Parts;
 use axum::middleware::{Next, from_fn_with_state};
 use axum::response::Response;
 use common::{Files, Upstream, lines, records, run, start, tollgate_at, until};
@@ -29,6 +31,13 @@ const MOST: u64 = 9;
 #[derive(Clone)]
 struct Door {
     asked: Arc<Mutex<Vec<String>>>,
+    open: Arc<Mutex<Open>>,
+}
+
+/// For whom the door is open. What a killed life has left in the sockets comes
+/// too late.
+struct Open {
+    key: String,
     through: Arc<Semaphore>,
 }
 
@@ -36,14 +45,22 @@ impl Door {
     fn new() -> Self {
         Self {
             asked: Arc::default(),
-            through: Arc::new(Semaphore::new(0)),
+            open: Arc::new(Mutex::new(Open::to("", 0))),
         }
     }
 
-    /// Opens it for so many.
-    fn admit(&self, requests: u64) {
-        self.through.forget_permits(usize::MAX >> 4);
-        self.through.add_permits(requests as usize);
+    /// Opens it for so many requests with this key, and no others.
+    fn admit(&self, key: &str, requests: u64) {
+        *self.open.lock().expect("no panic") = Open::to(key, requests);
+    }
+
+    fn through(&self, head: &Parts) -> Arc<Semaphore> {
+        let open = self.open.lock().expect("no panic");
+        let key = format!("Bearer {}", open.key);
+        match head.headers[AUTHORIZATION] == key {
+            true => open.through.clone(),
+            false => Arc::new(Semaphore::new(0)),
+        }
     }
 
     fn asked(&self) -> Vec<String> {
@@ -51,12 +68,22 @@ impl Door {
     }
 }
 
+impl Open {
+    fn to(key: &str, requests: u64) -> Self {
+        Self {
+            key: key.to_owned(),
+            through: Arc::new(Semaphore::new(requests as usize)),
+        }
+    }
+}
+
 async fn pass(State(door): State<Door>, request: Request, next: Next) -> Response {
     let (head, body) = request.into_parts();
+    let through = door.through(&head);
     let body = body.collect().await.expect("a whole body").to_bytes();
     door.asked.lock().expect("no panic").push(id_of(&body));
     // Whoever is not let through waits until it is killed.
-    let through = door.through.acquire().await;
+    let through = through.acquire_owned().await;
     through.expect("the door is never closed").forget();
     next.run(Request::from_parts(head, body.into())).await
 }
@@ -133,14 +160,19 @@ async fn two_hundred_kills_lose_and_repeat_nothing() {
         "1000000000",
         "--quiet",
     ];
-    let command = || tollgate_at(&upstream.url, &files.arguments(&policy));
+    let command = |files: &Files, key: &str| {
+        let mut command = tollgate_at(&upstream.url, &files.arguments(&policy));
+        command.env("OPENAI_API_KEY", key);
+        command
+    };
 
     let mut state = 1;
     let mut before = BTreeSet::new();
     for kill in 0..KILLS {
         let goes_through = random(&mut state, MOST + 1);
-        door.admit(goes_through);
-        let mut child = start(command(), &files.stderr);
+        let life = format!("life-{kill}");
+        door.admit(&life, goes_through);
+        let mut child = start(command(&files, &life), &files.stderr);
         if random(&mut state, 4) == 0 {
             // At any moment, be it while the command starts or reads.
             tokio::time::sleep(Duration::from_micros(random(&mut state, 40_000))).await;
@@ -166,8 +198,8 @@ async fn two_hundred_kills_lose_and_repeat_nothing() {
     }
     assert!(before.len() < LINES, "the last kills had nothing to hit");
 
-    door.admit(u32::MAX.into());
-    let ran = run(command());
+    door.admit("last", u32::MAX.into());
+    let ran = run(command(&files, "last"));
     assert_eq!(ran.code, Some(0), "{}", ran.stderr);
     let again: Vec<_> = door
         .asked()
@@ -177,7 +209,7 @@ async fn two_hundred_kills_lose_and_repeat_nothing() {
     assert!(again.is_empty(), "{again:?}");
 
     let calm = Files::new("calm", lines(LINES, 10));
-    let ran = run(tollgate_at(&upstream.url, &calm.arguments(&policy)));
+    let ran = run(command(&calm, "last"));
     assert_eq!(ran.code, Some(0), "{}", ran.stderr);
     let (killed, calm) = (said(&files.output), said(&calm.output));
     assert_eq!(calm.len(), LINES);
