@@ -16,9 +16,10 @@ use verdict::Verdict;
 
 async fn job(row: &Row, seed: u64) -> Verdict {
     let sim = Sim::new(row.provider.clone()).expect("a valid provider");
-    let calls = load::calls(seed, load::CALLS);
+    let calls = row.load.calls(seed, load::CALLS);
+    let count = calls.len();
     let outcome = run::run(&row.policy(), sim.service(), calls).await;
-    Verdict::new(row, load::CALLS, &outcome, sim.report())
+    Verdict::new(row, count, &outcome, sim.report())
 }
 
 #[tokio::test(start_paused = true)]

@@ -19,7 +19,7 @@ async fn share(seed: u64) -> (u64, Report) {
     let row = rows::plain(seed);
     let sim = Sim::new(row.provider.clone()).expect("a valid provider");
     let process = |seed| {
-        let calls = load::calls(seed, load::CALLS);
+        let calls = row.load.calls(seed, load::CALLS);
         let (policy, client) = (row.policy(), sim.service());
         async move { run::run(&policy, client, calls).await.answered }
     };

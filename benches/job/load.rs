@@ -14,20 +14,62 @@ const SPREAD: f64 = 0.5;
 /// The asked lengths, in tokens.
 const ASKED: std::ops::RangeInclusive<u64> = 50..=800;
 
-/// The calls of one job. No two are alike, so that an answer that was given
-/// twice shows.
-pub(crate) fn calls(seed: u64, count: usize) -> Vec<Request<Bytes>> {
-    let mut draw = Draw(seed);
-    (0..count).map(|number| call(number, &mut draw)).collect()
+/// The sizes of calls of all sizes, in tokens: nine tenths of it prompt, as where
+/// documents are summarised. Were half of it asked, the last answer alone could
+/// take 20 s where the ideal allows for an average one, and the row would measure
+/// which call happens to be the last.
+const SIZES: std::ops::Range<f64> = 50.0..20_000.0;
+
+/// Of a token.
+const CHARACTERS: f64 = 4.0;
+
+/// Which calls.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Load {
+    /// Such as many programs make.
+    Mixed,
+    /// From tiny to huge, as many between 50 and 500 tokens as between 2,000
+    /// and 20,000.
+    AllSizes,
 }
 
-fn call(number: usize, draw: &mut Draw) -> Request<Bytes> {
-    let length = PROMPT * (SPREAD * draw.normal()).exp();
-    let asked = ASKED.start() + draw.below(ASKED.end() - ASKED.start() + 1);
+impl Load {
+    /// The calls of one job. No two are alike, so that an answer that was given
+    /// twice shows. There are fewer of those of all sizes, which are larger.
+    pub(crate) fn calls(self, seed: u64, count: usize) -> Vec<Request<Bytes>> {
+        let mut draw = Draw(seed);
+        let count = match self {
+            Load::Mixed => count,
+            Load::AllSizes => count / 4,
+        };
+        let call = |number| {
+            let (length, asked) = self.size(&mut draw);
+            call(number, length, asked, &mut draw)
+        };
+        (0..count).map(call).collect()
+    }
+
+    /// The prompt's length in characters, and the tokens that are asked.
+    fn size(self, draw: &mut Draw) -> (usize, u64) {
+        match self {
+            Load::Mixed => {
+                let length = PROMPT * (SPREAD * draw.normal()).exp();
+                let asked = ASKED.start() + draw.below(ASKED.end() - ASKED.start() + 1);
+                (length as usize, asked)
+            }
+            Load::AllSizes => {
+                let size = SIZES.start * (SIZES.end / SIZES.start).powf(draw.fraction());
+                ((size * 0.9 * CHARACTERS) as usize, (size * 0.1) as u64)
+            }
+        }
+    }
+}
+
+fn call(number: usize, length: usize, asked: u64, draw: &mut Draw) -> Request<Bytes> {
     let body = serde_json::json!({
         "model": "gpt-4o",
         "max_tokens": asked,
-        "messages": [{"role": "user", "content": prompt(number, length as usize, draw)}],
+        "messages": [{"role": "user", "content": prompt(number, length, draw)}],
     });
     Request::post("/v1/chat/completions")
         .body(Bytes::from(body.to_string()))

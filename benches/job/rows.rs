@@ -5,6 +5,8 @@ use std::time::Duration;
 use tollgate_openai::{Accounting, Limit, Policy};
 use tollgate_sim::{Config, Enforcement, Latency, Limits, RequestEnforcement};
 
+use super::load::Load;
+
 pub(crate) const TOKENS_PER_MINUTE: u64 = 125_000;
 pub(crate) const REQUESTS_PER_MINUTE: u64 = 500;
 
@@ -12,6 +14,7 @@ pub(crate) const REQUESTS_PER_MINUTE: u64 = 500;
 #[derive(Clone, Debug)]
 pub(crate) struct Row {
     pub(crate) name: &'static str,
+    pub(crate) load: Load,
     pub(crate) provider: Config,
     pub(crate) accounting: Accounting,
     /// The most that the time may be of the ideal one.
@@ -38,6 +41,16 @@ pub(crate) fn plain(seed: u64) -> Row {
     Row::new("plain", provider, 1.01)
 }
 
+/// The same account, and calls of all sizes.
+pub(crate) fn all_sizes(seed: u64) -> Row {
+    Row {
+        name: "plain, all sizes",
+        load: Load::AllSizes,
+        at_most: 1.03,
+        ..plain(seed)
+    }
+}
+
 /// All rows of the table.
 pub(crate) fn all(seed: u64) -> Vec<Row> {
     let plain = plain(seed).provider;
@@ -62,6 +75,7 @@ pub(crate) fn all(seed: u64) -> Vec<Row> {
     ];
     let mut rows = vec![
         Row::new("plain", plain.clone(), 1.01),
+        all_sizes(seed),
         Row::new("hard", hard, 1.03),
         Row::new("hard, from nothing", plain.hard(), 1.03).out_of_nothing(),
         Row::new("quantised", quantised, 1.05),
@@ -84,6 +98,7 @@ impl Row {
     fn new(name: &'static str, provider: Config, at_most: f64) -> Self {
         Row {
             name,
+            load: Load::Mixed,
             provider,
             accounting: Accounting::AsRequested,
             at_most,
