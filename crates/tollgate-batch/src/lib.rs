@@ -102,3 +102,8 @@ pub use plan::{Limits, NotAdmitted, Plan};
 pub use sent::{Sent, SentFuture, SentLayer};
 pub use stop::Stop;
 pub use summary::Summary;
+
+/// The guide's examples about batches compile and run.
+#[cfg(doctest)]
+#[doc = include_str!("../../../docs/guide/batch.md")]
+struct BatchGuide;

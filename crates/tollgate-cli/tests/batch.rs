@@ -82,6 +82,11 @@ async fn failed_requests_are_in_the_errors_and_sent_again_on_demand() {
     assert!(again.stderr.contains(said), "{}", again.stderr);
     assert_eq!(provider.sim.report().arrived, 2);
 
+    // A run that is refused leaves them as they were.
+    let refused = run(provider.tollgate(&files.arguments(&["--retry-errors"])));
+    assert_eq!(refused.code, Some(2), "{}", refused.stderr);
+    assert_eq!(fs::read_to_string(&files.errors).expect("errors"), errors);
+
     fs::write(&files.input, lines(3, 10)).expect("a file");
     let retried = run(provider.tollgate(&files.arguments(&["--retry-errors"])));
     assert_eq!(retried.code, Some(0), "{}", retried.stderr);

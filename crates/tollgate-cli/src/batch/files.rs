@@ -118,7 +118,7 @@ impl fmt::Display for Place {
 impl Outputs {
     /// Opens what a run writes to; `-` has nothing in it yet.
     ///
-    /// With `retry_errors`, what failed before is forgotten and sent again.
+    /// With `retry_errors`, what failed before is not taken for done.
     ///
     /// # Errors
     ///
@@ -134,10 +134,9 @@ impl Outputs {
             Place::File(path) => Box::new(done.open(path).await?),
         };
         let answered = done.len();
-        let errors = if retry_errors {
-            emptied(errors).await?
-        } else {
-            done.open(errors).await?
+        let errors = match retry_errors {
+            true => Done::new().open(errors).await?,
+            false => done.open(errors).await?,
         };
         Ok(Self {
             output,
@@ -148,17 +147,20 @@ impl Outputs {
     }
 }
 
-/// An errors file with nothing in it. One that holds something else than
-/// errors is left alone.
-async fn emptied(path: &Path) -> Result<File, BoxError> {
-    let file = Done::new().open(path).await?;
-    let metadata = file.metadata().await?;
+/// Empties an errors file whose requests are about to be sent again, once it is
+/// known to hold errors and nothing else.
+///
+/// # Errors
+///
+/// Names the file that cannot be emptied.
+pub(crate) async fn empty(errors: &Path) -> Result<(), BoxError> {
+    let because = |error| failure::because(errors.display().to_string(), error);
+    let metadata = tokio::fs::metadata(errors).await.map_err(because)?;
     if metadata.is_file() {
-        file.set_len(0)
-            .await
-            .map_err(|error| failure::because(path.display().to_string(), error))?;
+        let file = File::options().write(true).open(errors).await;
+        file.map_err(because)?.set_len(0).await.map_err(because)?;
     }
-    Ok(file)
+    Ok(())
 }
 
 /// What the output of an earlier run answers; it is not changed.

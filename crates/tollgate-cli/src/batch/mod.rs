@@ -61,6 +61,9 @@ pub(crate) async fn run(args: Args) -> Ended {
     let input = Requests::find(&args.input).await?;
     let outputs = Outputs::open(&args.output, &errors, args.retry_errors).await?;
     let scope = preflight(&args, &input, outputs.done.clone(), &policy).await?;
+    if args.retry_errors {
+        files::empty(&errors).await?;
+    }
     let run = Run {
         watch: Watch::new(policy.charge(), MINUTE),
         board: Board::default(),
@@ -193,7 +196,7 @@ impl Run {
         loop {
             ticks.tick().await;
             let now = self.board.standing().in_flight();
-            if said.replace(now) != Some(now) {
+            if now > 0 && said.replace(now) != Some(now) {
                 let answers = counted(now, "answer");
                 self.screen.remark(&format!("  {answers} under way"));
             }
