@@ -1,11 +1,14 @@
 //! How far a run has come: bars on a terminal, a line now and then elsewhere.
 
+mod echo;
+
 use std::io::{IsTerminal, stderr};
 
 use indicatif::{MultiProgress, ProgressBar, ProgressDrawTarget, ProgressStyle};
 use tokio::task::JoinHandle;
 use tokio::time::{Duration, MissedTickBehavior, interval};
 
+use self::echo::NoEcho;
 use crate::print::{Count, colours};
 
 /// Bars are redrawn so often, and no oftener.
@@ -51,6 +54,7 @@ pub(crate) type Tell = Box<dyn Fn() -> Status + Send>;
 pub(crate) struct Progress {
     showing: Option<JoinHandle<()>>,
     bars: Option<(MultiProgress, Vec<ProgressBar>)>,
+    _no_echo: Option<NoEcho>,
 }
 
 impl Screen {
@@ -94,15 +98,18 @@ impl Screen {
                 Progress {
                     showing: Some(tokio::spawn(show_bars(shown))),
                     bars: Some((all.clone(), bars)),
+                    _no_echo: Some(NoEcho::begin()),
                 }
             }
             Look::Plain => Progress {
                 showing: Some(tokio::spawn(show_lines(things))),
                 bars: None,
+                _no_echo: None,
             },
             Look::Quiet => Progress {
                 showing: None,
                 bars: None,
+                _no_echo: None,
             },
         }
     }
