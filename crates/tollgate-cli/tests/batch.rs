@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use common::{
     Files, Provider, answers, assert_each_once, directory, ended, interrupt, line, line_count,
-    lines, records, run, run_with_stdin, start, text, tollgate, until,
+    lines, records, run, run_with_stdin, signal, start, text, tollgate, until,
 };
 use tollgate_sim::{Answers, Faults, Limits, Sim};
 
@@ -133,12 +133,21 @@ async fn killed_batch_goes_on_and_answers_each_once() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn ctrl_c_waits_for_what_is_under_way_and_can_be_resumed() {
+    stops_in_order("interrupted", "-INT").await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn service_managers_stop_it_in_order_too() {
+    stops_in_order("terminated", "-TERM").await;
+}
+
+async fn stops_in_order(test: &str, by: &str) {
     let provider = Provider::start(slow()).await;
-    let files = Files::new("interrupted", lines(40, 10));
+    let files = Files::new(test, lines(40, 10));
     let command = || provider.tollgate(&files.arguments(&["--max-concurrency", "4"]));
     let child = start(command(), &files.stderr);
     until("an answer", || line_count(&files.output) >= 4).await;
-    interrupt(&child);
+    signal(&child, by);
     assert_eq!(ended(child).await, Some(130));
 
     let said = fs::read_to_string(&files.stderr).expect("a file");

@@ -79,7 +79,7 @@ async fn a_full_disk_costs_no_answer() {
         .split(" are in ")
         .nth(1)
         .expect("a place is named");
-    let saved = Path::new(saved.split(": ").next().expect("a path"));
+    let saved = Path::new(saved.split("; ").next().expect("a path"));
     let asked = provider.sim.report().total.completed as usize;
     assert!(asked > 0 && asked < 60, "it stops: {asked}");
     assert_eq!(answers(saved).len(), asked);

@@ -117,7 +117,7 @@ pub(super) fn rescue(error: Error) -> BoxError {
     match std::fs::write(&path, error.unwritten()) {
         Ok(()) => failure::because(
             format!(
-                "the answers that could not be saved are in {}",
+                "the answers that could not be saved are in {}; append it to the output to keep them",
                 path.display()
             ),
             error,

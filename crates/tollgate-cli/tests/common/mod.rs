@@ -162,8 +162,13 @@ impl From<Output> for Ran {
 
 /// Presses Ctrl-C.
 pub(crate) fn interrupt(child: &Child) {
+    signal(child, "-INT");
+}
+
+/// Sends a signal, as `kill` names it.
+pub(crate) fn signal(child: &Child, name: &str) {
     let pid = child.id().to_string();
-    let kill = Command::new("kill").args(["-INT", &pid]).status();
+    let kill = Command::new("kill").args([name, &pid]).status();
     assert!(kill.expect("kill is there").success());
 }
 
