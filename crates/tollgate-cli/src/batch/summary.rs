@@ -33,7 +33,8 @@ struct Told<'a> {
     retries: u64,
     /// Answers with status 429.
     rejected: u64,
-    /// The share of what the limits allowed that was reserved.
+    /// The share of what the limits allowed that was reserved; more than 1 where
+    /// the provider showed that it charged less.
     utilisation: f64,
 }
 
