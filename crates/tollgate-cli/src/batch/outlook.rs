@@ -48,16 +48,26 @@ impl Outlook {
 
     /// What is in the budget already needs no time.
     fn tokens_take(&self, tokens: f64) -> f64 {
-        let level = self.policy.budget().snapshot().level as f64;
+        let level = self.policy.budget().snapshot().level.max(0) as f64;
         (tokens - level) / tokens_a_minute(&self.policy) as f64 * MINUTE
     }
 
     fn held(&self) -> Duration {
-        let until = self.policy.budget().snapshot().held_until;
-        until.map_or(Duration::ZERO, |until| {
-            until.saturating_duration_since(Instant::now())
-        })
+        closed_for(&self.policy).unwrap_or_default()
     }
+}
+
+/// How long the budget lets nothing through, if it does not: because of a hold,
+/// or until a debt is waited off, which is what a told delay becomes.
+pub(super) fn closed_for(policy: &Policy) -> Option<Duration> {
+    let now = policy.budget().snapshot();
+    let held = now
+        .held_until
+        .map(|until| until.saturating_duration_since(Instant::now()));
+    let debt = now.level.min(0).unsigned_abs() as f64;
+    let debt = seconds(debt / tokens_a_minute(policy) as f64 * MINUTE);
+    let closed = held.unwrap_or_default().max(debt);
+    (!closed.is_zero()).then_some(closed)
 }
 
 fn seconds(seconds: f64) -> Duration {
@@ -111,5 +121,16 @@ mod tests {
         let hold = Duration::from_secs(30);
         policy.budget().hold(Instant::now() + hold);
         assert_eq!(outlook.remaining(&Standing::default()), hold);
+        assert_eq!(closed_for(&policy), Some(hold));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_debt_is_waited_off_first() {
+        let budget = policy();
+        assert_eq!(closed_for(&budget), None);
+        let reserved = budget.budget().reserve(6_000).await.expect("it fits");
+        reserved.settle(7_000);
+        // 1,000 tokens of debt at 100 a second.
+        assert_eq!(closed_for(&budget), Some(Duration::from_secs(10)));
     }
 }

@@ -1,9 +1,9 @@
 //! Where a run stands, in a few calm lines.
 
-use tokio::time::Instant;
 use tollgate_openai::Policy;
 
 use super::board::{Board, Standing};
+use super::outlook::closed_for;
 use super::preflight::Scope;
 use crate::plan::tokens_a_minute;
 use crate::print::{Count, Percent, Span, Spark};
@@ -71,16 +71,18 @@ fn requests(now: &Standing, seen: &Seen) -> String {
     line
 }
 
-/// The count down of a hold, while there is one.
+/// The count down while the budget lets nothing through.
 fn hold(policy: &Policy) -> Option<String> {
-    let until = policy.budget().snapshot().held_until?;
-    let left = until.checked_duration_since(Instant::now())?;
-    Some(format!("held by the provider for another {}", Span(left)))
+    let left = closed_for(policy)?;
+    Some(format!(
+        "the provider lets nothing through for another {}",
+        Span(left)
+    ))
 }
 
 #[cfg(test)]
 mod tests {
-    use tokio::time::Duration;
+    use tokio::time::{Duration, Instant};
     use tollgate_openai::Limit;
 
     use super::*;
@@ -107,7 +109,7 @@ mod tests {
         policy
             .budget()
             .hold(Instant::now() + Duration::from_secs(12));
-        let held = "held by the provider for another 12.0s".to_owned();
+        let held = "the provider lets nothing through for another 12.0s".to_owned();
         assert_eq!(hold(&policy), Some(held));
     }
 }
