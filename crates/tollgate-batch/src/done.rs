@@ -19,7 +19,7 @@ const MAX_ANSWER_BYTES: usize = 1 << 30;
 /// The requests that earlier runs have answered, which need not be sent again.
 ///
 /// Read from the output (and the errors, unless the failed ones are to be sent
-/// again), then given to [`Batch::resume`](crate::Batch::resume). About 35 MB
+/// again), then given to [`Batch::resume`](crate::Batch::resume). About 20 MB
 /// for a million requests.
 ///
 /// # Examples

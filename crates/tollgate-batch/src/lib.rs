@@ -58,7 +58,7 @@
 //!
 //! Lines are read as they are needed and forgotten once answered. What grows
 //! with the file is one hash for each `custom_id`, to find duplicates: about
-//! 35 MB for a million lines, however long they are.
+//! 20 MB for a million lines, however long they are.
 //!
 //! # Planning
 //!
