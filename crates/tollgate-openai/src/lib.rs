@@ -49,6 +49,7 @@
 //! assert_eq!(verdict.scope, Scope::RequestsPerDay);
 //! ```
 
+pub mod adapters;
 pub mod answered;
 pub mod api_error;
 pub mod client;

@@ -112,9 +112,20 @@ fn no_connection(error: &(dyn StdError + 'static)) -> bool {
             .any(hyper_util::client::legacy::Error::is_connect)
 }
 
-/// tower's and tokio's timeouts around a client.
+/// tower's and tokio's timeouts around a client, and reqwest's own.
 fn timed_out(error: &(dyn StdError + 'static)) -> bool {
-    chain(error).any(|error| error.is::<tokio::time::error::Elapsed>())
+    chain(error).any(|error| error.is::<tokio::time::error::Elapsed>() || reqwest_timed_out(error))
+}
+
+#[cfg(feature = "reqwest")]
+fn reqwest_timed_out(error: &(dyn StdError + 'static)) -> bool {
+    let error = error.downcast_ref::<reqwest::Error>();
+    error.is_some_and(|error| error.is_timeout() && !error.is_body())
+}
+
+#[cfg(not(feature = "reqwest"))]
+fn reqwest_timed_out(_: &(dyn StdError + 'static)) -> bool {
+    false
 }
 
 #[cfg(test)]

@@ -1,0 +1,180 @@
+//! reqwest's client behind a policy, in reqwest's types. Feature `reqwest`.
+
+use std::fmt;
+use std::future::Future;
+use std::pin::Pin;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use ::reqwest::{Body, Client, Request, Response, ResponseBuilderExt};
+use bytes::Bytes;
+use http_body_util::BodyExt;
+use tollgate::Error;
+use tower_layer::Layer;
+use tower_service::Service;
+
+use super::ready;
+use crate::policy::{Limited, LimitedBody, Policy};
+
+impl Policy {
+    /// A reqwest client behind this policy.
+    ///
+    /// All clients of one policy, of whatever kind, share its limits.
+    ///
+    /// # Examples
+    ///
+    /// ```no_run
+    /// use tollgate_openai::Policy;
+    ///
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
+    /// let plain = reqwest::Client::new();
+    /// let client = Policy::from_env()?.reqwest(plain.clone());
+    ///
+    /// let request = plain
+    ///     .post("https://api.openai.com/v1/responses")
+    ///     .bearer_auth(std::env::var("OPENAI_API_KEY")?)
+    ///     .header("content-type", "application/json")
+    ///     .body(r#"{"model": "gpt-4o-mini", "input": "Hi"}"#)
+    ///     .build()?;
+    /// let answer = client.execute(request).await?;
+    /// println!("{}", answer.text().await?);
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn reqwest(&self, client: Client) -> ReqwestClient {
+        ReqwestClient {
+            inner: self.layer().layer(ReqwestTransport::new(client)),
+        }
+    }
+}
+
+/// A reqwest client behind a policy; made by [`Policy::reqwest`].
+///
+/// The body of a request is collected before the call stands in line. A timeout
+/// of the request's own counts for each attempt, from its launch; one of the
+/// client's as well.
+///
+/// # Cloning
+///
+/// Clones share the policy and the connections.
+///
+/// # Cancellation
+///
+/// Dropping the future of a call gives back what it held; once it was launched,
+/// its charge stands.
+#[derive(Clone)]
+pub struct ReqwestClient {
+    inner: Limited<ReqwestTransport>,
+}
+
+impl ReqwestClient {
+    /// Sends a request when the policy lets it, and again where that is right.
+    ///
+    /// # Errors
+    ///
+    /// A gate's refusal, or reqwest's own error behind
+    /// [`downcast_ref`](Error::downcast_ref). An unsuccessful answer is an answer.
+    pub async fn execute(&self, request: Request) -> Result<Response, Error> {
+        let request = whole(request).await.map_err(Error::inner)?;
+        ready::call(self.inner.clone(), request)
+            .await
+            .map(response)
+            .map_err(Error::inner)
+    }
+}
+
+impl Service<Request> for ReqwestClient {
+    type Response = Response;
+    type Error = Error;
+    type Future = Pin<Box<dyn Future<Output = Result<Response, Error>> + Send>>;
+
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Error>> {
+        // A policy is always ready.
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, request: Request) -> Self::Future {
+        let client = self.clone();
+        Box::pin(async move { client.execute(request).await })
+    }
+}
+
+impl fmt::Debug for ReqwestClient {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ReqwestClient").finish_non_exhaustive()
+    }
+}
+
+/// A reqwest client as a service of `http`'s types, to be put behind layers of
+/// one's own choice.
+///
+/// # Cloning
+///
+/// Clones share the connections.
+#[derive(Clone, Debug, Default)]
+pub struct ReqwestTransport {
+    client: Client,
+}
+
+impl ReqwestTransport {
+    /// Sends through `client`.
+    pub fn new(client: Client) -> Self {
+        Self { client }
+    }
+}
+
+impl Service<http::Request<Bytes>> for ReqwestTransport {
+    type Response = http::Response<Body>;
+    type Error = ::reqwest::Error;
+    type Future =
+        Pin<Box<dyn Future<Output = Result<http::Response<Body>, ::reqwest::Error>> + Send>>;
+
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), ::reqwest::Error>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, request: http::Request<Bytes>) -> Self::Future {
+        let client = self.client.clone();
+        Box::pin(async move { send(&client, request).await })
+    }
+}
+
+/// What reqwest keeps beside the parts that `http` knows.
+#[derive(Clone, Copy, Debug)]
+struct Timeout(Duration);
+
+pub(super) async fn send(
+    client: &Client,
+    request: http::Request<Bytes>,
+) -> Result<http::Response<Body>, ::reqwest::Error> {
+    let timeout = request.extensions().get::<Timeout>().copied();
+    let mut request = Request::try_from(request)?;
+    *request.timeout_mut() = timeout.map(|timeout| timeout.0);
+    let answer = client.execute(request).await?;
+    // reqwest keeps the address beside the response; `http` has no place for it.
+    let marked = http::Response::builder().url(answer.url().clone()).body(());
+    let mut answer = http::Response::from(answer);
+    if let Ok(marked) = marked {
+        answer
+            .extensions_mut()
+            .extend(marked.into_parts().0.extensions);
+    }
+    Ok(answer)
+}
+
+/// A request with its body collected.
+pub(super) async fn whole(request: Request) -> Result<http::Request<Bytes>, ::reqwest::Error> {
+    let timeout = request.timeout().copied();
+    let (mut head, body) = http::Request::<Body>::try_from(request)?.into_parts();
+    if let Some(timeout) = timeout {
+        head.extensions.insert(Timeout(timeout));
+    }
+    let body = body.collect().await?.to_bytes();
+    Ok(http::Request::from_parts(head, body))
+}
+
+/// An answer in reqwest's type, the call's passes inside its body.
+pub(super) fn response(answer: http::Response<LimitedBody<Body>>) -> Response {
+    Response::from(answer.map(Body::wrap))
+}

@@ -1,0 +1,331 @@
+//! The policy around the clients that people use, over sockets.
+
+use std::error::Error;
+use std::time::Duration;
+
+use async_openai::Client;
+use async_openai::config::OpenAIConfig;
+use async_openai::error::OpenAIError;
+use async_openai::types::chat::{
+    ChatCompletionRequestUserMessage, CreateChatCompletionRequest, CreateChatCompletionRequestArgs,
+};
+use async_openai::types::embeddings::CreateEmbeddingRequestArgs;
+use async_openai::types::responses::CreateResponseArgs;
+use axum::Router;
+use axum::http::{HeaderMap, StatusCode};
+use futures_util::StreamExt;
+use futures_util::future::join_all;
+use http_body_util::BodyExt;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
+use tollgate_openai::{Accounting, ApiError, Limit, Policy, Refused, Scope};
+use tollgate_sim::{Served, Sim};
+use tower::ServiceExt;
+
+/// Wide, unspaced, whole.
+fn policy() -> Policy {
+    Policy::default()
+        .stagger(Duration::ZERO)
+        .headroom(0.0)
+        .cautious_start(false)
+        .backoff_base(Duration::from_millis(1))
+}
+
+fn config(served: &Served) -> OpenAIConfig {
+    OpenAIConfig::new()
+        .with_api_base(served.url())
+        .with_api_key("sk-simulated")
+}
+
+fn question(text: &str, max_tokens: u32) -> CreateChatCompletionRequest {
+    CreateChatCompletionRequestArgs::default()
+        .model("gpt-4o")
+        .max_completion_tokens(max_tokens)
+        .messages([ChatCompletionRequestUserMessage::from(text).into()])
+        .build()
+        .expect("a whole request")
+}
+
+/// Fifty typed streams at once: slots are held to each stream's last byte, and
+/// what the answers really used is what is left missing.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn fifty_typed_streams_keep_the_limits_and_settle_what_they_used() {
+    const LIMIT: u64 = 60_000;
+    let sim = Sim::builder()
+        .tokens_per_minute(LIMIT)
+        .requests_per_minute(None)
+        .true_up(true)
+        .latency(Duration::from_millis(5), Duration::from_micros(100))
+        .build()
+        .expect("allowed settings");
+    let served = sim.spawn("127.0.0.1:0").await.expect("a free port");
+    let policy = policy()
+        .max_concurrency(7)
+        .tpm_limit(Limit::per_minute(LIMIT))
+        .accounting(Accounting::AsUsed)
+        .ask_for_usage(true);
+    let client = Client::with_config(config(&served)).with_http_service(policy.async_openai());
+
+    let start = tokio::time::Instant::now();
+    let streams = (0..50).map(|n| {
+        let client = client.clone();
+        tokio::spawn(async move {
+            let request = question(&format!("Question {n}?"), 1_000);
+            let mut stream = client
+                .chat()
+                .create_stream(request)
+                .await
+                .expect("a stream");
+            let mut text = String::new();
+            while let Some(chunk) = stream.next().await {
+                for choice in chunk.expect("a chunk").choices {
+                    text += choice.delta.content.as_deref().unwrap_or_default();
+                }
+            }
+            text
+        })
+    });
+    for text in join_all(streams).await {
+        assert!(!text.expect("no panic").is_empty());
+    }
+    policy.idle().await;
+
+    let report = sim.report();
+    assert_eq!(
+        (report.arrived, report.total.rejected.total()),
+        (50, 0),
+        "{report}"
+    );
+    assert_eq!(report.total.completed, 50, "{report}");
+    assert!(report.peak_in_flight <= 7, "{report}");
+    let snapshot = policy.budget().snapshot();
+    assert_eq!((snapshot.outstanding, snapshot.in_transit), (0, 0));
+    // What was reserved was 50,000 and more; what was used is less than half.
+    let used = i64::try_from(report.total.tokens_used).expect("a count");
+    assert!((15_000..30_000).contains(&used), "{report}");
+    let refill = start.elapsed().as_secs_f64() * LIMIT as f64 / 60.0;
+    let least = (LIMIT as i64 - used).min(LIMIT as i64);
+    let most = least + refill.ceil() as i64;
+    assert!(
+        (least..=most).contains(&snapshot.level),
+        "{} in {least}..={most}",
+        snapshot.level
+    );
+}
+
+#[tokio::test]
+async fn chat_responses_and_embeddings_run_through_the_gates() -> Result<(), Box<dyn Error>> {
+    let sim = Sim::builder().build()?;
+    let served = sim.spawn("127.0.0.1:0").await?;
+    let policy = policy().max_concurrency(1);
+    let client = Client::with_config(config(&served)).with_http_service(policy.async_openai());
+
+    let response = CreateResponseArgs::default()
+        .model("gpt-4o")
+        .max_output_tokens(20_u32)
+        .input("Hi")
+        .build()?;
+    let embedding = CreateEmbeddingRequestArgs::default()
+        .model("text-embedding-3-small")
+        .input(["one", "two"])
+        .build()?;
+    let (chat, responses, embeddings) = (client.chat(), client.responses(), client.embeddings());
+    let (chat, response, embeddings) = tokio::join!(
+        chat.create(question("Hi", 20)),
+        responses.create(response),
+        embeddings.create(embedding),
+    );
+    assert!(chat?.usage.is_some_and(|usage| usage.total_tokens > 0));
+    assert!(response?.usage.is_some_and(|usage| usage.total_tokens > 0));
+    assert_eq!(embeddings?.data.len(), 2);
+    let report = sim.report();
+    assert_eq!((report.arrived, report.peak_in_flight), (3, 1), "{report}");
+    Ok(())
+}
+
+/// What each attempt brought along.
+type Attempts = Arc<Mutex<Vec<HeaderMap>>>;
+
+/// Answers 503 twice and then well.
+async fn shaky() -> (String, Attempts) {
+    const GOOD: &str =
+        r#"{"id":"c","object":"chat.completion","created":1,"model":"m","choices":[]}"#;
+    let attempts = Attempts::default();
+    let app = Router::new().fallback({
+        let attempts = attempts.clone();
+        move |headers: HeaderMap| async move {
+            let mut attempts = attempts.lock().expect("no panic");
+            attempts.push(headers);
+            match attempts.len() {
+                1 | 2 => (StatusCode::SERVICE_UNAVAILABLE, "{}"),
+                _ => (StatusCode::OK, GOOD),
+            }
+        }
+    });
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0")
+        .await
+        .expect("a free port");
+    let url = format!("http://{}/v1", listener.local_addr().expect("an address"));
+    tokio::spawn(async move { axum::serve(listener, app).await });
+    (url, attempts)
+}
+
+/// Three attempts, not nine: async-openai's own retries are off. Each is built
+/// anew, and all bear one idempotency key.
+#[tokio::test]
+async fn retries_are_the_policys_alone() {
+    let (url, attempts) = shaky().await;
+    let config = OpenAIConfig::new().with_api_base(url).with_api_key("k");
+    let client = Client::with_config(config).with_http_service(policy().async_openai());
+    client
+        .chat()
+        .create(question("Hi", 20))
+        .await
+        .expect("an answer");
+
+    let attempts = attempts.lock().expect("no panic");
+    let header = |name: &str| -> Vec<&str> {
+        attempts
+            .iter()
+            .map(|h| h[name].to_str().expect("text"))
+            .collect()
+    };
+    assert_eq!(header("x-stainless-retry-count"), ["0", "1", "2"]);
+    assert_eq!(header("authorization"), ["Bearer k"; 3]);
+    assert_eq!(header("content-type"), ["application/json"; 3]);
+    let keys = header("idempotency-key");
+    assert!(keys.iter().all(|key| *key == keys[0]), "{keys:?}");
+}
+
+#[tokio::test]
+async fn refusals_and_errors_come_through_async_openai() {
+    let sim = Sim::builder()
+        .api_key("another")
+        .build()
+        .expect("allowed settings");
+    let served = sim.spawn("127.0.0.1:0").await.expect("a free port");
+    let client = Client::with_config(config(&served)).with_http_service(policy().async_openai());
+
+    let wrong_key = client
+        .chat()
+        .create(question("Hi", 20))
+        .await
+        .expect_err("an error");
+    assert!(matches!(wrong_key, OpenAIError::ApiError(error) if error.status_code == 401));
+
+    let too_large = client
+        .chat()
+        .create(question("Hi", 50_000))
+        .await
+        .expect_err("an error");
+    let OpenAIError::Boxed(error) = too_large else {
+        panic!("{too_large:?}");
+    };
+    let error = ApiError::from(error);
+    assert!(
+        matches!(error.refused(), Some(Refused::TooLarge { .. })),
+        "{error:?}"
+    );
+    assert_eq!(error.scope(), Scope::Tokens);
+    assert_eq!(sim.report().arrived, 1);
+}
+
+#[tokio::test]
+async fn a_reqwest_client_keeps_the_limits_in_its_own_types() {
+    let sim = Sim::builder().build().expect("allowed settings");
+    let served = sim.spawn("127.0.0.1:0").await.expect("a free port");
+    let plain = reqwest::Client::new();
+    let policy = policy().max_concurrency(2);
+    let client = policy.reqwest(plain.clone());
+    let url = format!("{}/chat/completions", served.url());
+    let calls = (0..6).map(|n| {
+        let body = format!(
+            r#"{{"model":"gpt-4o","max_tokens":20,"messages":[{{"role":"user","content":"{n}"}}]}}"#
+        );
+        let request = plain.post(&url).bearer_auth("k").body(body).build();
+        client.clone().oneshot(request.expect("a request"))
+    });
+    for answer in join_all(calls).await {
+        let answer: reqwest::Response = answer.expect("an answer");
+        assert_eq!(
+            (answer.status().as_u16(), answer.url().as_str()),
+            (200, &*url)
+        );
+        assert!(
+            answer
+                .text()
+                .await
+                .expect("a text")
+                .contains("total_tokens")
+        );
+    }
+    let report = sim.report();
+    assert_eq!(report.arrived, 6);
+    assert!(report.peak_in_flight <= 2, "{report}");
+}
+
+/// A timeout of the request's own is one attempt's, and is tried again.
+#[tokio::test]
+async fn a_reqwest_timeout_is_an_attempt_that_is_made_again() {
+    let asked = Arc::new(AtomicUsize::new(0));
+    let app = Router::new().fallback({
+        let asked = asked.clone();
+        move || async move {
+            if asked.fetch_add(1, Ordering::SeqCst) == 0 {
+                std::future::pending::<()>().await;
+            }
+            "{}"
+        }
+    });
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0")
+        .await
+        .expect("a free port");
+    let url = format!(
+        "http://{}/v1/responses",
+        listener.local_addr().expect("an address")
+    );
+    tokio::spawn(async move { axum::serve(listener, app).await });
+
+    let plain = reqwest::Client::new();
+    let patience = Duration::from_millis(100);
+    let request = plain.post(url).timeout(patience).body("{}").build();
+    let client = policy().reqwest(plain);
+    let answer = client
+        .execute(request.expect("a request"))
+        .await
+        .expect("an answer");
+    assert_eq!(answer.status(), 200);
+    assert_eq!(asked.load(Ordering::SeqCst), 2);
+}
+
+/// A proxy in two layers: bodies of any kind in, the client's own kind out.
+#[tokio::test]
+async fn streamed_bodies_are_collected_before_they_stand_in_line() {
+    use tollgate_openai::OpenAi;
+    use tollgate_openai::adapters::WholeBodyLayer;
+
+    let sim = Sim::builder().build().expect("allowed settings");
+    let served = sim.spawn("127.0.0.1:0").await.expect("a free port");
+    let openai = OpenAi::builder()
+        .base_url(served.url())
+        .build()
+        .expect("a client");
+    let client = tower::ServiceBuilder::new()
+        .layer(WholeBodyLayer::new(1 << 20))
+        .layer(policy().layer())
+        .service(openai);
+    let pieces = [r#"{"model":"gpt-4o","max_tokens":20,"#, r#""messages":[]}"#];
+    let pieces = futures_util::stream::iter(pieces.map(Ok::<_, std::io::Error>));
+    let request = http::Request::post("/v1/chat/completions")
+        .body(axum::body::Body::from_stream(pieces))
+        .expect("a request");
+    let answer = client.oneshot(request).await.expect("an answer");
+    assert_eq!(answer.status(), 200);
+    let body = answer
+        .into_body()
+        .collect()
+        .await
+        .expect("a body")
+        .to_bytes();
+    assert!(body.starts_with(b"{"));
+}
