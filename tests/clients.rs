@@ -100,15 +100,17 @@ async fn fifty_typed_streams_keep_the_limits_and_settle_what_they_used() {
     assert!(report.peak_in_flight <= 7, "{report}");
     let snapshot = policy.budget().snapshot();
     assert_eq!((snapshot.outstanding, snapshot.in_transit), (0, 0));
-    // What was reserved was 50,000 and more; what was used is less than half.
+    // More than 50,000 were reserved, of which less than half was used. The level
+    // has that back, as far as it is sure, and is never above the provider's.
     let used = i64::try_from(report.total.tokens_used).expect("a count");
-    assert!((15_000..30_000).contains(&used), "{report}");
+    assert!((15_000..25_000).contains(&used), "{report}");
+    let limit = i64::try_from(LIMIT).expect("a count");
     let refill = start.elapsed().as_secs_f64() * LIMIT as f64 / 60.0;
-    let least = (LIMIT as i64 - used).min(LIMIT as i64);
-    let most = least + refill.ceil() as i64;
+    let theirs = limit - used + refill.ceil() as i64;
+    let sure = (limit - 35_000)..=theirs;
     assert!(
-        (least..=most).contains(&snapshot.level),
-        "{} in {least}..={most}",
+        sure.contains(&snapshot.level),
+        "{} of {sure:?}",
         snapshot.level
     );
 }
@@ -243,21 +245,20 @@ async fn a_reqwest_client_keeps_the_limits_in_its_own_types() {
             r#"{{"model":"gpt-4o","max_tokens":20,"messages":[{{"role":"user","content":"{n}"}}]}}"#
         );
         let request = plain.post(&url).bearer_auth("k").body(body).build();
-        client.clone().oneshot(request.expect("a request"))
+        let answer = client.clone().oneshot(request.expect("a request"));
+        let url = url.clone();
+        async move {
+            let answer: reqwest::Response = answer.await.expect("an answer");
+            assert_eq!(
+                (answer.status().as_u16(), answer.url().as_str()),
+                (200, &*url)
+            );
+            // The slot is held until the last byte is read.
+            answer.text().await.expect("a text")
+        }
     });
-    for answer in join_all(calls).await {
-        let answer: reqwest::Response = answer.expect("an answer");
-        assert_eq!(
-            (answer.status().as_u16(), answer.url().as_str()),
-            (200, &*url)
-        );
-        assert!(
-            answer
-                .text()
-                .await
-                .expect("a text")
-                .contains("total_tokens")
-        );
+    for text in join_all(calls).await {
+        assert!(text.contains("total_tokens"), "{text}");
     }
     let report = sim.report();
     assert_eq!(report.arrived, 6);
@@ -314,7 +315,10 @@ async fn streamed_bodies_are_collected_before_they_stand_in_line() {
         .layer(WholeBodyLayer::new(1 << 20))
         .layer(policy().layer())
         .service(openai);
-    let pieces = [r#"{"model":"gpt-4o","max_tokens":20,"#, r#""messages":[]}"#];
+    let pieces = [
+        r#"{"model":"gpt-4o","max_tokens":20,"#,
+        r#""messages":[{"role":"user","content":"Hi"}]}"#,
+    ];
     let pieces = futures_util::stream::iter(pieces.map(Ok::<_, std::io::Error>));
     let request = http::Request::post("/v1/chat/completions")
         .body(axum::body::Body::from_stream(pieces))

@@ -9,7 +9,7 @@ use std::time::Duration;
 use account::{SEC, account, remaining, silence, ten_a_second};
 use futures_util::future::{join, join3};
 use tokio::time::sleep;
-use tollgate::{RateLimits, TokenBudget, Window};
+use tollgate::{Accounting, RateLimits, TokenBudget, Window};
 
 #[tokio::test(start_paused = true)]
 async fn a_lower_count_lowers_the_level_at_once() {
@@ -178,4 +178,28 @@ async fn a_window_that_was_asked_for_stays() {
         account.budget.observe(&continuous(used));
     }
     assert!(account.budget.snapshot().windowed);
+}
+
+/// The provider trues a call up before its last byte has been read, and tells
+/// the answer to another what is left with that refund in it. When the usage is
+/// settled at last, it is not given back again.
+#[tokio::test(start_paused = true)]
+async fn a_refund_that_was_told_is_not_given_twice() {
+    let budget = TokenBudget::per_minute(60_000)
+        .accounting(Accounting::AsUsed)
+        .window(Window::Off)
+        .build()
+        .expect("a valid budget");
+    let call = budget.reserve(40_000).await.expect("room");
+    call.launched();
+    sleep(3 * SEC).await;
+    // 20,000 and a second's refill, since it landed after two.
+    assert_eq!(budget.snapshot().level, 21_000);
+
+    // 10,000 of the 40,000 were used; of the 30,000 given back the provider
+    // tells here, with three seconds of refill.
+    budget.observe(&remaining(60_000, 53_000).limits);
+    assert_eq!(budget.snapshot().level, 53_000);
+    call.settle(10_000);
+    assert_eq!(budget.snapshot().level, 53_000);
 }

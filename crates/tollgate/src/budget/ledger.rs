@@ -360,8 +360,8 @@ impl Ledger {
         } else if let (Accounting::AsUsed, Stage::Landed { at, room }) =
             (self.terms.accounting, entry.stage)
         {
-            self.truth.spared(entry.cost - actual);
-            self.tokens.give_back(entry.cost - actual, at, room, now);
+            let unused = self.truth.settled(entry.cost - actual, self.outstanding);
+            self.tokens.give_back(unused, at, room, now);
         }
     }
 

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::config::Window;
+use super::config::{Accounting, Window};
 use super::ledger::TRANSIT;
 use super::meters::{Requests, Tokens};
 use super::others::Others;
@@ -34,6 +34,9 @@ pub(super) struct Truth {
     steady: Moment,
     refill: Refill,
     others: Others,
+    /// By how much the level was raised while usage was still to be settled.
+    /// What the provider told may have had refunds in it already.
+    advanced: u64,
 }
 
 /// When a request was launched, and what the provider may have counted since.
@@ -65,6 +68,19 @@ impl Truth {
     /// The provider did not take, or gave back, what was charged here.
     pub(super) fn spared(&mut self, tokens: u64) {
         self.others.returned(tokens);
+    }
+
+    /// What is to be given back of `unused` tokens when usage is settled, with
+    /// `outstanding` still to come: a refund that the provider has told, and the
+    /// level has risen by, is not given twice.
+    pub(super) fn settled(&mut self, unused: u64, outstanding: u64) -> u64 {
+        self.spared(unused);
+        let told = self.advanced.min(unused);
+        self.advanced = match outstanding {
+            0 => 0,
+            _ => self.advanced - told,
+        };
+        unused - told
     }
 
     #[inline]
@@ -164,7 +180,12 @@ impl Truth {
                 None => bucket.in_transit(),
             };
             let kept = terms.reserve() + since + theirs;
+            let before = bucket.level(now);
             bucket.raise_to(remaining.saturating_sub(kept), now);
+            if terms.accounting == Accounting::AsUsed {
+                let raised = bucket.level(now).saturating_sub(before);
+                self.advanced += u64::try_from(raised).unwrap_or(0);
+            }
         }
     }
 }
