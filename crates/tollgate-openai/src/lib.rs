@@ -88,3 +88,18 @@ struct Readme;
 #[cfg(all(doctest, feature = "metrics"))]
 #[doc = include_str!("../../../docs/guide/observability.md")]
 struct ObservabilityGuide;
+
+/// The guide's programs compile, and those that need no network run.
+#[cfg(doctest)]
+#[doc = include_str!("../../../docs/guide/start.md")]
+struct StartGuide;
+
+/// See [`StartGuide`].
+#[cfg(doctest)]
+#[doc = include_str!("../../../docs/guide/clients.md")]
+struct ClientsGuide;
+
+/// See [`StartGuide`].
+#[cfg(doctest)]
+#[doc = include_str!("../../../docs/migrating.md")]
+struct MigratingGuide;

@@ -1,0 +1,209 @@
+//! The documents against the code: links, pages, variables, flags, metrics.
+//! (Their Rust is compiled by the crates' own documentation tests.)
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use tollgate_openai::Policy;
+
+fn root() -> &'static Path {
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+}
+
+/// Every page of the repository, by its path from the root.
+fn pages() -> Vec<(PathBuf, String)> {
+    let mut pages = Vec::new();
+    let mut folders = vec![root().to_owned()];
+    while let Some(folder) = folders.pop() {
+        for entry in fs::read_dir(folder).expect("a folder") {
+            let path = entry.expect("an entry").path();
+            let name = path
+                .file_name()
+                .expect("a name")
+                .to_string_lossy()
+                .into_owned();
+            if path.is_dir() && name != "target" && name != "data" && !name.starts_with('.') {
+                folders.push(path);
+            } else if name.ends_with(".md") {
+                let text = fs::read_to_string(&path).expect("a page");
+                let from_root = path.strip_prefix(root()).expect("inside").to_owned();
+                pages.push((from_root, text));
+            }
+        }
+    }
+    assert!(pages.len() > 25, "{pages:?}");
+    pages
+}
+
+/// The lines outside of code blocks, numbered.
+fn prose(text: &str) -> impl Iterator<Item = (usize, &str)> {
+    let mut inside = false;
+    text.lines().enumerate().filter_map(move |(number, line)| {
+        let fence = line.trim_start().starts_with("```");
+        inside ^= fence;
+        (!inside && !fence).then_some((number + 1, line))
+    })
+}
+
+/// What is between `(` and `)` after a `]`.
+fn links(line: &str) -> impl Iterator<Item = &str> {
+    line.split("](")
+        .skip(1)
+        .filter_map(|rest| rest.split(')').next())
+}
+
+/// As GitHub makes a heading's anchor.
+fn anchor(heading: &str) -> String {
+    let text = heading.trim_start_matches('#').trim().to_lowercase();
+    let kept = text
+        .chars()
+        .filter(|c| c.is_alphanumeric() || " -_".contains(*c));
+    kept.map(|c| if c == ' ' { '-' } else { c }).collect()
+}
+
+#[test]
+fn every_link_leads_somewhere() {
+    let mut broken = Vec::new();
+    for (page, text) in pages() {
+        for (number, line) in prose(&text) {
+            for link in links(line).filter(|link| !link.contains("://")) {
+                let (path, place) = link.split_once('#').unwrap_or((link, ""));
+                let folder = root().join(&page).parent().expect("a folder").to_owned();
+                let target = match path {
+                    "" => root().join(&page),
+                    path => folder.join(path),
+                };
+                let has = |text: String| {
+                    let mut headings = prose(&text).filter(|(_, line)| line.starts_with('#'));
+                    headings.any(|(_, line)| anchor(line) == place)
+                };
+                let found = match place {
+                    "" => target.exists(),
+                    _ => fs::read_to_string(&target).is_ok_and(has),
+                };
+                if !found {
+                    broken.push(format!("{}:{number}: {link}", page.display()));
+                }
+            }
+        }
+    }
+    assert!(broken.is_empty(), "{broken:#?}");
+}
+
+#[test]
+fn every_page_of_the_documents_is_in_an_index() {
+    for index in ["docs/README.md", "docs/decisions/README.md"] {
+        let folder = Path::new(index).parent().expect("a folder");
+        let text = fs::read_to_string(root().join(index)).expect("an index");
+        let named: BTreeSet<_> = prose(&text).flat_map(|(_, line)| links(line)).collect();
+        for (page, _) in pages() {
+            let Ok(inside) = page.strip_prefix(folder) else {
+                continue;
+            };
+            let own = page == Path::new(index);
+            let other = folder == Path::new("docs") && inside.starts_with("decisions");
+            let name = inside.to_str().expect("text");
+            assert!(
+                own || other || named.contains(name),
+                "{index} does not name {name}"
+            );
+        }
+    }
+}
+
+/// The rows `| `NAME` ... | default |` of the first table that has variables.
+fn variables(page: &str) -> Vec<(String, String)> {
+    let text = fs::read_to_string(root().join(page)).expect("a page");
+    let row = |line: &str| {
+        let mut cells = line.split('|').map(str::trim).skip(1);
+        let name = cells
+            .next()?
+            .strip_prefix('`')?
+            .strip_suffix('`')?
+            .to_owned();
+        let is_one = name.starts_with("OPENAI_") && !name.contains('`');
+        is_one.then(|| (name, cells.next().unwrap_or_default().to_owned()))
+    };
+    text.lines().filter_map(row).collect()
+}
+
+/// The tables name every variable, and a policy with their defaults is the
+/// default policy.
+#[test]
+fn tables_of_variables_are_the_policys() {
+    let error = Policy::from_vars(|_| Some("wrong".to_owned())).expect_err("nothing is good");
+    let known: Vec<_> = error
+        .variables()
+        .iter()
+        .map(|v| v.name().to_owned())
+        .collect();
+    for page in ["README.md", "docs/guide/policy.md"] {
+        let told = variables(page);
+        let names: Vec<_> = told.iter().map(|(name, _)| name.clone()).collect();
+        assert_eq!(names, known, "{page}");
+        let told = Policy::from_vars(|name| {
+            let (_, default) = told.iter().find(|(told, _)| told == name)?;
+            (default != "unset").then(|| default.clone())
+        });
+        let (told, default) = (told.expect("good values"), Policy::default());
+        assert_eq!(told.get_max_concurrency(), default.get_max_concurrency());
+        assert_eq!(told.get_stagger(), default.get_stagger());
+        assert_eq!(told.get_tpm_limit(), default.get_tpm_limit());
+        assert_eq!(told.get_rpm_limit(), default.get_rpm_limit());
+        assert_eq!(told.get_headroom(), default.get_headroom());
+        assert_eq!(told.get_est_tokens(), default.get_est_tokens());
+        assert_eq!(told.get_max_attempts(), default.get_max_attempts());
+        assert_eq!(told.get_backoff_base(), default.get_backoff_base());
+    }
+}
+
+/// `cargo` commands that the documents tell to run name what is there.
+#[test]
+fn commands_name_targets_that_exist() {
+    let manifests: String = ["Cargo.toml", "crates/tollgate-cli/Cargo.toml"]
+        .iter()
+        .chain(&[
+            "crates/tollgate/Cargo.toml",
+            "crates/tollgate-openai/Cargo.toml",
+        ])
+        .map(|path| fs::read_to_string(root().join(path)).expect("a manifest"))
+        .collect();
+    let mut seen = 0;
+    for (page, text) in pages() {
+        let words: Vec<_> = text.split_whitespace().collect();
+        for pair in words.windows(2) {
+            let name = pair[1].trim_matches(|c: char| !c.is_alphanumeric() && c != '_');
+            let found = match pair[0] {
+                "--bench" => manifests.contains(&format!("name = \"{name}\"")),
+                "--example" => root().join(format!("examples/{name}.rs")).exists(),
+                _ => continue,
+            };
+            seen += 1;
+            assert!(found, "{}: {} {name}", page.display(), pair[0]);
+        }
+    }
+    assert!(seen > 0, "no command was found");
+}
+
+/// The words of a text that are metrics of ours.
+fn metrics(text: &str) -> BTreeSet<String> {
+    let words = text.split(|c: char| !c.is_ascii_alphanumeric() && c != '_');
+    words
+        .filter(|word| word.starts_with("tollgate_") && !word.starts_with("tollgate_openai"))
+        .map(|word| word.trim_end_matches("_bucket").to_owned())
+        .collect()
+}
+
+/// The page and the dashboard know the metrics that the code has, and no other.
+#[test]
+fn the_dashboard_and_its_page_show_every_metric() {
+    let read = |path: &str| fs::read_to_string(root().join(path)).expect("a file");
+    let code = metrics(&read("crates/tollgate/src/telemetry/on.rs"));
+    assert_eq!(code.len(), 17);
+    assert_eq!(metrics(&read("docs/guide/observability.md")), code);
+    let dashboard = read("docs/grafana/tollgate.json");
+    let json: serde_json::Value = serde_json::from_str(&dashboard).expect("JSON");
+    assert_eq!(json["title"], "Tollgate");
+    assert_eq!(metrics(&dashboard), code);
+}
