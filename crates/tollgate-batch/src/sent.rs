@@ -141,6 +141,11 @@ impl Ticket {
         (attempts > 0).then_some((attempts, waited))
     }
 
+    /// Time since its start.
+    pub(crate) fn elapsed(&self) -> Duration {
+        self.trace.started.elapsed()
+    }
+
     /// Sends the request, for the first time or again; `false` where it was
     /// called back.
     fn send(&self) -> bool {

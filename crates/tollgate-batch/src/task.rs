@@ -5,7 +5,7 @@ use std::error::Error as StdError;
 use bytes::Bytes;
 use http::{HeaderMap, Response};
 use http_body::Body;
-use tokio::time::{Duration, Instant};
+use tokio::time::Duration;
 use tower_service::Service;
 
 use crate::call::call;
@@ -75,7 +75,6 @@ impl Task {
         B: Body,
         B::Error: Into<Box<dyn StdError + Send + Sync>>,
     {
-        let started = Instant::now();
         let mut request = self.line.request();
         request.extensions_mut().insert(self.ticket.clone());
         let outcome = tokio::select! {
@@ -85,7 +84,7 @@ impl Task {
         };
         let way = Way {
             sent: self.ticket.sent(),
-            elapsed: started.elapsed(),
+            elapsed: self.ticket.elapsed(),
         };
         Over {
             line: self.line,
