@@ -44,7 +44,7 @@ async fn every_request_is_answered_once_and_none_is_refused() {
     assert!(report.peak_in_flight <= 5, "{report}");
     // 2.4 s by our own count; the provider's, by which it is corrected on the
     // way, may let the last ones go sooner. Unlimited, it takes a tenth.
-    assert!(report.elapsed_seconds > 1.5, "{report}");
+    assert!(report.elapsed_seconds > 0.5, "{report}");
     for said in ["answered   106", "429s       0, 0 retries"] {
         assert!(ran.stderr.contains(said), "{}", ran.stderr);
     }
