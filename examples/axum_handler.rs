@@ -8,8 +8,6 @@ use std::time::Duration;
 
 use axum::body::Body;
 use axum::extract::State;
-use axum::http::{StatusCode, header};
-use axum::response::{IntoResponse, Response};
 use axum::routing::post;
 use axum::{Json, Router};
 use bytes::Bytes;
@@ -17,48 +15,16 @@ use http_body_util::BodyExt;
 use serde_json::{Value, json};
 use tokio::time::Instant;
 use tollgate_openai::policy::Limited;
-use tollgate_openai::{BoxError, OpenAi, Policy, Refused};
+use tollgate_openai::{ApiError, BoxError, OpenAi, Policy};
 use tollgate_sim::Sim;
 use tower::{Layer, ServiceExt};
 
 /// Cheap to clone; all clones share the slots, the budget and the spacing.
 type Client = Limited<OpenAi>;
 
-/// What a handler may fail with, and what the visitor is told.
-enum Failure {
-    Refused(Refused),
-    Call(BoxError),
-}
-
-impl From<tollgate_openai::error::Error> for Failure {
-    fn from(error: tollgate_openai::error::Error) -> Self {
-        match error.refused() {
-            Some(refused) => Failure::Refused(*refused),
-            None => Failure::Call(error.into()),
-        }
-    }
-}
-
-impl IntoResponse for Failure {
-    fn into_response(self) -> Response {
-        match self {
-            Failure::Refused(Refused::Overloaded { expected_wait, .. }) => {
-                let seconds = expected_wait.as_secs().max(1).to_string();
-                let headers = [(header::RETRY_AFTER, seconds)];
-                (StatusCode::SERVICE_UNAVAILABLE, headers, "too busy").into_response()
-            }
-            Failure::Refused(refused) => {
-                (StatusCode::UNPROCESSABLE_ENTITY, refused.to_string()).into_response()
-            }
-            Failure::Call(error) => {
-                eprintln!("the model cannot be reached: {error}");
-                StatusCode::BAD_GATEWAY.into_response()
-            }
-        }
-    }
-}
-
-async fn summarise(State(client): State<Client>, text: String) -> Result<Json<Value>, Failure> {
+/// As an error it answers by itself: 429 or 503 with `retry-after`, or whatever
+/// status the provider meant for the visitor.
+async fn summarise(State(client): State<Client>, text: String) -> Result<Json<Value>, ApiError> {
     let body = json!({
         "model": "gpt-4o-mini",
         "max_tokens": 60,
@@ -69,14 +35,10 @@ async fn summarise(State(client): State<Client>, text: String) -> Result<Json<Va
     });
     let request = http::Request::post("/v1/chat/completions")
         .body(Bytes::from(body.to_string()))
-        .map_err(|error| Failure::Call(error.into()))?;
-    let answer = client.oneshot(request).await?;
-    let body = answer.into_body().collect().await;
-    let body = body
-        .map_err(|error| Failure::Call(error.into()))?
-        .to_bytes();
-    let answer = serde_json::from_slice(&body).map_err(|error| Failure::Call(error.into()))?;
-    Ok(Json(answer))
+        .map_err(BoxError::from)?;
+    let answer = ApiError::check(client.oneshot(request).await?).await?;
+    let body = answer.into_body().collect().await?.to_bytes();
+    Ok(Json(serde_json::from_slice(&body).map_err(BoxError::from)?))
 }
 
 fn app(client: Client) -> Router {
