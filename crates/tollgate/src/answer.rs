@@ -36,6 +36,17 @@ where
 ///
 /// Any `Fn(&Res) -> Option<u64>` reads a whole response. An answer whose usage
 /// comes in its body hands out a [`Meter`] that sees the body go by.
+///
+/// # Examples
+///
+/// ```
+/// use tollgate::{End, Meter, Usage};
+///
+/// // An answer that says itself what it used.
+/// let usage = |answer: &(&str, u64)| Some(answer.1);
+/// let mut meter = usage.meter(&("Eleven kilometers.", 12));
+/// assert_eq!(meter.used(End::Complete), Some(12));
+/// ```
 pub trait Usage<Res> {
     /// Watches the body of one answer.
     type Meter: Meter;
@@ -56,6 +67,41 @@ where
 }
 
 /// Sees one answer's body go by and knows at its end what was used.
+///
+/// # Examples
+///
+/// ```
+/// use tollgate::{Denial, End, Meter, Scope};
+///
+/// /// A token for every four bytes.
+/// #[derive(Default)]
+/// struct ByBytes {
+///     bytes: u64,
+///     busy: bool,
+/// }
+///
+/// impl Meter for ByBytes {
+///     fn chunk(&mut self, data: &[u8]) {
+///         self.bytes += data.len() as u64;
+///         self.busy |= data == b"error: busy";
+///     }
+///
+///     fn denial(&mut self) -> Option<Denial> {
+///         let scope = Scope::Overload;
+///         self.busy.then_some(Denial { scope, after: None })
+///     }
+///
+///     fn used(&mut self, end: End) -> Option<u64> {
+///         (end == End::Complete).then_some(self.bytes / 4)
+///     }
+/// }
+///
+/// let mut meter = ByBytes::default();
+/// meter.chunk(b"Eleven ");
+/// meter.chunk(b"kilometers.");
+/// assert_eq!(meter.denial(), None);
+/// assert_eq!(meter.used(End::Complete), Some(4));
+/// ```
 pub trait Meter {
     /// Takes in the next piece of the body. Must not keep an amount of data
     /// that grows with the body.
@@ -83,6 +129,16 @@ impl Meter for Option<u64> {
 }
 
 /// How a body came to its end.
+///
+/// # Examples
+///
+/// ```
+/// use tollgate::{End, Meter};
+///
+/// // A usage that was known from the head holds, however the body ends.
+/// assert_eq!(Some(12).used(End::Complete), Some(12));
+/// assert_eq!(Some(12).used(End::Cut), Some(12));
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum End {
     /// Its last byte was read.
@@ -92,6 +148,15 @@ pub enum End {
 }
 
 /// Usage that is never known: every reserved cost stands.
+///
+/// # Examples
+///
+/// ```
+/// use tollgate::{End, Meter, Unmetered, Usage};
+///
+/// let mut meter = Unmetered.meter(&"Eleven kilometers.");
+/// assert_eq!(meter.used(End::Complete), None);
+/// ```
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Unmetered;
 
@@ -104,6 +169,21 @@ impl<Res> Usage<Res> for Unmetered {
 }
 
 /// What ran out when a request was refused.
+///
+/// # Examples
+///
+/// ```
+/// use tollgate::Scope;
+///
+/// // What comes back by itself.
+/// fn is_worth_waiting(scope: Scope) -> bool {
+///     !matches!(scope, Scope::Quota | Scope::None)
+/// }
+///
+/// assert!(is_worth_waiting(Scope::Tokens));
+/// assert!(!is_worth_waiting(Scope::Quota));
+/// assert_eq!(Scope::TokensPerDay.to_string(), "tokens per day");
+/// ```
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub enum Scope {
     /// Tokens, by the minute or shorter.
@@ -124,6 +204,28 @@ pub enum Scope {
 }
 
 /// What to do after an attempt.
+///
+/// # Examples
+///
+/// ```
+/// use std::time::Duration;
+/// use tollgate::{Decision, Scope};
+///
+/// fn judge(status: u16) -> Decision {
+///     let scope = Scope::Overload;
+///     match status {
+///         503 => Decision::Retry {
+///             after: Some(Duration::from_secs(20)),
+///             scope,
+///         },
+///         500.. => Decision::Retry { after: None, scope },
+///         _ => Decision::GiveUp,
+///     }
+/// }
+///
+/// assert_eq!(judge(400), Decision::GiveUp);
+/// assert!(matches!(judge(502), Decision::Retry { after: None, .. }));
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Decision {
     /// Hand the result to the caller: it is good, or asking again cannot help.
@@ -140,6 +242,24 @@ pub enum Decision {
 /// Decides whether the same request, asked again, can succeed.
 ///
 /// Any `Fn(Result<&Res, &Err>) -> Decision` is one.
+///
+/// # Examples
+///
+/// ```
+/// use std::io;
+/// use tollgate::{Classify, Decision, Scope};
+///
+/// let classify = |result: Result<&u16, &io::Error>| match result {
+///     Ok(500..) | Err(_) => Decision::Retry {
+///         after: None,
+///         scope: Scope::Overload,
+///     },
+///     Ok(_) => Decision::GiveUp,
+/// };
+/// assert_eq!(classify.classify(Ok(&404)), Decision::GiveUp);
+/// let reset = io::ErrorKind::ConnectionReset.into();
+/// assert_ne!(classify.classify(Err(&reset)), Decision::GiveUp);
+/// ```
 pub trait Classify<Res, Err> {
     /// Judges the result of one attempt.
     fn classify(&self, result: Result<&Res, &Err>) -> Decision;
@@ -159,6 +279,24 @@ where
 ///
 /// Only limits **by the minute** belong here. A provider that counts requests
 /// by the day must not fill `limit_requests`.
+///
+/// # Examples
+///
+/// ```
+/// use tollgate::{RateLimits, TokenBudget};
+///
+/// # #[tokio::main(flavor = "current_thread", start_paused = true)]
+/// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// let budget = TokenBudget::per_minute(30_000).build()?;
+/// budget.observe(&RateLimits {
+///     limit_tokens: Some(30_000),
+///     remaining_tokens: Some(1_200),
+///     ..RateLimits::default()
+/// });
+/// assert_eq!(budget.snapshot().level, 1_200);
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct RateLimits {
     /// Requests allowed a minute.
@@ -182,6 +320,40 @@ impl From<&RateLimits> for RateLimits {
 }
 
 /// A refusal by the provider, as its answer tells it.
+///
+/// # Examples
+///
+/// A denial holds the budget for everybody:
+///
+/// ```
+/// use std::convert::Infallible;
+/// use std::time::Duration;
+/// use tokio::time::Instant;
+/// use tollgate::{Denial, Observation, Scope, TokenBudget, TpmBudgetLayer};
+/// use tower::{Layer, ServiceExt, service_fn};
+///
+/// # #[tokio::main(flavor = "current_thread", start_paused = true)]
+/// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// let denial = Denial {
+///     scope: Scope::Requests,
+///     after: Some(Duration::from_secs(20)),
+/// };
+/// let busy = Observation {
+///     denial: Some(denial),
+///     ..Observation::default()
+/// };
+///
+/// let budget = TokenBudget::per_minute(30_000).build()?;
+/// let client = TpmBudgetLayer::new(budget.clone(), |_: &()| 100)
+///     .observe(move |_: &u16| busy)
+///     .until_response()
+///     .layer(service_fn(async |_: ()| Ok::<_, Infallible>(429)));
+/// client.oneshot(()).await?;
+/// let until = Instant::now() + Duration::from_secs(20);
+/// assert_eq!(budget.snapshot().held_until, Some(until));
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Denial {
     /// What ran out.
@@ -191,6 +363,28 @@ pub struct Denial {
 }
 
 /// What the head of one answer tells about the account.
+///
+/// # Examples
+///
+/// ```
+/// use std::time::Duration;
+/// use tollgate::{Denial, Observation, RateLimits, Scope};
+///
+/// // A refusal that tells both what is left and when to come again.
+/// let told = Observation {
+///     limits: RateLimits {
+///         remaining_tokens: Some(0),
+///         ..RateLimits::default()
+///     },
+///     denial: Some(Denial {
+///         scope: Scope::Tokens,
+///         after: Some(Duration::from_secs(7)),
+///     }),
+/// };
+/// // Most answers tell of no refusal, and some of no limits.
+/// assert_ne!(told, Observation::default());
+/// assert_eq!(Observation::default().denial, None);
+/// ```
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Observation {
     /// The provider's own count.
@@ -202,6 +396,31 @@ pub struct Observation {
 /// Reads from the head of an answer what it tells about the account.
 ///
 /// Any `Fn(&Res) -> Observation` is one.
+///
+/// # Examples
+///
+/// ```
+/// use http::Response;
+/// use tollgate::{Observation, Observe, RateLimits};
+///
+/// let left = |answer: &Response<()>| {
+///     let left = answer.headers().get("tokens-left");
+///     let remaining_tokens = left.and_then(|left| left.to_str().ok()?.parse().ok());
+///     let limits = RateLimits {
+///         remaining_tokens,
+///         ..RateLimits::default()
+///     };
+///     Observation {
+///         limits,
+///         denial: None,
+///     }
+/// };
+/// let answer = Response::builder()
+///     .header("tokens-left", "1200")
+///     .body(())
+///     .unwrap();
+/// assert_eq!(left.observe(&answer).limits.remaining_tokens, Some(1_200));
+/// ```
 pub trait Observe<Res> {
     /// Reads one answer's head.
     fn observe(&self, response: &Res) -> Observation;
@@ -217,6 +436,14 @@ where
 }
 
 /// An observer that looks away.
+///
+/// # Examples
+///
+/// ```
+/// use tollgate::{Observation, Observe, Unobserved};
+///
+/// assert_eq!(Unobserved.observe(&"any answer"), Observation::default());
+/// ```
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Unobserved;
 
