@@ -14,6 +14,35 @@ pub type BoxError = Box<dyn StdError + Send + Sync>;
 /// Why a gate turned a request away instead of letting it wait.
 ///
 /// Nothing was sent and nothing was charged.
+///
+/// # Examples
+///
+/// ```
+/// use tollgate::{Refused, TokenBudget};
+///
+/// # #[tokio::main(flavor = "current_thread", start_paused = true)]
+/// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// // What to answer to callers of one's own.
+/// fn status(refused: &Refused) -> u16 {
+///     match refused {
+///         Refused::TooLarge { .. } => 413,
+///         _ => 503,
+///     }
+/// }
+///
+/// let budget = TokenBudget::per_minute(30_000).build()?;
+/// let refused = budget.reserve(45_411).await.unwrap_err();
+/// assert_eq!(
+///     refused,
+///     Refused::TooLarge {
+///         cost: 45_411,
+///         limit: 30_000
+///     }
+/// );
+/// assert_eq!(status(&refused), 413);
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Refused {
@@ -103,6 +132,19 @@ enum Kind {
 impl Error {
     /// Carries the error of an inner service; one that is an `Error` already
     /// is passed on, not wrapped.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use std::error::Error as _;
+    /// use tollgate::Error;
+    ///
+    /// let error = Error::inner(std::io::Error::other("no route"));
+    /// // As another gate around the first one does.
+    /// let error = Error::inner(error);
+    /// let source = error.source().unwrap();
+    /// assert!(source.is::<std::io::Error>());
+    /// ```
     pub fn inner(error: impl Into<BoxError>) -> Self {
         match error.into().downcast::<Error>() {
             Ok(error) => *error,
@@ -117,6 +159,17 @@ impl Error {
     }
 
     /// Notes how many attempts were made.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use tollgate::{Error, Refused};
+    ///
+    /// let mut error = Error::from(Refused::Closed);
+    /// assert_eq!(error.attempts(), 1);
+    /// error.set_attempts(3);
+    /// assert_eq!(error.attempts(), 3);
+    /// ```
     pub fn set_attempts(&mut self, attempts: u32) {
         self.attempts = attempts;
     }
@@ -131,6 +184,18 @@ impl Error {
 
     /// The inner service's own error, where that failed with an `E`, or the
     /// [`Refused`] where a gate did.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use std::io;
+    /// use tollgate::{Error, Refused};
+    ///
+    /// let error = Error::inner(io::Error::from(io::ErrorKind::ConnectionReset));
+    /// let reset = error.downcast_ref::<io::Error>().unwrap();
+    /// assert_eq!(reset.kind(), io::ErrorKind::ConnectionReset);
+    /// assert!(error.downcast_ref::<Refused>().is_none());
+    /// ```
     pub fn downcast_ref<E: StdError + 'static>(&self) -> Option<&E> {
         match &self.kind {
             Kind::Refused(refused) => (refused as &(dyn StdError + 'static)).downcast_ref(),
@@ -139,6 +204,16 @@ impl Error {
     }
 
     /// Gives out the inner service's error, or the [`Refused`], boxed.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use tollgate::Error;
+    ///
+    /// let error = Error::inner(std::io::Error::other("no route"));
+    /// let error = error.into_source().downcast::<std::io::Error>().unwrap();
+    /// assert_eq!(error.to_string(), "no route");
+    /// ```
     pub fn into_source(self) -> BoxError {
         match self.kind {
             Kind::Refused(refused) => refused.into(),

@@ -19,6 +19,50 @@ use crate::rules::Moment;
 /// Hands out passes for requests of type `Req`, answered by a `Res`.
 ///
 /// Clones share the scarce thing that the gate stands in front of.
+///
+/// # Examples
+///
+/// A gate of one's own, with a budget for each of two models:
+///
+/// ```
+/// use std::convert::Infallible;
+/// use tollgate::budget::BudgetPass;
+/// use tollgate::{Gate, GateLayer, TokenBudget, Unmetered, Unobserved};
+/// use tower::{Layer, ServiceExt, service_fn};
+///
+/// # #[tokio::main(flavor = "current_thread", start_paused = true)]
+/// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// #[derive(Clone)]
+/// struct ByModel {
+///     small: TokenBudget,
+///     large: TokenBudget,
+/// }
+///
+/// impl<Res> Gate<(&str, u64), Res> for ByModel {
+///     type Pass = BudgetPass<Unmetered, Unobserved, Option<u64>>;
+///
+///     fn pass(&self, &(model, cost): &(&str, u64)) -> Self::Pass {
+///         let budget = match model {
+///             "small" => &self.small,
+///             _ => &self.large,
+///         };
+///         BudgetPass::new(budget, cost, Unmetered, Unobserved)
+///     }
+/// }
+///
+/// let gate = ByModel {
+///     small: TokenBudget::per_minute(100_000).build()?,
+///     large: TokenBudget::per_minute(10_000).build()?,
+/// };
+/// let client = GateLayer::new(gate.clone())
+///     .until_response()
+///     .layer(service_fn(async |_| Ok::<_, Infallible>(())));
+/// client.oneshot(("large", 4_000)).await?;
+/// assert_eq!(gate.large.snapshot().level, 6_000);
+/// assert_eq!(gate.small.snapshot().level, 100_000);
+/// # Ok(())
+/// # }
+/// ```
 pub trait Gate<Req, Res> {
     /// One request's way through the gate.
     type Pass: PassFor<Res>;
@@ -35,6 +79,30 @@ pub trait Gate<Req, Res> {
 /// Dropped before [`launched`](Pass::launched), it leaves no trace: what was
 /// taken is given back in full and the next in line is let in. Dropped later,
 /// it gives back what does not outlast the call, such as a slot.
+///
+/// # Examples
+///
+/// By hand, around a call that is no tower service:
+///
+/// ```
+/// use std::future::poll_fn;
+/// use tollgate::gate::{Launch, Now};
+/// use tollgate::{ConcurrencyLayer, End, Gate, Pass};
+///
+/// # #[tokio::main(flavor = "current_thread", start_paused = true)]
+/// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// let slots = ConcurrencyLayer::new(1);
+/// let mut pass = Gate::<(), ()>::pass(&slots, &());
+/// poll_fn(|cx| pass.poll_admitted(cx, &mut Now::unread())).await?;
+/// assert_eq!(slots.in_flight(), 1);
+///
+/// pass.launched(Launch::ToWire, &mut Now::unread());
+/// pass.chunk(b"Eleven kilometers.");
+/// pass.ended(End::Complete, &mut Now::unread());
+/// assert_eq!(slots.in_flight(), 0);
+/// # Ok(())
+/// # }
+/// ```
 pub trait Pass {
     /// Waits for admission; ready with `Ok` ever after.
     ///
@@ -54,6 +122,29 @@ pub trait Pass {
 }
 
 /// A [`Pass`] that can look at an answer of type `Res`.
+///
+/// # Examples
+///
+/// ```
+/// use std::future::poll_fn;
+/// use tollgate::gate::{Launch, Now};
+/// use tollgate::{End, Gate, Pass, PassFor, TokenBudget, TpmBudgetLayer};
+///
+/// # #[tokio::main(flavor = "current_thread", start_paused = true)]
+/// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// let budget = TokenBudget::per_minute(30_000).build()?;
+/// let gate =
+///     TpmBudgetLayer::new(budget.clone(), |_: &&str| 1_000).usage(|answer: &u64| Some(*answer));
+///
+/// let mut pass = gate.pass(&"How deep is the sea?");
+/// poll_fn(|cx| pass.poll_admitted(cx, &mut Now::unread())).await?;
+/// pass.launched(Launch::ToWire, &mut Now::unread());
+/// pass.answered(&1_500, &mut Now::unread());
+/// pass.ended(End::Complete, &mut Now::unread());
+/// assert_eq!(budget.snapshot().level, 28_500);
+/// # Ok(())
+/// # }
+/// ```
 pub trait PassFor<Res>: Pass {
     /// The head of the answer is here, and its body follows. Where nobody said
     /// that the request was launched, it was launched at this very instant.
@@ -68,6 +159,31 @@ pub trait PassFor<Res>: Pass {
 }
 
 /// How a request is handed on.
+///
+/// # Examples
+///
+/// ```
+/// use std::future::poll_fn;
+/// use std::time::Duration;
+/// use tollgate::gate::{Launch, Now};
+/// use tollgate::{Gate, Pass, TokenBudget, TpmBudgetLayer};
+///
+/// # #[tokio::main(flavor = "current_thread", start_paused = true)]
+/// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// for (launch, in_transit) in [(Launch::ToWire, 0), (Launch::ToService, 100)] {
+///     let budget = TokenBudget::per_minute(30_000).build()?;
+///     let gate = TpmBudgetLayer::new(budget.clone(), |_: &()| 100);
+///     let mut pass = Gate::<(), ()>::pass(&gate, &());
+///     poll_fn(|cx| pass.poll_admitted(cx, &mut Now::unread())).await?;
+///     pass.launched(launch, &mut Now::unread());
+///
+///     // What left at once has surely been counted by the provider.
+///     tokio::time::sleep(Duration::from_secs(2)).await;
+///     assert_eq!(budget.snapshot().in_transit, in_transit);
+/// }
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Launch {
     /// To the transport: it leaves now.
@@ -80,6 +196,25 @@ pub enum Launch {
 /// somebody asks: a reading costs more than all the rest of an uncontended
 /// gate. A poll never blocks, so whatever happens in one happens at one
 /// instant, as in any event loop.
+///
+/// # Examples
+///
+/// ```
+/// use std::time::Duration;
+/// use tokio::time::{Instant, sleep};
+/// use tollgate::gate::Now;
+///
+/// # #[tokio::main(flavor = "current_thread", start_paused = true)]
+/// # async fn main() {
+/// let mut now = Now::unread();
+/// let instant = now.instant();
+/// assert_eq!(instant, Instant::now());
+/// sleep(Duration::from_secs(1)).await;
+/// assert_eq!(now.instant(), instant, "it was read once");
+/// // Whoever has the instant already need not read it again.
+/// assert_eq!(Now::from(instant).instant(), instant);
+/// # }
+/// ```
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Now(Option<Moment>);
 

@@ -17,6 +17,31 @@ pin_project! {
     ///
     /// The pass sees every piece go by, unchanged and uncopied, and ends with
     /// the body: at its last frame, at an error, or when the body is dropped.
+    ///
+    /// # Examples
+    ///
+    /// A caller who leaves gives back the slot:
+    ///
+    /// ```
+    /// use http::Response;
+    /// use std::convert::Infallible;
+    /// use tollgate::ConcurrencyLayer;
+    /// use tower::{Layer, ServiceExt, service_fn};
+    ///
+    /// # #[tokio::main(flavor = "current_thread", start_paused = true)]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// let slots = ConcurrencyLayer::new(3);
+    /// let client = slots.layer(service_fn(async |_: ()| {
+    ///     Ok::<_, Infallible>(Response::new("Eleven kilometers.".to_owned()))
+    /// }));
+    /// let answer = client.oneshot(()).await?;
+    /// assert_eq!(answer.body().get_ref(), "Eleven kilometers.");
+    /// assert_eq!(slots.in_flight(), 1);
+    /// drop(answer);
+    /// assert_eq!(slots.in_flight(), 0);
+    /// # Ok(())
+    /// # }
+    /// ```
     pub struct HeldBody<B, P: Pass> {
         #[pin]
         body: B,

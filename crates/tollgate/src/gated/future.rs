@@ -14,7 +14,8 @@ use crate::error::{BoxError, Error};
 use crate::gate::{Launch, Now, PassFor};
 
 pin_project! {
-    /// Waits for admission, then for the inner service, then for its answer.
+    /// The future of [`Gated`](super::Gated): waits for admission, then for the
+    /// inner service, then for its answer.
     ///
     /// # Cancellation
     ///

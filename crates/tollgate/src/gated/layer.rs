@@ -59,6 +59,29 @@ pub struct GateLayer<G, H = UntilBodyEnd> {
 
 impl<G> GateLayer<G> {
     /// Fuses the gates of a tuple, or takes a single one.
+    ///
+    /// # Examples
+    ///
+    /// A single gate needs no tuple:
+    ///
+    /// ```
+    /// use http::Response;
+    /// use std::convert::Infallible;
+    /// use tollgate::{ConcurrencyLayer, GateLayer};
+    /// use tower::{Layer, ServiceExt, service_fn};
+    ///
+    /// # #[tokio::main(flavor = "current_thread", start_paused = true)]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// let slots = ConcurrencyLayer::new(3);
+    /// let client = GateLayer::new(slots.clone()).layer(service_fn(async |_: ()| {
+    ///     Ok::<_, Infallible>(Response::new("Hi".to_owned()))
+    /// }));
+    /// let answer = client.oneshot(()).await?;
+    /// assert_eq!(slots.in_flight(), 1, "until the end of its body");
+    /// # drop(answer);
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn new(gate: G) -> Self {
         GateLayer {
             gate,
@@ -68,6 +91,23 @@ impl<G> GateLayer<G> {
 
     /// Ends the passes with the response instead of its body; needed where
     /// responses are not `http::Response`s.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use std::convert::Infallible;
+    /// use tollgate::{ConcurrencyLayer, GateLayer};
+    /// use tower::{Layer, ServiceExt, service_fn};
+    ///
+    /// # #[tokio::main(flavor = "current_thread", start_paused = true)]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// let client = GateLayer::new(ConcurrencyLayer::new(3))
+    ///     .until_response()
+    ///     .layer(service_fn(async |n: u64| Ok::<_, Infallible>(n + 1)));
+    /// assert_eq!(client.oneshot(1).await?, 2);
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn until_response(self) -> GateLayer<G, UntilResponse> {
         GateLayer {
             gate: self.gate,
@@ -78,6 +118,20 @@ impl<G> GateLayer<G> {
 
 impl<G, H> GateLayer<G, H> {
     /// The gates.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use std::time::Duration;
+    /// use tollgate::{ConcurrencyLayer, GateLayer, StaggerLayer};
+    ///
+    /// let gates = GateLayer::new((
+    ///     ConcurrencyLayer::new(3),
+    ///     StaggerLayer::new(Duration::from_secs(15)),
+    /// ));
+    /// let (slots, spacing) = gates.get_ref();
+    /// assert_eq!((slots.in_flight(), spacing.waiting()), (0, 0));
+    /// ```
     pub fn get_ref(&self) -> &G {
         &self.gate
     }

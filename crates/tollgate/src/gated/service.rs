@@ -14,6 +14,27 @@ use crate::gate::{Gate, Launch, Now, PassFor};
 /// # Cloning
 ///
 /// Clones share the gate's state. Anything held starts empty in a clone.
+///
+/// # Examples
+///
+/// ```
+/// use std::convert::Infallible;
+/// use std::time::Duration;
+/// use tollgate::StaggerLayer;
+/// use tower::{Layer, Service, ServiceExt, service_fn};
+///
+/// # #[tokio::main(flavor = "current_thread", start_paused = true)]
+/// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// let provider = service_fn(async |n: u64| Ok::<_, Infallible>(n + 1));
+/// let mut client = StaggerLayer::new(Duration::from_secs(15)).layer(provider);
+/// assert_eq!(client.ready().await?.call(1).await?, 2);
+/// assert_eq!(client.gate().waiting(), 0);
+///
+/// // Past the gate, for what costs nothing.
+/// assert_eq!(client.get_mut().call(2).await?, 3);
+/// # Ok(())
+/// # }
+/// ```
 pub struct Gated<S, G, H = UntilBodyEnd> {
     inner: S,
     gate: G,
@@ -24,6 +45,24 @@ pub struct Gated<S, G, H = UntilBodyEnd> {
 impl<S, G, H> Gated<S, G, H> {
     /// Puts `gate` before `inner`. With [`Launch::ToWire`] a request counts as
     /// on the wire once `inner` was called, so `inner` must be the transport.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use std::convert::Infallible;
+    /// use tollgate::gate::Launch;
+    /// use tollgate::{ConcurrencyLayer, Gated, UntilResponse};
+    /// use tower::{ServiceExt, service_fn};
+    ///
+    /// # #[tokio::main(flavor = "current_thread", start_paused = true)]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// let transport = service_fn(async |n: u64| Ok::<_, Infallible>(n + 1));
+    /// let slots = ConcurrencyLayer::new(3);
+    /// let client: Gated<_, _, UntilResponse> = Gated::new(transport, slots, Launch::ToWire);
+    /// assert_eq!(client.oneshot(1).await?, 2);
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn new(inner: S, gate: G, launch: Launch) -> Self {
         Gated {
             inner,
@@ -111,10 +150,16 @@ pub trait Hold<Res, P>: sealed::Sealed {
 
 /// The pass is held to the end of the body, so a stream holds its slot until
 /// its last byte; for `http::Response`s, and the default.
+///
+/// What every layer begins with: see [`ConcurrencyLayer::new`](crate::ConcurrencyLayer::new)
+/// for a call that is counted until its body was read.
 #[derive(Clone, Copy, Debug)]
 pub enum UntilBodyEnd {}
 
 /// The pass ends with the response.
+///
+/// What [`GateLayer::until_response`](super::GateLayer::until_response) and those of
+/// the single layers ask for.
 #[derive(Clone, Copy, Debug)]
 pub enum UntilResponse {}
 
