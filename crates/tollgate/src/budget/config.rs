@@ -11,6 +11,29 @@ use crate::gate::Now;
 use crate::queue::{Bounds, Queue};
 
 /// Whether the provider gives back what a request reserved and did not use.
+///
+/// # Examples
+///
+/// ```
+/// use tollgate::{Accounting, TokenBudget};
+///
+/// # #[tokio::main(flavor = "current_thread", start_paused = true)]
+/// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// for (accounting, level) in [
+///     (Accounting::AsRequested, 20_000),
+///     (Accounting::AsUsed, 27_000),
+/// ] {
+///     let budget = TokenBudget::per_minute(30_000)
+///         .accounting(accounting)
+///         .build()?;
+///     let reservation = budget.reserve(10_000).await?;
+///     reservation.launched();
+///     reservation.settle(3_000);
+///     assert_eq!(budget.snapshot().level, level);
+/// }
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Accounting {
@@ -29,6 +52,26 @@ pub enum Accounting {
 /// minutes, however they are aligned. With one that refills all the time the
 /// bucket alone suffices, and the window only costs throughput: up to the
 /// transit allowance of two seconds a minute.
+///
+/// # Examples
+///
+/// ```
+/// use std::time::Duration;
+/// use tollgate::{TokenBudget, Window};
+///
+/// # #[tokio::main(flavor = "current_thread", start_paused = true)]
+/// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// for (window, seconds) in [(Window::On, 60), (Window::Off, 20)] {
+///     // 500 tokens a second.
+///     let budget = TokenBudget::per_minute(30_000).window(window).build()?;
+///     let reservation = budget.reserve(20_000).await?;
+///     reservation.launched();
+///     reservation.settle(20_000);
+///     assert_eq!(budget.eta(20_000), Duration::from_secs(seconds));
+/// }
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Window {
@@ -45,6 +88,22 @@ pub enum Window {
 const MAX_TOLD_DELAY: Duration = Duration::from_secs(120);
 
 /// Builds a [`TokenBudget`]; made by [`TokenBudget::per_minute`].
+///
+/// # Examples
+///
+/// ```
+/// use std::time::Duration;
+/// use tollgate::{Accounting, TokenBudget};
+///
+/// let budget = TokenBudget::per_minute(125_000)
+///     .requests_per_minute(500)
+///     .headroom(0.1)
+///     .accounting(Accounting::AsUsed)
+///     .max_wait(Duration::from_secs(30))
+///     .build()?;
+/// assert_eq!(budget.snapshot().capacity, 112_500);
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Clone, Debug)]
 #[must_use = "a builder does nothing until it is built"]
 pub struct TokenBudgetBuilder {
@@ -85,12 +144,43 @@ impl TokenBudgetBuilder {
     ///
     /// They are paced so that about one second's worth may go at once, because
     /// providers may enforce a minute's limit by the second.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use std::time::Duration;
+    /// use tokio::time::Instant;
+    /// use tollgate::TokenBudget;
+    ///
+    /// # #[tokio::main(flavor = "current_thread", start_paused = true)]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// let budget = TokenBudget::per_minute(30_000)
+    ///     .requests_per_minute(60)
+    ///     .build()?;
+    /// let start = Instant::now();
+    /// for _ in 0..3 {
+    ///     budget.reserve(100).await?.launched();
+    /// }
+    /// assert_eq!(start.elapsed(), Duration::from_secs(2));
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn requests_per_minute(mut self, requests: u64) -> Self {
         self.requests = Some(requests);
         self
     }
 
     /// The share of the limits that is never used, from 0 to 0.9; 0 unless set.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use tollgate::TokenBudget;
+    ///
+    /// let budget = TokenBudget::per_minute(30_000).headroom(0.15).build()?;
+    /// assert_eq!(budget.snapshot().capacity, 25_500);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub fn headroom(mut self, share: f64) -> Self {
         self.headroom = share;
         self
@@ -98,18 +188,73 @@ impl TokenBudgetBuilder {
 
     /// The most tokens that may be spent at once, after a quiet time; all that
     /// the headroom leaves of a minute unless set, and never more than that.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use tollgate::{Refused, TokenBudget};
+    ///
+    /// let budget = TokenBudget::per_minute(30_000).burst(5_000).build()?;
+    /// let refused = budget.try_reserve(6_000).unwrap_err();
+    /// assert_eq!(
+    ///     refused,
+    ///     Refused::TooLarge {
+    ///         cost: 6_000,
+    ///         limit: 5_000
+    ///     }
+    /// );
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub fn burst(mut self, tokens: u64) -> Self {
         self.burst = Some(tokens);
         self
     }
 
     /// How the provider charges; [`Accounting::AsRequested`] unless set.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use tollgate::{Accounting, TokenBudget};
+    ///
+    /// # #[tokio::main(flavor = "current_thread", start_paused = true)]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// let budget = TokenBudget::per_minute(30_000)
+    ///     .accounting(Accounting::AsUsed)
+    ///     .build()?;
+    /// let reservation = budget.reserve(10_000).await?;
+    /// reservation.launched();
+    /// reservation.settle(3_000);
+    /// assert_eq!(budget.snapshot().level, 27_000);
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn accounting(mut self, accounting: Accounting) -> Self {
         self.accounting = accounting;
         self
     }
 
     /// Whether a sliding minute is kept too; [`Window::On`] unless set.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use std::time::Duration;
+    /// use tollgate::{TokenBudget, Window};
+    ///
+    /// # #[tokio::main(flavor = "current_thread", start_paused = true)]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// let budget = TokenBudget::per_minute(30_000)
+    ///     .window(Window::Off)
+    ///     .build()?;
+    /// assert!(!budget.snapshot().windowed);
+    /// let reservation = budget.reserve(30_000).await?;
+    /// reservation.launched();
+    /// reservation.settle(30_000);
+    /// assert_eq!(budget.eta(500), Duration::from_secs(1));
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn window(mut self, window: Window) -> Self {
         self.window = window;
         self
@@ -119,6 +264,27 @@ impl TokenBudgetBuilder {
     /// a first answer has confirmed the level: the provider's bucket may be
     /// nearly empty from an earlier run. If it is full, that loses nothing.
     /// Off unless set.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use tollgate::TokenBudget;
+    ///
+    /// # #[tokio::main(flavor = "current_thread", start_paused = true)]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// let budget = TokenBudget::per_minute(30_000)
+    ///     .cautious_start(true)
+    ///     .build()?;
+    /// let first = budget.reserve(2_000).await?;
+    /// assert!(budget.try_reserve(2_000).is_err());
+    ///
+    /// // Its answer.
+    /// first.launched();
+    /// first.settle(2_000);
+    /// assert!(budget.try_reserve(2_000).is_ok());
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn cautious_start(mut self, cautious: bool) -> Self {
         self.cautious_start = cautious;
         self
@@ -129,6 +295,44 @@ impl TokenBudgetBuilder {
     /// so what tells it is a limit by the day or longer, whatever it is called:
     /// until then everybody is turned away at once, with
     /// [`Refused::Exhausted`](crate::Refused::Exhausted).
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use std::convert::Infallible;
+    /// use std::time::Duration;
+    /// use tollgate::{Denial, Observation, Refused, Scope, TokenBudget, TpmBudgetLayer};
+    /// use tower::{Layer, ServiceExt, service_fn};
+    ///
+    /// # #[tokio::main(flavor = "current_thread", start_paused = true)]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// let budget = TokenBudget::per_minute(30_000)
+    ///     .max_told_delay(Duration::from_secs(30))
+    ///     .build()?;
+    /// let denial = Denial {
+    ///     scope: Scope::Tokens,
+    ///     after: Some(Duration::from_secs(3_600)),
+    /// };
+    /// let client = TpmBudgetLayer::new(budget.clone(), |_: &()| 100)
+    ///     .observe(move |_: &u16| Observation {
+    ///         denial: Some(denial),
+    ///         ..Observation::default()
+    ///     })
+    ///     .until_response()
+    ///     .layer(service_fn(async |_: ()| Ok::<_, Infallible>(429)));
+    ///
+    /// client.clone().oneshot(()).await?;
+    /// let error = client.oneshot(()).await.unwrap_err();
+    /// assert!(matches!(
+    ///     error.refused(),
+    ///     Some(Refused::Exhausted {
+    ///         scope: Scope::TokensPerDay,
+    ///         ..
+    ///     })
+    /// ));
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn max_told_delay(mut self, longest: Duration) -> Self {
         self.max_told_delay = longest;
         self
@@ -141,6 +345,36 @@ impl TokenBudgetBuilder {
     ///
     /// The answers must be read, by
     /// [`TpmBudgetLayer::observe`](super::TpmBudgetLayer::observe).
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use std::convert::Infallible;
+    /// use tollgate::{Observation, RateLimits, TokenBudget, TpmBudgetLayer};
+    /// use tower::{Layer, ServiceExt, service_fn};
+    ///
+    /// # #[tokio::main(flavor = "current_thread", start_paused = true)]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// let budget = TokenBudget::per_minute(30_000).learn_tokens(true).build()?;
+    /// let client = TpmBudgetLayer::new(budget.clone(), |_: &()| 100)
+    ///     .observe(|limit: &u64| {
+    ///         let limit_tokens = Some(*limit);
+    ///         let limits = RateLimits {
+    ///             limit_tokens,
+    ///             ..RateLimits::default()
+    ///         };
+    ///         Observation {
+    ///             limits,
+    ///             denial: None,
+    ///         }
+    ///     })
+    ///     .until_response()
+    ///     .layer(service_fn(async |_: ()| Ok::<_, Infallible>(125_000)));
+    /// client.oneshot(()).await?;
+    /// assert_eq!(budget.snapshot().limit, 125_000);
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn learn_tokens(mut self, learn: bool) -> Self {
         self.learns.tokens = learn;
         self
@@ -149,6 +383,38 @@ impl TokenBudgetBuilder {
     /// Learns the requests a minute in the same way. What was given to
     /// [`requests_per_minute`](Self::requests_per_minute) is the fallback; if
     /// nothing was, requests are not limited where the answer does not tell.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use std::convert::Infallible;
+    /// use tollgate::{Observation, RateLimits, TokenBudget, TpmBudgetLayer};
+    /// use tower::{Layer, ServiceExt, service_fn};
+    ///
+    /// # #[tokio::main(flavor = "current_thread", start_paused = true)]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// let budget = TokenBudget::per_minute(30_000)
+    ///     .learn_requests(true)
+    ///     .build()?;
+    /// let client = TpmBudgetLayer::new(budget.clone(), |_: &()| 100)
+    ///     .observe(|limit: &u64| {
+    ///         let limit_requests = Some(*limit);
+    ///         let limits = RateLimits {
+    ///             limit_requests,
+    ///             ..RateLimits::default()
+    ///         };
+    ///         Observation {
+    ///             limits,
+    ///             denial: None,
+    ///         }
+    ///     })
+    ///     .until_response()
+    ///     .layer(service_fn(async |_: ()| Ok::<_, Infallible>(500)));
+    /// client.oneshot(()).await?;
+    /// assert_eq!(budget.snapshot().requests_limit, Some(500));
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn learn_requests(mut self, learn: bool) -> Self {
         self.learns.requests = learn;
         self
@@ -156,6 +422,30 @@ impl TokenBudgetBuilder {
 
     /// Turns a request away at once that would wait longer than this, as far
     /// as can be told when it comes. Unlimited unless set.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use std::time::Duration;
+    /// use tollgate::{Refused, TokenBudget, Window};
+    ///
+    /// # #[tokio::main(flavor = "current_thread", start_paused = true)]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// // 500 tokens a second.
+    /// let budget = TokenBudget::per_minute(30_000)
+    ///     .window(Window::Off)
+    ///     .max_wait(Duration::from_secs(10))
+    ///     .build()?;
+    /// let first = budget.reserve(30_000).await?;
+    /// first.launched();
+    /// first.settle(30_000);
+    ///
+    /// let refused = budget.reserve(5_001).await.unwrap_err();
+    /// assert!(matches!(refused, Refused::Overloaded { .. }));
+    /// assert!(budget.reserve(5_000).await.is_ok());
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn max_wait(mut self, wait: Duration) -> Self {
         self.bounds.wait = wait;
         self
@@ -163,12 +453,52 @@ impl TokenBudgetBuilder {
 
     /// Turns a request away at once that would have to wait behind this many.
     /// Unlimited unless set.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use tollgate::{Refused, TokenBudget};
+    ///
+    /// # #[tokio::main(flavor = "current_thread", start_paused = true)]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// let budget = TokenBudget::per_minute(30_000).max_waiting(1).build()?;
+    /// let first = budget.reserve(30_000).await?;
+    /// first.launched();
+    /// first.settle(30_000);
+    ///
+    /// let (second, third) = tokio::join!(budget.reserve(100), budget.reserve(100));
+    /// assert!(second.is_ok());
+    /// let refused = third.unwrap_err();
+    /// assert!(matches!(refused, Refused::Overloaded { waiting: 1, .. }));
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn max_waiting(mut self, waiting: usize) -> Self {
         self.bounds.waiting = waiting;
         self
     }
 
     /// Names the policy that the budget belongs to, as metrics tell it.
+    ///
+    /// # Examples
+    ///
+    /// With the feature `metrics`, and a recorder such as Prometheus's:
+    ///
+    /// ```
+    /// # #[cfg(feature = "metrics")] {
+    /// use metrics_exporter_prometheus::PrometheusBuilder;
+    /// use tollgate::TokenBudget;
+    ///
+    /// let recorder = PrometheusBuilder::new().build_recorder();
+    /// let _guard = metrics::set_default_local_recorder(&recorder);
+    ///
+    /// let budget = TokenBudget::per_minute(30_000).name("batch").build()?;
+    /// drop(budget.try_reserve(100)?);
+    /// let told = recorder.handle().render();
+    /// assert!(told.contains(r#"tollgate_budget_limit_tokens{policy="batch"} 30000"#));
+    /// # }
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub fn name(mut self, policy: impl Into<String>) -> Self {
         self.name = Some(policy.into());
         self
@@ -179,6 +509,19 @@ impl TokenBudgetBuilder {
     /// # Errors
     ///
     /// Names everything that is out of range at once.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use tollgate::TokenBudget;
+    ///
+    /// assert!(TokenBudget::per_minute(30_000).build().is_ok());
+    /// let error = TokenBudget::per_minute(30_000)
+    ///     .headroom(1.5)
+    ///     .build()
+    ///     .unwrap_err();
+    /// assert_eq!(error.to_string(), "headroom is 1.5, allowed is 0 to 0.9");
+    /// ```
     pub fn build(self) -> Result<TokenBudget, ConfigError> {
         let terms = self.terms()?;
         let ledger = Ledger::new(terms, Now::unread().get());
@@ -245,6 +588,22 @@ impl TokenBudgetBuilder {
 }
 
 /// What is wrong with a configuration: each bad value, and what is allowed.
+///
+/// # Examples
+///
+/// ```
+/// use tollgate::TokenBudget;
+///
+/// let error = TokenBudget::per_minute(30_000)
+///     .headroom(1.5)
+///     .burst(0)
+///     .build()
+///     .unwrap_err();
+/// assert_eq!(
+///     error.to_string(),
+///     "headroom is 1.5, allowed is 0 to 0.9; burst is 0, allowed is 1 or more",
+/// );
+/// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ConfigError {
     faults: Vec<Fault>,

@@ -15,7 +15,8 @@ use crate::gate::{Gate, Launch, Now, Pass, PassFor};
 use crate::gated::{Gated, UntilBodyEnd, UntilResponse};
 use crate::queue::Ticket;
 
-/// A service whose calls are paid for from a budget.
+/// A service whose calls are paid for from a budget; made by
+/// [`TpmBudgetLayer`].
 pub type TpmBudget<S, C, U = Unmetered, O = Unobserved, H = UntilBodyEnd> =
     Gated<S, TpmBudgetLayer<C, U, O, H>, H>;
 
@@ -72,6 +73,25 @@ impl<C> TpmBudgetLayer<C> {
     /// Takes from `budget` what `cost` says of each request; any
     /// `Fn(&Req) -> u64` is a [`Cost`]. The reserved cost stands unless
     /// [`usage`](Self::usage) is given.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use std::convert::Infallible;
+    /// use tollgate::{TokenBudget, TpmBudgetLayer};
+    /// use tower::{Layer, ServiceExt, service_fn};
+    ///
+    /// # #[tokio::main(flavor = "current_thread", start_paused = true)]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// let budget = TokenBudget::per_minute(30_000).build()?;
+    /// let client = TpmBudgetLayer::new(budget.clone(), |prompt: &&str| prompt.len() as u64)
+    ///     .until_response()
+    ///     .layer(service_fn(async |_: &str| Ok::<_, Infallible>(())));
+    /// client.oneshot("How deep is the sea?").await?;
+    /// assert_eq!(budget.snapshot().level, 30_000 - 20);
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn new(budget: TokenBudget, cost: C) -> Self {
         TpmBudgetLayer {
             budget,
@@ -86,6 +106,28 @@ impl<C> TpmBudgetLayer<C> {
 impl<C, U, O, H> TpmBudgetLayer<C, U, O, H> {
     /// Settles each call with the real usage; any `Fn(&Res) -> Option<u64>`
     /// is a [`Usage`].
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use std::convert::Infallible;
+    /// use tollgate::{Accounting, TokenBudget, TpmBudgetLayer};
+    /// use tower::{Layer, ServiceExt, service_fn};
+    ///
+    /// # #[tokio::main(flavor = "current_thread", start_paused = true)]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// let budget = TokenBudget::per_minute(30_000)
+    ///     .accounting(Accounting::AsUsed)
+    ///     .build()?;
+    /// let client = TpmBudgetLayer::new(budget.clone(), |_: &()| 7_000)
+    ///     .usage(|answer: &u64| Some(*answer))
+    ///     .until_response()
+    ///     .layer(service_fn(async |_: ()| Ok::<_, Infallible>(1_200)));
+    /// client.oneshot(()).await?;
+    /// assert_eq!(budget.snapshot().level, 30_000 - 1_200);
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn usage<V>(self, usage: V) -> TpmBudgetLayer<C, V, O, H> {
         TpmBudgetLayer {
             budget: self.budget,
@@ -98,6 +140,36 @@ impl<C, U, O, H> TpmBudgetLayer<C, U, O, H> {
 
     /// Learns from the head of each answer what the provider says of the
     /// account; any `Fn(&Res) -> Observation` is an [`Observe`].
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use std::convert::Infallible;
+    /// use tollgate::{Observation, RateLimits, TokenBudget, TpmBudgetLayer};
+    /// use tower::{Layer, ServiceExt, service_fn};
+    ///
+    /// # #[tokio::main(flavor = "current_thread", start_paused = true)]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// let budget = TokenBudget::per_minute(30_000).build()?;
+    /// let client = TpmBudgetLayer::new(budget.clone(), |_: &()| 100)
+    ///     .observe(|left: &u64| {
+    ///         let remaining_tokens = Some(*left);
+    ///         let limits = RateLimits {
+    ///             remaining_tokens,
+    ///             ..RateLimits::default()
+    ///         };
+    ///         Observation {
+    ///             limits,
+    ///             denial: None,
+    ///         }
+    ///     })
+    ///     .until_response()
+    ///     .layer(service_fn(async |_: ()| Ok::<_, Infallible>(1_200)));
+    /// client.oneshot(()).await?;
+    /// assert_eq!(budget.snapshot().level, 1_200);
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn observe<P>(self, observe: P) -> TpmBudgetLayer<C, U, P, H> {
         TpmBudgetLayer {
             budget: self.budget,
@@ -110,6 +182,24 @@ impl<C, U, O, H> TpmBudgetLayer<C, U, O, H> {
 
     /// Settles with the response instead of its body's end; needed where
     /// responses are not `http::Response`s.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use std::convert::Infallible;
+    /// use tollgate::{TokenBudget, TpmBudgetLayer};
+    /// use tower::{Layer, ServiceExt, service_fn};
+    ///
+    /// # #[tokio::main(flavor = "current_thread", start_paused = true)]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// let budget = TokenBudget::per_minute(30_000).build()?;
+    /// let layer = TpmBudgetLayer::new(budget, |_: &u64| 100).until_response();
+    /// let client = layer.layer(service_fn(async |n: u64| Ok::<_, Infallible>(n + 1)));
+    /// assert_eq!(client.oneshot(1).await?, 2);
+    /// assert_eq!(layer.budget().snapshot().outstanding, 0);
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn until_response(self) -> TpmBudgetLayer<C, U, O, UntilResponse> {
         TpmBudgetLayer {
             budget: self.budget,
@@ -169,6 +259,9 @@ where
 }
 
 /// A call's reservation, and what settles it.
+///
+/// The [pass](Gate::pass) of a [`TpmBudgetLayer`]. See [`Gate`] for a gate of one's
+/// own that hands it out, and [`PassFor`] for one that is used by hand.
 pub struct BudgetPass<U, O, M> {
     ticket: Ticket<Ledger>,
     usage: U,
@@ -180,6 +273,31 @@ pub struct BudgetPass<U, O, M> {
 impl<U, O, M> BudgetPass<U, O, M> {
     /// Begins the way of a request that costs `cost` tokens; for gates of
     /// one's own, whose `usage` is to know more of the request than its cost.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use std::future::poll_fn;
+    /// use tollgate::budget::BudgetPass;
+    /// use tollgate::gate::{Launch, Now};
+    /// use tollgate::{Pass, PassFor, TokenBudget, Unobserved};
+    ///
+    /// # #[tokio::main(flavor = "current_thread", start_paused = true)]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// let budget = TokenBudget::per_minute(30_000).build()?;
+    /// // The answer tells how long it is itself, and the prompt is known here.
+    /// let prompt = 400;
+    /// let usage = move |answer: &u64| Some(prompt + answer);
+    /// let mut pass: BudgetPass<_, _, Option<u64>> =
+    ///     BudgetPass::new(&budget, 1_000, usage, Unobserved);
+    ///
+    /// poll_fn(|cx| pass.poll_admitted(cx, &mut Now::unread())).await?;
+    /// pass.launched(Launch::ToWire, &mut Now::unread());
+    /// pass.completed(&1_100, &mut Now::unread());
+    /// assert_eq!(budget.snapshot().level, 30_000 - 1_500);
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn new(budget: &TokenBudget, cost: u64, usage: U, observe: O) -> Self {
         BudgetPass {
             ticket: Ticket::new(Arc::clone(&budget.queue), cost),

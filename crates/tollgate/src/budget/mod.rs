@@ -84,6 +84,17 @@ pub struct TokenBudget {
 
 impl TokenBudget {
     /// Begins a budget of `tokens` a minute, the provider's limit.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use tollgate::TokenBudget;
+    ///
+    /// let budget = TokenBudget::per_minute(30_000).headroom(0.15).build()?;
+    /// assert_eq!(budget.snapshot().limit, 30_000);
+    /// assert_eq!(budget.snapshot().capacity, 25_500);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub const fn per_minute(tokens: u64) -> TokenBudgetBuilder {
         TokenBudgetBuilder::new(tokens)
     }
@@ -104,6 +115,38 @@ impl TokenBudget {
     /// # Cancellation
     ///
     /// Dropping the future leaves the line and takes nothing.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use std::time::Duration;
+    /// use tokio::time::Instant;
+    /// use tollgate::{Refused, TokenBudget, Window};
+    ///
+    /// # #[tokio::main(flavor = "current_thread", start_paused = true)]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// // 500 tokens a second.
+    /// let budget = TokenBudget::per_minute(30_000)
+    ///     .window(Window::Off)
+    ///     .build()?;
+    /// let start = Instant::now();
+    /// let first = budget.reserve(30_000).await?;
+    /// first.launched();
+    /// first.settle(30_000);
+    ///
+    /// budget.reserve(1_000).await?;
+    /// assert_eq!(start.elapsed(), Duration::from_secs(2));
+    /// let refused = budget.reserve(30_001).await.unwrap_err();
+    /// assert_eq!(
+    ///     refused,
+    ///     Refused::TooLarge {
+    ///         cost: 30_001,
+    ///         limit: 30_000
+    ///     }
+    /// );
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn reserve(&self, cost: u64) -> Reserve {
         Reserve::new(Ticket::new(Arc::clone(&self.queue), cost))
     }
@@ -114,6 +157,25 @@ impl TokenBudget {
     ///
     /// [`Refused::Overloaded`], with the wait that [`reserve`](Self::reserve)
     /// would take, or whatever else that would be refused with.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use tollgate::{Refused, TokenBudget};
+    ///
+    /// # #[tokio::main(flavor = "current_thread", start_paused = true)]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// let budget = TokenBudget::per_minute(30_000).build()?;
+    /// let first = budget.try_reserve(20_000)?;
+    /// let refused = budget.try_reserve(20_000).unwrap_err();
+    /// assert!(matches!(refused, Refused::Overloaded { waiting: 0, .. }));
+    ///
+    /// // It was never launched, so all of it comes back.
+    /// drop(first);
+    /// assert!(budget.try_reserve(20_000).is_ok());
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn try_reserve(&self, cost: u64) -> Result<Reservation, Refused> {
         let ticket = self.queue.try_enter(cost, &mut Now::unread())?;
         Ok(Reservation::new(ticket))
@@ -122,6 +184,26 @@ impl TokenBudget {
     /// How long a request of this cost would wait if it came now. Exact while
     /// nothing changes and nobody waits; else an estimate that assumes all who
     /// wait go first.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use std::time::Duration;
+    /// use tollgate::{TokenBudget, Window};
+    ///
+    /// # #[tokio::main(flavor = "current_thread", start_paused = true)]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// // 500 tokens a second.
+    /// let budget = TokenBudget::per_minute(30_000)
+    ///     .window(Window::Off)
+    ///     .build()?;
+    /// let first = budget.reserve(30_000).await?;
+    /// first.launched();
+    /// first.settle(30_000);
+    /// assert_eq!(budget.eta(7_000), Duration::from_secs(14));
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn eta(&self, cost: u64) -> Duration {
         let now = Now::unread().get();
         self.queue
@@ -134,6 +216,25 @@ impl TokenBudget {
     /// At its end one request goes first; when it was answered the others
     /// follow at the bucket's pace, not all at once. For a minute no header
     /// raises the level.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use std::time::Duration;
+    /// use tokio::time::Instant;
+    /// use tollgate::TokenBudget;
+    ///
+    /// # #[tokio::main(flavor = "current_thread", start_paused = true)]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// let budget = TokenBudget::per_minute(30_000).build()?;
+    /// let start = Instant::now();
+    /// budget.hold(start + Duration::from_secs(20));
+    ///
+    /// budget.reserve(100).await?;
+    /// assert_eq!(start.elapsed(), Duration::from_secs(20));
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn hold(&self, until: Instant) {
         self.queue.update(&mut Now::unread(), |ledger, now| {
             ledger.hold(until.into(), now.get())
@@ -142,6 +243,23 @@ impl TokenBudget {
 
     /// Corrects the level by what the provider says is left, as of now; takes
     /// anything from which [`RateLimits`] can be made.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use tollgate::{RateLimits, TokenBudget};
+    ///
+    /// # #[tokio::main(flavor = "current_thread", start_paused = true)]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// let budget = TokenBudget::per_minute(30_000).build()?;
+    /// budget.observe(&RateLimits {
+    ///     remaining_tokens: Some(1_200),
+    ///     ..RateLimits::default()
+    /// });
+    /// assert_eq!(budget.snapshot().level, 1_200);
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn observe<'l, L>(&self, limits: &'l L)
     where
         RateLimits: From<&'l L>,
@@ -153,6 +271,24 @@ impl TokenBudget {
     }
 
     /// The budget as it stands.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use tollgate::TokenBudget;
+    ///
+    /// # #[tokio::main(flavor = "current_thread", start_paused = true)]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// let budget = TokenBudget::per_minute(30_000).build()?;
+    /// let reservation = budget.reserve(1_200).await?;
+    /// let now = budget.snapshot();
+    /// assert_eq!((now.level, now.in_transit), (28_800, 1_200));
+    ///
+    /// drop(reservation);
+    /// assert_eq!(budget.snapshot().level, 30_000);
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn snapshot(&self) -> Snapshot {
         let now = Now::unread().get();
         self.queue
@@ -161,12 +297,49 @@ impl TokenBudget {
 
     /// Turns away whoever waits and whoever comes from now on, with
     /// [`Refused::Closed`]; what was reserved stays reserved.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use tollgate::{Refused, TokenBudget};
+    ///
+    /// # #[tokio::main(flavor = "current_thread", start_paused = true)]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// let budget = TokenBudget::per_minute(30_000).build()?;
+    /// budget.close();
+    /// assert_eq!(budget.reserve(100).await.unwrap_err(), Refused::Closed);
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn close(&self) {
         self.queue.close();
     }
 }
 
 /// A budget at one moment; see [`TokenBudget::snapshot`].
+///
+/// # Examples
+///
+/// ```
+/// use tollgate::TokenBudget;
+///
+/// # #[tokio::main(flavor = "current_thread", start_paused = true)]
+/// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// let budget = TokenBudget::per_minute(30_000)
+///     .requests_per_minute(500)
+///     .headroom(0.15)
+///     .build()?;
+/// let reservation = budget.reserve(1_200).await?;
+/// reservation.launched();
+///
+/// let now = budget.snapshot();
+/// assert_eq!((now.limit, now.capacity), (30_000, 25_500));
+/// assert_eq!((now.level, now.in_transit), (24_300, 1_200));
+/// assert_eq!((now.waiting, now.held_until), (0, None));
+/// assert_eq!(now.requests_limit, Some(500));
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Snapshot {

@@ -46,6 +46,24 @@ impl Future for Reserve {
 ///
 /// Dropped before the launch, everything is refunded. Dropped after it, the
 /// reserved cost stands as charged.
+///
+/// # Examples
+///
+/// ```
+/// use tollgate::TokenBudget;
+///
+/// # #[tokio::main(flavor = "current_thread", start_paused = true)]
+/// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// let budget = TokenBudget::per_minute(30_000).build()?;
+/// let reservation = budget.reserve(1_000).await?;
+/// assert_eq!(reservation.cost(), 1_000);
+/// reservation.launched();
+/// // The call itself goes here; it used more.
+/// reservation.settle(1_500);
+/// assert_eq!(budget.snapshot().level, 28_500);
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Debug)]
 #[must_use = "dropping a reservation gives it back"]
 pub struct Reservation {
@@ -64,6 +82,25 @@ impl Reservation {
 
     /// The request is handed to the transport now: from here on the charge
     /// stands. Saying it again changes nothing.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use tollgate::TokenBudget;
+    ///
+    /// # #[tokio::main(flavor = "current_thread", start_paused = true)]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// let budget = TokenBudget::per_minute(30_000).build()?;
+    /// drop(budget.reserve(1_000).await?);
+    /// assert_eq!(budget.snapshot().level, 30_000);
+    ///
+    /// let reservation = budget.reserve(1_000).await?;
+    /// reservation.launched();
+    /// drop(reservation);
+    /// assert_eq!(budget.snapshot().level, 29_000);
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn launched(&self) {
         if let Some(&(mut key)) = self.ticket.held() {
             self.ticket
@@ -78,6 +115,22 @@ impl Reservation {
     ///
     /// More than reserved becomes debt, which later requests wait off. Less is
     /// refunded with [`Accounting::AsUsed`](super::Accounting::AsUsed) alone.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use tollgate::TokenBudget;
+    ///
+    /// # #[tokio::main(flavor = "current_thread", start_paused = true)]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// let budget = TokenBudget::per_minute(30_000).build()?;
+    /// let reservation = budget.reserve(29_000).await?;
+    /// reservation.launched();
+    /// reservation.settle(30_500);
+    /// assert_eq!(budget.snapshot().level, -500);
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn settle(mut self, actual: u64) {
         self.ticket.finish(&mut Now::unread(), |ledger, key, now| {
             ledger.close(key, Some(actual), now.get());
