@@ -19,7 +19,8 @@ use crate::gated::{Gated, UntilBodyEnd, UntilResponse};
 use crate::queue::{Bounds, Queue, Ticket};
 use crate::rules::{Ahead, Rule, Slots, When};
 
-/// A service with a bounded number of calls in flight.
+/// A service with a bounded number of calls in flight; made by
+/// [`ConcurrencyLayer`].
 pub type Concurrency<S, H = UntilBodyEnd> = Gated<S, ConcurrencyLayer<H>, H>;
 
 /// Lets at most `max` calls be in flight.
@@ -66,6 +67,31 @@ impl ConcurrencyLayer {
     /// # Panics
     ///
     /// If `max` is 0.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use http::Response;
+    /// use http_body_util::BodyExt;
+    /// use std::convert::Infallible;
+    /// use tollgate::ConcurrencyLayer;
+    /// use tower::{Layer, ServiceExt, service_fn};
+    ///
+    /// # #[tokio::main(flavor = "current_thread", start_paused = true)]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// let slots = ConcurrencyLayer::new(3);
+    /// let client = slots.layer(service_fn(async |_: ()| {
+    ///     Ok::<_, Infallible>(Response::new("Eleven kilometers.".to_owned()))
+    /// }));
+    ///
+    /// let answer = client.oneshot(()).await?;
+    /// assert_eq!(slots.in_flight(), 1, "its body is not read yet");
+    /// let body = answer.into_body().collect().await?.to_bytes();
+    /// assert_eq!(body, "Eleven kilometers.");
+    /// assert_eq!(slots.in_flight(), 0);
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn new(max: usize) -> Self {
         Self::bounded(max, usize::MAX)
     }
@@ -79,6 +105,35 @@ impl ConcurrencyLayer {
     /// # Panics
     ///
     /// If `max` is 0.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use std::convert::Infallible;
+    /// use std::time::Duration;
+    /// use tokio::time::sleep;
+    /// use tollgate::{ConcurrencyLayer, Refused};
+    /// use tower::{Layer, ServiceExt, service_fn};
+    ///
+    /// # #[tokio::main(flavor = "current_thread", start_paused = true)]
+    /// # async fn main() {
+    /// let client = ConcurrencyLayer::bounded(1, 1)
+    ///     .until_response()
+    ///     .layer(service_fn(async |_: ()| {
+    ///         sleep(Duration::from_secs(2)).await;
+    ///         Ok::<_, Infallible>(())
+    ///     }));
+    ///
+    /// let call = || client.clone().oneshot(());
+    /// let (first, second, third) = tokio::join!(call(), call(), call());
+    /// assert!(first.is_ok() && second.is_ok());
+    /// let error = third.unwrap_err();
+    /// assert!(matches!(
+    ///     error.refused(),
+    ///     Some(Refused::Overloaded { waiting: 1, .. })
+    /// ));
+    /// # }
+    /// ```
     pub fn bounded(max: usize, waiting: usize) -> Self {
         let bounds = Bounds {
             waiting,
@@ -91,6 +146,32 @@ impl ConcurrencyLayer {
     }
 
     /// Names the policy that these slots belong to, as metrics tell it; once.
+    ///
+    /// # Examples
+    ///
+    /// With the feature `metrics`, and a recorder such as Prometheus's:
+    ///
+    /// ```
+    /// # #[tokio::main(flavor = "current_thread", start_paused = true)]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # #[cfg(feature = "metrics")] {
+    /// use metrics_exporter_prometheus::PrometheusBuilder;
+    /// use std::convert::Infallible;
+    /// use tollgate::ConcurrencyLayer;
+    /// use tower::{Layer, ServiceExt, service_fn};
+    ///
+    /// let recorder = PrometheusBuilder::new().build_recorder();
+    /// let _guard = metrics::set_default_local_recorder(&recorder);
+    ///
+    /// let slots = ConcurrencyLayer::new(3).name("batch").until_response();
+    /// let client = slots.layer(service_fn(async |_: ()| Ok::<_, Infallible>(())));
+    /// client.oneshot(()).await?;
+    /// let told = recorder.handle().render();
+    /// assert!(told.contains(r#"tollgate_slots{policy="batch"} 3"#));
+    /// # }
+    /// # Ok(())
+    /// # }
+    /// ```
     #[must_use]
     pub fn name(self, policy: &str) -> Self {
         self.queue.set_name(policy);
@@ -99,6 +180,23 @@ impl ConcurrencyLayer {
 
     /// Frees the slot with the response instead of its body's end; needed
     /// where responses are not `http::Response`s.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use std::convert::Infallible;
+    /// use tollgate::ConcurrencyLayer;
+    /// use tower::{Layer, ServiceExt, service_fn};
+    ///
+    /// # #[tokio::main(flavor = "current_thread", start_paused = true)]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// let client = ConcurrencyLayer::new(3)
+    ///     .until_response()
+    ///     .layer(service_fn(async |n: u64| Ok::<_, Infallible>(n + 1)));
+    /// assert_eq!(client.oneshot(1).await?, 2);
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn until_response(self) -> ConcurrencyLayer<UntilResponse> {
         ConcurrencyLayer {
             queue: self.queue,
@@ -114,12 +212,52 @@ impl<H> ConcurrencyLayer<H> {
     }
 
     /// How many calls wait for a slot.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use std::time::Duration;
+    /// use tollgate::ConcurrencyLayer;
+    /// use tower::{Layer, ServiceExt, service_fn};
+    ///
+    /// # #[tokio::main(flavor = "current_thread", start_paused = true)]
+    /// # async fn main() {
+    /// let slots = ConcurrencyLayer::new(3).until_response();
+    /// let client = slots.layer(service_fn(async |_: ()| {
+    ///     tokio::time::sleep(Duration::from_secs(2)).await;
+    ///     Ok::<_, std::io::Error>(())
+    /// }));
+    /// for _ in 0..5 {
+    ///     tokio::spawn(client.clone().oneshot(()));
+    /// }
+    /// tokio::time::sleep(Duration::from_secs(1)).await;
+    /// assert_eq!((slots.in_flight(), slots.waiting()), (3, 2));
+    /// # }
+    /// ```
     pub fn waiting(&self) -> usize {
         self.queue.read(|_, ahead| ahead.waiting)
     }
 
     /// Turns away whoever waits and whoever comes from now on, with
     /// [`Refused::Closed`]; calls in flight go on.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use std::convert::Infallible;
+    /// use tollgate::{ConcurrencyLayer, Refused};
+    /// use tower::{Layer, ServiceExt, service_fn};
+    ///
+    /// # #[tokio::main(flavor = "current_thread", start_paused = true)]
+    /// # async fn main() {
+    /// let slots = ConcurrencyLayer::new(3).until_response();
+    /// let client = slots.layer(service_fn(async |_: ()| Ok::<_, Infallible>(())));
+    ///
+    /// slots.close();
+    /// let error = client.oneshot(()).await.unwrap_err();
+    /// assert_eq!(error.refused(), Some(&Refused::Closed));
+    /// # }
+    /// ```
     pub fn close(&self) {
         self.queue.close();
     }
@@ -127,6 +265,32 @@ impl<H> ConcurrencyLayer<H> {
     /// Waits until no call is in flight and none waits. After
     /// [`close`](Self::close) that is the end of a shutdown; put a timeout
     /// around it for the deadline.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use std::time::Duration;
+    /// use tokio::time::{Instant, sleep, timeout};
+    /// use tollgate::ConcurrencyLayer;
+    /// use tower::{Layer, ServiceExt, service_fn};
+    ///
+    /// # #[tokio::main(flavor = "current_thread", start_paused = true)]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// let slots = ConcurrencyLayer::new(3).until_response();
+    /// let client = slots.layer(service_fn(async |_: ()| {
+    ///     sleep(Duration::from_secs(7)).await;
+    ///     Ok::<_, std::io::Error>(())
+    /// }));
+    /// let start = Instant::now();
+    /// tokio::spawn(client.oneshot(()));
+    /// tokio::task::yield_now().await;
+    ///
+    /// slots.close();
+    /// timeout(Duration::from_secs(30), slots.idle()).await?;
+    /// assert_eq!(start.elapsed(), Duration::from_secs(7));
+    /// # Ok(())
+    /// # }
+    /// ```
     pub async fn idle(&self) {
         std::future::poll_fn(|cx| self.queue.poll_idle(cx)).await;
     }
@@ -166,6 +330,9 @@ impl<Req, Res, H> Gate<Req, Res> for ConcurrencyLayer<H> {
 }
 
 /// A call's slot.
+///
+/// The [pass](Gate::pass) of a [`ConcurrencyLayer`]. See [`Pass`] for one that is
+/// used by hand.
 #[derive(Debug)]
 pub struct Slot(Ticket<Slots>);
 

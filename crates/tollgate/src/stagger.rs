@@ -17,7 +17,7 @@ use crate::queue::{Bounds, Queue, Ticket};
 use crate::random::Random;
 use crate::rules::{Ahead, Rule, Spacing, When};
 
-/// A service whose calls are spaced out.
+/// A service whose calls are spaced out; made by [`StaggerLayer`].
 pub type Stagger<S> = Gated<S, StaggerLayer, UntilResponse>;
 
 /// Lets a call start no sooner than an interval after the one before.
@@ -60,6 +60,30 @@ pub struct StaggerLayer {
 
 impl StaggerLayer {
     /// At least `interval` between two launches; zero switches it off.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use std::convert::Infallible;
+    /// use std::time::Duration;
+    /// use tokio::time::Instant;
+    /// use tollgate::StaggerLayer;
+    /// use tower::{Layer, ServiceExt, service_fn};
+    ///
+    /// # #[tokio::main(flavor = "current_thread", start_paused = true)]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// let start = Instant::now();
+    /// for (interval, elapsed) in [(Duration::ZERO, 0), (Duration::from_secs(15), 30)] {
+    ///     let client = StaggerLayer::new(interval)
+    ///         .layer(service_fn(async |_: ()| Ok::<_, Infallible>(())));
+    ///     for _ in 0..3 {
+    ///         client.clone().oneshot(()).await?;
+    ///     }
+    ///     assert_eq!(start.elapsed(), Duration::from_secs(elapsed));
+    /// }
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn new(interval: Duration) -> Self {
         Self::with(Spacing::new(interval, 0.0, Random::from_entropy()))
     }
@@ -71,6 +95,30 @@ impl StaggerLayer {
     /// # Panics
     ///
     /// If `fraction` is not from 0 to 1.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use std::convert::Infallible;
+    /// use std::time::Duration;
+    /// use tokio::time::Instant;
+    /// use tollgate::StaggerLayer;
+    /// use tower::{Layer, ServiceExt, service_fn};
+    ///
+    /// # #[tokio::main(flavor = "current_thread", start_paused = true)]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// let client = StaggerLayer::new(Duration::from_secs(10))
+    ///     .jitter(0.5)
+    ///     .layer(service_fn(
+    ///         async |_: ()| Ok::<_, Infallible>(Instant::now()),
+    ///     ));
+    ///
+    /// let first = client.clone().oneshot(()).await?;
+    /// let second = client.oneshot(()).await?;
+    /// assert!((10..=15).contains(&(second - first).as_secs()));
+    /// # Ok(())
+    /// # }
+    /// ```
     #[must_use]
     pub fn jitter(self, fraction: f64) -> Self {
         let interval = self.queue.read(|spacing, _| spacing.interval());
@@ -78,6 +126,33 @@ impl StaggerLayer {
     }
 
     /// Names the policy that this spacing belongs to, as metrics tell it; once.
+    ///
+    /// # Examples
+    ///
+    /// With the feature `metrics`, and a recorder such as Prometheus's:
+    ///
+    /// ```
+    /// # #[tokio::main(flavor = "current_thread", start_paused = true)]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # #[cfg(feature = "metrics")] {
+    /// use metrics_exporter_prometheus::PrometheusBuilder;
+    /// use std::convert::Infallible;
+    /// use std::time::Duration;
+    /// use tollgate::StaggerLayer;
+    /// use tower::{Layer, ServiceExt, service_fn};
+    ///
+    /// let recorder = PrometheusBuilder::new().build_recorder();
+    /// let _guard = metrics::set_default_local_recorder(&recorder);
+    ///
+    /// let spacing = StaggerLayer::new(Duration::from_secs(15)).name("batch");
+    /// let client = spacing.layer(service_fn(async |_: ()| Ok::<_, Infallible>(())));
+    /// client.oneshot(()).await?;
+    /// let told = recorder.handle().render();
+    /// assert!(told.contains(r#"tollgate_waiting{policy="batch",gate="stagger"} 0"#));
+    /// # }
+    /// # Ok(())
+    /// # }
+    /// ```
     #[must_use]
     pub fn name(self, policy: &str) -> Self {
         self.queue.set_name(policy);
@@ -91,12 +166,56 @@ impl StaggerLayer {
     }
 
     /// How many calls wait.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use std::convert::Infallible;
+    /// use std::time::Duration;
+    /// use tollgate::StaggerLayer;
+    /// use tower::{Layer, ServiceExt, service_fn};
+    ///
+    /// # #[tokio::main(flavor = "current_thread", start_paused = true)]
+    /// # async fn main() {
+    /// let spacing = StaggerLayer::new(Duration::from_secs(15));
+    /// let client = spacing.layer(service_fn(async |_: ()| Ok::<_, Infallible>(())));
+    /// for _ in 0..5 {
+    ///     tokio::spawn(client.clone().oneshot(()));
+    /// }
+    /// // Three were launched by now, at 0 s, 15 s and 30 s.
+    /// tokio::time::sleep(Duration::from_secs(31)).await;
+    /// assert_eq!(spacing.waiting(), 2);
+    /// # }
+    /// ```
     pub fn waiting(&self) -> usize {
         self.queue.read(|_, ahead| ahead.waiting)
     }
 
     /// Turns away whoever waits and whoever comes from now on, with
     /// [`Refused::Closed`].
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use std::convert::Infallible;
+    /// use std::time::Duration;
+    /// use tollgate::{Refused, StaggerLayer};
+    /// use tower::{Layer, ServiceExt, service_fn};
+    ///
+    /// # #[tokio::main(flavor = "current_thread", start_paused = true)]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// let spacing = StaggerLayer::new(Duration::from_secs(15));
+    /// let client = spacing.layer(service_fn(async |_: ()| Ok::<_, Infallible>(())));
+    /// client.clone().oneshot(()).await?;
+    /// let waits = tokio::spawn(client.oneshot(()));
+    /// tokio::task::yield_now().await;
+    ///
+    /// spacing.close();
+    /// let error = waits.await?.unwrap_err();
+    /// assert_eq!(error.refused(), Some(&Refused::Closed));
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn close(&self) {
         self.queue.close();
     }
@@ -119,6 +238,9 @@ impl<Req, Res> Gate<Req, Res> for StaggerLayer {
 }
 
 /// A call's turn to launch.
+///
+/// The [pass](Gate::pass) of a [`StaggerLayer`]. See [`Pass`] for one that is used by
+/// hand.
 #[derive(Debug)]
 pub struct Turn(Ticket<Spacing>);
 
