@@ -37,6 +37,18 @@ pub struct Backoff {
 impl Backoff {
     /// Delays that start from `base`, capped at 60 s; five attempts in all, no
     /// deadline.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use std::time::Duration;
+    /// use tollgate::Backoff;
+    ///
+    /// let delays: Vec<_> = Backoff::new(Duration::from_secs(1)).delays().collect();
+    /// assert_eq!(delays.len(), 4, "before each attempt but the first");
+    /// assert!(delays[0] <= Duration::from_secs(1));
+    /// assert!(delays[3] <= Duration::from_secs(8));
+    /// ```
     pub const fn new(base: Duration) -> Self {
         Backoff {
             base,
@@ -50,6 +62,20 @@ impl Backoff {
 
     /// The longest delay to draw from; 60 s unless set. A told delay may be
     /// longer, up to [`max_told_delay`](Self::max_told_delay).
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use std::time::Duration;
+    /// use tollgate::Backoff;
+    ///
+    /// let backoff = Backoff::new(Duration::from_secs(2)).cap(Duration::from_secs(5));
+    /// assert!(
+    ///     backoff
+    ///         .delays()
+    ///         .all(|delay| delay <= Duration::from_secs(5))
+    /// );
+    /// ```
     pub const fn cap(mut self, cap: Duration) -> Self {
         self.cap = cap;
         self
@@ -57,6 +83,15 @@ impl Backoff {
 
     /// Attempts in all, the first included; 5 unless set. With 1, or 0,
     /// nothing is asked again.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use tollgate::Backoff;
+    ///
+    /// assert_eq!(Backoff::default().max_attempts(3).delays().count(), 2);
+    /// assert_eq!(Backoff::default().max_attempts(1).delays().count(), 0);
+    /// ```
     pub const fn max_attempts(mut self, attempts: u32) -> Self {
         self.max_attempts = attempts;
         self
@@ -65,6 +100,33 @@ impl Backoff {
     /// The longest time over all attempts, from the call on: an attempt that
     /// could only start later is not made, and the last answer is handed on.
     /// Unlimited unless set. An attempt under way is not cut short.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use std::convert::Infallible;
+    /// use std::time::Duration;
+    /// use tokio::time::Instant;
+    /// use tollgate::{Backoff, Decision, RetryLayer, Scope};
+    /// use tower::{Layer, ServiceExt, service_fn};
+    ///
+    /// # #[tokio::main(flavor = "current_thread", start_paused = true)]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// let again_in_7_s = |_: Result<&u16, &Infallible>| Decision::Retry {
+    ///     after: Some(Duration::from_secs(7)),
+    ///     scope: Scope::Tokens,
+    /// };
+    /// let backoff = Backoff::default().deadline(Duration::from_secs(10));
+    /// let client = RetryLayer::new(backoff, again_in_7_s)
+    ///     .layer(service_fn(async |_: ()| Ok::<_, Infallible>(429)));
+    ///
+    /// // A third attempt could start after 14 s only.
+    /// let start = Instant::now();
+    /// assert_eq!(client.oneshot(()).await?, 429);
+    /// assert_eq!(start.elapsed(), Duration::from_secs(7));
+    /// # Ok(())
+    /// # }
+    /// ```
     pub const fn deadline(mut self, total: Duration) -> Self {
         self.deadline = Some(total);
         self
@@ -73,18 +135,71 @@ impl Backoff {
     /// The longest told delay that is waited for: an answer that tells a longer
     /// one is handed on at once as it is, the delay in it. Unlimited unless set:
     /// where limits by the day are told, that can be days.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use std::convert::Infallible;
+    /// use std::time::Duration;
+    /// use tokio::time::Instant;
+    /// use tollgate::{Backoff, Decision, RetryLayer, Scope};
+    /// use tower::{Layer, ServiceExt, service_fn};
+    ///
+    /// # #[tokio::main(flavor = "current_thread", start_paused = true)]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// let again_tomorrow = |_: Result<&u16, &Infallible>| Decision::Retry {
+    ///     after: Some(Duration::from_secs(86_400)),
+    ///     scope: Scope::TokensPerDay,
+    /// };
+    /// let backoff = Backoff::default().max_told_delay(Duration::from_secs(120));
+    /// let client = RetryLayer::new(backoff, again_tomorrow)
+    ///     .layer(service_fn(async |_: ()| Ok::<_, Infallible>(429)));
+    ///
+    /// let start = Instant::now();
+    /// assert_eq!(client.oneshot(()).await?, 429);
+    /// assert_eq!(start.elapsed(), Duration::ZERO);
+    /// # Ok(())
+    /// # }
+    /// ```
     pub const fn max_told_delay(mut self, longest: Duration) -> Self {
         self.max_told_delay = longest;
         self
     }
 
     /// Draws the same delays in every call, for tests.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use tollgate::Backoff;
+    ///
+    /// let backoff = Backoff::default().seed(7);
+    /// assert!(backoff.delays().eq(backoff.delays()));
+    /// ```
     pub const fn seed(mut self, seed: u64) -> Self {
         self.seed = Some(seed);
         self
     }
 
     /// The delays of one call, one before each attempt but the first.
+    ///
+    /// # Examples
+    ///
+    /// For a loop of one's own:
+    ///
+    /// ```
+    /// use std::time::Duration;
+    /// use tollgate::Backoff;
+    ///
+    /// let mut waited = Duration::ZERO;
+    /// for delay in Backoff::new(Duration::from_secs(2))
+    ///     .max_attempts(3)
+    ///     .delays()
+    /// {
+    ///     waited += delay;
+    /// }
+    /// assert!(waited <= Duration::from_secs(2 + 4));
+    /// ```
     pub fn delays(&self) -> Delays {
         Delays {
             bound: self.base.min(self.cap),

@@ -75,6 +75,19 @@ impl RetryBudget {
     /// # Panics
     ///
     /// If `share` is not from 0 to 1,000. It is rounded to thousandths.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use tollgate::RetryBudget;
+    ///
+    /// # #[tokio::main(flavor = "current_thread", start_paused = true)]
+    /// # async fn main() {
+    /// // One for every five requests, and three in any case.
+    /// let budget = RetryBudget::new(0.2, 3);
+    /// assert_eq!(budget.left(), 3, "nobody has asked for anything yet");
+    /// # }
+    /// ```
     pub fn new(share: f64, reserve: u32) -> Self {
         assert!(
             (0.0..=1_000.0).contains(&share),
@@ -87,6 +100,29 @@ impl RetryBudget {
     }
 
     /// How many retries could be made now.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use std::convert::Infallible;
+    /// use tollgate::{Backoff, Decision, RetryBudget, RetryLayer, Scope};
+    /// use tower::{Layer, ServiceExt, service_fn};
+    ///
+    /// # #[tokio::main(flavor = "current_thread", start_paused = true)]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// let down = |_: Result<&u16, &Infallible>| Decision::Retry {
+    ///     after: None,
+    ///     scope: Scope::Overload,
+    /// };
+    /// let budget = RetryBudget::new(0.0, 10);
+    /// let client = RetryLayer::new(Backoff::default().max_attempts(3), down)
+    ///     .budget(budget.clone())
+    ///     .layer(service_fn(async |_: ()| Ok::<_, Infallible>(503)));
+    /// client.oneshot(()).await?;
+    /// assert_eq!(budget.left(), 8);
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn left(&self) -> u64 {
         self.lock().left(Instant::now().into())
     }

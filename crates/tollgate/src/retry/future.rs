@@ -12,7 +12,8 @@ use super::{Mark, Unmarked};
 use crate::answer::Classify;
 
 pin_project! {
-    /// The future of a call that may take several attempts.
+    /// The future of a [`Retry`](super::Retry): a call that may take several
+    /// attempts.
     ///
     /// # Cancellation
     ///

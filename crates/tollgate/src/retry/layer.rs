@@ -68,6 +68,41 @@ impl<C> RetryLayer<C> {
     ///
     /// There is no limit on the retries of all calls together unless a
     /// [`budget`](Self::budget) is given.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use std::cell::Cell;
+    /// use std::io;
+    /// use tollgate::{Backoff, Decision, RetryLayer, Scope};
+    /// use tower::{Layer, ServiceExt, service_fn};
+    ///
+    /// # #[tokio::main(flavor = "current_thread", start_paused = true)]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// let classify = |result: Result<&u32, &io::Error>| match result {
+    ///     Ok(_) => Decision::GiveUp,
+    ///     Err(_) => Decision::Retry {
+    ///         after: None,
+    ///         scope: Scope::Overload,
+    ///     },
+    /// };
+    /// let count = Cell::new(0);
+    /// let breaks_once = service_fn(|_: ()| {
+    ///     count.set(count.get() + 1);
+    ///     let first = count.get() == 1;
+    ///     async move {
+    ///         if first {
+    ///             Err(io::ErrorKind::ConnectionReset.into())
+    ///         } else {
+    ///             Ok(7)
+    ///         }
+    ///     }
+    /// });
+    /// let client = RetryLayer::new(Backoff::default(), classify).layer(breaks_once);
+    /// assert_eq!(client.oneshot(()).await?, 7);
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn new(backoff: Backoff, classify: C) -> Self {
         let terms = Terms {
             backoff,
@@ -84,6 +119,33 @@ impl<C> RetryLayer<C> {
 
 impl<C, M> RetryLayer<C, M> {
     /// Limits the retries of all calls together; see [`RetryBudget`].
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use std::convert::Infallible;
+    /// use tollgate::{Backoff, Decision, RetryBudget, RetryLayer, Scope};
+    /// use tower::{Layer, ServiceExt, service_fn};
+    ///
+    /// # #[tokio::main(flavor = "current_thread", start_paused = true)]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// let down = |_: Result<&u16, &Infallible>| Decision::Retry {
+    ///     after: None,
+    ///     scope: Scope::Overload,
+    /// };
+    /// let budget = RetryBudget::new(0.0, 1);
+    /// let client = RetryLayer::new(Backoff::default(), down)
+    ///     .budget(budget.clone())
+    ///     .layer(service_fn(async |_: ()| Ok::<_, Infallible>(503)));
+    ///
+    /// // One retry for all calls together: the rest fail at once.
+    /// for _ in 0..10 {
+    ///     assert_eq!(client.clone().oneshot(()).await?, 503);
+    /// }
+    /// assert_eq!(budget.left(), 0);
+    /// # Ok(())
+    /// # }
+    /// ```
     #[must_use]
     pub fn budget(mut self, budget: RetryBudget) -> Self {
         Arc::make_mut(&mut self.terms).budget = Some(budget);
@@ -91,6 +153,37 @@ impl<C, M> RetryLayer<C, M> {
     }
 
     /// Names the policy that asks again, as metrics tell it.
+    ///
+    /// # Examples
+    ///
+    /// With the feature `metrics`, and a recorder such as Prometheus's:
+    ///
+    /// ```
+    /// # #[tokio::main(flavor = "current_thread", start_paused = true)]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # #[cfg(feature = "metrics")] {
+    /// use metrics_exporter_prometheus::PrometheusBuilder;
+    /// use std::convert::Infallible;
+    /// use tollgate::{Backoff, Decision, RetryLayer, Scope};
+    /// use tower::{Layer, ServiceExt, service_fn};
+    ///
+    /// let recorder = PrometheusBuilder::new().build_recorder();
+    /// let _guard = metrics::set_default_local_recorder(&recorder);
+    ///
+    /// let down = |_: Result<&u16, &Infallible>| Decision::Retry {
+    ///     after: None,
+    ///     scope: Scope::Overload,
+    /// };
+    /// let client = RetryLayer::new(Backoff::default().max_attempts(3), down)
+    ///     .name("batch")
+    ///     .layer(service_fn(async |_: ()| Ok::<_, Infallible>(503)));
+    /// client.oneshot(()).await?;
+    /// let told = recorder.handle().render();
+    /// assert!(told.contains(r#"tollgate_retries_total{policy="batch",scope="overload"} 2"#));
+    /// # }
+    /// # Ok(())
+    /// # }
+    /// ```
     #[must_use]
     pub fn name(mut self, policy: &str) -> Self {
         Arc::make_mut(&mut self.terms).name = Some(policy.into());
@@ -99,6 +192,31 @@ impl<C, M> RetryLayer<C, M> {
 
     /// Writes on each attempt's request which one it is, and tells the caller
     /// how many there were; any `Fn(&mut Req, u32)` is a [`Mark`].
+    ///
+    /// # Examples
+    ///
+    /// A header that tells the provider which attempt it is:
+    ///
+    /// ```
+    /// use http::Request;
+    /// use std::convert::Infallible;
+    /// use tollgate::{Backoff, Decision, RetryLayer};
+    /// use tower::{Layer, ServiceExt, service_fn};
+    ///
+    /// # #[tokio::main(flavor = "current_thread", start_paused = true)]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// let never = |_: Result<&String, &Infallible>| Decision::GiveUp;
+    /// let client = RetryLayer::new(Backoff::default(), never)
+    ///     .mark(|request: &mut Request<()>, attempt: u32| {
+    ///         request.headers_mut().insert("x-attempt", attempt.into());
+    ///     })
+    ///     .layer(service_fn(async |request: Request<()>| {
+    ///         Ok::<_, Infallible>(format!("{:?}", request.headers()["x-attempt"]))
+    ///     }));
+    /// assert_eq!(client.oneshot(Request::new(())).await?, "\"1\"");
+    /// # Ok(())
+    /// # }
+    /// ```
     #[must_use]
     pub fn mark<N>(self, mark: N) -> RetryLayer<C, N> {
         RetryLayer {
@@ -121,6 +239,25 @@ impl<S, C: Clone, M: Clone> Layer<S> for RetryLayer<C, M> {
 }
 
 /// A service that asks again; made by [`RetryLayer`].
+///
+/// # Examples
+///
+/// ```
+/// use std::convert::Infallible;
+/// use tollgate::{Backoff, Decision, RetryLayer};
+/// use tower::{Layer, Service, ServiceExt, service_fn};
+///
+/// # #[tokio::main(flavor = "current_thread", start_paused = true)]
+/// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// let never = |_: Result<&u64, &Infallible>| Decision::GiveUp;
+/// let provider = service_fn(async |n: u64| Ok::<_, Infallible>(n + 1));
+/// let mut client = RetryLayer::new(Backoff::default(), never).layer(provider);
+/// assert_eq!(client.ready().await?.call(1).await?, 2);
+/// // Asked once, whatever comes of it.
+/// assert_eq!(client.into_inner().oneshot(2).await?, 3);
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Clone, Debug)]
 pub struct Retry<S, C, M = Unmarked> {
     inner: S,

@@ -59,6 +59,8 @@ where
 }
 
 /// Nothing is marked and nobody is told.
+///
+/// What a [`RetryLayer`](super::RetryLayer) begins with.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Unmarked;
 
@@ -69,5 +71,40 @@ impl<Req, Out> Mark<Req, Out> for Unmarked {
 /// How many attempts a call took, for an answer's extensions.
 ///
 /// A [`Mark`] puts it there.
+///
+/// # Examples
+///
+/// ```
+/// use http::Response;
+/// use std::convert::Infallible;
+/// use tollgate::{Attempts, Backoff, Decision, Mark, RetryLayer};
+/// use tower::{Layer, ServiceExt, service_fn};
+///
+/// # #[tokio::main(flavor = "current_thread", start_paused = true)]
+/// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// #[derive(Clone)]
+/// struct Count;
+///
+/// impl<Req, B, E> Mark<Req, Result<Response<B>, E>> for Count {
+///     fn mark(&self, _: &mut Req, _: u32) {}
+///
+///     fn count(&self, outcome: &mut Result<Response<B>, E>, attempts: u32) {
+///         if let Ok(answer) = outcome {
+///             answer.extensions_mut().insert(Attempts(attempts));
+///         }
+///     }
+/// }
+///
+/// let never = |_: Result<&Response<()>, &Infallible>| Decision::GiveUp;
+/// let client = RetryLayer::new(Backoff::default(), never)
+///     .mark(Count)
+///     .layer(service_fn(async |_: ()| {
+///         Ok::<_, Infallible>(Response::new(()))
+///     }));
+/// let answer = client.oneshot(()).await?;
+/// assert_eq!(answer.extensions().get(), Some(&Attempts(1)));
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Attempts(pub u32);
