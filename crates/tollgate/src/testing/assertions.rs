@@ -11,6 +11,28 @@ impl<C, H> Recorder<C, H> {
     /// # Panics
     ///
     /// If more were, or no call was noted.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use std::time::Duration;
+    /// use tollgate::ConcurrencyLayer;
+    /// use tollgate::testing::{Recorder, Reply, ScriptedProvider};
+    /// use tower::{Layer, ServiceExt};
+    ///
+    /// # #[tokio::main(flavor = "current_thread", start_paused = true)]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// let provider =
+    ///     ScriptedProvider::new(|_, _: &&str| Reply::ok("fine").after(Duration::from_secs(2)));
+    /// let recorder = Recorder::new().until_response();
+    /// let client = ConcurrencyLayer::new(1)
+    ///     .until_response()
+    ///     .layer(recorder.layer(provider));
+    /// tokio::try_join!(client.clone().oneshot("Why?"), client.oneshot("How?"))?;
+    /// recorder.assert_in_flight_at_most(1);
+    /// # Ok(())
+    /// # }
+    /// ```
     #[track_caller]
     pub fn assert_in_flight_at_most(&self, max: usize) {
         let calls = self.some_calls();
@@ -29,6 +51,25 @@ impl<C, H> Recorder<C, H> {
     /// # Panics
     ///
     /// If two came closer, or no call was noted.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use std::time::Duration;
+    /// use tollgate::StaggerLayer;
+    /// use tollgate::testing::{Recorder, Reply, ScriptedProvider};
+    /// use tower::{Layer, ServiceExt};
+    ///
+    /// # #[tokio::main(flavor = "current_thread", start_paused = true)]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// let provider = ScriptedProvider::new(|_, _: &&str| Reply::ok("fine"));
+    /// let recorder = Recorder::new().until_response();
+    /// let client = StaggerLayer::new(Duration::from_secs(15)).layer(recorder.layer(provider));
+    /// tokio::try_join!(client.clone().oneshot("Why?"), client.oneshot("How?"))?;
+    /// recorder.assert_spaced_by(Duration::from_secs(15));
+    /// # Ok(())
+    /// # }
+    /// ```
     #[track_caller]
     pub fn assert_spaced_by(&self, interval: Duration) {
         let calls = self.some_calls();
@@ -51,6 +92,31 @@ impl<C, H> Recorder<C, H> {
     /// # Panics
     ///
     /// If one did, no call was noted, or none cost anything.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use std::time::Duration;
+    /// use tollgate::testing::{Recorder, Reply, ScriptedProvider};
+    /// use tollgate::{TokenBudget, TpmBudgetLayer};
+    /// use tower::{Layer, ServiceExt};
+    ///
+    /// # #[tokio::main(flavor = "current_thread", start_paused = true)]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// let cost = |tokens: &u64| *tokens;
+    /// let provider = ScriptedProvider::new(|_, _: &u64| Reply::ok("fine"));
+    /// let recorder = Recorder::new().cost(cost).until_response();
+    /// let budget = TokenBudget::per_minute(30_000).build()?;
+    /// let client = TpmBudgetLayer::new(budget, cost)
+    ///     .until_response()
+    ///     .layer(recorder.layer(provider));
+    /// for _ in 0..10 {
+    ///     client.clone().oneshot(7_000).await?;
+    /// }
+    /// recorder.assert_tokens_at_most(30_000, Duration::from_secs(60));
+    /// # Ok(())
+    /// # }
+    /// ```
     #[track_caller]
     pub fn assert_tokens_at_most(&self, tokens: u64, window: Duration) {
         let calls = self.some_calls();

@@ -47,6 +47,22 @@ type Script<Req, Res> = dyn Fn(usize, &Req) -> Reply<Res> + Send + Sync;
 impl<Req, Res> ScriptedProvider<Req, Res> {
     /// A provider whose n-th answer is what `script` says of `n` and the
     /// request.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use tollgate::testing::{Reply, ScriptedProvider};
+    /// use tower::ServiceExt;
+    ///
+    /// # #[tokio::main(flavor = "current_thread", start_paused = true)]
+    /// # async fn main() {
+    /// let provider = ScriptedProvider::new(|n, question: &&str| {
+    ///     Reply::ok(format!("answer {n} to {question}"))
+    /// });
+    /// let answer = provider.oneshot("Why?").await.unwrap();
+    /// assert_eq!(answer, "answer 0 to Why?");
+    /// # }
+    /// ```
     pub fn new(script: impl Fn(usize, &Req) -> Reply<Res> + Send + Sync + 'static) -> Self {
         ScriptedProvider {
             script: Arc::new(script),
@@ -55,11 +71,44 @@ impl<Req, Res> ScriptedProvider<Req, Res> {
     }
 
     /// How many requests came.
+    ///
+    /// # Examples
+    ///
+    /// How often a client asked is known where nobody sees its requests:
+    ///
+    /// ```
+    /// use tollgate::testing::{Reply, ScriptedProvider};
+    /// use tower::ServiceExt;
+    ///
+    /// # #[tokio::main(flavor = "current_thread", start_paused = true)]
+    /// # async fn main() {
+    /// let provider = ScriptedProvider::new(|_, _: &&str| Reply::ok("fine"));
+    /// for _ in 0..3 {
+    ///     provider.clone().oneshot("Why?").await.unwrap();
+    /// }
+    /// assert_eq!(provider.count(), 3);
+    /// # }
+    /// ```
     pub fn count(&self) -> usize {
         self.lock().len()
     }
 
     /// What came, in its order.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use tollgate::testing::{Reply, ScriptedProvider};
+    /// use tower::ServiceExt;
+    ///
+    /// # #[tokio::main(flavor = "current_thread", start_paused = true)]
+    /// # async fn main() {
+    /// let provider = ScriptedProvider::new(|_, _: &&str| Reply::ok("fine"));
+    /// provider.clone().oneshot("Why?").await.unwrap();
+    /// provider.clone().oneshot("How?").await.unwrap();
+    /// assert_eq!(provider.requests(), ["Why?", "How?"]);
+    /// # }
+    /// ```
     pub fn requests(&self) -> Vec<Req>
     where
         Req: Clone,
@@ -112,6 +161,28 @@ impl<Req, Res> fmt::Debug for ScriptedProvider<Req, Res> {
 }
 
 /// What becomes of one request.
+///
+/// # Examples
+///
+/// ```
+/// use std::io::ErrorKind;
+/// use std::time::Duration;
+/// use tokio::time::Instant;
+/// use tollgate::testing::{Reply, ScriptedProvider};
+/// use tower::ServiceExt;
+///
+/// # #[tokio::main(flavor = "current_thread", start_paused = true)]
+/// # async fn main() {
+/// let provider = ScriptedProvider::new(|n, _: &&str| match n {
+///     0 => Reply::error(ErrorKind::ConnectionReset),
+///     _ => Reply::ok("fine").after(Duration::from_secs(2)),
+/// });
+/// assert!(provider.clone().oneshot("Why?").await.is_err());
+/// let start = Instant::now();
+/// assert_eq!(provider.oneshot("Why?").await.unwrap(), "fine");
+/// assert_eq!(start.elapsed(), Duration::from_secs(2));
+/// # }
+/// ```
 #[derive(Debug)]
 #[must_use = "a reply does nothing until a script returns it"]
 pub struct Reply<Res> {
@@ -121,17 +192,67 @@ pub struct Reply<Res> {
 
 impl<Res> Reply<Res> {
     /// This answer, at once.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use tollgate::testing::{Reply, ScriptedProvider};
+    /// use tower::ServiceExt;
+    ///
+    /// # #[tokio::main(flavor = "current_thread", start_paused = true)]
+    /// # async fn main() {
+    /// let provider = ScriptedProvider::new(|_, n: &u64| Reply::ok(n + 1));
+    /// assert_eq!(provider.oneshot(1).await.unwrap(), 2);
+    /// # }
+    /// ```
     pub fn ok(response: Res) -> Self {
         Reply::from(Ok(response))
     }
 
     /// No answer: the connection fails, at once. Takes an
     /// [`io::ErrorKind`] too.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use std::io::ErrorKind;
+    /// use tollgate::testing::{Reply, ScriptedProvider};
+    /// use tower::ServiceExt;
+    ///
+    /// # #[tokio::main(flavor = "current_thread", start_paused = true)]
+    /// # async fn main() {
+    /// let provider: ScriptedProvider<&str, &str> =
+    ///     ScriptedProvider::new(|_, _| Reply::error(ErrorKind::ConnectionRefused));
+    /// let error = provider.oneshot("Why?").await.unwrap_err();
+    /// assert_eq!(error.kind(), ErrorKind::ConnectionRefused);
+    /// # }
+    /// ```
     pub fn error(error: impl Into<io::Error>) -> Self {
         Reply::from(Err(error.into()))
     }
 
     /// Takes as long as this.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use std::time::Duration;
+    /// use tokio::time::Instant;
+    /// use tollgate::testing::{Reply, ScriptedProvider};
+    /// use tower::ServiceExt;
+    ///
+    /// # #[tokio::main(flavor = "current_thread", start_paused = true)]
+    /// # async fn main() {
+    /// let provider = ScriptedProvider::new(|n, _: &&str| {
+    ///     Reply::ok("fine").after(Duration::from_secs(n as u64))
+    /// });
+    /// let start = Instant::now();
+    /// for _ in 0..3 {
+    ///     provider.clone().oneshot("Why?").await.unwrap();
+    /// }
+    /// assert_eq!(start.elapsed(), Duration::from_secs(0 + 1 + 2));
+    /// # }
+    /// ```
     pub fn after(self, delay: Duration) -> Self {
         Reply {
             after: delay,

@@ -14,7 +14,7 @@ use crate::error::Refused;
 use crate::gate::{Gate, Launch, Now, Pass, PassFor};
 use crate::gated::{Gated, UntilBodyEnd, UntilResponse};
 
-/// A service whose calls are noted.
+/// A service whose calls are noted; made by [`Recorder`].
 pub type Recorded<S, C = Free, H = UntilBodyEnd> = Gated<S, Recorder<C, H>, H>;
 
 /// Notes when each call was launched and when it ended, a stream with its last
@@ -32,6 +32,29 @@ pub type Recorded<S, C = Free, H = UntilBodyEnd> = Gated<S, Recorder<C, H>, H>;
 /// # Cloning
 ///
 /// Clones, and all services made from them, keep one record.
+///
+/// # Examples
+///
+/// ```
+/// use std::time::Duration;
+/// use tollgate::StaggerLayer;
+/// use tollgate::testing::{Recorder, Reply, ScriptedProvider};
+/// use tower::{Layer, ServiceExt};
+///
+/// # #[tokio::main(flavor = "current_thread", start_paused = true)]
+/// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// let provider = ScriptedProvider::new(|_, _: &&str| Reply::ok("fine"));
+/// let recorder = Recorder::new().until_response();
+/// let client = StaggerLayer::new(Duration::from_secs(15)).layer(recorder.layer(provider));
+///
+/// for _ in 0..3 {
+///     client.clone().oneshot("Why?").await?;
+/// }
+/// recorder.assert_spaced_by(Duration::from_secs(15));
+/// assert_eq!(recorder.launches().last(), Some(&Duration::from_secs(30)));
+/// # Ok(())
+/// # }
+/// ```
 pub struct Recorder<C = Free, H = UntilBodyEnd> {
     record: Arc<Record>,
     cost: C,
@@ -40,6 +63,28 @@ pub struct Recorder<C = Free, H = UntilBodyEnd> {
 
 impl Recorder {
     /// An empty record. Its instants count from now.
+    ///
+    /// # Examples
+    ///
+    /// Around a provider whose answers are `http::Response`s:
+    ///
+    /// ```
+    /// use http::Response;
+    /// use std::time::Duration;
+    /// use tollgate::testing::{Recorder, Reply, ScriptedProvider};
+    /// use tower::{Layer, ServiceExt};
+    ///
+    /// # #[tokio::main(flavor = "current_thread", start_paused = true)]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// let provider = ScriptedProvider::new(|_, _: &()| Reply::ok(Response::new("Hi".to_owned())));
+    /// let recorder = Recorder::new();
+    /// let answer = recorder.layer(provider).oneshot(()).await?;
+    /// tokio::time::sleep(Duration::from_secs(2)).await;
+    /// drop(answer);
+    /// assert_eq!(recorder.calls()[0].ended, Some(Duration::from_secs(2)));
+    /// # Ok(())
+    /// # }
+    /// ```
     #[expect(clippy::new_without_default, reason = "it starts a clock")]
     pub fn new() -> Self {
         Recorder {
@@ -56,6 +101,24 @@ impl Recorder {
 impl<C, H> Recorder<C, H> {
     /// What each request costs, for
     /// [`assert_tokens_at_most`](Self::assert_tokens_at_most).
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use tollgate::testing::{Recorder, Reply, ScriptedProvider};
+    /// use tower::{Layer, ServiceExt};
+    ///
+    /// # #[tokio::main(flavor = "current_thread", start_paused = true)]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// let recorder = Recorder::new()
+    ///     .cost(|tokens: &u64| *tokens)
+    ///     .until_response();
+    /// let provider = ScriptedProvider::new(|_, _: &u64| Reply::ok("fine"));
+    /// recorder.layer(provider).oneshot(700).await?;
+    /// assert_eq!(recorder.calls()[0].cost, 700);
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn cost<D>(self, cost: D) -> Recorder<D, H> {
         Recorder {
             record: self.record,
@@ -66,6 +129,24 @@ impl<C, H> Recorder<C, H> {
 
     /// A call ends with its response instead of its body's end; needed where
     /// responses are not `http::Response`s.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use std::time::Duration;
+    /// use tollgate::testing::{Recorder, Reply, ScriptedProvider};
+    /// use tower::{Layer, ServiceExt};
+    ///
+    /// # #[tokio::main(flavor = "current_thread", start_paused = true)]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// let provider =
+    ///     ScriptedProvider::new(|_, _: &&str| Reply::ok("fine").after(Duration::from_secs(2)));
+    /// let recorder = Recorder::new().until_response();
+    /// recorder.layer(provider).oneshot("Why?").await?;
+    /// assert_eq!(recorder.calls()[0].ended, Some(Duration::from_secs(2)));
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn until_response(self) -> Recorder<C, UntilResponse> {
         Recorder {
             record: self.record,
@@ -75,11 +156,60 @@ impl<C, H> Recorder<C, H> {
     }
 
     /// Every call so far, in the order of their launches.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use std::time::Duration;
+    /// use tollgate::testing::{Recorder, Reply, ScriptedProvider};
+    /// use tower::{Layer, ServiceExt};
+    ///
+    /// # #[tokio::main(flavor = "current_thread", start_paused = true)]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// let provider =
+    ///     ScriptedProvider::new(|_, _: &&str| Reply::ok("fine").after(Duration::from_secs(2)));
+    /// let recorder = Recorder::new().until_response();
+    /// let client = recorder.layer(provider);
+    /// tokio::try_join!(client.clone().oneshot("Why?"), client.oneshot("How?"))?;
+    /// assert!(
+    ///     recorder
+    ///         .calls()
+    ///         .iter()
+    ///         .all(|call| call.ended == Some(Duration::from_secs(2)))
+    /// );
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn calls(&self) -> Vec<Call> {
         self.record.lock().calls.clone()
     }
 
     /// When each call was launched, since the recorder was made.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use std::time::Duration;
+    /// use tollgate::ConcurrencyLayer;
+    /// use tollgate::testing::{Recorder, Reply, ScriptedProvider};
+    /// use tower::{Layer, ServiceExt};
+    ///
+    /// # #[tokio::main(flavor = "current_thread", start_paused = true)]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// let provider =
+    ///     ScriptedProvider::new(|_, _: &&str| Reply::ok("fine").after(Duration::from_secs(2)));
+    /// let recorder = Recorder::new().until_response();
+    /// let client = ConcurrencyLayer::new(1)
+    ///     .until_response()
+    ///     .layer(recorder.layer(provider));
+    /// tokio::try_join!(client.clone().oneshot("Why?"), client.oneshot("How?"))?;
+    /// assert_eq!(
+    ///     recorder.launches(),
+    ///     [Duration::ZERO, Duration::from_secs(2)]
+    /// );
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn launches(&self) -> Vec<Duration> {
         let notes = self.record.lock();
         notes.calls.iter().map(|call| call.launched).collect()
@@ -88,6 +218,29 @@ impl<C, H> Recorder<C, H> {
 
 /// One call, as a [`Recorder`] saw it. Instants count from the making of the
 /// recorder.
+///
+/// # Examples
+///
+/// ```
+/// use std::time::Duration;
+/// use tollgate::testing::{Recorder, Reply, ScriptedProvider};
+/// use tower::{Layer, ServiceExt};
+///
+/// # #[tokio::main(flavor = "current_thread", start_paused = true)]
+/// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// let provider = ScriptedProvider::new(|_, _: &u64| Reply::ok("fine"));
+/// let recorder = Recorder::new()
+///     .cost(|tokens: &u64| *tokens)
+///     .until_response();
+/// recorder.layer(provider).oneshot(700).await?;
+///
+/// let call = &recorder.calls()[0];
+/// assert_eq!(call.launched, Duration::ZERO);
+/// assert_eq!(call.ended, Some(Duration::ZERO));
+/// assert_eq!((call.cost, call.in_flight), (700, 1));
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Call {
@@ -106,6 +259,15 @@ pub struct Call {
 }
 
 /// What nobody counts: every request costs 0.
+///
+/// # Examples
+///
+/// ```
+/// use tollgate::Cost;
+/// use tollgate::testing::Free;
+///
+/// assert_eq!(Free.cost(&"How deep is the sea?"), 0);
+/// ```
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Free;
 
@@ -184,6 +346,8 @@ impl<Req, Res, C: Cost<Req>, H> Gate<Req, Res> for Recorder<C, H> {
 }
 
 /// A call on its way into the record.
+///
+/// The [pass](Gate::pass) of a [`Recorder`].
 pub struct Trace {
     record: Arc<Record>,
     cost: u64,
