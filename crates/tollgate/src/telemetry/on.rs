@@ -40,6 +40,20 @@ const RETRIES: &str = "tollgate_retries_total";
 
 /// Tells the installed recorder what each metric is and in which unit; once,
 /// after it was installed.
+///
+/// # Examples
+///
+/// ```
+/// use metrics_exporter_prometheus::PrometheusBuilder;
+///
+/// let recorder = PrometheusBuilder::new().build_recorder();
+/// metrics::with_local_recorder(&recorder, || {
+///     tollgate::describe_metrics();
+///     metrics::gauge!("tollgate_in_flight").set(3);
+/// });
+/// let told = recorder.handle().render();
+/// assert!(told.contains("# HELP tollgate_in_flight Calls that hold a slot"));
+/// ```
 pub fn describe() {
     let seconds = Unit::Seconds;
     describe_histogram!(WAIT, seconds, "Time from asking a gate to being let in");
