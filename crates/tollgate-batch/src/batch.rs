@@ -33,7 +33,28 @@ const MAX_BODY_BYTES: usize = 128 * 1024 * 1024;
 /// Each request is sent through a clone of it. The runner limits nothing but
 /// its own memory: how fast requests leave is the service's affair.
 ///
-/// See the [crate's example](crate#examples).
+/// # Examples
+///
+/// ```
+/// # #[tokio::main(flavor = "current_thread", start_paused = true)]
+/// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// use tollgate_batch::Batch;
+/// # let service = tower::service_fn(async |_: http::Request<bytes::Bytes>| {
+/// #     let body = http_body_util::Full::new(bytes::Bytes::from("{}"));
+/// #     Ok::<_, std::io::Error>(http::Response::new(body))
+/// # });
+///
+/// let batch = Batch::new(service).look_ahead(8).ordered(true);
+/// let input = r#"{"model":"gpt-4o","messages":[]}"#;
+/// let mut output = Vec::new();
+/// let summary = batch
+///     .run(input.as_bytes(), &mut output, tokio::io::sink())
+///     .await?;
+/// assert!(summary.is_complete());
+/// assert!(String::from_utf8(output)?.contains(r#""custom_id":"line-1""#));
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Clone)]
 pub struct Batch<S> {
     pub(crate) service: S,
@@ -58,6 +79,30 @@ pub(crate) struct Settings {
 
 impl<S> Batch<S> {
     /// A runner through `service`.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # #[tokio::main(flavor = "current_thread", start_paused = true)]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// use bytes::Bytes;
+    /// use http::{Request, Response};
+    /// use http_body_util::Full;
+    /// use tollgate_batch::Batch;
+    ///
+    /// // What the service is handed; it would be a client inside its gates.
+    /// let service = tower::service_fn(async |request: Request<Bytes>| {
+    ///     assert_eq!(request.method(), "POST");
+    ///     assert_eq!(request.uri(), "/v1/chat/completions");
+    ///     assert_eq!(request.headers()["content-type"], "application/json");
+    ///     Ok::<_, std::io::Error>(Response::new(Full::new(request.into_body())))
+    /// });
+    /// let input = r#"{"model":"gpt-4o","messages":[]}"#;
+    /// let run = Batch::new(service).run(input.as_bytes(), Vec::new(), Vec::new());
+    /// assert_eq!(run.await?.ok, 1);
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn new(service: S) -> Self {
         Self {
             service,
@@ -86,6 +131,28 @@ impl<S> Batch<S> {
     /// # Panics
     ///
     /// When `requests` is 0: nothing could ever be sent.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # #[tokio::main(flavor = "current_thread", start_paused = true)]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// use std::time::Duration;
+    /// use tollgate_batch::Batch;
+    /// # let service = tower::service_fn(async |_: http::Request<bytes::Bytes>| {
+    /// #     tokio::time::sleep(std::time::Duration::from_secs(1)).await;
+    /// #     let body = http_body_util::Full::new(bytes::Bytes::from("{}"));
+    /// #     Ok::<_, std::io::Error>(http::Response::new(body))
+    /// # });
+    ///
+    /// // Each of the 20 requests takes a second.
+    /// let input = "{\"model\":\"gpt-4o\",\"messages\":[]}\n".repeat(20);
+    /// let batch = Batch::new(service).look_ahead(5);
+    /// let summary = batch.run(input.as_bytes(), Vec::new(), Vec::new()).await?;
+    /// assert_eq!(summary.elapsed, Duration::from_secs(4));
+    /// # Ok(())
+    /// # }
+    /// ```
     #[must_use]
     pub fn look_ahead(mut self, requests: usize) -> Self {
         assert!(requests > 0, "a batch must look at least one request ahead");
@@ -93,8 +160,30 @@ impl<S> Batch<S> {
         self
     }
 
-    /// How many bytes of input lines may be in the service's hands before no
+    /// How many bytes of request bodies may be in the service's hands before no
     /// further line is read. One line is always allowed. Default: 64 MiB.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # #[tokio::main(flavor = "current_thread", start_paused = true)]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// use std::time::Duration;
+    /// use tollgate_batch::Batch;
+    /// # let service = tower::service_fn(async |_: http::Request<bytes::Bytes>| {
+    /// #     tokio::time::sleep(std::time::Duration::from_secs(1)).await;
+    /// #     let body = http_body_util::Full::new(bytes::Bytes::from("{}"));
+    /// #     Ok::<_, std::io::Error>(http::Response::new(body))
+    /// # });
+    ///
+    /// // Of 32 bytes each: one leaves room below 40 bytes, two leave none.
+    /// let input = "{\"model\":\"gpt-4o\",\"messages\":[]}\n".repeat(6);
+    /// let batch = Batch::new(service).look_ahead_bytes(40);
+    /// let summary = batch.run(input.as_bytes(), Vec::new(), Vec::new()).await?;
+    /// assert_eq!(summary.elapsed, Duration::from_secs(3));
+    /// # Ok(())
+    /// # }
+    /// ```
     #[must_use]
     pub fn look_ahead_bytes(mut self, bytes: usize) -> Self {
         self.settings.look_ahead_bytes = bytes;
@@ -103,6 +192,32 @@ impl<S> Batch<S> {
 
     /// The longest line of input, in bytes; a longer one is a bad line.
     /// Default: 16 MiB.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # #[tokio::main(flavor = "current_thread", start_paused = true)]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// use tollgate_batch::{Batch, Event};
+    /// # let service = tower::service_fn(async |_: http::Request<bytes::Bytes>| {
+    /// #     let body = http_body_util::Full::new(bytes::Bytes::from("{}"));
+    /// #     Ok::<_, std::io::Error>(http::Response::new(body))
+    /// # });
+    ///
+    /// let batch = Batch::new(service).max_line_bytes(20).on_event(|event| {
+    ///     if let Event::BadLine(bad) = event {
+    ///         assert_eq!(
+    ///             bad.to_string(),
+    ///             "line 1: 32 bytes long; at most 20 are allowed"
+    ///         );
+    ///     }
+    /// });
+    /// let input = r#"{"model":"gpt-4o","messages":[]}"#;
+    /// let summary = batch.run(input.as_bytes(), Vec::new(), Vec::new()).await?;
+    /// assert_eq!((summary.ok, summary.bad_lines), (0, 1));
+    /// # Ok(())
+    /// # }
+    /// ```
     #[must_use]
     pub fn max_line_bytes(mut self, bytes: usize) -> Self {
         self.settings.max_line_bytes = bytes;
@@ -111,6 +226,28 @@ impl<S> Batch<S> {
 
     /// The longest body of an answer, in bytes; a request with a longer one
     /// fails with `response_too_large`. Default: 128 MiB.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # #[tokio::main(flavor = "current_thread", start_paused = true)]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// use tollgate_batch::Batch;
+    /// # let service = tower::service_fn(async |_: http::Request<bytes::Bytes>| {
+    /// #     let body = http_body_util::Full::new(bytes::Bytes::from(" ".repeat(2_000)));
+    /// #     Ok::<_, std::io::Error>(http::Response::new(body))
+    /// # });
+    ///
+    /// // The service answers 2,000 bytes.
+    /// let input = r#"{"model":"gpt-4o","messages":[]}"#;
+    /// let mut errors = Vec::new();
+    /// let batch = Batch::new(service).max_body_bytes(1_000);
+    /// let summary = batch.run(input.as_bytes(), Vec::new(), &mut errors).await?;
+    /// assert_eq!(summary.failed, 1);
+    /// assert!(String::from_utf8(errors)?.contains(r#""code":"response_too_large""#));
+    /// # Ok(())
+    /// # }
+    /// ```
     #[must_use]
     pub fn max_body_bytes(mut self, bytes: usize) -> Self {
         self.settings.max_body_bytes = bytes;
@@ -120,6 +257,28 @@ impl<S> Batch<S> {
     /// Where lines go that are a request's body and nothing else. Unless set,
     /// `messages`, `prompt` and `input` tell the endpoint, and for the last the
     /// name of the model. Such a line is known as `line-` and its number.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # #[tokio::main(flavor = "current_thread", start_paused = true)]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # use bytes::Bytes;
+    /// # use http_body_util::Full;
+    /// use http::{Request, Response, Uri};
+    /// use tollgate_batch::Batch;
+    ///
+    /// let service = tower::service_fn(async |request: Request<Bytes>| {
+    ///     assert_eq!(request.uri(), "/v1/rerank");
+    ///     Ok::<_, std::io::Error>(Response::new(Full::new(Bytes::from("{}"))))
+    /// });
+    /// let input = r#"{"query":"tollgate","documents":[]}"#;
+    /// let batch = Batch::new(service).url(Uri::from_static("/v1/rerank"));
+    /// let summary = batch.run(input.as_bytes(), Vec::new(), Vec::new()).await?;
+    /// assert_eq!(summary.ok, 1);
+    /// # Ok(())
+    /// # }
+    /// ```
     #[must_use]
     pub fn url(mut self, url: Uri) -> Self {
         self.url = Some(url);
@@ -130,6 +289,33 @@ impl<S> Batch<S> {
     /// early are kept until their turn; they count as looked ahead, so that one
     /// slow request holds up no more than [`look_ahead`](Self::look_ahead)
     /// others, and memory stays bounded. Default: `false`, as they finish.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # #[tokio::main(flavor = "current_thread", start_paused = true)]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// use tollgate_batch::Batch;
+    /// # let service = tower::service_fn(async |request: http::Request<bytes::Bytes>| {
+    /// #     let slow = request.body().windows(4).any(|part| part == b"slow");
+    /// #     tokio::time::sleep(std::time::Duration::from_secs(if slow { 9 } else { 1 })).await;
+    /// #     let body = http_body_util::Full::new(bytes::Bytes::from("{}"));
+    /// #     Ok::<_, std::io::Error>(http::Response::new(body))
+    /// # });
+    ///
+    /// // Of the two models one takes 9 s, the other 1 s.
+    /// let input = r#"{"model":"slow","messages":[]}
+    /// {"model":"fast","messages":[]}"#;
+    /// let mut output = Vec::new();
+    /// let batch = Batch::new(service).ordered(true);
+    /// batch
+    ///     .run(input.as_bytes(), &mut output, tokio::io::sink())
+    ///     .await?;
+    /// let output = String::from_utf8(output)?;
+    /// assert!(output.find("line-1") < output.find("line-2"));
+    /// # Ok(())
+    /// # }
+    /// ```
     #[must_use]
     pub fn ordered(mut self, ordered: bool) -> Self {
         self.settings.ordered = ordered;
@@ -142,12 +328,27 @@ impl<S> Batch<S> {
     /// as by its [`stop_handle`](Self::stop_handle), and
     /// [`Summary::gave_up`] has the reason.
     ///
+    /// # Examples
+    ///
     /// ```
-    /// # use tollgate_batch::Batch;
-    /// # let service = ();
-    /// let batch = Batch::new(service).give_up_when(|failed| {
-    ///     (failed.status?.as_u16() == 401).then(|| format!("the key: {}", failed.message))
+    /// # #[tokio::main(flavor = "current_thread", start_paused = true)]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// use tollgate_batch::Batch;
+    /// # let service = tower::service_fn(async |_: http::Request<bytes::Bytes>| {
+    /// #     let body = bytes::Bytes::from(r#"{"error":{"message":"no such key"}}"#);
+    /// #     let response = http::Response::builder().status(401);
+    /// #     Ok::<_, std::io::Error>(response.body(http_body_util::Full::new(body)).unwrap())
+    /// # });
+    ///
+    /// let batch = Batch::new(service).look_ahead(1).give_up_when(|failed| {
+    ///     (failed.status? == 401).then(|| format!("the key: {}", failed.message))
     /// });
+    /// let input = "{\"model\":\"gpt-4o\",\"messages\":[]}\n".repeat(1_000);
+    /// let summary = batch.run(input.as_bytes(), Vec::new(), Vec::new()).await?;
+    /// assert_eq!(summary.gave_up.as_deref(), Some("the key: no such key"));
+    /// assert_eq!((summary.withdrawn, summary.failed), (1, 0));
+    /// # Ok(())
+    /// # }
     /// ```
     #[must_use]
     pub fn give_up_when(
@@ -165,6 +366,29 @@ impl<S> Batch<S> {
     /// # Panics
     ///
     /// When `share` is not between 0 and 1.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # #[tokio::main(flavor = "current_thread", start_paused = true)]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// use tollgate_batch::Batch;
+    /// # let service = tower::service_fn(async |_: http::Request<bytes::Bytes>| {
+    /// #     let mut response = http::Response::new(http_body_util::Full::new(bytes::Bytes::new()));
+    /// #     *response.status_mut() = http::StatusCode::NOT_FOUND;
+    /// #     Ok::<_, std::io::Error>(response)
+    /// # });
+    ///
+    /// // The service answers everything with 404.
+    /// let input = "{\"model\":\"gpt-5o\",\"messages\":[]}\n".repeat(1_000);
+    /// let batch = Batch::new(service).look_ahead(1).max_failures(0.5);
+    /// let summary = batch.run(input.as_bytes(), Vec::new(), Vec::new()).await?;
+    /// assert_eq!(summary.failed, 20);
+    /// let reason = "20 of 20 requests failed, more than 50%";
+    /// assert_eq!(summary.gave_up.as_deref(), Some(reason));
+    /// # Ok(())
+    /// # }
+    /// ```
     #[must_use]
     pub fn max_failures(mut self, share: f64) -> Self {
         assert!((0.0..=1.0).contains(&share), "a share is between 0 and 1");
@@ -173,6 +397,34 @@ impl<S> Batch<S> {
     }
 
     /// Leaves out what earlier runs have answered.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # #[tokio::main(flavor = "current_thread", start_paused = true)]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// use tollgate_batch::{Batch, Done};
+    /// # let service = tower::service_fn(async |_: http::Request<bytes::Bytes>| {
+    /// #     let body = http_body_util::Full::new(bytes::Bytes::from("{}"));
+    /// #     Ok::<_, std::io::Error>(http::Response::new(body))
+    /// # });
+    ///
+    /// let input = "{\"model\":\"gpt-4o\",\"messages\":[]}\n".repeat(2);
+    /// // The earlier run came as far as the first line.
+    /// let mut output = Vec::from(
+    ///     r#"{"id":"batch_req_1","custom_id":"line-1","response":{"body":{}},"error":null}"#,
+    /// );
+    /// output.push(b'\n');
+    ///
+    /// let mut done = Done::new();
+    /// done.read(&*output).await?;
+    /// let batch = Batch::new(service).resume(done);
+    /// let summary = batch.run(input.as_bytes(), &mut output, Vec::new()).await?;
+    /// assert_eq!((summary.skipped, summary.ok), (1, 1));
+    /// assert!(summary.is_complete());
+    /// # Ok(())
+    /// # }
+    /// ```
     #[must_use]
     pub fn resume(mut self, done: Done) -> Self {
         self.done = done;
@@ -183,6 +435,36 @@ impl<S> Batch<S> {
     /// service, rather than wait with them. Needs a
     /// [`SentLayer`](crate::SentLayer) around the transport: without one no
     /// request is known to be sent, and all are called back. Default: `false`.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # #[tokio::main(flavor = "current_thread", start_paused = true)]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// use std::time::Duration;
+    /// use tollgate::StaggerLayer;
+    /// use tollgate_batch::{Batch, SentLayer};
+    /// use tower::Layer;
+    /// # let service = tower::service_fn(async |_: http::Request<bytes::Bytes>| {
+    /// #     let body = http_body_util::Full::new(bytes::Bytes::from("{}"));
+    /// #     Ok::<_, std::io::Error>(http::Response::new(body))
+    /// # });
+    ///
+    /// // One launch an hour.
+    /// let service = StaggerLayer::new(Duration::from_secs(3_600)).layer(SentLayer.layer(service));
+    /// let batch = Batch::new(service).withdraw_unsent(true);
+    /// let stop = batch.stop_handle();
+    /// tokio::spawn(async move {
+    ///     tokio::time::sleep(Duration::from_secs(10)).await;
+    ///     stop.stop();
+    /// });
+    /// let input = "{\"model\":\"gpt-4o\",\"messages\":[]}\n".repeat(3);
+    /// let summary = batch.run(input.as_bytes(), Vec::new(), Vec::new()).await?;
+    /// assert_eq!((summary.ok, summary.withdrawn), (1, 2));
+    /// assert_eq!(summary.elapsed, Duration::from_secs(10));
+    /// # Ok(())
+    /// # }
+    /// ```
     #[must_use]
     pub fn withdraw_unsent(mut self, withdraw: bool) -> Self {
         self.settings.withdraw_unsent = withdraw;
@@ -192,16 +474,34 @@ impl<S> Batch<S> {
     /// Tells `observer` what happens, instead of whom was told before.
     ///
     /// It is called where things happen, also from several threads at once,
-    /// and must be quick. For a stream of events let it send into a channel:
+    /// and must be quick. For a stream see [`events`](Self::events).
+    ///
+    /// # Examples
     ///
     /// ```
-    /// # use tollgate_batch::Batch;
-    /// # let service = ();
-    /// let (sender, mut events) = tokio::sync::mpsc::unbounded_channel();
+    /// # #[tokio::main(flavor = "current_thread", start_paused = true)]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// use std::sync::{Arc, Mutex};
+    /// use tollgate_batch::{Batch, Event};
+    /// # let service = tower::service_fn(async |_: http::Request<bytes::Bytes>| {
+    /// #     Err::<http::Response<http_body_util::Full<bytes::Bytes>>, _>(std::io::Error::other("gone"))
+    /// # });
+    ///
+    /// let failed = Arc::new(Mutex::new(Vec::new()));
+    /// let names = failed.clone();
     /// let batch = Batch::new(service).on_event(move |event| {
-    ///     // The receiver may have seen enough.
-    ///     let _ = sender.send(event);
+    ///     if let Event::Failed { request, code, .. } = event {
+    ///         names
+    ///             .lock()
+    ///             .unwrap()
+    ///             .push(format!("{}: {code}", request.custom_id));
+    ///     }
     /// });
+    /// let input = r#"{"model":"gpt-4o","messages":[]}"#;
+    /// batch.run(input.as_bytes(), Vec::new(), Vec::new()).await?;
+    /// assert_eq!(*failed.lock().unwrap(), ["line-1: request_failed"]);
+    /// # Ok(())
+    /// # }
     /// ```
     #[must_use]
     pub fn on_event(mut self, observer: impl Fn(Event) + Send + Sync + 'static) -> Self {
@@ -293,6 +593,34 @@ impl<S> Batch<S> {
     }
 
     /// A handle that stops the run.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # #[tokio::main(flavor = "current_thread", start_paused = true)]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// use std::time::Duration;
+    /// use tollgate_batch::Batch;
+    /// # let service = tower::service_fn(async |_: http::Request<bytes::Bytes>| {
+    /// #     tokio::time::sleep(std::time::Duration::from_secs(1)).await;
+    /// #     let body = http_body_util::Full::new(bytes::Bytes::from("{}"));
+    /// #     Ok::<_, std::io::Error>(http::Response::new(body))
+    /// # });
+    ///
+    /// let batch = Batch::new(service).look_ahead(1);
+    /// let stop = batch.stop_handle();
+    /// tokio::spawn(async move {
+    ///     // Stands for `tokio::signal::ctrl_c()`.
+    ///     tokio::time::sleep(Duration::from_millis(2_500)).await;
+    ///     stop.stop();
+    /// });
+    /// // Each request takes a second.
+    /// let input = "{\"model\":\"gpt-4o\",\"messages\":[]}\n".repeat(100);
+    /// let summary = batch.run(input.as_bytes(), Vec::new(), Vec::new()).await?;
+    /// assert_eq!((summary.ok, summary.interrupted), (3, true));
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn stop_handle(&self) -> Stop {
         self.stop.clone()
     }
@@ -330,6 +658,41 @@ impl<S> Batch<S> {
     /// # Panics
     ///
     /// When the service panics, or outside of a tokio runtime.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # #[tokio::main(flavor = "current_thread", start_paused = true)]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # use bytes::Bytes;
+    /// # use http::{Request, Response, StatusCode};
+    /// # use http_body_util::Full;
+    /// use tollgate_batch::Batch;
+    /// # let service = tower::service_fn(async |request: Request<Bytes>| {
+    /// #     let mut response = Response::new(Full::new(Bytes::from("{}")));
+    /// #     if request.uri() != "/v1/responses" {
+    /// #         *response.status_mut() = StatusCode::NOT_FOUND;
+    /// #     }
+    /// #     Ok::<_, std::io::Error>(response)
+    /// # });
+    ///
+    /// let input = r#"
+    /// {"custom_id":"a","method":"POST","url":"/v1/responses","body":{"model":"gpt-4o"}}
+    /// {"custom_id":"b","method":"POST","url":"/v1/respond","body":{"model":"gpt-4o"}}
+    /// "#;
+    /// let (mut output, mut errors) = (Vec::new(), Vec::new());
+    /// let batch = Batch::new(service);
+    /// let summary = batch
+    ///     .run(input.as_bytes(), &mut output, &mut errors)
+    ///     .await?;
+    /// assert_eq!((summary.ok, summary.failed), (1, 1));
+    /// let record: serde_json::Value = serde_json::from_slice(&output)?;
+    /// assert_eq!(record["custom_id"], "a");
+    /// let record: serde_json::Value = serde_json::from_slice(&errors)?;
+    /// assert_eq!(record["response"]["status_code"], 404);
+    /// # Ok(())
+    /// # }
+    /// ```
     pub async fn run<R, W, X, B>(self, input: R, output: W, errors: X) -> Result<Summary, Error>
     where
         R: AsyncRead + Unpin,

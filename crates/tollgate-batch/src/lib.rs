@@ -24,8 +24,10 @@
 //! });
 //!
 //! let input = concat!(
-//!     r#"{"custom_id":"a","method":"POST","url":"/v1/embeddings","body":{"input":"Hi"}}"#, "\n",
-//!     r#"{"custom_id":"b","method":"GET","url":"/v1/models"}"#, "\n",
+//!     r#"{"custom_id":"a","method":"POST","url":"/v1/embeddings","body":{"input":"Hi"}}"#,
+//!     "\n",
+//!     r#"{"custom_id":"b","method":"GET","url":"/v1/models"}"#,
+//!     "\n",
 //! );
 //! let (mut output, mut errors) = (Vec::new(), Vec::new());
 //! let summary = Batch::new(service)

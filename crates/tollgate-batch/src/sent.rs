@@ -39,17 +39,73 @@ const WITHDRAWN: u8 = 2;
 /// ```
 ///
 /// Requests of other callers pass untouched.
+///
+/// # Examples
+///
+/// Each attempt of a retry is counted:
+///
+/// ```
+/// # #[tokio::main(flavor = "current_thread", start_paused = true)]
+/// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// use tollgate_batch::{Batch, SentLayer};
+/// use tower::{Layer, ServiceExt};
+/// # let service = tower::service_fn(async |_: http::Request<bytes::Bytes>| {
+/// #     let body = http_body_util::Full::new(bytes::Bytes::from("{}"));
+/// #     Ok::<_, std::io::Error>(http::Response::new(body))
+/// # });
+///
+/// let transport = SentLayer.layer(service);
+/// // Stands for a retry: it sends everything twice.
+/// let twice = tower::service_fn(move |request: http::Request<bytes::Bytes>| {
+///     let transport = transport.clone();
+///     async move {
+///         transport.clone().oneshot(request.clone()).await?;
+///         transport.oneshot(request).await
+///     }
+/// });
+/// let input = r#"{"model":"gpt-4o","messages":[]}"#;
+/// let mut output = Vec::new();
+/// let run = Batch::new(twice).run(input.as_bytes(), &mut output, Vec::new());
+/// assert_eq!(run.await?.ok, 1);
+/// let record: serde_json::Value = serde_json::from_slice(&output)?;
+/// assert_eq!(record["tollgate"]["attempts"], 2);
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Clone, Copy, Debug, Default)]
 pub struct SentLayer;
 
 /// The service of a [`SentLayer`].
+///
+/// # Examples
+///
+/// A request that is in no batch passes as if the layer were not there:
+///
+/// ```
+/// # #[tokio::main(flavor = "current_thread", start_paused = true)]
+/// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// # use bytes::Bytes;
+/// # use http::Request;
+/// use tollgate_batch::{Sent, SentLayer};
+/// use tower::{Layer, ServiceExt};
+/// # let service = tower::service_fn(async |_: http::Request<bytes::Bytes>| {
+/// #     let body = http_body_util::Full::new(bytes::Bytes::from("{}"));
+/// #     Ok::<_, std::io::Error>(http::Response::new(body))
+/// # });
+///
+/// let transport: Sent<_> = SentLayer.layer(service);
+/// let response = transport.oneshot(Request::new(Bytes::new())).await?;
+/// assert_eq!(response.status(), 200);
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Clone, Debug)]
 pub struct Sent<S> {
     inner: S,
 }
 
 pin_project! {
-    /// The future of [`Sent`].
+    /// The future of a [`Sent`], which its [`call`](Service::call) returns.
     #[derive(Debug)]
     pub struct SentFuture<F> {
         // `None` where the request was called back: its caller is gone, and

@@ -12,6 +12,30 @@ use tokio::sync::watch;
 /// # Cloning
 ///
 /// Clones stop the same run.
+///
+/// # Examples
+///
+/// ```
+/// # #[tokio::main(flavor = "current_thread", start_paused = true)]
+/// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// use tollgate_batch::Batch;
+/// # let service = tower::service_fn(async |_: http::Request<bytes::Bytes>| {
+/// #     let body = http_body_util::Full::new(bytes::Bytes::from("{}"));
+/// #     Ok::<_, std::io::Error>(http::Response::new(body))
+/// # });
+///
+/// let batch = Batch::new(service);
+/// let stop = batch.stop_handle();
+/// assert!(!stop.is_stopped());
+/// stop.clone().stop();
+/// assert!(stop.is_stopped());
+///
+/// let input = r#"{"model":"gpt-4o","messages":[]}"#;
+/// let summary = batch.run(input.as_bytes(), Vec::new(), Vec::new()).await?;
+/// assert_eq!((summary.total, summary.interrupted), (0, true));
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Clone, Debug)]
 pub struct Stop {
     stopped: Arc<watch::Sender<bool>>,
@@ -32,6 +56,37 @@ impl Stop {
 
     /// Stops the run. Before it has begun, it will end as it begins; after it
     /// has ended, this does nothing.
+    ///
+    /// # Examples
+    ///
+    /// Stops at the first failure, and lets what is under way end:
+    ///
+    /// ```
+    /// # #[tokio::main(flavor = "current_thread", start_paused = true)]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// use futures_util::StreamExt;
+    /// use tollgate_batch::{Batch, Event};
+    /// # let service = tower::service_fn(async |_: http::Request<bytes::Bytes>| {
+    /// #     tokio::time::sleep(std::time::Duration::from_secs(1)).await;
+    /// #     Err::<http::Response<http_body_util::Full<bytes::Bytes>>, _>(std::io::Error::other("gone"))
+    /// # });
+    ///
+    /// let mut batch = Batch::new(service);
+    /// let (stop, mut events) = (batch.stop_handle(), batch.events());
+    /// tokio::spawn(async move {
+    ///     while let Some(event) = events.next().await {
+    ///         if let Event::Failed { .. } = event {
+    ///             stop.stop();
+    ///         }
+    ///     }
+    /// });
+    /// let input = "{\"model\":\"gpt-4o\",\"messages\":[]}\n".repeat(1_000);
+    /// let summary = batch.run(input.as_bytes(), Vec::new(), Vec::new()).await?;
+    /// assert!(summary.interrupted);
+    /// assert_eq!(summary.total, summary.failed);
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn stop(&self) {
         self.stopped.send_replace(true);
     }
