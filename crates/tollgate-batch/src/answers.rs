@@ -24,6 +24,32 @@ use crate::sent::Ticket;
 use crate::task::{Over, Task};
 
 /// A request for [`Batch::answers`].
+///
+/// # Examples
+///
+/// ```
+/// # #[tokio::main(flavor = "current_thread", start_paused = true)]
+/// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// use futures_util::{StreamExt, stream};
+/// use http::Uri;
+/// use tollgate_batch::{Ask, Batch};
+/// # let service = tower::service_fn(async |_: http::Request<bytes::Bytes>| {
+/// #     let body = http_body_util::Full::new(bytes::Bytes::from("{}"));
+/// #     Ok::<_, std::io::Error>(http::Response::new(body))
+/// # });
+///
+/// let ask = Ask {
+///     custom_id: "row-7".into(),
+///     url: Uri::from_static("/v1/embeddings"),
+///     body: r#"{"model":"text-embedding-3-small","input":"Hi"}"#.into(),
+/// };
+/// let twice = stream::iter([ask.clone(), ask]);
+/// let answers: Vec<_> = Batch::new(service).answers(twice).collect().await;
+/// assert_eq!(answers.len(), 1);
+/// assert_eq!(&*answers[0].custom_id, "row-7");
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Ask {
     /// What its answer is known by; of two with the same id the second is left
@@ -36,6 +62,44 @@ pub struct Ask {
 }
 
 /// An answer of [`Batch::answers`].
+///
+/// # Examples
+///
+/// Two requests that leave 5 s apart, and take 2 s each:
+///
+/// ```
+/// # #[tokio::main(flavor = "current_thread", start_paused = true)]
+/// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// # use http::Uri;
+/// # use tollgate_batch::Ask;
+/// use std::time::Duration;
+/// use futures_util::{StreamExt, stream};
+/// use tollgate::StaggerLayer;
+/// use tollgate_batch::{Batch, SentLayer};
+/// use tower::Layer;
+/// # let ask = |id: &str| Ask {
+/// #     custom_id: id.into(),
+/// #     url: Uri::from_static("/v1/responses"),
+/// #     body: "{}".into(),
+/// # };
+/// # let transport = tower::service_fn(async |_: http::Request<bytes::Bytes>| {
+/// #     tokio::time::sleep(Duration::from_secs(2)).await;
+/// #     let body = http_body_util::Full::new(bytes::Bytes::from("{}"));
+/// #     Ok::<_, std::io::Error>(http::Response::new(body))
+/// # });
+///
+/// let service = StaggerLayer::new(Duration::from_secs(5)).layer(SentLayer.layer(transport));
+/// let requests = stream::iter(["a", "b"]).map(ask);
+/// let answers: Vec<_> = Batch::new(service).answers(requests).collect().await;
+///
+/// let second = &answers[1];
+/// assert_eq!(second.result.as_ref().unwrap().body(), "{}");
+/// assert_eq!(second.attempts, Some(1));
+/// assert_eq!(second.waited, Some(Duration::from_secs(5)));
+/// assert_eq!(second.elapsed, Duration::from_secs(7));
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Debug)]
 #[non_exhaustive]
 pub struct Answered {
@@ -53,6 +117,34 @@ pub struct Answered {
 }
 
 /// Why a request has no answer. `Display` is one line.
+///
+/// # Examples
+///
+/// ```
+/// # #[tokio::main(flavor = "current_thread", start_paused = true)]
+/// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// # use bytes::Bytes;
+/// # use futures_util::{StreamExt, stream};
+/// # use http::{Request, Response, Uri};
+/// # use http_body_util::Full;
+/// use std::io;
+/// use tollgate_batch::{Ask, Batch};
+///
+/// let service = tower::service_fn(async |_: Request<Bytes>| {
+///     Err::<Response<Full<Bytes>>, _>(io::Error::other("connection refused"))
+/// });
+/// let ask = Ask {
+///     custom_id: "a".into(),
+///     url: Uri::from_static("/v1/responses"),
+///     body: r#"{"model":"gpt-4o","input":"Hi"}"#.into(),
+/// };
+/// let mut answers = Batch::new(service).answers(stream::iter([ask]));
+/// let failed = answers.next().await.unwrap().result.unwrap_err();
+/// assert_eq!(failed.code, "request_failed");
+/// assert_eq!(failed.to_string(), "request_failed: connection refused");
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Debug)]
 #[non_exhaustive]
 pub struct NoAnswer {
@@ -68,6 +160,36 @@ pin_project! {
     /// # Cancellation
     ///
     /// Dropping it drops every request under way.
+    ///
+    /// # Examples
+    ///
+    /// Asks two models, takes the first answer, and spares the other:
+    ///
+    /// ```
+    /// # #[tokio::main(flavor = "current_thread", start_paused = true)]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # use http::{Request, Response, Uri};
+    /// use futures_util::{StreamExt, stream};
+    /// use tollgate_batch::{Ask, Batch};
+    /// # let service = tower::service_fn(async |request: Request<bytes::Bytes>| {
+    /// #     let slow = request.body().windows(4).any(|part| part == b"slow");
+    /// #     tokio::time::sleep(std::time::Duration::from_secs(if slow { 9 } else { 1 })).await;
+    /// #     let body = http_body_util::Full::new(bytes::Bytes::from("{}"));
+    /// #     Ok::<_, std::io::Error>(Response::new(body))
+    /// # });
+    ///
+    /// let requests = stream::iter(["slow", "fast"]).map(|model| Ask {
+    ///     custom_id: model.into(),
+    ///     url: Uri::from_static("/v1/responses"),
+    ///     body: format!(r#"{{"model":"{model}","input":"Hi"}}"#).into(),
+    /// });
+    /// let mut answers = Batch::new(service).answers(requests);
+    /// let first = answers.next().await.unwrap();
+    /// assert_eq!(&*first.custom_id, "fast");
+    /// drop(answers);
+    /// # Ok(())
+    /// # }
+    /// ```
     pub struct Answers<S, I> {
         #[pin]
         requests: I,

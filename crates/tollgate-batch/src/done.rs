@@ -31,7 +31,8 @@ const MAX_ANSWER_BYTES: usize = 1 << 30;
 ///
 /// // The run that wrote this was killed while it wrote its second line.
 /// let output = concat!(
-///     r#"{"id":"batch_req_1","custom_id":"a","response":{"body":{}},"error":null}"#, "\n",
+///     r#"{"id":"batch_req_1","custom_id":"a","response":{"body":{}},"error":null}"#,
+///     "\n",
 ///     r#"{"id":"batch_req_2","custom_"#,
 /// );
 /// let mut done = Done::new();
@@ -51,6 +52,25 @@ pub struct Done {
 }
 
 /// How an output file ends.
+///
+/// # Examples
+///
+/// ```
+/// # #[tokio::main(flavor = "current_thread", start_paused = true)]
+/// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// use tollgate_batch::{Done, Tail};
+///
+/// let mut output =
+///     Vec::from(r#"{"id":"batch_req_1","custom_id":"a","response":{"body":{}},"error":null}"#);
+/// match Done::new().read(&*output).await? {
+///     Tail::Whole => {}
+///     Tail::Unended => output.push(b'\n'),
+///     Tail::Torn { whole_bytes } => output.truncate(whole_bytes as usize),
+/// }
+/// assert_eq!(Done::new().read(&*output).await?, Tail::Whole);
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Tail {
     /// With a whole line, or it is empty.
@@ -78,6 +98,27 @@ struct Answered<'a> {
 
 impl Done {
     /// Nothing yet.
+    ///
+    /// # Examples
+    ///
+    /// Output and errors together tell what was answered; without the errors, what
+    /// failed is sent again:
+    ///
+    /// ```
+    /// # #[tokio::main(flavor = "current_thread", start_paused = true)]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// use tollgate_batch::Done;
+    ///
+    /// let output = r#"{"id":"batch_req_1","custom_id":"a","response":{},"error":null}"#;
+    /// let errors = r#"{"id":"batch_req_2","custom_id":"b","response":null,"error":{}}"#;
+    /// let mut done = Done::new();
+    /// assert!(done.is_empty());
+    /// done.read(output.as_bytes()).await?;
+    /// done.read(errors.as_bytes()).await?;
+    /// assert_eq!(done.len(), 2);
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn new() -> Self {
         Self::default()
     }
@@ -98,6 +139,29 @@ impl Done {
     ///
     /// [`Error`] when it cannot be read, or holds a line that no run would
     /// write: then it is some other file, and must not be written to.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # #[tokio::main(flavor = "current_thread", start_paused = true)]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// use tollgate_batch::{Done, Tail};
+    ///
+    /// let mut done = Done::new();
+    /// let output = r#"{"id":"batch_req_1","custom_id":"a","response":{},"error":null}"#;
+    /// assert_eq!(done.read(output.as_bytes()).await?, Tail::Unended);
+    ///
+    /// // The input, given in the place of the output.
+    /// let input = r#"{"custom_id":"a","method":"POST","url":"/v1/responses","body":{}}"#;
+    /// let refused = done.read(input.as_bytes()).await.unwrap_err();
+    /// assert!(
+    ///     refused
+    ///         .to_string()
+    ///         .starts_with("line 1 is not an answer of a batch")
+    /// );
+    /// # Ok(())
+    /// # }
+    /// ```
     pub async fn read<R: AsyncRead + Unpin>(&mut self, output: R) -> Result<Tail, Error> {
         let mut lines = Lines::new(output, MAX_ANSWER_BYTES);
         let mut tail = Tail::Whole;
@@ -122,6 +186,29 @@ impl Done {
     ///
     /// [`Error`] naming `path` when the file cannot be opened, read or
     /// repaired, or is not the output of a run.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let name = format!("tollgate-batch-open-{}.jsonl", std::process::id());
+    /// # let path = std::env::temp_dir().join(name);
+    /// use tollgate_batch::Done;
+    ///
+    /// // The run was killed while it wrote its second line.
+    /// let whole = r#"{"id":"batch_req_1","custom_id":"a","response":{},"error":null}"#;
+    /// std::fs::write(&path, format!("{whole}\n{{\"id\":\"batch_req_2\",\"cust"))?;
+    ///
+    /// let mut done = Done::new();
+    /// let output = done.open(&path).await?;
+    /// assert_eq!(done.len(), 1);
+    /// assert_eq!(std::fs::read_to_string(&path)?, format!("{whole}\n"));
+    /// # drop(output);
+    /// # std::fs::remove_file(&path)?;
+    /// # Ok(())
+    /// # }
+    /// ```
     pub async fn open(&mut self, path: impl AsRef<Path>) -> Result<File, Error> {
         let path = path.as_ref();
         self.open_file(path).await.map_err(|error| error.at(path))

@@ -13,6 +13,28 @@ use crate::summary::Summary;
 ///
 /// A line that is bad or a request that fails ends no run and is no `Error`.
 /// `Display` is one line; [`source`](StdError::source) has the system's reason.
+///
+/// # Examples
+///
+/// ```
+/// # #[tokio::main(flavor = "current_thread", start_paused = true)]
+/// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// use tollgate_batch::Batch;
+/// # let service = tower::service_fn(async |_: http::Request<bytes::Bytes>| {
+/// #     let body = http_body_util::Full::new(bytes::Bytes::from("{}"));
+/// #     Ok::<_, std::io::Error>(http::Response::new(body))
+/// # });
+///
+/// // A gzip file that was cut off after its first two bytes.
+/// let input: &[u8] = &[0x1f, 0x8b];
+/// let run = Batch::new(service).run(input, Vec::new(), Vec::new());
+/// let error = run.await.unwrap_err();
+/// assert_eq!(error.to_string(), "cannot read the input at line 1");
+/// assert!(!error.is_write());
+/// assert_eq!(error.summary().unwrap().total, 0);
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Debug)]
 pub struct Error {
     inner: Box<Inner>,
@@ -102,6 +124,31 @@ impl Error {
     ///
     /// A writer that fails in the middle does not say how far it came, so the
     /// first of these lines may also stand in the output.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # #[tokio::main(flavor = "current_thread", start_paused = true)]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// use tollgate_batch::Batch;
+    /// # let service = tower::service_fn(async |_: http::Request<bytes::Bytes>| {
+    /// #     let body = http_body_util::Full::new(bytes::Bytes::from("{}"));
+    /// #     Ok::<_, std::io::Error>(http::Response::new(body))
+    /// # });
+    ///
+    /// // A pipe whose other end is gone.
+    /// let (output, _) = tokio::io::duplex(1);
+    /// let input = r#"{"model":"gpt-4o","messages":[]}"#;
+    /// let run = Batch::new(service).run(input.as_bytes(), output, Vec::new());
+    /// let error = run.await.unwrap_err();
+    /// assert!(error.is_write());
+    ///
+    /// let mut rescued = Vec::new();
+    /// rescued.extend_from_slice(error.unwritten());
+    /// assert!(String::from_utf8(rescued)?.contains(r#""custom_id":"line-1""#));
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn unwritten(&self) -> &[u8] {
         match &self.inner.kind {
             Kind::Write { unwritten, .. } => &unwritten.text,

@@ -18,6 +18,38 @@ use crate::line::BadLine;
 /// [`BadLine`]: Self::BadLine
 /// [`Withdrawn`]: Self::Withdrawn
 /// [`Unwritten`]: Self::Unwritten
+///
+/// # Examples
+///
+/// A count of what is under way:
+///
+/// ```
+/// # #[tokio::main(flavor = "current_thread", start_paused = true)]
+/// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// use std::sync::Arc;
+/// use std::sync::atomic::{AtomicI64, Ordering};
+/// use tollgate_batch::{Batch, Event};
+/// # let service = tower::service_fn(async |_: http::Request<bytes::Bytes>| {
+/// #     let body = http_body_util::Full::new(bytes::Bytes::from("{}"));
+/// #     Ok::<_, std::io::Error>(http::Response::new(body))
+/// # });
+///
+/// let under_way = Arc::new(AtomicI64::new(0));
+/// let gauge = under_way.clone();
+/// let batch = Batch::new(service).on_event(move |event| match event {
+///     Event::Started(_) => _ = gauge.fetch_add(1, Ordering::Relaxed),
+///     Event::Finished { .. }
+///     | Event::Failed { .. }
+///     | Event::Withdrawn(_)
+///     | Event::Unwritten(_) => _ = gauge.fetch_sub(1, Ordering::Relaxed),
+///     _ => {}
+/// });
+/// let input = "{\"model\":\"gpt-4o\",\"messages\":[]}\n".repeat(9);
+/// batch.run(input.as_bytes(), Vec::new(), Vec::new()).await?;
+/// assert_eq!(under_way.load(Ordering::Relaxed), 0);
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub enum Event {
@@ -74,6 +106,31 @@ pub enum Event {
 }
 
 /// Which request an [`Event`] is about.
+///
+/// # Examples
+///
+/// ```
+/// # #[tokio::main(flavor = "current_thread", start_paused = true)]
+/// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// use futures_util::StreamExt;
+/// use tollgate_batch::{Batch, Event};
+/// # let service = tower::service_fn(async |_: http::Request<bytes::Bytes>| {
+/// #     let body = http_body_util::Full::new(bytes::Bytes::from("{}"));
+/// #     Ok::<_, std::io::Error>(http::Response::new(body))
+/// # });
+///
+/// let mut batch = Batch::new(service);
+/// let mut events = batch.events();
+/// let input = r#"
+/// {"custom_id":"row-7","method":"POST","url":"/v1/responses","body":{"model":"gpt-4o"}}"#;
+/// batch.run(input.as_bytes(), Vec::new(), Vec::new()).await?;
+/// let Some(Event::Started(request)) = events.next().await else {
+///     panic!()
+/// };
+/// assert_eq!((request.line, &*request.custom_id), (2, "row-7"));
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Request {
     /// The number of its line, counted from 1.

@@ -13,6 +13,31 @@ use crate::event::Event;
 ///
 /// It keeps what is not taken yet, so take as it comes. Dropping it only ends
 /// the telling.
+///
+/// # Examples
+///
+/// ```
+/// # #[tokio::main(flavor = "current_thread", start_paused = true)]
+/// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// use futures_util::StreamExt;
+/// use tollgate_batch::{Batch, Event};
+/// # let service = tower::service_fn(async |_: http::Request<bytes::Bytes>| {
+/// #     let body = http_body_util::Full::new(bytes::Bytes::from("{}"));
+/// #     Ok::<_, std::io::Error>(http::Response::new(body))
+/// # });
+///
+/// let mut batch = Batch::new(service);
+/// let events = batch.events();
+/// let input = r#"{"model":"gpt-4o","messages":[]}"#;
+/// tokio::spawn(batch.run(input.as_bytes(), Vec::new(), Vec::new()));
+/// let events: Vec<Event> = events.collect().await;
+/// assert!(matches!(
+///     events[..],
+///     [Event::Started(_), Event::Finished { .. }]
+/// ));
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Debug)]
 pub struct Events {
     pub(crate) events: UnboundedReceiver<Event>,

@@ -14,6 +14,37 @@ const LEAST_ENDED: u64 = 20;
 
 /// A request that failed, as [`Batch::give_up_when`](crate::Batch::give_up_when)
 /// sees it.
+///
+/// # Examples
+///
+/// A provider that sends everybody away until further notice:
+///
+/// ```
+/// # #[tokio::main(flavor = "current_thread", start_paused = true)]
+/// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// use tollgate_batch::{Batch, Failed};
+/// # let service = tower::service_fn(async |_: http::Request<bytes::Bytes>| {
+/// #     let body = r#"{"error":{"code":"insufficient_quota","message":"check your plan"}}"#;
+/// #     let body = http_body_util::Full::new(bytes::Bytes::from(body));
+/// #     let response = http::Response::builder().status(429).header("x-should-retry", "false");
+/// #     Ok::<_, std::io::Error>(response.body(body).unwrap())
+/// # });
+///
+/// fn judge(failed: &Failed<'_>) -> Option<String> {
+///     let told = failed.headers.get("x-should-retry")?;
+///     (told == "false").then(|| format!("{}: {}", failed.code, failed.message))
+/// }
+///
+/// let input = r#"{"model":"gpt-4o","messages":[]}"#;
+/// let batch = Batch::new(service).give_up_when(judge);
+/// let summary = batch.run(input.as_bytes(), Vec::new(), Vec::new()).await?;
+/// assert_eq!(
+///     summary.gave_up.as_deref(),
+///     Some("insufficient_quota: check your plan")
+/// );
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Clone, Copy, Debug)]
 #[non_exhaustive]
 pub struct Failed<'a> {

@@ -29,6 +29,25 @@ pub(crate) struct Line {
 ///
 /// Its `Display` is one line that names the place, the value and what is
 /// allowed.
+///
+/// # Examples
+///
+/// ```
+/// # #[tokio::main(flavor = "current_thread", start_paused = true)]
+/// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// use tollgate_batch::{Limits, Plan};
+///
+/// let input = r#"{"custom_id":"a","method":"GET","url":"/v1/models"}"#;
+/// let plan = Plan::read(input.as_bytes(), |_| 0, Limits::new()).await?;
+/// let bad = &plan.bad_lines.first[0];
+/// assert_eq!((bad.line, bad.custom_id.as_deref()), (1, Some("a")));
+/// assert_eq!(
+///     bad.to_string(),
+///     r#"line 1, custom_id "a": `method` is "GET"; it must be "POST""#
+/// );
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 #[non_exhaustive]
 pub struct BadLine {
@@ -42,6 +61,32 @@ pub struct BadLine {
 }
 
 /// What is wrong with a line of the input.
+///
+/// # Examples
+///
+/// ```
+/// # #[tokio::main(flavor = "current_thread", start_paused = true)]
+/// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// use tollgate_batch::{Limits, Plan, Problem};
+///
+/// let line = r#"{"custom_id":"a","method":"POST","url":"/v1/responses","body":{}}"#;
+/// let input = format!("{line}\n{line}\n{{}}\nHello\n");
+/// let plan = Plan::read(input.as_bytes(), |_| 0, Limits::new()).await?;
+/// let problems: Vec<_> = plan
+///     .bad_lines
+///     .first
+///     .into_iter()
+///     .map(|bad| bad.problem)
+///     .collect();
+/// assert_eq!(problems[0], Problem::Duplicate { first: 1 });
+/// assert_eq!(problems[1], Problem::Missing { field: "custom_id" });
+/// assert_eq!(
+///     problems[2].to_string(),
+///     "not a JSON object: it does not begin with `{`"
+/// );
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Problem {

@@ -12,6 +12,33 @@ use crate::format::{Count, Counted, Span};
 ///
 /// `total` is the sum of `ok`, `failed`, `skipped`, `bad_lines`, `withdrawn`
 /// and `unwritten`.
+///
+/// # Examples
+///
+/// ```
+/// # #[tokio::main(flavor = "current_thread", start_paused = true)]
+/// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// # use bytes::Bytes;
+/// # use http::{Request, Response};
+/// # use http_body_util::Full;
+/// use tollgate_batch::Batch;
+///
+/// let service = tower::service_fn(async |_: Request<Bytes>| {
+///     let answer = r#"{"usage":{"total_tokens":12}}"#;
+///     Ok::<_, std::io::Error>(Response::new(Full::new(Bytes::from(answer))))
+/// });
+/// let input = r#"{"model":"gpt-4o","messages":[]}
+/// {"model":"gpt-4o"}"#;
+/// let run = Batch::new(service).run(input.as_bytes(), Vec::new(), Vec::new());
+/// let summary = run.await?;
+/// assert_eq!(
+///     summary.to_string(),
+///     "1 answered, 1 bad line; 12 tokens in 0s"
+/// );
+/// assert_eq!(serde_json::to_value(&summary)?["elapsed_seconds"], 0.0);
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Clone, Debug, Default, PartialEq, Serialize)]
 #[non_exhaustive]
 pub struct Summary {
@@ -45,6 +72,18 @@ pub struct Summary {
 
 impl Summary {
     /// Whether every line now has a successful answer.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use tollgate_batch::Summary;
+    ///
+    /// let mut summary = Summary::default();
+    /// (summary.total, summary.skipped, summary.ok) = (5, 3, 2);
+    /// assert!(summary.is_complete());
+    /// (summary.total, summary.failed) = (6, 1);
+    /// assert!(!summary.is_complete());
+    /// ```
     pub fn is_complete(&self) -> bool {
         !self.interrupted && self.ok + self.skipped == self.total
     }
