@@ -11,6 +11,29 @@ use crate::format::{Counted, Span};
 use crate::line::BadLine;
 
 /// Why a batch may not begin; see [`Plan::admit`]. `Display` is one line.
+///
+/// # Examples
+///
+/// ```
+/// # #[tokio::main(flavor = "current_thread", start_paused = true)]
+/// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// use std::time::Duration;
+/// use tollgate_batch::{Limits, Plan};
+///
+/// let hour = Duration::from_secs(3_600);
+/// let limits = Limits::new().tokens_per_minute(6_000);
+/// let input = r#"{"model":"gpt-4o","messages":[]}"#;
+/// let plan = Plan::read(input.as_bytes(), |_| 9_000, limits).await?;
+///
+/// let refused = plan.admit(hour).unwrap_err();
+/// assert_eq!(refused.status(), 400);
+/// assert_eq!(refused.code(), "requests_too_large");
+/// // However long it waits.
+/// assert_eq!(refused.retry_after(), None);
+/// assert!(refused.to_string().starts_with("1 line can never be sent"));
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct NotAdmitted {
     why: Why,
@@ -111,6 +134,24 @@ impl NotAdmitted {
     /// After how long the same batch would be admitted if nothing else was sent
     /// meanwhile and the budget could hold it; `None` where waiting does not
     /// help.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # #[tokio::main(flavor = "current_thread", start_paused = true)]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// use std::time::Duration;
+    /// use tollgate_batch::{Limits, Plan};
+    ///
+    /// let input = "{\"model\":\"gpt-4o\",\"messages\":[]}\n".repeat(5);
+    /// let limits = Limits::new().stagger(Duration::from_secs(15));
+    /// let plan = Plan::read(input.as_bytes(), |_| 0, limits).await?;
+    /// // It takes a minute.
+    /// let refused = plan.admit(Duration::from_secs(20)).unwrap_err();
+    /// assert_eq!(refused.retry_after(), Some(Duration::from_secs(40)));
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn retry_after(&self) -> Option<Duration> {
         match self.why {
             Why::TooLong { time, within } => Some(time - within),
@@ -120,6 +161,31 @@ impl NotAdmitted {
 
     /// A response that says all of this: the status, `retry-after` in whole
     /// seconds, and the error as an OpenAI-style body.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # #[tokio::main(flavor = "current_thread", start_paused = true)]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// use std::time::Duration;
+    /// use tollgate_batch::{Limits, Plan};
+    ///
+    /// let input = "{\"model\":\"gpt-4o\",\"messages\":[]}\n".repeat(11);
+    /// let limits = Limits::new().stagger(Duration::from_secs(15));
+    /// let plan = Plan::read(input.as_bytes(), |_| 1_000, limits).await?;
+    ///
+    /// let response = plan
+    ///     .admit(Duration::from_secs(60))
+    ///     .unwrap_err()
+    ///     .to_response();
+    /// assert_eq!(response.status(), 503);
+    /// // Ten gaps of 15 s, of which 60 s are allowed.
+    /// assert_eq!(response.headers()["retry-after"], "90");
+    /// let error: serde_json::Value = serde_json::from_str(response.body())?;
+    /// assert_eq!(error["error"]["code"], "batch_too_long");
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn to_response(&self) -> Response<String> {
         let error = serde_json::json!({
             "error": {"message": self.to_string(), "type": "batch_refused", "code": self.code()}

@@ -17,14 +17,20 @@ const MINUTE: Duration = Duration::from_secs(60);
 /// # Examples
 ///
 /// ```
+/// # #[tokio::main(flavor = "current_thread", start_paused = true)]
+/// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
 /// use std::time::Duration;
-/// use tollgate_batch::Limits;
+/// use tollgate_batch::plan::{Limit, Limits, Plan};
 ///
 /// // 30,000 tokens a minute, of which 15 % are never used; a launch every 15 s.
 /// let limits = Limits::new()
 ///     .tokens_per_minute(25_500)
 ///     .stagger(Duration::from_secs(15));
-/// # let _ = limits;
+/// let input = "{\"model\":\"gpt-4o\",\"messages\":[]}\n".repeat(11);
+/// let plan = Plan::read(input.as_bytes(), |_| 1_000, limits).await?;
+/// assert_eq!(plan.binding, Some(Limit::Stagger));
+/// # Ok(())
+/// # }
 /// ```
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Limits {
@@ -38,6 +44,24 @@ pub struct Limits {
 }
 
 /// Which limit.
+///
+/// # Examples
+///
+/// ```
+/// # #[tokio::main(flavor = "current_thread", start_paused = true)]
+/// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// use tollgate_batch::plan::{Limit, Limits, Plan};
+///
+/// let limits = Limits::new()
+///     .tokens_per_minute(60_000)
+///     .requests_per_minute(60);
+/// let input = "{\"model\":\"gpt-4o\",\"messages\":[]}\n".repeat(121);
+/// let plan = Plan::read(input.as_bytes(), |_| 100, limits).await?;
+/// assert_eq!(plan.binding, Some(Limit::Requests));
+/// assert_eq!(Limit::Requests.to_string(), "requests a minute");
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize)]
 #[serde(rename_all = "snake_case")]
 #[non_exhaustive]
@@ -53,6 +77,30 @@ pub enum Limit {
 }
 
 /// One limit and the time that it alone takes.
+///
+/// # Examples
+///
+/// ```
+/// # #[tokio::main(flavor = "current_thread", start_paused = true)]
+/// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// use std::time::Duration;
+/// use tollgate_batch::plan::{Allowed, Limit, Limits, Plan};
+///
+/// let limits = Limits::new().stagger(Duration::from_secs(15));
+/// let input = "{\"model\":\"gpt-4o\",\"messages\":[]}\n".repeat(5);
+/// let plan = Plan::read(input.as_bytes(), |_| 100, limits).await?;
+/// let stagger = &plan.times[0];
+/// assert_eq!(stagger.limit, Limit::Stagger);
+/// assert_eq!(stagger.allowed, Allowed::OneEach(Duration::from_secs(15)));
+/// assert_eq!(stagger.time, Duration::from_secs(60));
+/// // Half of the minute, over four gaps.
+/// assert_eq!(
+///     stagger.to_halve,
+///     Some(Allowed::OneEach(Duration::from_millis(7_500)))
+/// );
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Clone, Debug, PartialEq, Serialize)]
 #[non_exhaustive]
 pub struct LimitTime {
@@ -70,6 +118,19 @@ pub struct LimitTime {
 }
 
 /// What a limit allows. As JSON it is a number: a count or seconds.
+///
+/// # Examples
+///
+/// ```
+/// use std::time::Duration;
+/// use tollgate_batch::plan::Allowed;
+///
+/// assert_eq!(Allowed::PerMinute(30_000).to_string(), "30,000");
+/// let each = Allowed::OneEach(Duration::from_millis(7_500));
+/// assert_eq!(each.to_string(), "7.5s");
+/// assert_eq!(serde_json::to_value(each)?, 7.5);
+/// # Ok::<(), serde_json::Error>(())
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq)]
 #[non_exhaustive]
 pub enum Allowed {
@@ -83,11 +144,43 @@ pub enum Allowed {
 
 impl Limits {
     /// No limits.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # #[tokio::main(flavor = "current_thread", start_paused = true)]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// use std::time::Duration;
+    /// use tollgate_batch::{Limits, Plan};
+    ///
+    /// let input = r#"{"model":"gpt-4o","messages":[]}"#;
+    /// let plan = Plan::read(input.as_bytes(), |_| 1_000_000, Limits::new()).await?;
+    /// assert_eq!((plan.binding, plan.time), (None, Duration::ZERO));
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn new() -> Self {
         Self::default()
     }
 
     /// Tokens that may be used a minute, headroom already taken off.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # #[tokio::main(flavor = "current_thread", start_paused = true)]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// use std::time::Duration;
+    /// use tollgate_batch::{Limits, Plan};
+    ///
+    /// let input = "{\"model\":\"gpt-4o\",\"messages\":[]}\n".repeat(10);
+    /// let limits = Limits::new().tokens_per_minute(25_500);
+    /// let plan = Plan::read(input.as_bytes(), |_| 5_100, limits).await?;
+    /// // 51,000 tokens, of which 25,500 are there at once.
+    /// assert_eq!(plan.time, Duration::from_secs(60));
+    /// # Ok(())
+    /// # }
+    /// ```
     #[must_use]
     pub fn tokens_per_minute(mut self, tokens: u64) -> Self {
         self.tokens_per_minute = Some(tokens);
@@ -97,6 +190,26 @@ impl Limits {
     /// The most tokens that the budget ever holds. They may be used at once at
     /// the start, and a request that costs more can never be sent. Unless set,
     /// it is a minute's tokens.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # #[tokio::main(flavor = "current_thread", start_paused = true)]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// use std::time::Duration;
+    /// use tollgate_batch::{Limits, Plan};
+    ///
+    /// let input = "{\"model\":\"gpt-4o\",\"messages\":[]}\n".repeat(10);
+    /// let limits = Limits::new().tokens_per_minute(6_000).capacity(1_000);
+    /// let plan = Plan::read(input.as_bytes(), |_| 1_000, limits.clone()).await?;
+    /// // All but the first have to be waited for.
+    /// assert_eq!(plan.time, Duration::from_secs(90));
+    ///
+    /// let plan = Plan::read(input.as_bytes(), |_| 1_001, limits).await?;
+    /// assert_eq!(plan.impossible.count, 10);
+    /// # Ok(())
+    /// # }
+    /// ```
     #[must_use]
     pub fn capacity(mut self, tokens: u64) -> Self {
         self.capacity = Some(tokens);
@@ -104,6 +217,23 @@ impl Limits {
     }
 
     /// Requests that may be sent a minute.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # #[tokio::main(flavor = "current_thread", start_paused = true)]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// use std::time::Duration;
+    /// use tollgate_batch::{Limits, Plan};
+    ///
+    /// let input = "{\"model\":\"gpt-4o\",\"messages\":[]}\n".repeat(121);
+    /// let limits = Limits::new().requests_per_minute(60);
+    /// let plan = Plan::read(input.as_bytes(), |_| 0, limits).await?;
+    /// // One goes at once, and one each second after it.
+    /// assert_eq!(plan.time, Duration::from_secs(120));
+    /// # Ok(())
+    /// # }
+    /// ```
     #[must_use]
     pub fn requests_per_minute(mut self, requests: u64) -> Self {
         self.requests_per_minute = Some(requests);
@@ -111,6 +241,23 @@ impl Limits {
     }
 
     /// The least time between two launches.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # #[tokio::main(flavor = "current_thread", start_paused = true)]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// use std::time::Duration;
+    /// use tollgate_batch::{Limits, Plan};
+    ///
+    /// let input = "{\"model\":\"gpt-4o\",\"messages\":[]}\n".repeat(11);
+    /// let limits = Limits::new().stagger(Duration::from_secs(15));
+    /// let plan = Plan::read(input.as_bytes(), |_| 0, limits).await?;
+    /// // Between eleven launches are ten gaps.
+    /// assert_eq!(plan.time, Duration::from_secs(150));
+    /// # Ok(())
+    /// # }
+    /// ```
     #[must_use]
     pub fn stagger(mut self, interval: Duration) -> Self {
         self.stagger = interval;
@@ -119,6 +266,23 @@ impl Limits {
 
     /// Requests that may be in flight at once, where each is expected to take
     /// `each`.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # #[tokio::main(flavor = "current_thread", start_paused = true)]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// use std::time::Duration;
+    /// use tollgate_batch::{Limits, Plan};
+    ///
+    /// let input = "{\"model\":\"gpt-4o\",\"messages\":[]}\n".repeat(100);
+    /// let limits = Limits::new().concurrency(4, Duration::from_secs(8));
+    /// let plan = Plan::read(input.as_bytes(), |_| 0, limits).await?;
+    /// // 100 times 8 s, four at once.
+    /// assert_eq!(plan.time, Duration::from_secs(200));
+    /// # Ok(())
+    /// # }
+    /// ```
     #[must_use]
     pub fn concurrency(mut self, max: usize, each: Duration) -> Self {
         self.concurrency = Some((max, each));
@@ -127,6 +291,23 @@ impl Limits {
 
     /// Tokens that the budget holds now; below zero is debt. Unless set, it is
     /// full.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # #[tokio::main(flavor = "current_thread", start_paused = true)]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// use std::time::Duration;
+    /// use tollgate_batch::{Limits, Plan};
+    ///
+    /// let input = r#"{"model":"gpt-4o","messages":[]}"#;
+    /// let limits = Limits::new().tokens_per_minute(6_000).available(-1_000);
+    /// let plan = Plan::read(input.as_bytes(), |_| 2_000, limits).await?;
+    /// // The debt and the request are 3,000 tokens.
+    /// assert_eq!(plan.time, Duration::from_secs(30));
+    /// # Ok(())
+    /// # }
+    /// ```
     #[must_use]
     pub fn available(mut self, tokens: i64) -> Self {
         self.available = Some(tokens);
@@ -135,6 +316,22 @@ impl Limits {
 
     /// Where lines go that are a body alone, as
     /// [`Batch::url`](crate::Batch::url).
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # #[tokio::main(flavor = "current_thread", start_paused = true)]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// use http::Uri;
+    /// use tollgate_batch::{Limits, Plan};
+    ///
+    /// let input = r#"{"query":"tollgate","documents":[]}"#;
+    /// let limits = Limits::new().url(Uri::from_static("/v1/rerank"));
+    /// let plan = Plan::read(input.as_bytes(), |_| 10, limits).await?;
+    /// assert_eq!(plan.loads[0].endpoint, "/v1/rerank");
+    /// # Ok(())
+    /// # }
+    /// ```
     #[must_use]
     pub fn url(mut self, url: Uri) -> Self {
         self.url = Some(url);

@@ -15,11 +15,15 @@
 //! use http::Request;
 //! use tollgate_batch::{Limits, Plan};
 //!
-//! let line = |id| format!(
-//!     r#"{{"custom_id":"{id}","method":"POST","url":"/v1/responses","body":{{"model":"gpt-4o"}}}}"#
-//! );
+//! let line = |id| {
+//!     format!(
+//!         r#"{{"custom_id":"{id}","method":"POST","url":"/v1/responses","body":{{"model":"gpt-4o"}}}}"#
+//!     )
+//! };
 //! let input = ["a", "b", "c", "a"].map(line).join("\n");
-//! let limits = Limits::new().tokens_per_minute(6_000).stagger(Duration::from_secs(15));
+//! let limits = Limits::new()
+//!     .tokens_per_minute(6_000)
+//!     .stagger(Duration::from_secs(15));
 //!
 //! let plan = Plan::read(input.as_bytes(), |_: &Request<Bytes>| 4_000, limits).await?;
 //!
@@ -64,6 +68,23 @@ const KEPT: usize = 1_000;
 
 /// What a batch will take. `Display` is a table for people; as JSON, times are
 /// in seconds.
+///
+/// # Examples
+///
+/// ```
+/// # #[tokio::main(flavor = "current_thread", start_paused = true)]
+/// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// use tollgate_batch::{Limits, Plan};
+///
+/// let input = "{\"model\":\"gpt-4o\",\"messages\":[]}\n".repeat(11);
+/// let limits = Limits::new().tokens_per_minute(6_000);
+/// let plan = Plan::read(input.as_bytes(), |_| 1_000, limits).await?;
+/// assert_eq!((plan.lines, plan.requests, plan.tokens), (11, 11, 11_000));
+/// assert!(plan.to_string().contains("11 lines; 11 requests to send"));
+/// assert_eq!(serde_json::to_value(&plan)?["seconds"], 50.0);
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Clone, Debug, PartialEq, Serialize)]
 #[non_exhaustive]
 pub struct Plan {
@@ -97,6 +118,25 @@ pub struct Plan {
 }
 
 /// The requests for one model at one endpoint.
+///
+/// # Examples
+///
+/// ```
+/// # #[tokio::main(flavor = "current_thread", start_paused = true)]
+/// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// use tollgate_batch::{Limits, Plan};
+///
+/// let input = r#"{"model":"gpt-4o","messages":[]}
+/// {"model":"gpt-4o","messages":[]}
+/// {"model":"text-embedding-3-small","input":"Hi"}"#;
+/// let plan = Plan::read(input.as_bytes(), |_| 10, Limits::new()).await?;
+/// let chats = &plan.loads[0];
+/// assert_eq!(chats.model.as_deref(), Some("gpt-4o"));
+/// assert_eq!(chats.endpoint, "/v1/chat/completions");
+/// assert_eq!((chats.requests, chats.tokens), (2, 20));
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 #[non_exhaustive]
 pub struct Load {
@@ -111,6 +151,23 @@ pub struct Load {
 }
 
 /// A request that can never be sent.
+///
+/// # Examples
+///
+/// ```
+/// # #[tokio::main(flavor = "current_thread", start_paused = true)]
+/// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// use tollgate_batch::{Limits, Plan};
+///
+/// let input = r#"{"model":"gpt-4o","messages":[]}"#;
+/// let limits = Limits::new().tokens_per_minute(6_000);
+/// let plan = Plan::read(input.as_bytes(), |_| 9_000, limits).await?;
+/// let never = &plan.impossible.first[0];
+/// assert_eq!(never.custom_id, "line-1");
+/// assert_eq!((never.cost, never.limit), (9_000, 6_000));
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 #[non_exhaustive]
 pub struct Impossible {
@@ -125,6 +182,21 @@ pub struct Impossible {
 }
 
 /// Remarks about lines: all are counted, the first 1,000 kept.
+///
+/// # Examples
+///
+/// ```
+/// # #[tokio::main(flavor = "current_thread", start_paused = true)]
+/// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// use tollgate_batch::{Limits, Plan};
+///
+/// let input = "not JSON\n".repeat(2_500);
+/// let plan = Plan::read(input.as_bytes(), |_| 0, Limits::new()).await?;
+/// assert_eq!(plan.bad_lines.count, 2_500);
+/// assert_eq!(plan.bad_lines.first.len(), 1_000);
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 #[non_exhaustive]
 pub struct Remarks<T> {
@@ -145,6 +217,25 @@ impl Plan {
     /// # Cancellation
     ///
     /// Dropping the future only forgets what was read.
+    ///
+    /// # Examples
+    ///
+    /// The cost may look at the request, as that of a budget does:
+    ///
+    /// ```
+    /// # #[tokio::main(flavor = "current_thread", start_paused = true)]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// use bytes::Bytes;
+    /// use http::Request;
+    /// use tollgate_batch::{Limits, Plan};
+    ///
+    /// let cost = |request: &Request<Bytes>| request.body().len() as u64 / 4;
+    /// let input = r#"{"model":"gpt-4o","messages":[]}"#;
+    /// let plan = Plan::read(input.as_bytes(), cost, Limits::new()).await?;
+    /// assert_eq!(plan.tokens, 8);
+    /// # Ok(())
+    /// # }
+    /// ```
     pub async fn read<R, C>(input: R, cost: C, limits: Limits) -> Result<Self, Error>
     where
         R: AsyncRead + Unpin,
@@ -158,6 +249,23 @@ impl Plan {
     /// # Errors
     ///
     /// [`Error`] when the input cannot be read.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # #[tokio::main(flavor = "current_thread", start_paused = true)]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// use tollgate_batch::{Done, Limits, Plan};
+    ///
+    /// let input = "{\"model\":\"gpt-4o\",\"messages\":[]}\n".repeat(3);
+    /// let output = r#"{"id":"batch_req_1","custom_id":"line-1","response":{},"error":null}"#;
+    /// let mut done = Done::new();
+    /// done.read(output.as_bytes()).await?;
+    /// let plan = Plan::read_rest(input.as_bytes(), done, |_| 500, Limits::new()).await?;
+    /// assert_eq!((plan.skipped, plan.requests, plan.tokens), (1, 2, 1_000));
+    /// # Ok(())
+    /// # }
+    /// ```
     pub async fn read_rest<R, C>(
         input: R,
         done: Done,
