@@ -33,6 +33,11 @@ const MAX_BODY_BYTES: usize = 128 * 1024 * 1024;
 /// Each request is sent through a clone of it. The runner limits nothing but
 /// its own memory: how fast requests leave is the service's affair.
 ///
+/// # Cloning
+///
+/// Clones share the observer of events and the [`Stop`]: one handle stops the
+/// runs of all. Settings are each clone's own.
+///
 /// # Examples
 ///
 /// ```
@@ -374,9 +379,9 @@ impl<S> Batch<S> {
     /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
     /// use tollgate_batch::Batch;
     /// # let service = tower::service_fn(async |_: http::Request<bytes::Bytes>| {
-    /// #     let mut response = http::Response::new(http_body_util::Full::new(bytes::Bytes::new()));
-    /// #     *response.status_mut() = http::StatusCode::NOT_FOUND;
-    /// #     Ok::<_, std::io::Error>(response)
+    /// #     let body = http_body_util::Full::new(bytes::Bytes::new());
+    /// #     let response = http::Response::builder().status(404).body(body);
+    /// #     Ok::<_, std::io::Error>(response.unwrap())
     /// # });
     ///
     /// // The service answers everything with 404.
@@ -483,8 +488,9 @@ impl<S> Batch<S> {
     /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
     /// use std::sync::{Arc, Mutex};
     /// use tollgate_batch::{Batch, Event};
+    /// # type Answer = http::Response<http_body_util::Full<bytes::Bytes>>;
     /// # let service = tower::service_fn(async |_: http::Request<bytes::Bytes>| {
-    /// #     Err::<http::Response<http_body_util::Full<bytes::Bytes>>, _>(std::io::Error::other("gone"))
+    /// #     Err::<Answer, _>(std::io::Error::other("gone"))
     /// # });
     ///
     /// let failed = Arc::new(Mutex::new(Vec::new()));

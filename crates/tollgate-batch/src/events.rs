@@ -8,7 +8,8 @@ use tokio::sync::mpsc::UnboundedReceiver;
 
 use crate::event::Event;
 
-/// What happens in a run, in its order; ends with the run. Made by
+/// What happens in a run, in its order; ends with the run, or with the last of
+/// them where the batch was cloned. Made by
 /// [`Batch::events`](crate::Batch::events).
 ///
 /// It keeps what is not taken yet, so take as it comes. Dropping it only ends

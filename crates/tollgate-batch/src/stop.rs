@@ -66,9 +66,10 @@ impl Stop {
     /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
     /// use futures_util::StreamExt;
     /// use tollgate_batch::{Batch, Event};
+    /// # type Answer = http::Response<http_body_util::Full<bytes::Bytes>>;
     /// # let service = tower::service_fn(async |_: http::Request<bytes::Bytes>| {
     /// #     tokio::time::sleep(std::time::Duration::from_secs(1)).await;
-    /// #     Err::<http::Response<http_body_util::Full<bytes::Bytes>>, _>(std::io::Error::other("gone"))
+    /// #     Err::<Answer, _>(std::io::Error::other("gone"))
     /// # });
     ///
     /// let mut batch = Batch::new(service);
