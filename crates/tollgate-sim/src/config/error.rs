@@ -3,6 +3,18 @@
 use std::fmt;
 
 /// A setting that is not allowed: which one, its value, and what is allowed.
+///
+/// # Examples
+///
+/// ```
+/// use tollgate_sim::{Config, Sim};
+///
+/// let config: Config = serde_json::from_str(r#"{"faults": {"reset": 1.5}}"#)?;
+/// let error = Sim::new(config).unwrap_err();
+/// assert_eq!(error.place(), "faults.reset");
+/// assert_eq!(error.to_string(), "faults.reset is 1.5; allowed: 0 to 1");
+/// # Ok::<(), serde_json::Error>(())
+/// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ConfigError {
     place: String,

@@ -26,11 +26,13 @@ use crate::limits::Rules;
 /// ```
 /// use tollgate_sim::{Config, Enforcement};
 ///
-/// let config: Config = serde_json::from_str(
-///     r#"{"speed": 60, "enforcement": {"fixed-minute": {"phase": 12.5}}}"#,
-/// )?;
+/// let config: Config =
+///     serde_json::from_str(r#"{"speed": 60, "enforcement": {"fixed-minute": {"phase": 12.5}}}"#)?;
 /// assert_eq!(config.limits.tokens_per_minute, Some(30_000));
-/// assert!(matches!(config.enforcement, Enforcement::FixedMinute { .. }));
+/// assert!(matches!(
+///     config.enforcement,
+///     Enforcement::FixedMinute { .. }
+/// ));
 /// # Ok::<(), serde_json::Error>(())
 /// ```
 #[derive(Clone, PartialEq, Serialize, Deserialize)]
@@ -162,6 +164,19 @@ impl Config {
     /// Out of an empty bucket the very first call is refused, whoever makes
     /// it. Where the point is that nothing is refused, set a small
     /// `start_level` after it.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use tollgate_sim::{Config, Faults};
+    ///
+    /// let config = Config {
+    ///     start_level: 0.05,
+    ///     ..Config::default().hard()
+    /// };
+    /// assert_eq!(config.others, 0.15);
+    /// assert_eq!(config.faults, Faults::hard());
+    /// ```
     pub fn hard(self) -> Self {
         Self {
             start_level: 0.0,
@@ -173,6 +188,32 @@ impl Config {
 }
 
 /// The limits of one model; `None` is no limit, and then no headers about it.
+///
+/// # Examples
+///
+/// ```
+/// # #[tokio::main(flavor = "current_thread", start_paused = true)]
+/// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// # fn chat(tokens: u64) -> http::Request<String> {
+/// #     let (asked, messages) = (tokens - 4, r#"[{"role":"user","content":"Hi there"}]"#);
+/// #     let body = format!(r#"{{"model":"gpt-4o","max_tokens":{asked},"messages":{messages}}}"#);
+/// #     http::Request::post("/v1/chat/completions").body(body).unwrap()
+/// # }
+/// use tollgate_sim::{Limits, Sim};
+/// use tower::ServiceExt;
+///
+/// // `chat(600)` is a chat of 600 tokens.
+/// let limits = Limits {
+///     tokens_per_minute: Some(200_000),
+///     requests_per_minute: None,
+/// };
+/// let sim = Sim::builder().model("gpt-4o", limits).build()?;
+/// let answer = sim.service().oneshot(chat(600)).await?;
+/// assert_eq!(answer.headers()["x-ratelimit-limit-tokens"], "200000");
+/// assert!(!answer.headers().contains_key("x-ratelimit-limit-requests"));
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Limits {
@@ -193,6 +234,41 @@ impl Default for Limits {
 }
 
 /// How a minute is counted.
+///
+/// # Examples
+///
+/// What fits 45 s after all tokens of a minute were used, which was 30 s into
+/// the minute of the clock:
+///
+/// ```
+/// use std::time::Duration;
+/// use tokio::time::Instant;
+/// use tollgate_sim::limits::{Account, Rules};
+/// use tollgate_sim::{Enforcement, Limits};
+///
+/// let remaining = |enforcement| {
+///     let rules = Rules {
+///         enforcement,
+///         ..Rules::default()
+///     };
+///     let limits = Limits {
+///         tokens_per_minute: Some(1_000),
+///         requests_per_minute: None,
+///     };
+///     let start = Instant::now();
+///     let mut account = Account::new(limits, &rules, start, start);
+///     account.admit(start, 1_000).unwrap();
+///     account
+///         .levels(start + Duration::from_secs(45))
+///         .tokens
+///         .unwrap()
+///         .remaining
+/// };
+/// let phase = Duration::from_secs(30);
+/// assert_eq!(remaining(Enforcement::Continuous), 750);
+/// assert_eq!(remaining(Enforcement::FixedMinute { phase }), 1_000);
+/// assert_eq!(remaining(Enforcement::SlidingMinute), 0);
+/// ```
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Enforcement {
@@ -211,6 +287,32 @@ pub enum Enforcement {
 }
 
 /// Whether a request limit of R a minute is enforced as such.
+///
+/// # Examples
+///
+/// Ten requests at once, under a limit of 60 a minute:
+///
+/// ```
+/// use tokio::time::Instant;
+/// use tollgate_sim::limits::{Account, Rules};
+/// use tollgate_sim::{Limits, RequestEnforcement};
+///
+/// let admitted = |requests| {
+///     let rules = Rules {
+///         requests,
+///         ..Rules::default()
+///     };
+///     let limits = Limits {
+///         tokens_per_minute: None,
+///         requests_per_minute: Some(60),
+///     };
+///     let now = Instant::now();
+///     let mut account = Account::new(limits, &rules, now, now);
+///     (0..10).filter(|_| account.admit(now, 0).is_ok()).count()
+/// };
+/// assert_eq!(admitted(RequestEnforcement::PerMinute), 10);
+/// assert_eq!(admitted(RequestEnforcement::PerSecond), 1);
+/// ```
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum RequestEnforcement {
@@ -230,6 +332,31 @@ pub enum RequestEnforcement {
 /// of all content, rounded up, plus one per message plus one for a chat; the
 /// same quarter for completions and embeddings; the exact length of token
 /// arrays; 765 for each image.
+///
+/// # Examples
+///
+/// A prompt of 4 tokens that asks for 596:
+///
+/// ```
+/// # #[tokio::main(flavor = "current_thread", start_paused = true)]
+/// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// # fn chat(tokens: u64) -> http::Request<String> {
+/// #     let (asked, messages) = (tokens - 4, r#"[{"role":"user","content":"Hi there"}]"#);
+/// #     let body = format!(r#"{{"model":"gpt-4o","max_tokens":{asked},"messages":{messages}}}"#);
+/// #     http::Request::post("/v1/chat/completions").body(body).unwrap()
+/// # }
+/// use tollgate_sim::{ChargeRule, Sim};
+/// use tower::ServiceExt;
+///
+/// // `chat(600)` is a chat of 600 tokens.
+/// for (rule, tokens) in [(ChargeRule::AsRequested, 600), (ChargeRule::OpenAi, 4)] {
+///     let sim = Sim::builder().charge(rule).build()?;
+///     sim.service().oneshot(chat(600)).await?;
+///     assert_eq!(sim.report().total.tokens_charged, tokens);
+/// }
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum ChargeRule {
@@ -244,6 +371,33 @@ pub enum ChargeRule {
 }
 
 /// The shares of requests that are answered by a fault, each 0 to 1.
+///
+/// # Examples
+///
+/// ```
+/// # #[tokio::main(flavor = "current_thread", start_paused = true)]
+/// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// # fn chat(tokens: u64) -> http::Request<String> {
+/// #     let (asked, messages) = (tokens - 4, r#"[{"role":"user","content":"Hi there"}]"#);
+/// #     let body = format!(r#"{{"model":"gpt-4o","max_tokens":{asked},"messages":{messages}}}"#);
+/// #     http::Request::post("/v1/chat/completions").body(body).unwrap()
+/// # }
+/// use tollgate_sim::{Faults, Sim};
+/// use tower::ServiceExt;
+///
+/// // `chat(600)` is a chat of 600 tokens.
+/// let faults = Faults {
+///     server_error: 1.0,
+///     charged: false,
+///     ..Faults::default()
+/// };
+/// let sim = Sim::builder().faults(faults).build()?;
+/// assert_eq!(sim.service().oneshot(chat(600)).await?.status(), 500);
+/// let total = sim.report().total;
+/// assert_eq!((total.faults.server_error, total.tokens_charged), (1, 0));
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Faults {
@@ -274,6 +428,19 @@ impl Default for Faults {
 
 impl Faults {
     /// 1 % status 500, 1 % status 503, 0.5 % connection resets.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use tollgate_sim::Faults;
+    ///
+    /// // Cut streams as well.
+    /// let faults = Faults {
+    ///     cut: 0.02,
+    ///     ..Faults::hard()
+    /// };
+    /// assert_eq!((faults.server_error, faults.reset), (0.01, 0.005));
+    /// ```
     pub fn hard() -> Self {
         Self {
             server_error: 0.01,
@@ -286,6 +453,33 @@ impl Faults {
 
 /// A time in which every request is answered 429, measured in the provider's
 /// time from the first call.
+///
+/// # Examples
+///
+/// ```
+/// # #[tokio::main(flavor = "current_thread", start_paused = true)]
+/// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// # fn chat(tokens: u64) -> http::Request<String> {
+/// #     let (asked, messages) = (tokens - 4, r#"[{"role":"user","content":"Hi there"}]"#);
+/// #     let body = format!(r#"{{"model":"gpt-4o","max_tokens":{asked},"messages":{messages}}}"#);
+/// #     http::Request::post("/v1/chat/completions").body(body).unwrap()
+/// # }
+/// use std::time::Duration;
+/// use tollgate_sim::{Config, Sim};
+/// use tower::ServiceExt;
+///
+/// // `chat(600)` is a chat of 600 tokens.
+/// let config: Config = serde_json::from_str(r#"{"storm": {"from": 30, "until": 45}}"#)?;
+/// let sim = Sim::new(config)?;
+/// let mut statuses = Vec::new();
+/// for _ in 0..4 {
+///     statuses.push(sim.service().oneshot(chat(600)).await?.status().as_u16());
+///     tokio::time::sleep(Duration::from_secs(15)).await;
+/// }
+/// assert_eq!(statuses, [200, 200, 429, 200]);
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Storm {
@@ -298,6 +492,41 @@ pub struct Storm {
 }
 
 /// What the headers say.
+///
+/// # Examples
+///
+/// ```
+/// # #[tokio::main(flavor = "current_thread", start_paused = true)]
+/// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// # fn chat(tokens: u64) -> http::Request<String> {
+/// #     let (asked, messages) = (tokens - 4, r#"[{"role":"user","content":"Hi there"}]"#);
+/// #     let body = format!(r#"{{"model":"gpt-4o","max_tokens":{asked},"messages":{messages}}}"#);
+/// #     http::Request::post("/v1/chat/completions").body(body).unwrap()
+/// # }
+/// use tollgate_sim::{Headers, Sim};
+/// use tower::ServiceExt;
+///
+/// // `chat(600)` is a chat of 600 tokens.
+/// let headers = Headers {
+///     on_rejection: false,
+///     retry_after: true,
+///     ..Headers::default()
+/// };
+/// let sim = Sim::builder()
+///     .tokens_per_minute(1_000)
+///     .headers(headers)
+///     .build()?;
+/// sim.service().oneshot(chat(1_000)).await?;
+/// let refused = sim.service().oneshot(chat(500)).await?;
+/// assert_eq!(refused.headers()["retry-after"], "30");
+/// assert!(
+///     !refused
+///         .headers()
+///         .contains_key("x-ratelimit-remaining-tokens")
+/// );
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Headers {
@@ -325,6 +554,38 @@ impl Default for Headers {
 }
 
 /// What the rate-limit headers claim.
+///
+/// # Examples
+///
+/// ```
+/// # #[tokio::main(flavor = "current_thread", start_paused = true)]
+/// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// # fn chat(tokens: u64) -> http::Request<String> {
+/// #     let (asked, messages) = (tokens - 4, r#"[{"role":"user","content":"Hi there"}]"#);
+/// #     let body = format!(r#"{{"model":"gpt-4o","max_tokens":{asked},"messages":{messages}}}"#);
+/// #     http::Request::post("/v1/chat/completions").body(body).unwrap()
+/// # }
+/// use tollgate_sim::{Claim, Sim};
+/// use tower::ServiceExt;
+///
+/// // `chat(600)` is a chat of 600 tokens.
+/// let claims = [
+///     Claim::Honest,
+///     Claim::Untouched,
+///     Claim::Exhausted,
+///     Claim::Rubbish,
+/// ];
+/// for (claim, remaining) in claims.into_iter().zip(["400", "1000", "0", "many"]) {
+///     let sim = Sim::builder()
+///         .tokens_per_minute(1_000)
+///         .claim(claim)
+///         .build()?;
+///     let answer = sim.service().oneshot(chat(600)).await?;
+///     assert_eq!(answer.headers()["x-ratelimit-remaining-tokens"], remaining);
+/// }
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Claim {
@@ -335,11 +596,40 @@ pub enum Claim {
     Untouched,
     /// That nothing is left, for a whole minute.
     Exhausted,
-    /// Values that mean nothing: `-1`, `soon`.
+    /// Values that mean nothing: `-1`, `many`, `soon`.
     Rubbish,
 }
 
 /// How long an answer takes.
+///
+/// # Examples
+///
+/// The first token of a stream comes early, the last one late:
+///
+/// ```
+/// # #[tokio::main(flavor = "current_thread", start_paused = true)]
+/// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// use std::time::Duration;
+/// use http_body_util::BodyExt;
+/// use tokio::time::Instant;
+/// use tollgate_sim::Sim;
+/// use tower::ServiceExt;
+///
+/// let (first, each) = (Duration::from_millis(600), Duration::from_millis(20));
+/// let sim = Sim::builder().latency(first, each).build()?;
+/// let start = Instant::now();
+/// let body = r#"{"model": "gpt-4o", "input": "Hi there", "stream": true}"#;
+/// let request = http::Request::post("/v1/responses").body(body)?;
+/// let answer = sim.service().oneshot(request).await?;
+/// assert_eq!(start.elapsed(), first);
+///
+/// answer.into_body().collect().await?;
+/// // All that was used, but for the 9 tokens of the prompt.
+/// let generated = sim.report().total.tokens_used - 9;
+/// assert_eq!(start.elapsed(), first + each * (generated as u32 - 1));
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Latency {
@@ -360,6 +650,35 @@ pub struct Latency {
 /// Lengths are drawn from a log-normal distribution (sigma 0.5) and cut off at
 /// the asked length. They depend on the seed and the request alone, so that the
 /// same request always gets the same answer.
+///
+/// # Examples
+///
+/// ```
+/// # #[tokio::main(flavor = "current_thread", start_paused = true)]
+/// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// # fn chat(tokens: u64) -> http::Request<String> {
+/// #     let (asked, messages) = (tokens - 4, r#"[{"role":"user","content":"Hi there"}]"#);
+/// #     let body = format!(r#"{{"model":"gpt-4o","max_tokens":{asked},"messages":{messages}}}"#);
+/// #     http::Request::post("/v1/chat/completions").body(body).unwrap()
+/// # }
+/// use tollgate_sim::{Answers, Sim};
+/// use tower::ServiceExt;
+///
+/// // `chat(600)` is a chat of 600 tokens.
+/// let mut used = Vec::new();
+/// for share in [0.05, 0.5] {
+///     let answers = Answers {
+///         share,
+///         ..Answers::default()
+///     };
+///     let sim = Sim::builder().answers(answers).build()?;
+///     sim.service().oneshot(chat(2_000)).await?;
+///     used.push(sim.report().total.tokens_used);
+/// }
+/// assert!(used[0] < 200 && used[1] > 500);
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Answers {

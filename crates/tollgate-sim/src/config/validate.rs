@@ -15,6 +15,17 @@ impl Config {
     /// # Errors
     ///
     /// The first one that is not allowed.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use tollgate_sim::Config;
+    ///
+    /// let mut config = Config::default();
+    /// assert!(config.validate().is_ok());
+    /// config.others = 1.0;
+    /// assert_eq!(config.validate().unwrap_err().place(), "others");
+    /// ```
     pub fn validate(&self) -> Result<(), ConfigError> {
         require(
             (0.001..=60_000.0).contains(&self.speed),
