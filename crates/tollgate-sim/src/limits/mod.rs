@@ -11,11 +11,16 @@
 //! use tollgate_sim::limits::{Account, Rejection, Rules};
 //!
 //! let start = Instant::now();
-//! let limits = Limits { tokens_per_minute: Some(30_000), requests_per_minute: None };
+//! let limits = Limits {
+//!     tokens_per_minute: Some(30_000),
+//!     requests_per_minute: None,
+//! };
 //! let mut account = Account::new(limits, &Rules::default(), start, start);
 //!
 //! account.admit(start, 14_567).unwrap();
-//! let Err(Rejection::Tokens(short)) = account.admit(start, 24_754) else { panic!() };
+//! let Err(Rejection::Tokens(short)) = account.admit(start, 24_754) else {
+//!     panic!()
+//! };
 //! assert_eq!((short.used, short.limit), (14_567, 30_000));
 //! assert_eq!(short.wait, Duration::from_millis(18_642));
 //! ```
