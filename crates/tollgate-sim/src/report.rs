@@ -11,6 +11,35 @@ use serde::{Deserialize, Serialize};
 /// A *call* is a `POST` to one of the model endpoints; lists of models and
 /// unknown routes are not counted. Times are in the client's time; a *minute*
 /// is the provider's, 60 s / speed.
+///
+/// # Examples
+///
+/// ```
+/// # #[tokio::main(flavor = "current_thread", start_paused = true)]
+/// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// # fn chat(tokens: u64) -> http::Request<String> {
+/// #     let (asked, messages) = (tokens - 4, r#"[{"role":"user","content":"Hi there"}]"#);
+/// #     let body = format!(r#"{{"model":"gpt-4o","max_tokens":{asked},"messages":{messages}}}"#);
+/// #     http::Request::post("/v1/chat/completions").body(body).unwrap()
+/// # }
+/// use std::time::Duration;
+/// use tollgate_sim::Sim;
+/// use tower::ServiceExt;
+///
+/// // `chat(600)` is a chat of 600 tokens.
+/// let sim = Sim::builder().build()?;
+/// for _ in 0..3 {
+///     drop(sim.service().oneshot(chat(600)).await?);
+///     tokio::time::sleep(Duration::from_secs(15)).await;
+/// }
+/// let report = sim.report();
+/// assert_eq!((report.arrived, report.peak_in_flight), (3, 1));
+/// assert_eq!(report.elapsed_minutes, 0.5);
+/// assert_eq!(report.models["gpt-4o"].tokens_charged, 1_800);
+/// assert!(report.to_string().starts_with("arrived      3 in 30.000 s"));
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Report {
     /// Calls whose head arrived.
@@ -41,6 +70,41 @@ pub struct Report {
 }
 
 /// What became of the calls, and of the tokens.
+///
+/// # Examples
+///
+/// ```
+/// # #[tokio::main(flavor = "current_thread", start_paused = true)]
+/// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// # fn chat(tokens: u64) -> http::Request<String> {
+/// #     let (asked, messages) = (tokens - 4, r#"[{"role":"user","content":"Hi there"}]"#);
+/// #     let body = format!(r#"{{"model":"gpt-4o","max_tokens":{asked},"messages":{messages}}}"#);
+/// #     http::Request::post("/v1/chat/completions").body(body).unwrap()
+/// # }
+/// use http_body_util::BodyExt;
+/// use tollgate_sim::Sim;
+/// use tower::ServiceExt;
+///
+/// // `chat(600)` is a chat of 600 tokens.
+/// let sim = Sim::builder().tokens_per_minute(1_000).build()?;
+/// let answer = sim.service().oneshot(chat(600)).await?;
+/// answer.into_body().collect().await?;
+/// // Nobody reads this one.
+/// drop(sim.service().oneshot(chat(300)).await?);
+///
+/// let total = sim.report().total;
+/// assert_eq!(
+///     (total.admitted, total.completed, total.abandoned),
+///     (2, 1, 1)
+/// );
+/// assert_eq!(
+///     (total.tokens_charged, total.tokens_allowed),
+///     (900, Some(1_000))
+/// );
+/// assert_eq!(total.utilisation, Some(0.9));
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Tally {
     /// Calls that passed the limits.
@@ -77,6 +141,31 @@ pub struct Tally {
 }
 
 /// Calls answered 429, by reason.
+///
+/// # Examples
+///
+/// ```
+/// # #[tokio::main(flavor = "current_thread", start_paused = true)]
+/// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// # fn chat(tokens: u64) -> http::Request<String> {
+/// #     let (asked, messages) = (tokens - 4, r#"[{"role":"user","content":"Hi there"}]"#);
+/// #     let body = format!(r#"{{"model":"gpt-4o","max_tokens":{asked},"messages":{messages}}}"#);
+/// #     http::Request::post("/v1/chat/completions").body(body).unwrap()
+/// # }
+/// use tollgate_sim::Sim;
+/// use tower::ServiceExt;
+///
+/// // `chat(600)` is a chat of 600 tokens.
+/// let sim = Sim::builder().tokens_per_minute(1_000).build()?;
+/// for tokens in [600, 600, 2_000] {
+///     sim.service().oneshot(chat(tokens)).await?;
+/// }
+/// let rejected = sim.report().total.rejected;
+/// assert_eq!((rejected.tokens, rejected.too_large), (1, 1));
+/// assert_eq!(rejected.total(), 2);
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Rejected {
     /// The minute's tokens were used up.
@@ -97,6 +186,32 @@ impl Rejected {
 }
 
 /// Calls that met a fault, by kind.
+///
+/// # Examples
+///
+/// ```
+/// # #[tokio::main(flavor = "current_thread", start_paused = true)]
+/// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// # fn chat(tokens: u64) -> http::Request<String> {
+/// #     let (asked, messages) = (tokens - 4, r#"[{"role":"user","content":"Hi there"}]"#);
+/// #     let body = format!(r#"{{"model":"gpt-4o","max_tokens":{asked},"messages":{messages}}}"#);
+/// #     http::Request::post("/v1/chat/completions").body(body).unwrap()
+/// # }
+/// use tollgate_sim::{Faults, Sim};
+/// use tower::ServiceExt;
+///
+/// // `chat(600)` is a chat of 600 tokens.
+/// let faults = Faults {
+///     reset: 1.0,
+///     ..Faults::default()
+/// };
+/// let sim = Sim::builder().faults(faults).build()?;
+/// assert!(sim.service().oneshot(chat(600)).await.is_err());
+/// let faulted = sim.report().total.faults;
+/// assert_eq!((faulted.reset, faulted.total()), (1, 1));
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Faulted {
     /// Answered 500.
@@ -237,6 +352,33 @@ impl fmt::Display for Gap {
 
 impl Report {
     /// The least time between two arrivals.
+    ///
+    /// # Examples
+    ///
+    /// Checks that a client keeps its calls apart:
+    ///
+    /// ```
+    /// # #[tokio::main(flavor = "current_thread", start_paused = true)]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # fn chat(tokens: u64) -> http::Request<String> {
+    /// #     let (asked, messages) = (tokens - 4, r#"[{"role":"user","content":"Hi there"}]"#);
+    /// #     let body = format!(r#"{{"model":"gpt-4o","max_tokens":{asked},"messages":{messages}}}"#);
+    /// #     http::Request::post("/v1/chat/completions").body(body).unwrap()
+    /// # }
+    /// use std::time::Duration;
+    /// use tollgate_sim::Sim;
+    /// use tower::ServiceExt;
+    ///
+    /// // `chat(600)` is a chat of 600 tokens.
+    /// let sim = Sim::builder().build()?;
+    /// for gap in [5, 2, 3] {
+    ///     sim.service().oneshot(chat(600)).await?;
+    ///     tokio::time::sleep(Duration::from_secs(gap)).await;
+    /// }
+    /// assert_eq!(sim.report().least_gap(), Some(Duration::from_secs(2)));
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn least_gap(&self) -> Option<Duration> {
         self.least_gap_seconds.map(Duration::from_secs_f64)
     }

@@ -95,6 +95,21 @@ fn reset(stream: TcpStream, error: &hyper::Error) {
 
 /// A provider that is being served. Dropping it stops that at once, calls in
 /// flight included.
+///
+/// # Examples
+///
+/// ```
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// use tollgate_sim::Sim;
+///
+/// let served = Sim::builder().build()?.spawn("127.0.0.1:0").await?;
+/// // For the settings of any client.
+/// let port = served.addr().port();
+/// assert_eq!(served.url(), format!("http://127.0.0.1:{port}/v1"));
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Debug)]
 #[must_use = "dropping it stops the provider"]
 pub struct Served {
@@ -141,6 +156,22 @@ impl Served {
     /// # Errors
     ///
     /// The serving task panicked.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// use tokio::net::TcpStream;
+    /// use tollgate_sim::Sim;
+    ///
+    /// let served = Sim::builder().build()?.spawn("127.0.0.1:0").await?;
+    /// let address = served.addr();
+    /// served.shutdown().await?;
+    /// assert!(TcpStream::connect(address).await.is_err());
+    /// # Ok(())
+    /// # }
+    /// ```
     pub async fn shutdown(mut self) -> io::Result<()> {
         drop(self.stop.take());
         (&mut self.task).await.map_err(io::Error::other)

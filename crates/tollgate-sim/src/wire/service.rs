@@ -27,6 +27,34 @@ use super::handler::Reset;
 ///
 /// A connection reset is an [`io::Error`] of kind `ConnectionReset`; nothing
 /// else fails. A stream that breaks off fails in its body.
+///
+/// # Examples
+///
+/// A connection that is reset fails as it does on a socket:
+///
+/// ```
+/// # #[tokio::main(flavor = "current_thread", start_paused = true)]
+/// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// # fn chat(tokens: u64) -> http::Request<String> {
+/// #     let (asked, messages) = (tokens - 4, r#"[{"role":"user","content":"Hi there"}]"#);
+/// #     let body = format!(r#"{{"model":"gpt-4o","max_tokens":{asked},"messages":{messages}}}"#);
+/// #     http::Request::post("/v1/chat/completions").body(body).unwrap()
+/// # }
+/// use std::io::ErrorKind;
+/// use tollgate_sim::{Faults, Sim};
+/// use tower::Service;
+///
+/// // `chat(600)` is a chat of 600 tokens.
+/// let faults = Faults {
+///     reset: 1.0,
+///     ..Faults::default()
+/// };
+/// let mut service = Sim::builder().faults(faults).build()?.service();
+/// let lost = service.call(chat(600)).await;
+/// assert_eq!(lost.unwrap_err().kind(), ErrorKind::ConnectionReset);
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Clone)]
 pub struct SimService {
     router: Router,
@@ -64,7 +92,8 @@ impl fmt::Debug for SimService {
 }
 
 pin_project! {
-    /// The answer of a [`SimService`]. Dropping it ends the call.
+    /// The answer of a [`SimService`], which its [`call`](Service::call)
+    /// returns. Dropping it ends the call.
     pub struct ResponseFuture {
         #[pin]
         answer: RouteFuture<Infallible>,
