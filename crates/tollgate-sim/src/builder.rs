@@ -24,8 +24,8 @@ use crate::sim::Sim;
 ///
 /// fn chat(tokens: u64) -> http::Request<String> {
 ///     // "Hi there" takes 4 tokens; the rest is asked for.
-///     let (asked, messages) = (tokens - 4, r#"[{"role":"user","content":"Hi there"}]"#);
-///     let body = format!(r#"{{"model":"gpt-4o","max_tokens":{asked},"messages":{messages}}}"#);
+///     let (asked, said) = (tokens - 4, r#"[{"role":"user","content":"Hi there"}]"#);
+///     let body = format!(r#"{{"model":"gpt-4o","max_tokens":{asked},"messages":{said}}}"#);
 ///     http::Request::post("/v1/chat/completions")
 ///         .body(body)
 ///         .unwrap()
@@ -78,8 +78,8 @@ impl Builder {
     /// # #[tokio::main(flavor = "current_thread", start_paused = true)]
     /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
     /// # fn chat(tokens: u64) -> http::Request<String> {
-    /// #     let (asked, messages) = (tokens - 4, r#"[{"role":"user","content":"Hi there"}]"#);
-    /// #     let body = format!(r#"{{"model":"gpt-4o","max_tokens":{asked},"messages":{messages}}}"#);
+    /// #     let (asked, said) = (tokens - 4, r#"[{"role":"user","content":"Hi there"}]"#);
+    /// #     let body = format!(r#"{{"model":"gpt-4o","max_tokens":{asked},"messages":{said}}}"#);
     /// #     http::Request::post("/v1/chat/completions").body(body).unwrap()
     /// # }
     /// use tollgate_sim::Sim;
@@ -109,8 +109,8 @@ impl Builder {
     /// # #[tokio::main(flavor = "current_thread", start_paused = true)]
     /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
     /// # fn chat(tokens: u64) -> http::Request<String> {
-    /// #     let (asked, messages) = (tokens - 4, r#"[{"role":"user","content":"Hi there"}]"#);
-    /// #     let body = format!(r#"{{"model":"gpt-4o","max_tokens":{asked},"messages":{messages}}}"#);
+    /// #     let (asked, said) = (tokens - 4, r#"[{"role":"user","content":"Hi there"}]"#);
+    /// #     let body = format!(r#"{{"model":"gpt-4o","max_tokens":{asked},"messages":{said}}}"#);
     /// #     http::Request::post("/v1/chat/completions").body(body).unwrap()
     /// # }
     /// use std::time::Duration;
@@ -142,8 +142,8 @@ impl Builder {
     /// # #[tokio::main(flavor = "current_thread", start_paused = true)]
     /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
     /// # fn chat(tokens: u64) -> http::Request<String> {
-    /// #     let (asked, messages) = (tokens - 4, r#"[{"role":"user","content":"Hi there"}]"#);
-    /// #     let body = format!(r#"{{"model":"gpt-4o","max_tokens":{asked},"messages":{messages}}}"#);
+    /// #     let (asked, said) = (tokens - 4, r#"[{"role":"user","content":"Hi there"}]"#);
+    /// #     let body = format!(r#"{{"model":"gpt-4o","max_tokens":{asked},"messages":{said}}}"#);
     /// #     http::Request::post("/v1/chat/completions").body(body).unwrap()
     /// # }
     /// use tollgate_sim::Sim;
@@ -170,8 +170,8 @@ impl Builder {
     /// # #[tokio::main(flavor = "current_thread", start_paused = true)]
     /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
     /// # fn chat(tokens: u64) -> http::Request<String> {
-    /// #     let (asked, messages) = (tokens - 4, r#"[{"role":"user","content":"Hi there"}]"#);
-    /// #     let body = format!(r#"{{"model":"gpt-4o","max_tokens":{asked},"messages":{messages}}}"#);
+    /// #     let (asked, said) = (tokens - 4, r#"[{"role":"user","content":"Hi there"}]"#);
+    /// #     let body = format!(r#"{{"model":"gpt-4o","max_tokens":{asked},"messages":{said}}}"#);
     /// #     http::Request::post("/v1/chat/completions").body(body).unwrap()
     /// # }
     /// use tollgate_sim::Sim;
@@ -196,8 +196,8 @@ impl Builder {
     /// # #[tokio::main(flavor = "current_thread", start_paused = true)]
     /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
     /// # fn chat(tokens: u64) -> http::Request<String> {
-    /// #     let (asked, messages) = (tokens - 4, r#"[{"role":"user","content":"Hi there"}]"#);
-    /// #     let body = format!(r#"{{"model":"gpt-4o","max_tokens":{asked},"messages":{messages}}}"#);
+    /// #     let (asked, said) = (tokens - 4, r#"[{"role":"user","content":"Hi there"}]"#);
+    /// #     let body = format!(r#"{{"model":"gpt-4o","max_tokens":{asked},"messages":{said}}}"#);
     /// #     http::Request::post("/v1/chat/completions").body(body).unwrap()
     /// # }
     /// use tollgate_sim::{Limits, Sim};
@@ -227,8 +227,8 @@ impl Builder {
     /// # #[tokio::main(flavor = "current_thread", start_paused = true)]
     /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
     /// # fn chat(tokens: u64) -> http::Request<String> {
-    /// #     let (asked, messages) = (tokens - 4, r#"[{"role":"user","content":"Hi there"}]"#);
-    /// #     let body = format!(r#"{{"model":"gpt-4o","max_tokens":{asked},"messages":{messages}}}"#);
+    /// #     let (asked, said) = (tokens - 4, r#"[{"role":"user","content":"Hi there"}]"#);
+    /// #     let body = format!(r#"{{"model":"gpt-4o","max_tokens":{asked},"messages":{said}}}"#);
     /// #     http::Request::post("/v1/chat/completions").body(body).unwrap()
     /// # }
     /// use std::time::Duration;
@@ -260,8 +260,8 @@ impl Builder {
     /// # #[tokio::main(flavor = "current_thread", start_paused = true)]
     /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
     /// # fn chat(tokens: u64) -> http::Request<String> {
-    /// #     let (asked, messages) = (tokens - 4, r#"[{"role":"user","content":"Hi there"}]"#);
-    /// #     let body = format!(r#"{{"model":"gpt-4o","max_tokens":{asked},"messages":{messages}}}"#);
+    /// #     let (asked, said) = (tokens - 4, r#"[{"role":"user","content":"Hi there"}]"#);
+    /// #     let body = format!(r#"{{"model":"gpt-4o","max_tokens":{asked},"messages":{said}}}"#);
     /// #     http::Request::post("/v1/chat/completions").body(body).unwrap()
     /// # }
     /// use std::time::Duration;
@@ -293,8 +293,8 @@ impl Builder {
     /// # #[tokio::main(flavor = "current_thread", start_paused = true)]
     /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
     /// # fn chat(tokens: u64) -> http::Request<String> {
-    /// #     let (asked, messages) = (tokens - 4, r#"[{"role":"user","content":"Hi there"}]"#);
-    /// #     let body = format!(r#"{{"model":"gpt-4o","max_tokens":{asked},"messages":{messages}}}"#);
+    /// #     let (asked, said) = (tokens - 4, r#"[{"role":"user","content":"Hi there"}]"#);
+    /// #     let body = format!(r#"{{"model":"gpt-4o","max_tokens":{asked},"messages":{said}}}"#);
     /// #     http::Request::post("/v1/chat/completions").body(body).unwrap()
     /// # }
     /// use tollgate_sim::{ChargeRule, Sim};
@@ -320,8 +320,8 @@ impl Builder {
     /// # #[tokio::main(flavor = "current_thread", start_paused = true)]
     /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
     /// # fn chat(tokens: u64) -> http::Request<String> {
-    /// #     let (asked, messages) = (tokens - 4, r#"[{"role":"user","content":"Hi there"}]"#);
-    /// #     let body = format!(r#"{{"model":"gpt-4o","max_tokens":{asked},"messages":{messages}}}"#);
+    /// #     let (asked, said) = (tokens - 4, r#"[{"role":"user","content":"Hi there"}]"#);
+    /// #     let body = format!(r#"{{"model":"gpt-4o","max_tokens":{asked},"messages":{said}}}"#);
     /// #     http::Request::post("/v1/chat/completions").body(body).unwrap()
     /// # }
     /// use tollgate_sim::Sim;
@@ -351,8 +351,8 @@ impl Builder {
     /// # #[tokio::main(flavor = "current_thread", start_paused = true)]
     /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
     /// # fn chat(tokens: u64) -> http::Request<String> {
-    /// #     let (asked, messages) = (tokens - 4, r#"[{"role":"user","content":"Hi there"}]"#);
-    /// #     let body = format!(r#"{{"model":"gpt-4o","max_tokens":{asked},"messages":{messages}}}"#);
+    /// #     let (asked, said) = (tokens - 4, r#"[{"role":"user","content":"Hi there"}]"#);
+    /// #     let body = format!(r#"{{"model":"gpt-4o","max_tokens":{asked},"messages":{said}}}"#);
     /// #     http::Request::post("/v1/chat/completions").body(body).unwrap()
     /// # }
     /// use std::time::Duration;
@@ -389,8 +389,8 @@ impl Builder {
     /// # #[tokio::main(flavor = "current_thread", start_paused = true)]
     /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
     /// # fn chat(tokens: u64) -> http::Request<String> {
-    /// #     let (asked, messages) = (tokens - 4, r#"[{"role":"user","content":"Hi there"}]"#);
-    /// #     let body = format!(r#"{{"model":"gpt-4o","max_tokens":{asked},"messages":{messages}}}"#);
+    /// #     let (asked, said) = (tokens - 4, r#"[{"role":"user","content":"Hi there"}]"#);
+    /// #     let body = format!(r#"{{"model":"gpt-4o","max_tokens":{asked},"messages":{said}}}"#);
     /// #     http::Request::post("/v1/chat/completions").body(body).unwrap()
     /// # }
     /// use std::time::Duration;
@@ -420,8 +420,8 @@ impl Builder {
     /// # #[tokio::main(flavor = "current_thread", start_paused = true)]
     /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
     /// # fn chat(tokens: u64) -> http::Request<String> {
-    /// #     let (asked, messages) = (tokens - 4, r#"[{"role":"user","content":"Hi there"}]"#);
-    /// #     let body = format!(r#"{{"model":"gpt-4o","max_tokens":{asked},"messages":{messages}}}"#);
+    /// #     let (asked, said) = (tokens - 4, r#"[{"role":"user","content":"Hi there"}]"#);
+    /// #     let body = format!(r#"{{"model":"gpt-4o","max_tokens":{asked},"messages":{said}}}"#);
     /// #     http::Request::post("/v1/chat/completions").body(body).unwrap()
     /// # }
     /// use std::time::Duration;
@@ -453,8 +453,8 @@ impl Builder {
     /// # #[tokio::main(flavor = "current_thread", start_paused = true)]
     /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
     /// # fn chat(tokens: u64) -> http::Request<String> {
-    /// #     let (asked, messages) = (tokens - 4, r#"[{"role":"user","content":"Hi there"}]"#);
-    /// #     let body = format!(r#"{{"model":"gpt-4o","max_tokens":{asked},"messages":{messages}}}"#);
+    /// #     let (asked, said) = (tokens - 4, r#"[{"role":"user","content":"Hi there"}]"#);
+    /// #     let body = format!(r#"{{"model":"gpt-4o","max_tokens":{asked},"messages":{said}}}"#);
     /// #     http::Request::post("/v1/chat/completions").body(body).unwrap()
     /// # }
     /// use tollgate_sim::{Faults, Sim};
@@ -484,8 +484,8 @@ impl Builder {
     /// # #[tokio::main(flavor = "current_thread", start_paused = true)]
     /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
     /// # fn chat(tokens: u64) -> http::Request<String> {
-    /// #     let (asked, messages) = (tokens - 4, r#"[{"role":"user","content":"Hi there"}]"#);
-    /// #     let body = format!(r#"{{"model":"gpt-4o","max_tokens":{asked},"messages":{messages}}}"#);
+    /// #     let (asked, said) = (tokens - 4, r#"[{"role":"user","content":"Hi there"}]"#);
+    /// #     let body = format!(r#"{{"model":"gpt-4o","max_tokens":{asked},"messages":{said}}}"#);
     /// #     http::Request::post("/v1/chat/completions").body(body).unwrap()
     /// # }
     /// use std::time::Duration;
@@ -513,8 +513,8 @@ impl Builder {
     /// # #[tokio::main(flavor = "current_thread", start_paused = true)]
     /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
     /// # fn chat(tokens: u64) -> http::Request<String> {
-    /// #     let (asked, messages) = (tokens - 4, r#"[{"role":"user","content":"Hi there"}]"#);
-    /// #     let body = format!(r#"{{"model":"gpt-4o","max_tokens":{asked},"messages":{messages}}}"#);
+    /// #     let (asked, said) = (tokens - 4, r#"[{"role":"user","content":"Hi there"}]"#);
+    /// #     let body = format!(r#"{{"model":"gpt-4o","max_tokens":{asked},"messages":{said}}}"#);
     /// #     http::Request::post("/v1/chat/completions").body(body).unwrap()
     /// # }
     /// use tollgate_sim::Sim;
@@ -539,8 +539,8 @@ impl Builder {
     /// # #[tokio::main(flavor = "current_thread", start_paused = true)]
     /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
     /// # fn chat(tokens: u64) -> http::Request<String> {
-    /// #     let (asked, messages) = (tokens - 4, r#"[{"role":"user","content":"Hi there"}]"#);
-    /// #     let body = format!(r#"{{"model":"gpt-4o","max_tokens":{asked},"messages":{messages}}}"#);
+    /// #     let (asked, said) = (tokens - 4, r#"[{"role":"user","content":"Hi there"}]"#);
+    /// #     let body = format!(r#"{{"model":"gpt-4o","max_tokens":{asked},"messages":{said}}}"#);
     /// #     http::Request::post("/v1/chat/completions").body(body).unwrap()
     /// # }
     /// use tollgate_sim::{Headers, Sim};
@@ -574,8 +574,8 @@ impl Builder {
     /// # #[tokio::main(flavor = "current_thread", start_paused = true)]
     /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
     /// # fn chat(tokens: u64) -> http::Request<String> {
-    /// #     let (asked, messages) = (tokens - 4, r#"[{"role":"user","content":"Hi there"}]"#);
-    /// #     let body = format!(r#"{{"model":"gpt-4o","max_tokens":{asked},"messages":{messages}}}"#);
+    /// #     let (asked, said) = (tokens - 4, r#"[{"role":"user","content":"Hi there"}]"#);
+    /// #     let body = format!(r#"{{"model":"gpt-4o","max_tokens":{asked},"messages":{said}}}"#);
     /// #     http::Request::post("/v1/chat/completions").body(body).unwrap()
     /// # }
     /// use tollgate_sim::{Claim, Sim};
@@ -601,8 +601,8 @@ impl Builder {
     /// # #[tokio::main(flavor = "current_thread", start_paused = true)]
     /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
     /// # fn chat(tokens: u64) -> http::Request<String> {
-    /// #     let (asked, messages) = (tokens - 4, r#"[{"role":"user","content":"Hi there"}]"#);
-    /// #     let body = format!(r#"{{"model":"gpt-4o","max_tokens":{asked},"messages":{messages}}}"#);
+    /// #     let (asked, said) = (tokens - 4, r#"[{"role":"user","content":"Hi there"}]"#);
+    /// #     let body = format!(r#"{{"model":"gpt-4o","max_tokens":{asked},"messages":{said}}}"#);
     /// #     http::Request::post("/v1/chat/completions").body(body).unwrap()
     /// # }
     /// use tollgate_sim::Sim;
@@ -634,8 +634,8 @@ impl Builder {
     /// # #[tokio::main(flavor = "current_thread", start_paused = true)]
     /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
     /// # fn chat(tokens: u64) -> http::Request<String> {
-    /// #     let (asked, messages) = (tokens - 4, r#"[{"role":"user","content":"Hi there"}]"#);
-    /// #     let body = format!(r#"{{"model":"gpt-4o","max_tokens":{asked},"messages":{messages}}}"#);
+    /// #     let (asked, said) = (tokens - 4, r#"[{"role":"user","content":"Hi there"}]"#);
+    /// #     let body = format!(r#"{{"model":"gpt-4o","max_tokens":{asked},"messages":{said}}}"#);
     /// #     http::Request::post("/v1/chat/completions").body(body).unwrap()
     /// # }
     /// use std::time::Duration;
@@ -670,8 +670,8 @@ impl Builder {
     /// # #[tokio::main(flavor = "current_thread", start_paused = true)]
     /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
     /// # fn chat(tokens: u64) -> http::Request<String> {
-    /// #     let (asked, messages) = (tokens - 4, r#"[{"role":"user","content":"Hi there"}]"#);
-    /// #     let body = format!(r#"{{"model":"gpt-4o","max_tokens":{asked},"messages":{messages}}}"#);
+    /// #     let (asked, said) = (tokens - 4, r#"[{"role":"user","content":"Hi there"}]"#);
+    /// #     let body = format!(r#"{{"model":"gpt-4o","max_tokens":{asked},"messages":{said}}}"#);
     /// #     http::Request::post("/v1/chat/completions").body(body).unwrap()
     /// # }
     /// use std::time::Duration;
@@ -703,8 +703,8 @@ impl Builder {
     /// # #[tokio::main(flavor = "current_thread", start_paused = true)]
     /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
     /// # fn chat(tokens: u64) -> http::Request<String> {
-    /// #     let (asked, messages) = (tokens - 4, r#"[{"role":"user","content":"Hi there"}]"#);
-    /// #     let body = format!(r#"{{"model":"gpt-4o","max_tokens":{asked},"messages":{messages}}}"#);
+    /// #     let (asked, said) = (tokens - 4, r#"[{"role":"user","content":"Hi there"}]"#);
+    /// #     let body = format!(r#"{{"model":"gpt-4o","max_tokens":{asked},"messages":{said}}}"#);
     /// #     http::Request::post("/v1/chat/completions").body(body).unwrap()
     /// # }
     /// use tollgate_sim::{Answers, Sim};
@@ -735,8 +735,8 @@ impl Builder {
     /// # #[tokio::main(flavor = "current_thread", start_paused = true)]
     /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
     /// # fn chat(tokens: u64) -> http::Request<String> {
-    /// #     let (asked, messages) = (tokens - 4, r#"[{"role":"user","content":"Hi there"}]"#);
-    /// #     let body = format!(r#"{{"model":"gpt-4o","max_tokens":{asked},"messages":{messages}}}"#);
+    /// #     let (asked, said) = (tokens - 4, r#"[{"role":"user","content":"Hi there"}]"#);
+    /// #     let body = format!(r#"{{"model":"gpt-4o","max_tokens":{asked},"messages":{said}}}"#);
     /// #     http::Request::post("/v1/chat/completions").body(body).unwrap()
     /// # }
     /// use tollgate_sim::Sim;

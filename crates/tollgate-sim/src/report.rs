@@ -18,8 +18,8 @@ use serde::{Deserialize, Serialize};
 /// # #[tokio::main(flavor = "current_thread", start_paused = true)]
 /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
 /// # fn chat(tokens: u64) -> http::Request<String> {
-/// #     let (asked, messages) = (tokens - 4, r#"[{"role":"user","content":"Hi there"}]"#);
-/// #     let body = format!(r#"{{"model":"gpt-4o","max_tokens":{asked},"messages":{messages}}}"#);
+/// #     let (asked, said) = (tokens - 4, r#"[{"role":"user","content":"Hi there"}]"#);
+/// #     let body = format!(r#"{{"model":"gpt-4o","max_tokens":{asked},"messages":{said}}}"#);
 /// #     http::Request::post("/v1/chat/completions").body(body).unwrap()
 /// # }
 /// use std::time::Duration;
@@ -77,8 +77,8 @@ pub struct Report {
 /// # #[tokio::main(flavor = "current_thread", start_paused = true)]
 /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
 /// # fn chat(tokens: u64) -> http::Request<String> {
-/// #     let (asked, messages) = (tokens - 4, r#"[{"role":"user","content":"Hi there"}]"#);
-/// #     let body = format!(r#"{{"model":"gpt-4o","max_tokens":{asked},"messages":{messages}}}"#);
+/// #     let (asked, said) = (tokens - 4, r#"[{"role":"user","content":"Hi there"}]"#);
+/// #     let body = format!(r#"{{"model":"gpt-4o","max_tokens":{asked},"messages":{said}}}"#);
 /// #     http::Request::post("/v1/chat/completions").body(body).unwrap()
 /// # }
 /// use http_body_util::BodyExt;
@@ -148,8 +148,8 @@ pub struct Tally {
 /// # #[tokio::main(flavor = "current_thread", start_paused = true)]
 /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
 /// # fn chat(tokens: u64) -> http::Request<String> {
-/// #     let (asked, messages) = (tokens - 4, r#"[{"role":"user","content":"Hi there"}]"#);
-/// #     let body = format!(r#"{{"model":"gpt-4o","max_tokens":{asked},"messages":{messages}}}"#);
+/// #     let (asked, said) = (tokens - 4, r#"[{"role":"user","content":"Hi there"}]"#);
+/// #     let body = format!(r#"{{"model":"gpt-4o","max_tokens":{asked},"messages":{said}}}"#);
 /// #     http::Request::post("/v1/chat/completions").body(body).unwrap()
 /// # }
 /// use tollgate_sim::Sim;
@@ -193,8 +193,8 @@ impl Rejected {
 /// # #[tokio::main(flavor = "current_thread", start_paused = true)]
 /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
 /// # fn chat(tokens: u64) -> http::Request<String> {
-/// #     let (asked, messages) = (tokens - 4, r#"[{"role":"user","content":"Hi there"}]"#);
-/// #     let body = format!(r#"{{"model":"gpt-4o","max_tokens":{asked},"messages":{messages}}}"#);
+/// #     let (asked, said) = (tokens - 4, r#"[{"role":"user","content":"Hi there"}]"#);
+/// #     let body = format!(r#"{{"model":"gpt-4o","max_tokens":{asked},"messages":{said}}}"#);
 /// #     http::Request::post("/v1/chat/completions").body(body).unwrap()
 /// # }
 /// use tollgate_sim::{Faults, Sim};
@@ -361,8 +361,8 @@ impl Report {
     /// # #[tokio::main(flavor = "current_thread", start_paused = true)]
     /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
     /// # fn chat(tokens: u64) -> http::Request<String> {
-    /// #     let (asked, messages) = (tokens - 4, r#"[{"role":"user","content":"Hi there"}]"#);
-    /// #     let body = format!(r#"{{"model":"gpt-4o","max_tokens":{asked},"messages":{messages}}}"#);
+    /// #     let (asked, said) = (tokens - 4, r#"[{"role":"user","content":"Hi there"}]"#);
+    /// #     let body = format!(r#"{{"model":"gpt-4o","max_tokens":{asked},"messages":{said}}}"#);
     /// #     http::Request::post("/v1/chat/completions").body(body).unwrap()
     /// # }
     /// use std::time::Duration;

@@ -27,8 +27,8 @@ use crate::wire::{SimService, router};
 /// # #[tokio::main(flavor = "current_thread", start_paused = true)]
 /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
 /// # fn chat(tokens: u64) -> http::Request<String> {
-/// #     let (asked, messages) = (tokens - 4, r#"[{"role":"user","content":"Hi there"}]"#);
-/// #     let body = format!(r#"{{"model":"gpt-4o","max_tokens":{asked},"messages":{messages}}}"#);
+/// #     let (asked, said) = (tokens - 4, r#"[{"role":"user","content":"Hi there"}]"#);
+/// #     let body = format!(r#"{{"model":"gpt-4o","max_tokens":{asked},"messages":{said}}}"#);
 /// #     http::Request::post("/v1/chat/completions").body(body).unwrap()
 /// # }
 /// use tollgate_sim::Sim;
@@ -108,8 +108,8 @@ impl Sim {
     /// # #[tokio::main(flavor = "current_thread", start_paused = true)]
     /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
     /// # fn chat(tokens: u64) -> http::Request<String> {
-    /// #     let (asked, messages) = (tokens - 4, r#"[{"role":"user","content":"Hi there"}]"#);
-    /// #     let body = format!(r#"{{"model":"gpt-4o","max_tokens":{asked},"messages":{messages}}}"#);
+    /// #     let (asked, said) = (tokens - 4, r#"[{"role":"user","content":"Hi there"}]"#);
+    /// #     let body = format!(r#"{{"model":"gpt-4o","max_tokens":{asked},"messages":{said}}}"#);
     /// #     http::Request::post("/v1/chat/completions").body(body).unwrap()
     /// # }
     /// use tollgate_sim::Sim;

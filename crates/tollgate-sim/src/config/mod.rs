@@ -195,8 +195,8 @@ impl Config {
 /// # #[tokio::main(flavor = "current_thread", start_paused = true)]
 /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
 /// # fn chat(tokens: u64) -> http::Request<String> {
-/// #     let (asked, messages) = (tokens - 4, r#"[{"role":"user","content":"Hi there"}]"#);
-/// #     let body = format!(r#"{{"model":"gpt-4o","max_tokens":{asked},"messages":{messages}}}"#);
+/// #     let (asked, said) = (tokens - 4, r#"[{"role":"user","content":"Hi there"}]"#);
+/// #     let body = format!(r#"{{"model":"gpt-4o","max_tokens":{asked},"messages":{said}}}"#);
 /// #     http::Request::post("/v1/chat/completions").body(body).unwrap()
 /// # }
 /// use tollgate_sim::{Limits, Sim};
@@ -341,8 +341,8 @@ pub enum RequestEnforcement {
 /// # #[tokio::main(flavor = "current_thread", start_paused = true)]
 /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
 /// # fn chat(tokens: u64) -> http::Request<String> {
-/// #     let (asked, messages) = (tokens - 4, r#"[{"role":"user","content":"Hi there"}]"#);
-/// #     let body = format!(r#"{{"model":"gpt-4o","max_tokens":{asked},"messages":{messages}}}"#);
+/// #     let (asked, said) = (tokens - 4, r#"[{"role":"user","content":"Hi there"}]"#);
+/// #     let body = format!(r#"{{"model":"gpt-4o","max_tokens":{asked},"messages":{said}}}"#);
 /// #     http::Request::post("/v1/chat/completions").body(body).unwrap()
 /// # }
 /// use tollgate_sim::{ChargeRule, Sim};
@@ -378,8 +378,8 @@ pub enum ChargeRule {
 /// # #[tokio::main(flavor = "current_thread", start_paused = true)]
 /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
 /// # fn chat(tokens: u64) -> http::Request<String> {
-/// #     let (asked, messages) = (tokens - 4, r#"[{"role":"user","content":"Hi there"}]"#);
-/// #     let body = format!(r#"{{"model":"gpt-4o","max_tokens":{asked},"messages":{messages}}}"#);
+/// #     let (asked, said) = (tokens - 4, r#"[{"role":"user","content":"Hi there"}]"#);
+/// #     let body = format!(r#"{{"model":"gpt-4o","max_tokens":{asked},"messages":{said}}}"#);
 /// #     http::Request::post("/v1/chat/completions").body(body).unwrap()
 /// # }
 /// use tollgate_sim::{Faults, Sim};
@@ -460,8 +460,8 @@ impl Faults {
 /// # #[tokio::main(flavor = "current_thread", start_paused = true)]
 /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
 /// # fn chat(tokens: u64) -> http::Request<String> {
-/// #     let (asked, messages) = (tokens - 4, r#"[{"role":"user","content":"Hi there"}]"#);
-/// #     let body = format!(r#"{{"model":"gpt-4o","max_tokens":{asked},"messages":{messages}}}"#);
+/// #     let (asked, said) = (tokens - 4, r#"[{"role":"user","content":"Hi there"}]"#);
+/// #     let body = format!(r#"{{"model":"gpt-4o","max_tokens":{asked},"messages":{said}}}"#);
 /// #     http::Request::post("/v1/chat/completions").body(body).unwrap()
 /// # }
 /// use std::time::Duration;
@@ -499,8 +499,8 @@ pub struct Storm {
 /// # #[tokio::main(flavor = "current_thread", start_paused = true)]
 /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
 /// # fn chat(tokens: u64) -> http::Request<String> {
-/// #     let (asked, messages) = (tokens - 4, r#"[{"role":"user","content":"Hi there"}]"#);
-/// #     let body = format!(r#"{{"model":"gpt-4o","max_tokens":{asked},"messages":{messages}}}"#);
+/// #     let (asked, said) = (tokens - 4, r#"[{"role":"user","content":"Hi there"}]"#);
+/// #     let body = format!(r#"{{"model":"gpt-4o","max_tokens":{asked},"messages":{said}}}"#);
 /// #     http::Request::post("/v1/chat/completions").body(body).unwrap()
 /// # }
 /// use tollgate_sim::{Headers, Sim};
@@ -561,8 +561,8 @@ impl Default for Headers {
 /// # #[tokio::main(flavor = "current_thread", start_paused = true)]
 /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
 /// # fn chat(tokens: u64) -> http::Request<String> {
-/// #     let (asked, messages) = (tokens - 4, r#"[{"role":"user","content":"Hi there"}]"#);
-/// #     let body = format!(r#"{{"model":"gpt-4o","max_tokens":{asked},"messages":{messages}}}"#);
+/// #     let (asked, said) = (tokens - 4, r#"[{"role":"user","content":"Hi there"}]"#);
+/// #     let body = format!(r#"{{"model":"gpt-4o","max_tokens":{asked},"messages":{said}}}"#);
 /// #     http::Request::post("/v1/chat/completions").body(body).unwrap()
 /// # }
 /// use tollgate_sim::{Claim, Sim};
@@ -657,8 +657,8 @@ pub struct Latency {
 /// # #[tokio::main(flavor = "current_thread", start_paused = true)]
 /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
 /// # fn chat(tokens: u64) -> http::Request<String> {
-/// #     let (asked, messages) = (tokens - 4, r#"[{"role":"user","content":"Hi there"}]"#);
-/// #     let body = format!(r#"{{"model":"gpt-4o","max_tokens":{asked},"messages":{messages}}}"#);
+/// #     let (asked, said) = (tokens - 4, r#"[{"role":"user","content":"Hi there"}]"#);
+/// #     let body = format!(r#"{{"model":"gpt-4o","max_tokens":{asked},"messages":{said}}}"#);
 /// #     http::Request::post("/v1/chat/completions").body(body).unwrap()
 /// # }
 /// use tollgate_sim::{Answers, Sim};

@@ -36,8 +36,8 @@ use super::handler::Reset;
 /// # #[tokio::main(flavor = "current_thread", start_paused = true)]
 /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
 /// # fn chat(tokens: u64) -> http::Request<String> {
-/// #     let (asked, messages) = (tokens - 4, r#"[{"role":"user","content":"Hi there"}]"#);
-/// #     let body = format!(r#"{{"model":"gpt-4o","max_tokens":{asked},"messages":{messages}}}"#);
+/// #     let (asked, said) = (tokens - 4, r#"[{"role":"user","content":"Hi there"}]"#);
+/// #     let body = format!(r#"{{"model":"gpt-4o","max_tokens":{asked},"messages":{said}}}"#);
 /// #     http::Request::post("/v1/chat/completions").body(body).unwrap()
 /// # }
 /// use std::io::ErrorKind;
