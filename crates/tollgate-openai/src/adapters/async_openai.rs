@@ -1,6 +1,6 @@
 //! async-openai's typed client behind a policy. Feature `async-openai`.
 //!
-//! ```no_run
+//! ```
 //! use async_openai::Client;
 //! use tollgate_openai::Policy;
 //!
@@ -12,10 +12,10 @@
 //! # }
 //! ```
 //!
-//! From there on typed chat, responses, embeddings and streams run through the
-//! gates. async-openai's own retries are off, since a service of one's own takes
-//! the place of its retry layer: retries within retries multiply. The policy's
-//! are on.
+//! [`Policy::async_openai`] shows a call. From there on typed chat, responses,
+//! embeddings and streams run through the gates. async-openai's own retries are
+//! off, since a service of one's own takes the place of its retry layer:
+//! retries within retries multiply. The policy's are on.
 //!
 //! # Errors
 //!
@@ -48,13 +48,73 @@ impl Policy {
     /// What async-openai's `Client::with_http_service` takes, over a new reqwest
     /// client.
     ///
-    /// See the [module](crate::adapters::async_openai).
+    /// See the [module](crate::adapters::async_openai) for what becomes of errors.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use async_openai::Client;
+    /// use async_openai::config::OpenAIConfig;
+    /// use async_openai::types::embeddings::CreateEmbeddingRequestArgs;
+    /// use tollgate_openai::Policy;
+    /// use tollgate_sim::Sim;
+    ///
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
+    /// let sim = Sim::builder().build()?.spawn("127.0.0.1:0").await?;
+    /// let base = sim.url();
+    /// let policy = Policy::default();
+    /// let config = OpenAIConfig::new()
+    ///     .with_api_base(base)
+    ///     .with_api_key("sk-simulated");
+    /// let client = Client::with_config(config).with_http_service(policy.async_openai());
+    ///
+    /// let request = CreateEmbeddingRequestArgs::default()
+    ///     .model("text-embedding-3-small")
+    ///     .input("How deep is the sea?")
+    ///     .build()?;
+    /// let answer = client.embeddings().create(request).await?;
+    /// assert_eq!(answer.data.len(), 1);
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn async_openai(&self) -> AsyncOpenAi {
         self.async_openai_over(Client::new())
     }
 
     /// The same over a reqwest client of your own: its proxies, certificates and
     /// timeouts.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use async_openai::Client;
+    /// use async_openai::config::OpenAIConfig;
+    /// use async_openai::types::embeddings::CreateEmbeddingRequestArgs;
+    /// use std::time::Duration;
+    /// use tollgate_openai::Policy;
+    /// use tollgate_sim::Sim;
+    ///
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
+    /// let sim = Sim::builder().build()?.spawn("127.0.0.1:0").await?;
+    /// let base = sim.url();
+    /// let http = reqwest::Client::builder()
+    ///     .timeout(Duration::from_secs(60))
+    ///     .build()?;
+    /// let config = OpenAIConfig::new()
+    ///     .with_api_base(base)
+    ///     .with_api_key("sk-simulated");
+    /// let client = Client::with_config(config)
+    ///     .with_http_service(Policy::default().async_openai_over(http));
+    /// let request = CreateEmbeddingRequestArgs::default()
+    ///     .model("text-embedding-3-small")
+    ///     .input("How deep is the sea?")
+    ///     .build()?;
+    /// assert_eq!(client.embeddings().create(request).await?.data.len(), 1);
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn async_openai_over(&self, client: Client) -> AsyncOpenAi {
         AsyncOpenAi {
             inner: self.layer().layer(Rebuilding { client }),
@@ -62,7 +122,8 @@ impl Policy {
     }
 }
 
-/// A policy as async-openai's HTTP service; made by [`Policy::async_openai`].
+/// A policy as async-openai's HTTP service; made by [`Policy::async_openai`],
+/// which shows one at work.
 ///
 /// # Cloning
 ///
@@ -100,8 +161,8 @@ impl fmt::Debug for AsyncOpenAi {
     }
 }
 
-/// The transport: its first attempt sends the request whose cost was reckoned,
-/// every further one a request built anew.
+/// The transport of [`AsyncOpenAi`]: its first attempt sends the request whose
+/// cost was reckoned, every further one a request built anew.
 #[derive(Clone, Debug)]
 pub struct Rebuilding {
     client: Client,

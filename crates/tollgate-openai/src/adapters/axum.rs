@@ -18,6 +18,20 @@ use crate::api_error::ApiError;
 ///
 /// With `retry-after`, in whole seconds, where a delay is known. The body is the
 /// provider's own where the status is, else an OpenAI-style error of one line.
+///
+/// # Examples
+///
+/// ```
+/// use axum_core::response::IntoResponse;
+/// use tollgate_openai::{ApiError, Refused, error};
+///
+/// let refused = Refused::TooLarge {
+///     cost: 45_411,
+///     limit: 30_000,
+/// };
+/// let error = ApiError::from(error::Error::from(refused));
+/// assert_eq!(error.into_response().status(), 413);
+/// ```
 impl IntoResponse for ApiError {
     fn into_response(self) -> Response {
         let status = status(&self);

@@ -23,22 +23,26 @@ impl Policy {
     ///
     /// # Examples
     ///
-    /// ```no_run
+    /// ```
     /// use tollgate_openai::Policy;
+    /// use tollgate_sim::Sim;
     ///
     /// # #[tokio::main(flavor = "current_thread")]
     /// # async fn main() -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
+    /// // A simulated provider, in place of `https://api.openai.com/v1`.
+    /// let sim = Sim::builder().build()?.spawn("127.0.0.1:0").await?;
+    /// let base = sim.url();
     /// let plain = reqwest::Client::new();
-    /// let client = Policy::from_env()?.reqwest(plain.clone());
+    /// let client = Policy::default().reqwest(plain.clone());
     ///
     /// let request = plain
-    ///     .post("https://api.openai.com/v1/responses")
-    ///     .bearer_auth(std::env::var("OPENAI_API_KEY")?)
+    ///     .post(format!("{base}/responses"))
+    ///     .bearer_auth("sk-simulated")
     ///     .header("content-type", "application/json")
     ///     .body(r#"{"model": "gpt-4o-mini", "input": "Hi"}"#)
     ///     .build()?;
     /// let answer = client.execute(request).await?;
-    /// println!("{}", answer.text().await?);
+    /// assert_eq!(answer.status(), 200);
     /// # Ok(())
     /// # }
     /// ```
@@ -63,6 +67,29 @@ impl Policy {
 ///
 /// Dropping the future of a call gives back what it held; once it was launched,
 /// its charge stands.
+///
+/// # Examples
+///
+/// It is a tower service as well, for layers of one's own around it:
+///
+/// ```
+/// use tollgate_openai::Policy;
+/// use tollgate_sim::Sim;
+/// use tower::ServiceExt;
+///
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
+/// let sim = Sim::builder().build()?.spawn("127.0.0.1:0").await?;
+/// let base = sim.url();
+/// let plain = reqwest::Client::new();
+/// let client = Policy::default()
+///     .reqwest(plain.clone())
+///     .map_response(|answer: reqwest::Response| answer.status());
+/// let request = plain.get(format!("{base}/models")).build()?;
+/// assert_eq!(client.oneshot(request).await?, 200);
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Clone)]
 pub struct ReqwestClient {
     inner: Limited<ReqwestTransport>,
@@ -75,6 +102,32 @@ impl ReqwestClient {
     ///
     /// A gate's refusal, or reqwest's own error behind
     /// [`downcast_ref`](Error::downcast_ref). An unsuccessful answer is an answer.
+    ///
+    /// # Examples
+    ///
+    /// A request that can never fit is not sent:
+    ///
+    /// ```
+    /// use tollgate_openai::{ChargeRule, Policy, Refused};
+    ///
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
+    /// let plain = reqwest::Client::new();
+    /// let client = Policy::default()
+    ///     .charge_rule(ChargeRule::Fixed(45_411))
+    ///     .reqwest(plain.clone());
+    /// let request = plain.post("http://127.0.0.1:8788/v1/responses").build()?;
+    /// let error = client.execute(request).await.unwrap_err();
+    /// assert_eq!(
+    ///     error.refused(),
+    ///     Some(&Refused::TooLarge {
+    ///         cost: 45_411,
+    ///         limit: 25_500
+    ///     })
+    /// );
+    /// # Ok(())
+    /// # }
+    /// ```
     pub async fn execute(&self, request: Request) -> Result<Response, Error> {
         let request = whole(request).await.map_err(Error::inner)?;
         ready::call(self.inner.clone(), request)
@@ -112,6 +165,28 @@ impl fmt::Debug for ReqwestClient {
 /// # Cloning
 ///
 /// Clones share the connections.
+///
+/// # Examples
+///
+/// ```
+/// use bytes::Bytes;
+/// use http::Request;
+/// use tollgate_openai::adapters::reqwest::ReqwestTransport;
+/// use tollgate_openai::{ConcurrencyLayer, GateLayer};
+/// use tollgate_sim::Sim;
+/// use tower::{Layer, ServiceExt};
+///
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
+/// let sim = Sim::builder().build()?.spawn("127.0.0.1:0").await?;
+/// let base = sim.url();
+/// let transport = ReqwestTransport::default();
+/// let client = GateLayer::new(ConcurrencyLayer::new(3)).layer(transport);
+/// let request = Request::get(format!("{base}/models")).body(Bytes::new())?;
+/// assert_eq!(client.oneshot(request).await?.status(), 200);
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Clone, Debug, Default)]
 pub struct ReqwestTransport {
     client: Client,
@@ -119,6 +194,30 @@ pub struct ReqwestTransport {
 
 impl ReqwestTransport {
     /// Sends through `client`.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use bytes::Bytes;
+    /// use http::Request;
+    /// use std::time::Duration;
+    /// use tollgate_openai::adapters::reqwest::ReqwestTransport;
+    /// use tollgate_sim::Sim;
+    /// use tower::ServiceExt;
+    ///
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
+    /// let sim = Sim::builder().build()?.spawn("127.0.0.1:0").await?;
+    /// let base = sim.url();
+    /// let client = reqwest::Client::builder()
+    ///     .timeout(Duration::from_secs(60))
+    ///     .build()?;
+    /// let request = Request::get(format!("{base}/models")).body(Bytes::new())?;
+    /// let answer = ReqwestTransport::new(client).oneshot(request).await?;
+    /// assert_eq!(answer.status(), 200);
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn new(client: Client) -> Self {
         Self { client }
     }

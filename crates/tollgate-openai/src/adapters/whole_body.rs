@@ -63,7 +63,7 @@ pub struct WholeBodyLayer {
     max_bytes: usize,
 }
 
-/// The service of a [`WholeBodyLayer`].
+/// The service of a [`WholeBodyLayer`], which shows one at work.
 #[derive(Clone, Copy, Debug)]
 pub struct WholeBody<S> {
     inner: S,
@@ -71,6 +71,33 @@ pub struct WholeBody<S> {
 }
 
 /// A request's body was longer than a [`WholeBodyLayer`] allows.
+///
+/// # Examples
+///
+/// ```
+/// use bytes::Bytes;
+/// use http::{Request, Response};
+/// use http_body_util::Full;
+/// use tollgate_openai::adapters::WholeBodyLayer;
+/// use tollgate_openai::adapters::whole_body::BodyTooLong;
+/// use tower::{Layer, ServiceExt, service_fn};
+///
+/// # #[tokio::main(flavor = "current_thread", start_paused = true)]
+/// # async fn main() -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
+/// let provider = service_fn(async |_: Request<Bytes>| Ok::<_, std::io::Error>(Response::new(())));
+/// let client = WholeBodyLayer::new(10).layer(provider);
+/// let error = client
+///     .oneshot(Request::new(Full::<Bytes>::from("eleven byte")))
+///     .await
+///     .unwrap_err();
+/// let too_long = error.downcast_ref::<BodyTooLong>().unwrap();
+/// assert_eq!(
+///     too_long.to_string(),
+///     "the request's body is longer than 10 bytes"
+/// );
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct BodyTooLong {
     max_bytes: usize,
@@ -78,6 +105,27 @@ pub struct BodyTooLong {
 
 impl WholeBodyLayer {
     /// Collects bodies of at most this many bytes.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use bytes::Bytes;
+    /// use http::{Request, Response};
+    /// use http_body_util::Full;
+    /// use tollgate_openai::adapters::WholeBodyLayer;
+    /// use tower::{Layer, ServiceExt, service_fn};
+    ///
+    /// # #[tokio::main(flavor = "current_thread", start_paused = true)]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
+    /// let length = service_fn(async |request: Request<Bytes>| {
+    ///     Ok::<_, std::io::Error>(Response::new(request.body().len()))
+    /// });
+    /// let client = WholeBodyLayer::new(1024 * 1024).layer(length);
+    /// let request = Request::post("/").body(Full::<Bytes>::from("{}"))?;
+    /// assert_eq!(*client.oneshot(request).await?.body(), 2);
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn new(max_bytes: usize) -> Self {
         Self { max_bytes }
     }
