@@ -20,6 +20,37 @@ const IDEMPOTENCY_KEY: HeaderName = HeaderName::from_static("idempotency-key");
 ///   without.
 /// * An answer has [`Attempts`] in its extensions, an error
 ///   [`attempts`](tollgate::Error::attempts).
+///
+/// # Examples
+///
+/// ```
+/// use bytes::Bytes;
+/// use http::{Request, Response};
+/// use http_body_util::Empty;
+/// use tollgate_openai::policy::AttemptHeaders;
+/// use tollgate_openai::{Attempts, Backoff, ConcurrencyLayer, RetryLayer, Wire};
+/// use tower::{ServiceBuilder, ServiceExt, service_fn};
+///
+/// # #[tokio::main(flavor = "current_thread", start_paused = true)]
+/// # async fn main() -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
+/// let client = ServiceBuilder::new()
+///     .layer(RetryLayer::new(Backoff::default(), Wire).mark(AttemptHeaders::default()))
+///     .layer(ConcurrencyLayer::new(3))
+///     .service(service_fn(async |request: Request<Bytes>| {
+///         assert!(request.headers().contains_key("idempotency-key"));
+///         // Fails once.
+///         let first = request.headers()["x-stainless-retry-count"] == "0";
+///         let status = if first { 503 } else { 200 };
+///         Response::builder()
+///             .status(status)
+///             .body(Empty::<Bytes>::new())
+///     }));
+/// let request = Request::post("/v1/responses").body(Bytes::from("{}"))?;
+/// let answer = client.oneshot(request).await?;
+/// assert_eq!(answer.extensions().get(), Some(&Attempts(2)));
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Clone, Copy, Debug, Default)]
 #[non_exhaustive]
 pub struct AttemptHeaders {}

@@ -21,6 +21,9 @@ use crate::wire::Wire;
 /// # Cloning
 ///
 /// Clones share the budget and what was learned.
+///
+/// It is the second of a policy's [`Gates`](super::Gates);
+/// [`Policy::budget`](super::Policy::budget) has the budget behind it.
 #[derive(Clone, Debug)]
 pub struct BudgetGate {
     pub(super) budget: TokenBudget,

@@ -37,7 +37,7 @@ pub type Limited<S> = IncludeUsage<Retry<Gated<Answered<S>, Gates>, Wire, Attemp
 pub type LimitedBody<B> =
     WithoutUsage<HeldBody<AnsweredBody<B>, (Slot, BudgetPass<Asked, Wire, UsageMeter>, Turn)>>;
 
-/// The gates of a policy, from the outside in.
+/// The gates of a policy, from the outside in; those of a [`PolicyLayer`].
 pub type Gates = (ConcurrencyLayer, BudgetGate, StaggerLayer);
 
 /// Puts a policy around any HTTP client that is a tower service.
@@ -48,14 +48,44 @@ pub type Gates = (ConcurrencyLayer, BudgetGate, StaggerLayer);
 ///
 /// # Ordering
 ///
-/// From the outside in: the question for the usage, retry, slots, budget, spacing, the client. The gates
-/// are fused and take the client for the transport, so put this layer directly
-/// around it.
+/// From the outside in: the question for the usage, retry, slots, budget,
+/// spacing, the client. The gates are fused and take the client for the
+/// transport, so put this layer directly around it.
 ///
 /// # Cloning
 ///
 /// Clones, all services made from them and all layers of the same
 /// [`Policy`](super::Policy) share its state.
+///
+/// # Examples
+///
+/// Two clients of one account:
+///
+/// ```
+/// use bytes::Bytes;
+/// use http::{Request, Response};
+/// use http_body_util::Empty;
+/// use tokio::time::Instant;
+/// use tollgate_openai::Policy;
+/// use tower::{Layer, ServiceExt, service_fn};
+///
+/// # #[tokio::main(flavor = "current_thread", start_paused = true)]
+/// # async fn main() -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
+/// let policy = Policy::default();
+/// let start = Instant::now();
+/// let client = || {
+///     policy.layer().layer(service_fn(async |_: Request<Bytes>| {
+///         Ok::<_, std::io::Error>(Response::new(Empty::<Bytes>::new()))
+///     }))
+/// };
+/// for client in [client(), client()] {
+///     let request = Request::post("/v1/responses").body(Bytes::from("{}"))?;
+///     client.oneshot(request).await?;
+/// }
+/// assert_eq!(start.elapsed(), policy.get_stagger());
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Clone)]
 pub struct PolicyLayer {
     retry: RetryLayer<Wire, AttemptHeaders>,

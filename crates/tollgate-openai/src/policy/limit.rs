@@ -1,6 +1,31 @@
 use std::num::NonZeroU64;
 
 /// A limit by the minute.
+///
+/// # Examples
+///
+/// ```
+/// use bytes::Bytes;
+/// use http::Request;
+/// use tollgate_openai::{Limit, Policy};
+/// use tollgate_sim::Sim;
+/// use tower::{Layer, ServiceExt};
+///
+/// # #[tokio::main(flavor = "current_thread", start_paused = true)]
+/// # async fn main() -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
+/// let policy = Policy::default()
+///     .tpm_limit(Limit::Auto)
+///     .rpm_limit(Limit::Unlimited);
+/// let sim = Sim::builder().tokens_per_minute(125_000).build()?;
+/// let client = policy.layer().layer(sim.service());
+///
+/// let request = Request::post("/v1/responses")
+///     .body(Bytes::from(r#"{"model": "gpt-4o", "input": "Hi"}"#))?;
+/// client.oneshot(request).await?;
+/// assert_eq!(policy.budget().snapshot().limit, 125_000);
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Limit {
     /// So many a minute.
@@ -17,6 +42,15 @@ impl Limit {
     /// # Panics
     ///
     /// If `number` is zero: nothing would ever pass.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use tollgate_openai::Limit;
+    ///
+    /// assert_eq!(Limit::per_minute(125_000).amount(), Some(125_000));
+    /// assert_eq!(Limit::Auto.amount(), None);
+    /// ```
     pub const fn per_minute(number: u64) -> Limit {
         match NonZeroU64::new(number) {
             Some(number) => Limit::PerMinute(number),

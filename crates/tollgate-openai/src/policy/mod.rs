@@ -76,8 +76,12 @@ use settings::{MOST, Settings};
 ///     .stagger(Duration::from_millis(50))
 ///     .tpm_limit(Limit::per_minute(125_000))
 ///     .rpm_limit(Limit::per_minute(500));
+/// assert_eq!(policy.get_max_concurrency(), 8);
 /// assert_eq!(policy.get_tpm_limit().amount(), Some(125_000));
+/// // What was not set.
 /// assert_eq!(policy.get_headroom(), 0.15);
+/// assert_eq!(policy.get_est_tokens(), 7_000);
+/// assert_eq!(policy.get_max_attempts(), 5);
 ///
 /// let vars = |name: &str| (name == "OPENAI_TPM_LIMIT").then(|| "many".to_owned());
 /// let error = Policy::from_vars(vars).unwrap_err();
@@ -100,6 +104,20 @@ impl Policy {
     /// # Errors
     ///
     /// Names every variable whose value is not allowed.
+    ///
+    /// # Examples
+    ///
+    /// With `OPENAI_TPM_LIMIT=125000` in the environment:
+    ///
+    /// ```
+    /// use tollgate_openai::Policy;
+    ///
+    /// # // No other thread runs in an example.
+    /// # unsafe { std::env::set_var("OPENAI_TPM_LIMIT", "125000") };
+    /// let policy = Policy::from_env()?;
+    /// assert_eq!(policy.get_tpm_limit().amount(), Some(125_000));
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub fn from_env() -> Result<Policy, PolicyError> {
         // What is not Unicode is no number either, and is named as such.
         Policy::from_vars(|name| {
@@ -113,6 +131,21 @@ impl Policy {
     /// # Errors
     ///
     /// Names every variable whose value is not allowed.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use std::collections::HashMap;
+    /// use tollgate_openai::Policy;
+    ///
+    /// let flags = HashMap::from([("OPENAI_MAX_CONCURRENCY", "8")]);
+    /// let policy = Policy::from_vars(|name| {
+    ///     let flag = flags.get(name).map(ToString::to_string);
+    ///     flag.or_else(|| std::env::var(name).ok())
+    /// })?;
+    /// assert_eq!(policy.get_max_concurrency(), 8);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub fn from_vars(var: impl Fn(&str) -> Option<String>) -> Result<Policy, PolicyError> {
         Settings::from_vars(var).map(|settings| Policy {
             settings: Arc::new(settings),
@@ -125,19 +158,23 @@ impl Policy {
     ///
     /// # Examples
     ///
-    /// ```no_run
+    /// ```
     /// use bytes::Bytes;
     /// use http::Request;
-    /// use tollgate_openai::{OpenAi, Policy};
+    /// use tollgate_openai::Policy;
+    /// use tollgate_sim::Sim;
     /// use tower::{Layer, ServiceExt};
     ///
-    /// # #[tokio::main(flavor = "current_thread")]
+    /// # #[tokio::main(flavor = "current_thread", start_paused = true)]
     /// # async fn main() -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
-    /// let client = Policy::from_env()?.layer().layer(OpenAi::from_env()?);
+    /// // A simulated provider, in place of `OpenAi::from_env()?`.
+    /// let openai = Sim::builder().build()?.service();
+    /// let client = Policy::default().layer().layer(openai);
     ///
     /// let body = r#"{"model": "gpt-4o-mini", "messages": [{"role": "user", "content": "Hi"}]}"#;
     /// let request = Request::post("/v1/chat/completions").body(Bytes::from(body))?;
     /// let answer = client.clone().oneshot(request).await?;
+    /// assert_eq!(answer.status(), 200);
     /// # Ok(())
     /// # }
     /// ```
@@ -146,12 +183,55 @@ impl Policy {
     }
 
     /// The budget, to look at or to spend from by hand.
+    ///
+    /// # Examples
+    ///
+    /// A call by other means than HTTP pays as well:
+    ///
+    /// ```
+    /// use tollgate_openai::Policy;
+    ///
+    /// # #[tokio::main(flavor = "current_thread", start_paused = true)]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// let policy = Policy::default();
+    /// let reservation = policy.budget().reserve(2_500).await?;
+    /// reservation.launched();
+    /// reservation.settle(2_000);
+    /// assert_eq!(policy.budget().snapshot().level, 25_500 - 2_500);
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn budget(&self) -> TokenBudget {
         self.shared().budget().budget().clone()
     }
 
     /// What was learned of each model and endpoint by
     /// [`learn_factor`](Self::learn_factor); nothing where that is off.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use bytes::Bytes;
+    /// use http::Request;
+    /// use http_body_util::BodyExt;
+    /// use tollgate_openai::Policy;
+    /// use tollgate_sim::Sim;
+    /// use tower::{Layer, ServiceExt};
+    ///
+    /// # #[tokio::main(flavor = "current_thread", start_paused = true)]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
+    /// let policy = Policy::default().learn_factor(true);
+    /// let client = policy.layer().layer(Sim::builder().build()?.service());
+    /// let request = Request::post("/v1/responses")
+    ///     .body(Bytes::from(r#"{"model": "gpt-4o", "input": "Hi"}"#))?;
+    /// client.oneshot(request).await?.into_body().collect().await?;
+    ///
+    /// let learned = &policy.learned()[0];
+    /// assert_eq!((learned.model.as_str(), learned.calls), ("gpt-4o", 1));
+    /// assert_eq!(learned.factor, None, "one call tells too little");
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn learned(&self) -> Vec<LearnedFactor> {
         let learned = self.shared().budget().learned.as_ref();
         learned.map(Learned::snapshot).unwrap_or_default()
@@ -161,6 +241,33 @@ impl Policy {
     ///
     /// Most waiting is done here, since only calls with a slot go on to the
     /// budget and the spacing.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use bytes::Bytes;
+    /// use http::{Request, Response};
+    /// use http_body_util::Full;
+    /// use tollgate_openai::Policy;
+    /// use tower::{Layer, ServiceExt, service_fn};
+    ///
+    /// # #[tokio::main(flavor = "current_thread", start_paused = true)]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
+    /// let policy = Policy::default();
+    /// let client = policy.layer().layer(service_fn(async |_: Request<Bytes>| {
+    ///     Ok::<_, std::io::Error>(Response::new(Full::<Bytes>::from("{}")))
+    /// }));
+    /// let answer = client.oneshot(Request::default()).await?;
+    /// assert_eq!(
+    ///     policy.concurrency().in_flight(),
+    ///     1,
+    ///     "its body is not read yet"
+    /// );
+    /// drop(answer);
+    /// assert_eq!(policy.concurrency().in_flight(), 0);
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn concurrency(&self) -> ConcurrencyLayer {
         self.shared().concurrency().clone()
     }
@@ -168,6 +275,28 @@ impl Policy {
     /// Begins a shutdown: turns away whoever waits and whoever comes from now
     /// on, with [`Refused::Closed`](tollgate::Refused::Closed). Calls in flight
     /// go on; [`idle`](Self::idle) waits for them.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use bytes::Bytes;
+    /// use http::{Request, Response};
+    /// use http_body_util::Empty;
+    /// use tollgate_openai::{Policy, Refused};
+    /// use tower::{Layer, ServiceExt, service_fn};
+    ///
+    /// # #[tokio::main(flavor = "current_thread", start_paused = true)]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// let policy = Policy::default();
+    /// let client = policy.layer().layer(service_fn(async |_: Request<Bytes>| {
+    ///     Ok::<_, std::io::Error>(Response::new(Empty::<Bytes>::new()))
+    /// }));
+    /// policy.close();
+    /// let error = client.oneshot(Request::default()).await.unwrap_err();
+    /// assert_eq!(error.refused(), Some(&Refused::Closed));
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn close(&self) {
         let shared = self.shared();
         shared.concurrency().close();
@@ -177,6 +306,35 @@ impl Policy {
 
     /// Waits until no call is in flight and none waits. Put a timeout around
     /// it for a deadline.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use bytes::Bytes;
+    /// use http::{Request, Response};
+    /// use http_body_util::Empty;
+    /// use std::time::Duration;
+    /// use tokio::time::{Instant, sleep, timeout};
+    /// use tollgate_openai::Policy;
+    /// use tower::{Layer, ServiceExt, service_fn};
+    ///
+    /// # #[tokio::main(flavor = "current_thread", start_paused = true)]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
+    /// let policy = Policy::default();
+    /// let client = policy.layer().layer(service_fn(async |_: Request<Bytes>| {
+    ///     sleep(Duration::from_secs(7)).await;
+    ///     Ok::<_, std::io::Error>(Response::new(Empty::<Bytes>::new()))
+    /// }));
+    /// let start = Instant::now();
+    /// tokio::spawn(client.oneshot(Request::default()));
+    /// tokio::task::yield_now().await;
+    ///
+    /// policy.close();
+    /// timeout(Duration::from_secs(30), policy.idle()).await?;
+    /// assert_eq!(start.elapsed(), Duration::from_secs(7));
+    /// # Ok(())
+    /// # }
+    /// ```
     pub async fn idle(&self) {
         self.shared().concurrency().idle().await;
     }
@@ -187,6 +345,25 @@ impl Policy {
 
     /// A name for this policy in metrics, to tell it from the other policies of
     /// a program. One of a few: each is a time series of its own.
+    ///
+    /// # Examples
+    ///
+    /// With the feature `metrics`, and a recorder such as Prometheus's:
+    ///
+    /// ```
+    /// # #[cfg(feature = "metrics")] {
+    /// use metrics_exporter_prometheus::PrometheusBuilder;
+    /// use tollgate_openai::Policy;
+    ///
+    /// let page = PrometheusBuilder::new()
+    ///     .install_recorder()
+    ///     .expect("the only recorder");
+    /// let policy = Policy::default().name("batch");
+    /// policy.budget().snapshot();
+    /// let told = page.render();
+    /// assert!(told.contains(r#"tollgate_budget_limit_tokens{policy="batch"} 30000"#));
+    /// # }
+    /// ```
     #[must_use]
     pub fn name(self, name: impl Into<String>) -> Self {
         self.with(|settings| settings.name = Some(name.into()))
@@ -197,6 +374,33 @@ impl Policy {
     /// # Panics
     ///
     /// If `requests` is zero.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use bytes::Bytes;
+    /// use http::{Request, Response};
+    /// use http_body_util::Empty;
+    /// use std::time::Duration;
+    /// use tollgate_openai::Policy;
+    /// use tollgate_openai::testing::{Recorder, Reply, ScriptedProvider};
+    /// use tower::{Layer, ServiceExt};
+    ///
+    /// # #[tokio::main(flavor = "current_thread", start_paused = true)]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
+    /// let policy = Policy::default().max_concurrency(2).stagger(Duration::ZERO);
+    /// let provider = ScriptedProvider::new(|_, _: &Request<Bytes>| {
+    ///     Reply::ok(Response::new(Empty::<Bytes>::new())).after(Duration::from_secs(2))
+    /// });
+    /// let recorder = Recorder::new();
+    /// let client = policy.layer().layer(recorder.layer(provider));
+    ///
+    /// let call = || client.clone().oneshot(Request::default());
+    /// tokio::try_join!(call(), call(), call(), call(), call())?;
+    /// recorder.assert_in_flight_at_most(2);
+    /// # Ok(())
+    /// # }
+    /// ```
     #[must_use]
     pub fn max_concurrency(self, requests: usize) -> Self {
         assert!(requests > 0, "a policy must let at least 1 request through");
@@ -204,6 +408,32 @@ impl Policy {
     }
 
     /// The least time between two launches; zero switches it off.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use bytes::Bytes;
+    /// use http::{Request, Response};
+    /// use http_body_util::Empty;
+    /// use std::time::Duration;
+    /// use tokio::time::Instant;
+    /// use tollgate_openai::Policy;
+    /// use tower::{Layer, ServiceExt, service_fn};
+    ///
+    /// # #[tokio::main(flavor = "current_thread", start_paused = true)]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
+    /// let policy = Policy::default().stagger(Duration::from_millis(50));
+    /// let client = policy.layer().layer(service_fn(async |_: Request<Bytes>| {
+    ///     Ok::<_, std::io::Error>(Response::new(Empty::<Bytes>::new()))
+    /// }));
+    /// let start = Instant::now();
+    /// for _ in 0..3 {
+    ///     client.clone().oneshot(Request::default()).await?;
+    /// }
+    /// assert_eq!(start.elapsed(), Duration::from_millis(100));
+    /// # Ok(())
+    /// # }
+    /// ```
     #[must_use]
     pub fn stagger(self, interval: Duration) -> Self {
         self.with(|settings| settings.stagger = interval)
@@ -214,6 +444,17 @@ impl Policy {
     /// # Panics
     ///
     /// If the number is above 10^12.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use tollgate_openai::{Limit, Policy};
+    ///
+    /// let policy = Policy::default()
+    ///     .headroom(0.0)
+    ///     .tpm_limit(Limit::per_minute(125_000));
+    /// assert_eq!(policy.budget().snapshot().capacity, 125_000);
+    /// ```
     #[must_use]
     pub fn tpm_limit(self, limit: Limit) -> Self {
         assert_limit(limit);
@@ -225,6 +466,15 @@ impl Policy {
     /// # Panics
     ///
     /// If the number is above 10^12.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use tollgate_openai::{Limit, Policy};
+    ///
+    /// let policy = Policy::default().rpm_limit(Limit::per_minute(500));
+    /// assert_eq!(policy.budget().snapshot().requests_limit, Some(500));
+    /// ```
     #[must_use]
     pub fn rpm_limit(self, limit: Limit) -> Self {
         assert_limit(limit);
@@ -236,6 +486,16 @@ impl Policy {
     /// # Panics
     ///
     /// If `share` is not from 0 to 0.9.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use tollgate_openai::Policy;
+    ///
+    /// // Of 30,000 tokens a minute.
+    /// let policy = Policy::default().headroom(0.5);
+    /// assert_eq!(policy.budget().snapshot().capacity, 15_000);
+    /// ```
     #[must_use]
     pub fn headroom(self, share: f64) -> Self {
         assert!(
@@ -246,12 +506,36 @@ impl Policy {
     }
 
     /// The tokens charged to a request whose answer's length cannot be told.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use bytes::Bytes;
+    /// use http::Request;
+    /// use tollgate_openai::{Cost, Policy};
+    ///
+    /// let policy = Policy::default().est_tokens(1_200);
+    /// let request = Request::post("/v1/responses").body(Bytes::from(r#"{"input": "Hi"}"#));
+    /// assert_eq!(policy.charge().cost(&request.unwrap()), 1_200);
+    /// ```
     #[must_use]
     pub fn est_tokens(self, tokens: u64) -> Self {
         self.with(|settings| settings.est_tokens = tokens)
     }
 
     /// How requests are charged.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use bytes::Bytes;
+    /// use http::Request;
+    /// use tollgate_openai::{ChargeRule, Cost, Policy};
+    ///
+    /// let policy = Policy::default().charge_rule(ChargeRule::Fixed(500));
+    /// let request = Request::post("/v1/responses").body(Bytes::from(r#"{"input": "Hi"}"#));
+    /// assert_eq!(policy.charge().cost(&request.unwrap()), 500);
+    /// ```
     #[must_use]
     pub fn charge_rule(self, rule: ChargeRule) -> Self {
         self.with(|settings| settings.charge_rule = rule)
@@ -262,6 +546,32 @@ impl Policy {
     /// # Panics
     ///
     /// If `attempts` is zero.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use bytes::Bytes;
+    /// use http::{Request, Response};
+    /// use http_body_util::Empty;
+    /// use tollgate_openai::Policy;
+    /// use tollgate_openai::testing::{Reply, ScriptedProvider};
+    /// use tower::{Layer, ServiceExt};
+    ///
+    /// # #[tokio::main(flavor = "current_thread", start_paused = true)]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
+    /// let provider = ScriptedProvider::new(|_, _: &Request<Bytes>| {
+    ///     let down = Response::builder().status(503).body(Empty::<Bytes>::new());
+    ///     Reply::ok(down.unwrap())
+    /// });
+    /// let client = Policy::default()
+    ///     .max_attempts(2)
+    ///     .layer()
+    ///     .layer(provider.clone());
+    /// assert_eq!(client.oneshot(Request::default()).await?.status(), 503);
+    /// assert_eq!(provider.count(), 2);
+    /// # Ok(())
+    /// # }
+    /// ```
     #[must_use]
     pub fn max_attempts(self, attempts: u32) -> Self {
         assert!(attempts > 0, "a policy must allow at least 1 attempt");
@@ -269,6 +579,36 @@ impl Policy {
     }
 
     /// The first backoff; it doubles from attempt to attempt.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use bytes::Bytes;
+    /// use http::{Request, Response};
+    /// use http_body_util::Empty;
+    /// use std::time::Duration;
+    /// use tokio::time::Instant;
+    /// use tollgate_openai::Policy;
+    /// use tower::{Layer, ServiceExt, service_fn};
+    ///
+    /// # #[tokio::main(flavor = "current_thread", start_paused = true)]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
+    /// let policy = Policy::default()
+    ///     .stagger(Duration::ZERO)
+    ///     .backoff_base(Duration::from_millis(100));
+    /// let client = policy
+    ///     .max_attempts(3)
+    ///     .layer()
+    ///     .layer(service_fn(async |_: Request<Bytes>| {
+    ///         Response::builder().status(503).body(Empty::<Bytes>::new())
+    ///     }));
+    /// // At most 100 ms and then 200 ms.
+    /// let start = Instant::now();
+    /// client.oneshot(Request::default()).await?;
+    /// assert!(start.elapsed() < Duration::from_millis(310));
+    /// # Ok(())
+    /// # }
+    /// ```
     #[must_use]
     pub fn backoff_base(self, base: Duration) -> Self {
         self.with(|settings| settings.backoff_base = base)
@@ -276,6 +616,34 @@ impl Policy {
 
     /// The longest time over all attempts of a call; unlimited unless set. See
     /// [`Backoff::deadline`](tollgate::Backoff::deadline).
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use bytes::Bytes;
+    /// use http::{Request, Response};
+    /// use http_body_util::Empty;
+    /// use std::time::Duration;
+    /// use tokio::time::Instant;
+    /// use tollgate_openai::Policy;
+    /// use tower::{Layer, ServiceExt, service_fn};
+    ///
+    /// # #[tokio::main(flavor = "current_thread", start_paused = true)]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
+    /// let policy = Policy::default()
+    ///     .stagger(Duration::ZERO)
+    ///     .retry_deadline(Duration::from_secs(10));
+    /// let client = policy.layer().layer(service_fn(async |_: Request<Bytes>| {
+    ///     let busy = Response::builder().status(429).header("retry-after", "7");
+    ///     busy.body(Empty::<Bytes>::new())
+    /// }));
+    /// // A third attempt could start after 14 s only.
+    /// let start = Instant::now();
+    /// assert_eq!(client.oneshot(Request::default()).await?.status(), 429);
+    /// assert_eq!(start.elapsed(), Duration::from_secs(7));
+    /// # Ok(())
+    /// # }
+    /// ```
     #[must_use]
     pub fn retry_deadline(self, total: Duration) -> Self {
         self.with(|settings| settings.retry_deadline = Some(total))
@@ -285,6 +653,33 @@ impl Policy {
     /// set. An answer that tells a longer one, as with a limit by the day, is
     /// handed back at once, the delay in it, and until then all other calls are
     /// refused at once with [`Refused::Exhausted`](tollgate::Refused::Exhausted).
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use bytes::Bytes;
+    /// use http::{Request, Response};
+    /// use http_body_util::Empty;
+    /// use std::time::Duration;
+    /// use tollgate_openai::{Policy, Refused};
+    /// use tower::{Layer, ServiceExt, service_fn};
+    ///
+    /// # #[tokio::main(flavor = "current_thread", start_paused = true)]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
+    /// let policy = Policy::default().max_told_delay(Duration::from_secs(30));
+    /// let client = policy.layer().layer(service_fn(async |_: Request<Bytes>| {
+    ///     let busy = Response::builder()
+    ///         .status(429)
+    ///         .header("retry-after", "3600");
+    ///     busy.body(Empty::<Bytes>::new())
+    /// }));
+    /// let answer = client.clone().oneshot(Request::default()).await?;
+    /// assert_eq!(answer.headers()["retry-after"], "3600");
+    /// let error = client.oneshot(Request::default()).await.unwrap_err();
+    /// assert!(matches!(error.refused(), Some(Refused::Exhausted { .. })));
+    /// # Ok(())
+    /// # }
+    /// ```
     #[must_use]
     pub fn max_told_delay(self, longest: Duration) -> Self {
         self.with(|settings| settings.max_told_delay = longest)
@@ -297,6 +692,35 @@ impl Policy {
     /// # Panics
     ///
     /// If `share` is not from 0 to 1,000.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use bytes::Bytes;
+    /// use http::{Request, Response};
+    /// use http_body_util::Empty;
+    /// use tollgate_openai::Policy;
+    /// use tollgate_openai::testing::{Reply, ScriptedProvider};
+    /// use tower::{Layer, ServiceExt};
+    ///
+    /// # #[tokio::main(flavor = "current_thread", start_paused = true)]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
+    /// let provider = ScriptedProvider::new(|_, _: &Request<Bytes>| {
+    ///     let down = Response::builder().status(503).body(Empty::<Bytes>::new());
+    ///     Reply::ok(down.unwrap())
+    /// });
+    /// // Three retries a minute, whatever is asked.
+    /// let policy = Policy::default()
+    ///     .stagger(std::time::Duration::ZERO)
+    ///     .retry_budget(0.0, 3);
+    /// let client = policy.layer().layer(provider.clone());
+    /// for _ in 0..2 {
+    ///     client.clone().oneshot(Request::default()).await?;
+    /// }
+    /// assert_eq!(provider.count(), 2 + 3);
+    /// # Ok(())
+    /// # }
+    /// ```
     #[must_use]
     pub fn retry_budget(self, share: f64, reserve: u32) -> Self {
         // For its check: here, and not where the policy is first used.
@@ -305,6 +729,36 @@ impl Policy {
     }
 
     /// Lets every call use up its attempts, whatever the others do.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use bytes::Bytes;
+    /// use http::{Request, Response};
+    /// use http_body_util::Empty;
+    /// use std::time::Duration;
+    /// use tollgate_openai::Policy;
+    /// use tollgate_openai::testing::{Reply, ScriptedProvider};
+    /// use tower::{Layer, ServiceExt};
+    ///
+    /// # #[tokio::main(flavor = "current_thread", start_paused = true)]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
+    /// let provider = ScriptedProvider::new(|_, _: &Request<Bytes>| {
+    ///     let down = Response::builder().status(503).body(Empty::<Bytes>::new());
+    ///     Reply::ok(down.unwrap())
+    /// });
+    /// let policy = Policy::default().stagger(Duration::ZERO).max_attempts(3);
+    /// let client = policy
+    ///     .without_retry_budget()
+    ///     .layer()
+    ///     .layer(provider.clone());
+    /// for _ in 0..20 {
+    ///     client.clone().oneshot(Request::default()).await?;
+    /// }
+    /// assert_eq!(provider.count(), 20 * 3);
+    /// # Ok(())
+    /// # }
+    /// ```
     #[must_use]
     pub fn without_retry_budget(self) -> Self {
         self.with(|settings| settings.retry_budget = None)
@@ -313,6 +767,29 @@ impl Policy {
     /// The most calls that may wait for a slot; one more is refused at once
     /// with [`Refused::Overloaded`](tollgate::Refused::Overloaded). Unlimited
     /// unless set.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use bytes::Bytes;
+    /// use http::{Request, Response};
+    /// use http_body_util::Full;
+    /// use tollgate_openai::{Policy, Refused};
+    /// use tower::{Layer, ServiceExt, service_fn};
+    ///
+    /// # #[tokio::main(flavor = "current_thread", start_paused = true)]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
+    /// let policy = Policy::default().max_concurrency(1).max_waiting(0);
+    /// let client = policy.layer().layer(service_fn(async |_: Request<Bytes>| {
+    ///     Ok::<_, std::io::Error>(Response::new(Full::<Bytes>::from("{}")))
+    /// }));
+    /// let answer = client.clone().oneshot(Request::default()).await?;
+    /// let error = client.oneshot(Request::default()).await.unwrap_err();
+    /// assert!(matches!(error.refused(), Some(Refused::Overloaded { .. })));
+    /// # drop(answer);
+    /// # Ok(())
+    /// # }
+    /// ```
     #[must_use]
     pub fn max_waiting(self, calls: usize) -> Self {
         self.with(|settings| settings.max_waiting = calls)
@@ -324,6 +801,22 @@ impl Policy {
     /// # Panics
     ///
     /// If `tokens` is zero.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use tollgate_openai::{Policy, Refused};
+    ///
+    /// let policy = Policy::default().burst(8_000);
+    /// let refused = policy.budget().try_reserve(9_000).unwrap_err();
+    /// assert_eq!(
+    ///     refused,
+    ///     Refused::TooLarge {
+    ///         cost: 9_000,
+    ///         limit: 8_000
+    ///     }
+    /// );
+    /// ```
     #[must_use]
     pub fn burst(self, tokens: u64) -> Self {
         assert!(tokens > 0, "a burst of 0 tokens lets nothing pass");
@@ -333,6 +826,35 @@ impl Policy {
     /// Whether chat streams that do not ask for their usage are made to, and
     /// the event that tells it is taken out again; off unless set. See
     /// [`include_usage`](crate::include_usage).
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use bytes::Bytes;
+    /// use http::{Request, Response};
+    /// use http_body_util::Empty;
+    /// use tollgate_openai::Policy;
+    /// use tollgate_openai::testing::{Reply, ScriptedProvider};
+    /// use tower::{Layer, ServiceExt};
+    ///
+    /// # #[tokio::main(flavor = "current_thread", start_paused = true)]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
+    /// let provider = ScriptedProvider::new(|_, _: &Request<Bytes>| {
+    ///     Reply::ok(Response::new(Empty::<Bytes>::new()))
+    /// });
+    /// let client = Policy::default()
+    ///     .ask_for_usage(true)
+    ///     .layer()
+    ///     .layer(provider.clone());
+    /// let request = Request::post("/v1/chat/completions").body(r#"{"stream":true}"#.into())?;
+    /// client.oneshot(request).await?;
+    /// assert_eq!(
+    ///     provider.requests()[0].body(),
+    ///     r#"{"stream_options":{"include_usage":true},"stream":true}"#,
+    /// );
+    /// # Ok(())
+    /// # }
+    /// ```
     #[must_use]
     pub fn ask_for_usage(self, ask: bool) -> Self {
         self.with(|settings| settings.ask_for_usage = ask)
@@ -350,6 +872,38 @@ impl Policy {
     /// It evens out what debt would catch later anyway: calls whose real input
     /// cannot be seen (hosted tools), and estimates for answers of no asked
     /// length.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use bytes::Bytes;
+    /// use http::Request;
+    /// use http_body_util::BodyExt;
+    /// use std::time::Duration;
+    /// use tollgate_openai::Policy;
+    /// use tollgate_sim::Sim;
+    /// use tower::{Layer, ServiceExt};
+    ///
+    /// # #[tokio::main(flavor = "current_thread", start_paused = true)]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
+    /// let policy = Policy::default().stagger(Duration::ZERO).learn_factor(true);
+    /// let client = policy.layer().layer(Sim::builder().build()?.service());
+    /// for _ in 0..20 {
+    ///     // Estimated at 7,000 tokens, for its answer has no asked length.
+    ///     let request = Request::post("/v1/responses")
+    ///         .body(Bytes::from(r#"{"model": "gpt-4o", "input": "Hi"}"#))?;
+    ///     client
+    ///         .clone()
+    ///         .oneshot(request)
+    ///         .await?
+    ///         .into_body()
+    ///         .collect()
+    ///         .await?;
+    /// }
+    /// assert!(policy.learned()[0].factor.unwrap() < 1.0);
+    /// # Ok(())
+    /// # }
+    /// ```
     #[must_use]
     pub fn learn_factor(self, learn: bool) -> Self {
         self.with(|settings| settings.learn_factor = learn)
@@ -357,6 +911,29 @@ impl Policy {
 
     /// Whether the provider gives back what a request did not use;
     /// [`Accounting::AsRequested`], it does not, unless set.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use bytes::Bytes;
+    /// use http::{Request, Response};
+    /// use http_body_util::{BodyExt, Full};
+    /// use tollgate_openai::{Accounting, Policy};
+    /// use tower::{Layer, ServiceExt, service_fn};
+    ///
+    /// # #[tokio::main(flavor = "current_thread", start_paused = true)]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
+    /// let policy = Policy::default().accounting(Accounting::AsUsed);
+    /// let client = policy.layer().layer(service_fn(async |_: Request<Bytes>| {
+    ///     let told = r#"{"usage": {"total_tokens": 300}}"#;
+    ///     Ok::<_, std::io::Error>(Response::new(Full::<Bytes>::from(told)))
+    /// }));
+    /// let request = Request::post("/v1/responses").body(Bytes::from(r#"{"input": "Hi"}"#))?;
+    /// client.oneshot(request).await?.into_body().collect().await?;
+    /// assert_eq!(policy.budget().snapshot().level, 25_500 - 300);
+    /// # Ok(())
+    /// # }
+    /// ```
     #[must_use]
     pub fn accounting(self, accounting: Accounting) -> Self {
         self.with(|settings| settings.accounting = accounting)
@@ -364,6 +941,15 @@ impl Policy {
 
     /// Whether a sliding minute is kept beside the bucket; [`Window::Auto`]
     /// unless set.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use tollgate_openai::{Policy, Window};
+    ///
+    /// let policy = Policy::default().window(Window::Off);
+    /// assert!(!policy.budget().snapshot().windowed);
+    /// ```
     #[must_use]
     pub fn window(self, window: Window) -> Self {
         self.with(|settings| settings.window = window)
@@ -371,6 +957,19 @@ impl Policy {
 
     /// Whether at most a tenth of the burst is spent until a first answer has
     /// confirmed the level; on unless switched off.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use tollgate_openai::Policy;
+    ///
+    /// for (cautious, both) in [(true, false), (false, true)] {
+    ///     let budget = Policy::default().cautious_start(cautious).budget();
+    ///     let first = budget.try_reserve(7_000);
+    ///     let second = budget.try_reserve(7_000);
+    ///     assert_eq!(first.is_ok() && second.is_ok(), both);
+    /// }
+    /// ```
     #[must_use]
     pub fn cautious_start(self, cautious: bool) -> Self {
         self.with(|settings| settings.cautious_start = cautious)
@@ -422,6 +1021,21 @@ impl Policy {
     }
 
     /// The cost of requests under this policy, before any learned factor.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use bytes::Bytes;
+    /// use http::Request;
+    /// use tollgate_openai::{Cost, Policy};
+    ///
+    /// let body = r#"{"messages": [{"role": "user", "content": "Hi"}], "max_tokens": 100}"#;
+    /// let request = Request::post("/v1/chat/completions")
+    ///     .body(Bytes::from(body))
+    ///     .unwrap();
+    /// // A token of text, four for the message, three for the reply's start.
+    /// assert_eq!(Policy::default().charge().cost(&request), 1 + 4 + 3 + 100);
+    /// ```
     pub fn charge(&self) -> Charge {
         let settings = &self.settings;
         settings.charge_rule.with_est_tokens(settings.est_tokens)
