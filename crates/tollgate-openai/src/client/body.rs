@@ -18,6 +18,9 @@ pin_project! {
     /// It fails with an [`Error`] for which [`Error::is_body`] holds where the
     /// connection breaks or nothing comes for the attempt timeout. Dropping it
     /// early stops the work upstream.
+    ///
+    /// The body of every answer of [`OpenAi`](super::OpenAi), which shows one that is
+    /// collected; [`Error::is_body`] one that breaks off.
     #[derive(Debug)]
     pub struct ResponseBody {
         #[pin]

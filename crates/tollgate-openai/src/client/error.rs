@@ -4,6 +4,19 @@ use std::fmt;
 ///
 /// An unsuccessful status is no error: it is a response, with the provider's
 /// own words as its body. Neither key nor prompt appears here.
+///
+/// # Examples
+///
+/// ```
+/// use tollgate_openai::OpenAi;
+///
+/// let error = OpenAi::builder().base_url("localhost").build().unwrap_err();
+/// assert!(error.is_config());
+/// assert_eq!(
+///     error.to_string(),
+///     r#"base URL "localhost": not an http:// or https:// URL without user, query and fragment"#,
+/// );
+/// ```
 #[derive(Debug)]
 pub struct Error {
     kind: Kind,
@@ -27,23 +40,98 @@ enum Kind {
 
 impl Error {
     /// Whether the client could not be built: an unusable setting.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use tollgate_openai::OpenAi;
+    ///
+    /// let error = OpenAi::builder().api_key("").build().unwrap_err();
+    /// assert!(error.is_config());
+    /// assert_eq!(
+    ///     error.to_string(),
+    ///     "the API key is empty; visible ASCII is allowed"
+    /// );
+    /// ```
     pub fn is_config(&self) -> bool {
         matches!(self.kind, Kind::Config(_))
     }
 
     /// Whether the request could not be sent as it is; nothing was.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use bytes::Bytes;
+    /// use http::Request;
+    /// use tollgate_openai::OpenAi;
+    /// use tower::ServiceExt;
+    ///
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// let openai = OpenAi::builder()
+    ///     .base_url("http://127.0.0.1:8788/v1")
+    ///     .build()?;
+    /// let request = Request::get("ftp://127.0.0.1/models").body(Bytes::new())?;
+    /// let error = openai.oneshot(request).await.unwrap_err();
+    /// assert!(error.is_request());
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn is_request(&self) -> bool {
         matches!(self.kind, Kind::Request(_))
     }
 
     /// Whether no connection could be made (a connect timeout included);
     /// nothing was sent.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use bytes::Bytes;
+    /// use http::Request;
+    /// use tollgate_openai::OpenAi;
+    /// use tower::ServiceExt;
+    ///
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// // A port at which nobody listens.
+    /// let openai = OpenAi::builder().base_url("http://127.0.0.1:1/v1").build()?;
+    /// let request = Request::get("/v1/models").body(Bytes::new())?;
+    /// let error = openai.oneshot(request).await.unwrap_err();
+    /// assert!(error.is_connect() && !error.is_timeout());
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn is_connect(&self) -> bool {
         matches!(self.kind, Kind::Connect | Kind::ConnectTimeout)
     }
 
     /// Whether one of the timeouts ran out: connecting, waiting for the head,
     /// or waiting for more of the body.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use bytes::Bytes;
+    /// use http::Request;
+    /// use std::time::Duration;
+    /// use tokio::net::TcpListener;
+    /// use tollgate_openai::OpenAi;
+    /// use tower::ServiceExt;
+    ///
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// let silent = TcpListener::bind("127.0.0.1:0").await?;
+    /// let openai = OpenAi::builder()
+    ///     .base_url(format!("http://{}/v1", silent.local_addr()?))
+    ///     .attempt_timeout(Duration::from_millis(20))
+    ///     .build()?;
+    /// let request = Request::get("/v1/models").body(Bytes::new())?;
+    /// assert!(openai.oneshot(request).await.unwrap_err().is_timeout());
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn is_timeout(&self) -> bool {
         matches!(
             self.kind,
@@ -53,11 +141,70 @@ impl Error {
 
     /// Whether the connection broke before the head of a response came. The
     /// provider may have seen the request.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use bytes::Bytes;
+    /// use http::Request;
+    /// use tokio::io::AsyncReadExt;
+    /// use tokio::net::TcpListener;
+    /// use tollgate_openai::OpenAi;
+    /// use tower::ServiceExt;
+    ///
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// // Reads something of the request, and leaves.
+    /// let rude = TcpListener::bind("127.0.0.1:0").await?;
+    /// let openai = OpenAi::builder()
+    ///     .base_url(format!("http://{}/v1", rude.local_addr()?))
+    ///     .build()?;
+    /// tokio::spawn(async move {
+    ///     let (mut socket, _) = rude.accept().await?;
+    ///     socket.read(&mut [0; 1024]).await
+    /// });
+    /// let request = Request::get("/v1/models").body(Bytes::new())?;
+    /// assert!(openai.oneshot(request).await.unwrap_err().is_closed());
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn is_closed(&self) -> bool {
         matches!(self.kind, Kind::Closed)
     }
 
     /// Whether the response had begun and its body broke off or stood still.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use bytes::Bytes;
+    /// use http::Request;
+    /// use http_body_util::BodyExt;
+    /// use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    /// use tokio::net::TcpListener;
+    /// use tollgate_openai::OpenAi;
+    /// use tower::ServiceExt;
+    ///
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// // Promises ten bytes, and leaves after two.
+    /// let rude = TcpListener::bind("127.0.0.1:0").await?;
+    /// let openai = OpenAi::builder()
+    ///     .base_url(format!("http://{}/v1", rude.local_addr()?))
+    ///     .build()?;
+    /// tokio::spawn(async move {
+    ///     let (mut socket, _) = rude.accept().await?;
+    ///     socket.read(&mut [0; 1024]).await?;
+    ///     socket
+    ///         .write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 10\r\n\r\n{}")
+    ///         .await
+    /// });
+    /// let request = Request::get("/v1/models").body(Bytes::new())?;
+    /// let answer = openai.oneshot(request).await?;
+    /// assert!(answer.into_body().collect().await.unwrap_err().is_body());
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn is_body(&self) -> bool {
         matches!(self.kind, Kind::Body | Kind::BodyTimeout)
     }

@@ -51,19 +51,31 @@ use transport::Transport;
 ///
 /// # Examples
 ///
-/// ```no_run
+/// ```
 /// use bytes::Bytes;
 /// use http::Request;
 /// use http_body_util::BodyExt;
-/// use tollgate_openai::OpenAi;
+/// use tollgate_openai::{OpenAi, RateLimits};
+/// use tollgate_sim::Sim;
 /// use tower::ServiceExt;
 ///
-/// # async fn example() -> Result<(), Box<dyn std::error::Error>> {
-/// let openai = OpenAi::from_env()?;
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// // A simulated provider; for OpenAI itself, `OpenAi::from_env()?` is enough.
+/// let sim = Sim::builder().build()?.spawn("127.0.0.1:0").await?;
+/// let openai = OpenAi::builder()
+///     .base_url(sim.url())
+///     .api_key("sk-simulated")
+///     .build()?;
 /// let request = Request::post("/v1/responses")
 ///     .body(Bytes::from(r#"{"model": "gpt-5.4", "input": "ping"}"#))?;
 /// let response = openai.oneshot(request).await?;
+/// assert_eq!(response.status(), 200);
+/// let limits = response.extensions().get::<RateLimits>().copied().unwrap();
+/// assert!(limits.remaining_tokens < limits.limit_tokens);
+///
 /// let body = response.into_body().collect().await?.to_bytes();
+/// assert!(body.starts_with(b"{"));
 /// # Ok(())
 /// # }
 /// ```
@@ -110,11 +122,39 @@ impl OpenAi {
     ///
     /// [`Error::is_config`] where the key is missing or cannot be sent, or the
     /// base URL is none.
+    ///
+    /// # Examples
+    ///
+    /// With `OPENAI_API_KEY` and `OPENAI_BASE_URL=http://127.0.0.1:8788/v1` in the
+    /// environment:
+    ///
+    /// ```
+    /// use tollgate_openai::OpenAi;
+    ///
+    /// # // No other thread runs in an example.
+    /// # unsafe { std::env::set_var("OPENAI_API_KEY", "sk-simulated") };
+    /// # unsafe { std::env::set_var("OPENAI_BASE_URL", "http://127.0.0.1:8788/v1") };
+    /// let openai = OpenAi::from_env()?;
+    /// assert_eq!(*openai.base_url(), "http://127.0.0.1:8788/v1");
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub fn from_env() -> Result<OpenAi, Error> {
         OpenAiBuilder::from_vars(|name| std::env::var(name).ok())?.build()
     }
 
     /// Begins to describe a client; every setting has a default.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use tollgate_openai::OpenAi;
+    ///
+    /// let openai = OpenAi::builder()
+    ///     .base_url("http://127.0.0.1:8788/v1")
+    ///     .build()?;
+    /// assert_eq!(openai.base_url().host(), Some("127.0.0.1"));
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub fn builder() -> OpenAiBuilder {
         OpenAiBuilder::default()
     }
