@@ -39,27 +39,34 @@ use text::OneLine;
 ///
 /// # Examples
 ///
-/// ```no_run
+/// ```
 /// use bytes::Bytes;
 /// use http::Request;
 /// use http_body_util::BodyExt;
 /// use tollgate_openai::{ApiError, OpenAi, Policy};
+/// use tollgate_sim::Sim;
 /// use tower::{Layer, ServiceExt};
 ///
-/// async fn ask(body: &'static str) -> Result<Bytes, ApiError> {
-///     let client = Policy::default().layer().layer(OpenAi::from_env()?);
-///     let request = Request::post("/v1/responses").body(body.into()).expect("valid");
-///     let answer = ApiError::check(client.oneshot(request).await?).await?;
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
+/// let sim = Sim::builder().build()?.spawn("127.0.0.1:0").await?;
+/// let openai = OpenAi::builder().base_url(sim.url()).build()?;
+/// let client = Policy::default().layer().layer(openai);
+/// let ask = async |body: &'static str| -> Result<Bytes, ApiError> {
+///     let request = Request::post("/v1/responses")
+///         .body(body.into())
+///         .expect("valid");
+///     let answer = ApiError::check(client.clone().oneshot(request).await?).await?;
 ///     Ok(answer.into_body().collect().await?.to_bytes())
-/// }
+/// };
 ///
-/// # async fn example() {
 /// match ask(r#"{"model": "gpt-5.4", "input": "ping"}"#).await {
-///     Ok(answer) => println!("{answer:?}"),
-///     Err(error) if error.is_quota_exhausted() => eprintln!("out of money: {error}"),
-///     Err(error) if error.is_retryable() => eprintln!("later: {error}"),
-///     Err(error) => eprintln!("never: {error}"),
+///     Ok(answer) => assert!(!answer.is_empty()),
+///     Err(error) if error.is_quota_exhausted() => panic!("out of money: {error}"),
+///     Err(error) if error.is_retryable() => panic!("later: {error}"),
+///     Err(error) => panic!("never: {error}"),
 /// }
+/// # Ok(())
 /// # }
 /// ```
 ///
@@ -68,7 +75,7 @@ use text::OneLine;
 /// ```
 /// use std::time::Duration;
 /// use bytes::Bytes;
-/// use http::Response;
+/// use http::{Response, StatusCode};
 /// use http_body_util::Full;
 /// use tollgate_openai::{ApiError, Scope};
 ///
@@ -86,6 +93,8 @@ use text::OneLine;
 /// let error = ApiError::check(refused).await.unwrap_err();
 /// assert!(error.is_rate_limited());
 /// assert_eq!(error.scope(), Scope::Tokens);
+/// assert_eq!(error.status(), Some(StatusCode::TOO_MANY_REQUESTS));
+/// assert_eq!(error.request_id(), Some("req_7"));
 /// assert_eq!(error.retry_after(), Some(Duration::from_millis(644)));
 /// assert_eq!(
 ///     error.to_string(),
@@ -124,16 +133,75 @@ struct Answer {
 impl ApiError {
     /// Whether a limit of the account, by the minute or the day, is used up for
     /// now: the provider said so, or a gate knew it without asking.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use std::time::Duration;
+    /// use tollgate_openai::{ApiError, Refused, error};
+    ///
+    /// let busy = Refused::Overloaded {
+    ///     waiting: 9,
+    ///     expected_wait: Duration::from_secs(12),
+    /// };
+    /// let error = ApiError::from(error::Error::from(busy));
+    /// assert!(error.is_rate_limited());
+    /// assert!(
+    ///     !error.is_overloaded(),
+    ///     "too many calls of ours, not of others"
+    /// );
+    /// ```
     pub fn is_rate_limited(&self) -> bool {
         self.is_retryable() && is_limit(self.scope())
     }
 
     /// Whether the money is used up: credits, a spend limit. No wait helps.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use bytes::Bytes;
+    /// use http::Response;
+    /// use http_body_util::Full;
+    /// use tollgate_openai::ApiError;
+    ///
+    /// # #[tokio::main(flavor = "current_thread", start_paused = true)]
+    /// # async fn main() {
+    /// let spent = r#"{"error": {"code": "insufficient_quota", "message": "Check your plan."}}"#;
+    /// let answer = Response::builder()
+    ///     .status(429)
+    ///     .body(Full::<Bytes>::from(spent));
+    /// let error = ApiError::check(answer.unwrap()).await.unwrap_err();
+    /// assert!(error.is_quota_exhausted());
+    /// assert!(!error.is_rate_limited(), "whatever the status says");
+    /// # }
+    /// ```
     pub fn is_quota_exhausted(&self) -> bool {
         self.scope() == Scope::Quota
     }
 
     /// Whether the provider is overloaded, down or out of reach.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use bytes::Bytes;
+    /// use http::Response;
+    /// use http_body_util::Full;
+    /// use tollgate_openai::{ApiError, error};
+    ///
+    /// # #[tokio::main(flavor = "current_thread", start_paused = true)]
+    /// # async fn main() {
+    /// let answer = Response::builder()
+    ///     .status(503)
+    ///     .body(Full::<Bytes>::default());
+    /// let error = ApiError::check(answer.unwrap()).await.unwrap_err();
+    /// assert!(error.is_overloaded());
+    ///
+    /// let refused = std::io::Error::from(std::io::ErrorKind::ConnectionRefused);
+    /// assert!(ApiError::from(error::Error::inner(refused)).is_overloaded());
+    /// # }
+    /// ```
     pub fn is_overloaded(&self) -> bool {
         self.scope() == Scope::Overload
     }
@@ -142,11 +210,49 @@ impl ApiError {
     /// request, the key or the account; also where an answer broke off after it
     /// had begun. Under a [`Policy`](crate::Policy) retries were made already: so
     /// not at once.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use bytes::Bytes;
+    /// use http::Response;
+    /// use http_body_util::Full;
+    /// use tollgate_openai::ApiError;
+    ///
+    /// # #[tokio::main(flavor = "current_thread", start_paused = true)]
+    /// # async fn main() {
+    /// for (status, retryable) in [(400, false), (401, false), (429, true), (500, true)] {
+    ///     let answer = Response::builder()
+    ///         .status(status)
+    ///         .body(Full::<Bytes>::default());
+    ///     let error = ApiError::check(answer.unwrap()).await.unwrap_err();
+    ///     assert_eq!(error.is_retryable(), retryable, "{status}");
+    /// }
+    /// # }
+    /// ```
     pub fn is_retryable(&self) -> bool {
         self.inner.verdict.retry
     }
 
     /// How long to wait at least, where that was told and can help.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use bytes::Bytes;
+    /// use http::Response;
+    /// use http_body_util::Full;
+    /// use std::time::Duration;
+    /// use tollgate_openai::ApiError;
+    ///
+    /// # #[tokio::main(flavor = "current_thread", start_paused = true)]
+    /// # async fn main() {
+    /// let answer = Response::builder().status(429).header("retry-after", "20");
+    /// let answer = answer.body(Full::<Bytes>::default()).unwrap();
+    /// let error = ApiError::check(answer).await.unwrap_err();
+    /// assert_eq!(error.retry_after(), Some(Duration::from_secs(20)));
+    /// # }
+    /// ```
     pub fn retry_after(&self) -> Option<Duration> {
         self.inner.verdict.after.filter(|_| self.is_retryable())
     }
@@ -157,6 +263,32 @@ impl ApiError {
     }
 
     /// How many attempts were made; 1 where nobody counted.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use bytes::Bytes;
+    /// use http::{Request, Response};
+    /// use http_body_util::Full;
+    /// use std::time::Duration;
+    /// use tollgate_openai::{ApiError, Policy};
+    /// use tower::{Layer, ServiceExt, service_fn};
+    ///
+    /// # #[tokio::main(flavor = "current_thread", start_paused = true)]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
+    /// let policy = Policy::default().stagger(Duration::ZERO).max_attempts(3);
+    /// let client = policy.layer().layer(service_fn(async |_: Request<Bytes>| {
+    ///     Response::builder()
+    ///         .status(503)
+    ///         .body(Full::<Bytes>::default())
+    /// }));
+    /// let answer = client.oneshot(Request::default()).await?;
+    /// let error = ApiError::check(answer).await.unwrap_err();
+    /// assert_eq!(error.attempts(), 3);
+    /// assert_eq!(error.to_string(), "503 Service Unavailable (3 attempts)");
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn attempts(&self) -> u32 {
         self.inner.attempts
     }
@@ -177,6 +309,28 @@ impl ApiError {
     }
 
     /// What the provider says, in its own words. May quote the request.
+    ///
+    /// # Examples
+    ///
+    /// It is left out of the one line that is safe to log:
+    ///
+    /// ```
+    /// use bytes::Bytes;
+    /// use http::Response;
+    /// use http_body_util::Full;
+    /// use tollgate_openai::ApiError;
+    ///
+    /// # #[tokio::main(flavor = "current_thread", start_paused = true)]
+    /// # async fn main() {
+    /// let answer = Response::builder().status(400).body(Full::<Bytes>::from(
+    ///     r#"{"error": {"code": "invalid_prompt", "message": "Not allowed: 'my secret'"}}"#,
+    /// ));
+    /// let error = ApiError::check(answer.unwrap()).await.unwrap_err();
+    /// assert_eq!(error.message(), Some("Not allowed: 'my secret'"));
+    /// assert_eq!(error.code(), Some("invalid_prompt"));
+    /// assert_eq!(error.to_string(), "400 invalid_prompt");
+    /// # }
+    /// ```
     pub fn message(&self) -> Option<&str> {
         self.answer()?.said.message.as_deref()
     }
@@ -189,6 +343,16 @@ impl ApiError {
     }
 
     /// The gate's refusal, if it was one: nothing was sent in the last attempt.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use tollgate_openai::{ApiError, Refused, error};
+    ///
+    /// let error = ApiError::from(error::Error::from(Refused::Closed));
+    /// assert_eq!(error.refused(), Some(&Refused::Closed));
+    /// assert_eq!(error.status(), None, "nothing was sent");
+    /// ```
     pub fn refused(&self) -> Option<&Refused> {
         match &self.inner.cause {
             Cause::Refused(refused) => Some(refused),
