@@ -78,6 +78,25 @@ pub enum ChargeRule {
 impl ChargeRule {
     /// This rule with another estimate for a run than
     /// [`DEFAULT_EST_TOKENS`].
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use bytes::Bytes;
+    /// use http::Request;
+    /// use tollgate_openai::{ChargeRule, Cost};
+    ///
+    /// // It does not say how long its answer may be.
+    /// let body = r#"{"messages": [{"role": "user", "content": "Hi"}]}"#;
+    /// let request = Request::post("/v1/chat/completions")
+    ///     .body(Bytes::from(body))
+    ///     .unwrap();
+    /// assert_eq!(ChargeRule::Safe.cost(&request), 7_000);
+    /// assert_eq!(
+    ///     ChargeRule::Safe.with_est_tokens(1_200).cost(&request),
+    ///     1_200
+    /// );
+    /// ```
     pub fn with_est_tokens(self, est_tokens: u64) -> Charge {
         Charge {
             rule: self,
@@ -93,6 +112,32 @@ impl Cost<Request<Bytes>> for ChargeRule {
 }
 
 /// A [`ChargeRule`] and the estimate for requests whose length cannot be told.
+///
+/// # Examples
+///
+/// As the cost of a budget without a policy:
+///
+/// ```
+/// use bytes::Bytes;
+/// use http::{Request, Response};
+/// use http_body_util::Empty;
+/// use tollgate_openai::{ChargeRule, TokenBudget, TpmBudgetLayer};
+/// use tower::{Layer, ServiceExt, service_fn};
+///
+/// # #[tokio::main(flavor = "current_thread", start_paused = true)]
+/// # async fn main() -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
+/// let budget = TokenBudget::per_minute(30_000).build()?;
+/// let charge = ChargeRule::Safe.with_est_tokens(1_200);
+/// let client =
+///     TpmBudgetLayer::new(budget.clone(), charge).layer(service_fn(async |_: Request<Bytes>| {
+///         Ok::<_, std::io::Error>(Response::new(Empty::<Bytes>::new()))
+///     }));
+/// let request = Request::post("/v1/responses").body(Bytes::from(r#"{"input": "Hi"}"#))?;
+/// client.oneshot(request).await?;
+/// assert_eq!(budget.snapshot().level, 28_800);
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Charge {
     rule: ChargeRule,

@@ -15,6 +15,9 @@ pin_project! {
     ///
     /// What is not such a stream passes untouched. Dropping it drops the inner
     /// body, and what is held of a stream with it.
+    ///
+    /// The body of an answer of [`IncludeUsage`](super::IncludeUsage); the
+    /// [module](super) shows one.
     pub struct WithoutUsage<B: Body> {
         #[pin]
         body: B,

@@ -23,6 +23,47 @@ const MOST_NAME_BYTES: usize = 128;
 
 /// What was learned of one model at one endpoint; see
 /// [`Policy::learned`](crate::Policy::learned).
+///
+/// # Examples
+///
+/// ```
+/// use bytes::Bytes;
+/// use http::{Request, Response};
+/// use http_body_util::{BodyExt, Full};
+/// use std::time::Duration;
+/// use tollgate_openai::Policy;
+/// use tower::{Layer, ServiceExt, service_fn};
+///
+/// # #[tokio::main(flavor = "current_thread", start_paused = true)]
+/// # async fn main() -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
+/// let policy = Policy::default().stagger(Duration::ZERO).learn_factor(true);
+/// let client = policy.layer().layer(service_fn(async |_: Request<Bytes>| {
+///     let told = r#"{"usage": {"total_tokens": 300}}"#;
+///     Ok::<_, std::io::Error>(Response::new(Full::<Bytes>::from(told)))
+/// }));
+/// for _ in 0..20 {
+///     // Estimated at 600.
+///     let body = Bytes::from(r#"{"model": "gpt-4o", "messages": [], "max_tokens": 597}"#);
+///     let request = Request::post("/v1/chat/completions").body(body)?;
+///     client
+///         .clone()
+///         .oneshot(request)
+///         .await?
+///         .into_body()
+///         .collect()
+///         .await?;
+/// }
+///
+/// let learned = &policy.learned()[0];
+/// assert_eq!(
+///     (learned.endpoint, learned.model.as_str()),
+///     ("chat/completions", "gpt-4o")
+/// );
+/// assert_eq!(learned.calls, 20);
+/// assert!((0.5..0.55).contains(&learned.factor.unwrap()));
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Clone, Debug, PartialEq)]
 #[non_exhaustive]
 pub struct LearnedFactor {

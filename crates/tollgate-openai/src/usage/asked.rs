@@ -17,6 +17,17 @@ use crate::learned::{Learned, Lesson};
 /// # Cloning
 ///
 /// Clones tell the same learner.
+///
+/// # Examples
+///
+/// ```
+/// use http::Response;
+/// use tollgate_openai::{Asked, End, Meter, Usage};
+///
+/// let mut meter = Asked::default().meter(&Response::new(()));
+/// meter.chunk(br#"{"usage": {"total_tokens": 300}}"#);
+/// assert_eq!(meter.used(End::Complete), Some(300));
+/// ```
 #[derive(Clone, Debug, Default)]
 pub struct Asked {
     prompt: Option<u64>,

@@ -40,6 +40,23 @@ use seen::Seen;
 ///
 /// Constant memory, whatever the size of the body; nothing is copied but an
 /// error, and any cut into chunks gives the same.
+///
+/// # Examples
+///
+/// A stream, in pieces as they came:
+///
+/// ```
+/// use http::{HeaderMap, StatusCode};
+/// use tollgate_openai::{End, Meter, UsageMeter};
+///
+/// let mut headers = HeaderMap::new();
+/// headers.insert("content-type", "text/event-stream".parse().unwrap());
+/// let mut meter = UsageMeter::new(StatusCode::OK, &headers);
+/// meter.chunk(b"data: {\"choices\":[{\"delta\":{\"content\":\"Hi\"}}]}\n\n");
+/// meter.chunk(b"data: {\"choices\":[],\"usage\":{\"total_to");
+/// meter.chunk(b"kens\":12}}\n\ndata: [DONE]\n\n");
+/// assert_eq!(meter.used(End::Complete), Some(12));
+/// ```
 #[derive(Clone, Debug)]
 pub struct UsageMeter {
     form: Form,
@@ -63,6 +80,17 @@ static MARKS: LazyLock<[Finder<'static>; 2]> =
 
 impl UsageMeter {
     /// A meter for the body of an answer with this head.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use http::{HeaderMap, StatusCode};
+    /// use tollgate_openai::{End, Meter, UsageMeter};
+    ///
+    /// let mut meter = UsageMeter::new(StatusCode::OK, &HeaderMap::new());
+    /// meter.chunk(br#"{"usage": {"input_tokens": 5, "output_tokens": 7, "total_tokens": 12}}"#);
+    /// assert_eq!(meter.used(End::Complete), Some(12));
+    /// ```
     pub fn new(status: StatusCode, headers: &HeaderMap) -> Self {
         let form = if !status.is_success() || is_compressed(headers) {
             Form::Mute
