@@ -8,7 +8,7 @@ use http_body::{Body, Frame, SizeHint};
 use pin_project_lite::pin_project;
 
 pin_project! {
-    /// The body of an answer: the inner one, or what was read of it ahead of
+    /// The body of an answer of [`Answered`](super::Answered): the inner one, or what was read of it ahead of
     /// time followed by the rest.
     #[project = BodyProj]
     pub struct AnsweredBody<B: Body> {

@@ -28,6 +28,34 @@ use fault::Fault;
 /// What an answer means for the next attempt.
 ///
 /// The default is the verdict on a success: nothing to retry.
+///
+/// # Examples
+///
+/// ```
+/// use http::{HeaderMap, StatusCode};
+/// use tollgate_openai::{Decision, Scope, Verdict, classify};
+///
+/// let verdict = classify(StatusCode::SERVICE_UNAVAILABLE, &HeaderMap::new(), b"");
+/// assert_eq!(
+///     verdict,
+///     Verdict {
+///         retry: true,
+///         after: None,
+///         scope: Scope::Overload
+///     }
+/// );
+///
+/// // As a retry layer wants it.
+/// let decision = Decision::from(verdict);
+/// assert_eq!(
+///     decision,
+///     Decision::Retry {
+///         after: None,
+///         scope: Scope::Overload
+///     }
+/// );
+/// assert_eq!(Decision::from(Verdict::default()), Decision::GiveUp);
+/// ```
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Verdict {
     /// Whether the same request can succeed later with nobody changing the
@@ -47,6 +75,30 @@ impl Verdict {
     ///
     /// A request that is itself too large or wrong says nothing about what is
     /// left for others, so it is none.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use http::{HeaderMap, StatusCode};
+    /// use std::time::Duration;
+    /// use tollgate_openai::{Denial, Scope, classify};
+    ///
+    /// let body = br#"{"error": {"code": "rate_limit_exceeded", "type": "tokens", "message":
+    /// "Rate limit reached on tokens per min. Please try again in 644ms."}}"#;
+    /// let refused = classify(StatusCode::TOO_MANY_REQUESTS, &HeaderMap::new(), body);
+    /// let after = Some(Duration::from_millis(644));
+    /// assert_eq!(
+    ///     refused.denial(),
+    ///     Some(Denial {
+    ///         scope: Scope::Tokens,
+    ///         after
+    ///     })
+    /// );
+    ///
+    /// // A bad request is nobody else's trouble.
+    /// let bad = classify(StatusCode::BAD_REQUEST, &HeaderMap::new(), b"");
+    /// assert_eq!(bad.denial(), None);
+    /// ```
     pub fn denial(&self) -> Option<Denial> {
         let concerns_all = self.retry || self.scope == Scope::Quota;
         (concerns_all && self.scope != Scope::None).then_some(Denial {
