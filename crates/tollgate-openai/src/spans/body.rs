@@ -13,7 +13,8 @@ use super::{error, span};
 use crate::usage::UsageMeter;
 
 pin_project! {
-    /// An answer's body, and the span that ends with it.
+    /// The body of an answer of [`Spanned`](super::Spanned), and the span that
+    /// ends with it.
     pub struct SpannedBody<B> {
         #[pin]
         body: B,

@@ -34,16 +34,33 @@ use crate::usage::UsageMeter;
 ///
 /// # Examples
 ///
-/// ```no_run
+/// ```
+/// # use http::Response;
+/// # use http_body_util::Empty;
+/// use bytes::Bytes;
+/// use http::Request;
+/// use tollgate_openai::Policy;
 /// use tollgate_openai::spans::SpanLayer;
-/// use tollgate_openai::{OpenAi, Policy};
-/// use tower::ServiceBuilder;
+/// use tower::{ServiceBuilder, ServiceExt, service_fn};
 ///
-/// # fn example() -> Result<(), Box<dyn std::error::Error>> {
+/// # #[tokio::main(flavor = "current_thread", start_paused = true)]
+/// # async fn main() -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
+/// // In place of `OpenAi::from_env()`.
+/// let provider = service_fn(async |_: Request<Bytes>| {
+///     let span = tracing::Span::current();
+///     assert_eq!(span.metadata().unwrap().name(), "gen_ai.client");
+///     Ok::<_, std::io::Error>(Response::new(Empty::<Bytes>::new()))
+/// });
 /// let client = ServiceBuilder::new()
 ///     .layer(SpanLayer::new("openai"))
-///     .layer(Policy::from_env()?.layer())
-///     .service(OpenAi::from_env()?);
+///     .layer(Policy::default().layer())
+///     .service(provider);
+///
+/// // Or `tracing-opentelemetry`, or whatever else listens.
+/// let _guard = tracing::subscriber::set_default(tracing_subscriber::registry());
+/// let request = Request::post("/v1/responses")
+///     .body(Bytes::from(r#"{"model": "gpt-4o", "input": "Hi"}"#))?;
+/// assert_eq!(client.oneshot(request).await?.status(), 200);
 /// # Ok(())
 /// # }
 /// ```
@@ -55,6 +72,37 @@ pub struct SpanLayer {
 impl SpanLayer {
     /// Spans of calls to `provider`, which the conventions have names for:
     /// `openai`, `azure.ai.openai`, `groq`, `mistral_ai`, `x_ai`, `deepseek`.
+    ///
+    /// # Examples
+    ///
+    /// What asks no model for anything has no span:
+    ///
+    /// ```
+    /// use bytes::Bytes;
+    /// use http::{Request, Response};
+    /// use http_body_util::Empty;
+    /// use tollgate_openai::spans::SpanLayer;
+    /// use tower::{Layer, ServiceExt, service_fn};
+    ///
+    /// # #[tokio::main(flavor = "current_thread", start_paused = true)]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
+    /// let _guard = tracing::subscriber::set_default(tracing_subscriber::registry());
+    /// let client = SpanLayer::new("groq").layer(service_fn(async |request: Request<Bytes>| {
+    ///     let asks = request.uri().path() != "/v1/models";
+    ///     assert_eq!(tracing::Span::current().is_none(), !asks);
+    ///     Ok::<_, std::io::Error>(Response::new(Empty::<Bytes>::new()))
+    /// }));
+    /// let body = Bytes::from(r#"{"model": "llama-3.3-70b", "input": "Hi"}"#);
+    /// client
+    ///     .clone()
+    ///     .oneshot(Request::post("/v1/responses").body(body)?)
+    ///     .await?;
+    /// client
+    ///     .oneshot(Request::get("/v1/models").body(Bytes::new())?)
+    ///     .await?;
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn new(provider: &'static str) -> Self {
         SpanLayer { provider }
     }
