@@ -31,6 +31,9 @@
 //! |---|---|
 //! | `metrics` | the gates' metrics, told to a recorder of the crate `metrics` |
 //! | `spans` | each call in a span with OpenTelemetry's attributes: the module `spans` |
+//! | `reqwest` | a reqwest client behind a policy: `Policy::reqwest` |
+//! | `async-openai` | async-openai's typed client behind a policy: `Policy::async_openai` |
+//! | `axum` | [`ApiError`] as the response of an axum handler |
 //!
 //! # Examples
 //!
