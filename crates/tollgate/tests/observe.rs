@@ -4,12 +4,14 @@
 #[path = "support/account.rs"]
 mod account;
 
+use std::convert::Infallible;
 use std::time::Duration;
 
 use account::{SEC, account, remaining, silence, ten_a_second};
 use futures_util::future::{join, join3};
 use tokio::time::sleep;
-use tollgate::{Accounting, RateLimits, TokenBudget, Window};
+use tollgate::{Accounting, Observation, RateLimits, TokenBudget, TpmBudgetLayer, Window};
+use tower::{Layer, ServiceExt, service_fn};
 
 #[tokio::test(start_paused = true)]
 async fn a_lower_count_lowers_the_level_at_once() {
@@ -55,6 +57,35 @@ async fn what_was_in_transit_at_the_launch_is_not_counted_on() {
     assert_eq!(account.level(), 560, "the other may not have arrived yet");
     drop(reserved);
     assert_eq!(account.level(), 600);
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_was_counted_before_a_launch_was_told_is_not_counted_on() {
+    let account = account(ten_a_second());
+    account.spend_to(200).await;
+    let budget = account.budget.clone();
+    // As on another thread: while the first is handed on, it is counted, and
+    // three others are reserved, sent and answered before its launch is told.
+    let provider = service_fn(move |_: ()| {
+        for _ in 0..3 {
+            let other = budget.try_reserve(50).expect("the level allows it");
+            other.launched();
+            other.settle(50);
+        }
+        async {
+            sleep(SEC).await;
+            Ok::<_, Infallible>(remaining(600, 190))
+        }
+    });
+    let gate = TpmBudgetLayer::new(account.budget.clone(), |(): &()| 10)
+        .observe(|told: &Observation| *told)
+        .until_response();
+    gate.layer(provider).oneshot(()).await.unwrap();
+    assert_eq!(
+        account.level(),
+        200 - 10 - 150 + 10,
+        "a second's refill more"
+    );
 }
 
 #[tokio::test(start_paused = true)]

@@ -11,7 +11,7 @@ use super::config::Accounting;
 use super::meters::{Requests, Tokens};
 use super::terms::Terms;
 use super::trust::{Allowance, Epoch, Trust, Untold};
-use super::truth::{Launched, Meters, Truth};
+use super::truth::{Meters, Sent, Truth};
 use crate::answer::{Denial, Observation, RateLimits, Scope};
 use crate::error::Refused;
 use crate::gate::{Launch, Now};
@@ -50,11 +50,10 @@ pub(crate) struct Ledger {
 #[derive(Debug)]
 struct Entry {
     cost: u64,
-    reserved: Moment,
     stage: Stage,
     epoch: Epoch,
     answered: bool,
-    launched: Option<Launched>,
+    sent: Sent,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -193,30 +192,24 @@ impl Ledger {
         let now = self.catch_up(now);
         self.answered(key, told.denial.is_none(), now);
         let Entry {
-            cost,
-            epoch,
-            launched,
-            ..
+            cost, epoch, sent, ..
         } = *self.transit.get_mut(key);
         if let Some(denial) = told.denial {
             self.tally.denied(denial.scope);
-            self.truth
-                .distrust_before(launched.map_or(now, |launched| launched.at));
+            self.truth.refused(sent, now);
             if matches!(denial.scope, Scope::Tokens | Scope::Requests) {
                 self.truth.spared(cost);
             }
             self.deny(cost, epoch, denial, &told.limits, now);
         }
-        if told.denial.is_none()
-            && launched.is_some_and(|launched| self.terms.pace.recover(launched.at))
-        {
+        if told.denial.is_none() && self.terms.pace.recover(sent.reserved) {
             self.resize(now);
         }
         if self.terms.learns.anything() {
             self.adopt(&told.limits, told.denial.is_none(), now);
         }
         if told.limits != RateLimits::default() {
-            self.learn(&told.limits, launched, now);
+            self.learn(&told.limits, Some(sent), now);
         }
     }
 
@@ -272,12 +265,12 @@ impl Ledger {
         self.learn(limits, None, now);
     }
 
-    fn learn(&mut self, limits: &RateLimits, launched: Option<Launched>, now: Moment) {
+    fn learn(&mut self, limits: &RateLimits, sent: Option<Sent>, now: Moment) {
         let meters = Meters {
             tokens: &mut self.tokens,
             requests: self.requests.as_mut(),
         };
-        self.truth.learn(limits, launched, &self.terms, meters, now);
+        self.truth.learn(limits, sent, &self.terms, meters, now);
     }
 
     /// A refusal is news for everybody: rule 6.
@@ -391,7 +384,7 @@ impl Ledger {
         self.truth.refunded(entry.cost);
         self.tokens.refund(entry.cost, now);
         if let Some(requests) = &mut self.requests {
-            requests.refund(entry.reserved, now);
+            requests.refund(entry.sent.reserved, now);
         }
     }
 
@@ -472,25 +465,24 @@ impl Rule for Ledger {
         self.truth.charged(cost);
         self.tally.reserved(cost);
         self.outstanding += cost;
+        let others = self.tokens.bucket.in_transit() - cost;
         self.transit.insert(Entry {
             cost,
-            reserved: now,
             stage: Stage::Reserved,
             epoch,
             answered: false,
-            launched: None,
+            sent: self.truth.reserved(others, now),
         })
     }
 
     #[inline]
     fn launch(&mut self, held: &mut Key, to: Launch, now: &mut Now) {
         let now = self.catch_up(now.get());
-        let in_transit = self.tokens.bucket.in_transit();
         let entry = self.transit.get_mut(*held);
         if entry.stage != Stage::Reserved {
             return;
         }
-        entry.launched = Some(self.truth.launch(in_transit - entry.cost, now));
+        entry.sent.launched = Some(now);
         self.tally.launched();
         match to {
             Launch::ToService => entry.stage = Stage::Handed,

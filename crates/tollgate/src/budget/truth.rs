@@ -19,7 +19,7 @@ const MINUTE: Duration = Duration::from_secs(60);
 /// the time the answer is here. So the level falls to what is left at most,
 /// less what is in transit and may not be counted yet, and rises to what is
 /// left *surely*: less the headroom, less all that was charged since that
-/// request was launched, and less what was in transit then.
+/// request was reserved, and less what was in transit then.
 ///
 /// Where others spend from the same account, the level so falls with theirs,
 /// and what is in transit is the margin for what they spend until the next
@@ -28,7 +28,7 @@ const MINUTE: Duration = Duration::from_secs(60);
 pub(super) struct Truth {
     /// All that was ever charged and not refunded; wraps.
     charged: u64,
-    /// Only answers to requests launched later may raise the level.
+    /// Only answers to requests that surely left later may raise the level.
     lowered: Option<Moment>,
     /// Nothing raises the level before.
     steady: Moment,
@@ -39,12 +39,26 @@ pub(super) struct Truth {
     advanced: u64,
 }
 
-/// When a request was launched, and what the provider may have counted since.
+/// When a request left, as far as that is known, and what the provider may
+/// have counted since.
+///
+/// Its launch is told once it has been handed on. On another thread it may have
+/// been counted by then, even answered, and others after it: so what the count in
+/// its answer has in it for sure is reckoned from its reservation.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Launched {
-    pub(super) at: Moment,
+pub(super) struct Sent {
+    /// It left no sooner.
+    pub(super) reserved: Moment,
+    /// It left no later, where that was told.
+    pub(super) launched: Option<Moment>,
     /// To be subtracted later from all that was charged.
     mark: u64,
+}
+
+impl Sent {
+    fn by(&self, now: Moment) -> Moment {
+        self.launched.unwrap_or(now)
+    }
 }
 
 /// The meters that a correction touches.
@@ -83,12 +97,19 @@ impl Truth {
         unused - told
     }
 
+    /// What was just charged, itself included, and `others_in_transit` before it.
     #[inline]
-    pub(super) fn launch(&self, others_in_transit: u64, at: Moment) -> Launched {
-        Launched {
-            at,
+    pub(super) fn reserved(&self, others_in_transit: u64, now: Moment) -> Sent {
+        Sent {
+            reserved: now,
+            launched: None,
             mark: self.charged.wrapping_sub(others_in_transit),
         }
+    }
+
+    /// An answer to this one was a refusal.
+    pub(super) fn refused(&mut self, sent: Sent, now: Moment) {
+        self.distrust_before(sent.by(now));
     }
 
     /// Something that is known of the account since `at` is worse than what
@@ -104,12 +125,12 @@ impl Truth {
         self.steady = self.steady.max(until + MINUTE);
     }
 
-    /// Takes in what came with the answer to a request launched at `launched`,
-    /// or with nobody's in particular.
+    /// Takes in what came with the answer to a request, or with nobody's in
+    /// particular.
     pub(super) fn learn(
         &mut self,
         told: &RateLimits,
-        launched: Option<Launched>,
+        sent: Option<Sent>,
         terms: &Terms,
         meters: Meters<'_>,
         now: Moment,
@@ -122,9 +143,9 @@ impl Truth {
             if tokens.minute.is_none() {
                 self.share(remaining, told.limit_tokens, terms, tokens, now);
             }
-            self.correct(remaining, told.limit_tokens, launched, terms, tokens, now);
+            self.correct(remaining, told.limit_tokens, sent, terms, tokens, now);
         }
-        let from = launched.map_or(now, |launched| launched.at);
+        let from = sent.map_or(now, |sent| sent.reserved);
         if terms.window == Window::Auto && self.refill.is_continuous(told, from, now) {
             tokens.minute = None;
         }
@@ -152,14 +173,14 @@ impl Truth {
         &mut self,
         remaining: u64,
         limit: Option<u64>,
-        launched: Option<Launched>,
+        sent: Option<Sent>,
         terms: &Terms,
         tokens: &mut Tokens,
         now: Moment,
     ) {
         let bucket = &mut tokens.bucket;
         // A count from longer ago than any transit has been refilled since.
-        let age = launched.map_or(Duration::ZERO, |launched| now - (launched.at + TRANSIT));
+        let age = sent.map_or(Duration::ZERO, |sent| now - (sent.by(now) + TRANSIT));
         let left = remaining.saturating_add(bucket.refill_in(age));
         let theirs = self.others.in_transit(terms.limit);
         // A burst in transit is mostly counted already; at the pace of the
@@ -168,15 +189,15 @@ impl Truth {
         let most = signed(left).saturating_sub_unsigned(uncounted + theirs);
         if most < bucket.level(now) {
             bucket.lower_to(most, now);
-            self.distrust_before(launched.map_or(now, |launched| launched.at));
+            self.distrust_before(sent.map_or(now, |sent| sent.by(now)));
             return;
         }
         // Of a larger account, only the share that the terms allow is ours.
         let ours = limit.is_some_and(|limit| limit <= terms.limit);
-        let newer = launched.is_none_or(|launched| Some(launched.at) > self.lowered);
+        let newer = sent.is_none_or(|sent| Some(sent.reserved) > self.lowered);
         if ours && newer && now >= self.steady {
-            let since = match launched {
-                Some(launched) => self.charged.wrapping_sub(launched.mark),
+            let since = match sent {
+                Some(sent) => self.charged.wrapping_sub(sent.mark),
                 None => bucket.in_transit(),
             };
             let kept = terms.reserve() + since + theirs;
