@@ -956,7 +956,8 @@ impl Policy {
     }
 
     /// Whether at most a tenth of the burst is spent until a first answer has
-    /// confirmed the level; on unless switched off.
+    /// confirmed the level; on unless switched off. A first request that costs
+    /// more than that goes alone.
     ///
     /// # Examples
     ///

@@ -263,7 +263,7 @@ impl TokenBudgetBuilder {
     /// Spends at most a tenth of the burst, and no faster than it refills, until
     /// a first answer has confirmed the level: the provider's bucket may be
     /// nearly empty from an earlier run. If it is full, that loses nothing.
-    /// Off unless set.
+    /// A first request that costs more than that goes alone. Off unless set.
     ///
     /// # Examples
     ///
