@@ -20,8 +20,8 @@ use crate::ids::Seen;
 use crate::line::Line;
 use crate::outcome::Outcome;
 use crate::run::unwrap;
-use crate::sent::Ticket;
 use crate::task::{Over, Task};
+use crate::ticket::Ticket;
 
 /// A request for [`Batch::answers`].
 ///

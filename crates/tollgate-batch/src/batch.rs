@@ -437,9 +437,10 @@ impl<S> Batch<S> {
     }
 
     /// Whether a run that stops calls back the requests that wait in the
-    /// service, rather than wait with them. Needs a
-    /// [`SentLayer`](crate::SentLayer) around the transport: without one no
-    /// request is known to be sent, and all are called back. Default: `false`.
+    /// service, for their first attempt or for another one, rather than wait with
+    /// them. Needs a [`SentLayer`](crate::SentLayer) around the transport: without
+    /// one no request is known to be sent, and all are called back. Default:
+    /// `false`.
     ///
     /// # Examples
     ///

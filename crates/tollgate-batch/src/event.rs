@@ -82,8 +82,9 @@ pub enum Event {
         /// Time since [`Started`](Self::Started), waiting included.
         elapsed: Duration,
     },
-    /// A request was called back before it was sent, because the run stops, or
-    /// failed in a way that made the run be given up. A later run sends it.
+    /// A request was called back, before it was sent or between two attempts,
+    /// because the run stops; or it failed in a way that made the run be given up.
+    /// A later run sends it.
     Withdrawn(Request),
     /// A request was answered, but the answer could not be written. The run
     /// ends with an [`Error`](crate::Error) that has it.

@@ -90,6 +90,7 @@ mod sent;
 mod stop;
 mod summary;
 mod task;
+mod ticket;
 mod unpack;
 
 pub use answers::{Answered, Answers, Ask, NoAnswer};
@@ -101,7 +102,7 @@ pub use events::Events;
 pub use hopeless::Failed;
 pub use line::{BadLine, Problem};
 pub use plan::{Limits, NotAdmitted, Plan};
-pub use sent::{Sent, SentFuture, SentLayer};
+pub use sent::{Sent, SentBody, SentFuture, SentLayer};
 pub use stop::Stop;
 pub use summary::Summary;
 

@@ -22,10 +22,10 @@ use crate::input::{Input, Item};
 use crate::journal::Journal;
 use crate::line::Line;
 use crate::order::Order;
-use crate::sent::Ticket;
 use crate::stop::Stop;
 use crate::summary::Summary;
 use crate::task::{Finished, Task};
+use crate::ticket::Ticket;
 
 /// Runs a batch to its end.
 pub(crate) async fn run<S, R, W, X, B>(

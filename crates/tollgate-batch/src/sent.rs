@@ -1,28 +1,22 @@
 //! Tells the runner when a request really leaves.
 //!
 //! A request handed to the service may wait there for a long time: for a slot,
-//! for tokens, for its turn. Whoever stops a run does not want to wait for
-//! that. So a [`SentLayer`] stands where the waiting is over, around the
-//! transport, and every request passes it with the [`Ticket`] it carries in its
-//! extensions: from then on the answer will be paid for and is waited for;
-//! until then the request can be called back.
+//! for tokens, for its turn, for the end of a backoff. Whoever stops a run does
+//! not want to wait for that. So a [`SentLayer`] stands where the waiting is
+//! over, around the transport, and every request passes it with the [`Ticket`] it
+//! carries in its extensions: while an attempt is under way its answer is paid for
+//! and is waited for; before it, and between two, the request can be called back.
 
-use std::fmt;
 use std::pin::Pin;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicU8, AtomicU32, AtomicU64, Ordering};
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
 
+use http::Response;
+use http_body::{Body, Frame, SizeHint};
 use pin_project_lite::pin_project;
-use tokio::time::{Duration, Instant};
 use tower_layer::Layer;
 use tower_service::Service;
 
-use crate::event::{Event, Observer, Request};
-
-const WAITING: u8 = 0;
-const SENT: u8 = 1;
-const WITHDRAWN: u8 = 2;
+use crate::ticket::{Attempt, Ticket};
 
 /// Marks the place in a stack where requests leave, for
 /// [`Batch::withdraw_unsent`](crate::Batch::withdraw_unsent) and
@@ -34,7 +28,7 @@ const WITHDRAWN: u8 = 2;
 ///
 /// ```text
 /// gates and retry      where requests wait
-///   SentLayer          from here on an answer is waited for
+///   SentLayer          from here on an answer is waited for, to its last byte
 ///     transport
 /// ```
 ///
@@ -112,25 +106,19 @@ pin_project! {
         // this future is about to be dropped.
         #[pin]
         inner: Option<F>,
+        attempt: Option<Attempt>,
     }
 }
 
-/// Decides, once and for all, whether a request is sent or called back.
-#[derive(Clone)]
-pub(crate) struct Ticket {
-    trace: Arc<Trace>,
-    request: Request,
-    observer: Observer,
-}
-
-/// What is known of a request's way.
-#[derive(Debug)]
-struct Trace {
-    state: AtomicU8,
-    attempts: AtomicU32,
-    started: Instant,
-    /// From the start to the last attempt, in nanoseconds.
-    waited: AtomicU64,
+pin_project! {
+    /// The body of an answer that came through a [`Sent`]: the attempt is over
+    /// when it is dropped.
+    #[derive(Debug)]
+    pub struct SentBody<B> {
+        #[pin]
+        inner: B,
+        attempt: Option<Attempt>,
+    }
 }
 
 impl<S> Layer<S> for SentLayer {
@@ -141,11 +129,11 @@ impl<S> Layer<S> for SentLayer {
     }
 }
 
-impl<S, B> Service<http::Request<B>> for Sent<S>
+impl<S, B, C> Service<http::Request<B>> for Sent<S>
 where
-    S: Service<http::Request<B>>,
+    S: Service<http::Request<B>, Response = Response<C>>,
 {
-    type Response = S::Response;
+    type Response = Response<SentBody<C>>;
     type Error = S::Error;
     type Future = SentFuture<S::Future>;
 
@@ -155,112 +143,53 @@ where
 
     fn call(&mut self, request: http::Request<B>) -> SentFuture<S::Future> {
         let ticket = request.extensions().get::<Ticket>();
-        let leaves = ticket.is_none_or(Ticket::send);
+        let (attempt, leaves) = match ticket.map(Ticket::send) {
+            None => (None, true),
+            Some(attempt) => {
+                let leaves = attempt.is_some();
+                (attempt, leaves)
+            }
+        };
         SentFuture {
             inner: leaves.then(|| self.inner.call(request)),
+            attempt,
         }
     }
 }
 
-impl<F: Future> Future for SentFuture<F> {
-    type Output = F::Output;
+impl<F, B, E> Future for SentFuture<F>
+where
+    F: Future<Output = Result<Response<B>, E>>,
+{
+    type Output = Result<Response<SentBody<B>>, E>;
 
-    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<F::Output> {
-        match self.project().inner.as_pin_mut() {
-            Some(inner) => inner.poll(cx),
-            None => Poll::Pending,
-        }
-    }
-}
-
-// ===== impl Ticket =====
-
-impl Ticket {
-    pub(crate) fn new(request: Request, observer: Observer) -> Self {
-        Self {
-            trace: Arc::new(Trace {
-                state: AtomicU8::new(WAITING),
-                attempts: AtomicU32::new(0),
-                started: Instant::now(),
-                waited: AtomicU64::new(0),
-            }),
-            request,
-            observer,
-        }
-    }
-
-    /// How often it was sent, and how long after its start the last time was;
-    /// `None` where it never was, or nobody marks the place.
-    pub(crate) fn sent(&self) -> Option<(u32, Duration)> {
-        let attempts = self.trace.attempts.load(Ordering::Acquire);
-        let waited = Duration::from_nanos(self.trace.waited.load(Ordering::Acquire));
-        (attempts > 0).then_some((attempts, waited))
-    }
-
-    /// Time since its start.
-    pub(crate) fn elapsed(&self) -> Duration {
-        self.trace.started.elapsed()
-    }
-
-    /// Sends the request, for the first time or again; `false` where it was
-    /// called back.
-    fn send(&self) -> bool {
-        if !self.decide(SENT) {
-            return false;
-        }
-        let waited = self.trace.started.elapsed().as_nanos();
-        let waited = u64::try_from(waited).unwrap_or(u64::MAX);
-        self.trace.waited.store(waited, Ordering::Release);
-        self.trace.attempts.fetch_add(1, Ordering::AcqRel);
-        (self.observer)(Event::Sent(self.request.clone()));
-        true
-    }
-
-    /// Calls the request back; `false` where it was sent.
-    pub(crate) fn withdraw(&self) -> bool {
-        self.decide(WITHDRAWN)
-    }
-
-    fn decide(&self, wanted: u8) -> bool {
-        let state = &self.trace.state;
-        let decided = state.compare_exchange(WAITING, wanted, Ordering::AcqRel, Ordering::Acquire);
-        decided.is_ok() || decided == Err(wanted)
-    }
-}
-
-impl fmt::Debug for Ticket {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Ticket")
-            .field("request", &self.request)
-            .field("trace", &self.trace)
-            .finish_non_exhaustive()
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn ticket() -> Ticket {
-        let request = Request {
-            line: 1,
-            custom_id: "a".into(),
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        let this = self.project();
+        let Some(inner) = this.inner.as_pin_mut() else {
+            return Poll::Pending;
         };
-        Ticket::new(request, Arc::new(|_| {}))
+        let result = ready!(inner.poll(cx));
+        let attempt = this.attempt.take();
+        Poll::Ready(result.map(|response| response.map(|inner| SentBody { inner, attempt })))
+    }
+}
+
+impl<B: Body> Body for SentBody<B> {
+    type Data = B::Data;
+    type Error = B::Error;
+
+    fn poll_frame(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<B::Data>, B::Error>>> {
+        self.project().inner.poll_frame(cx)
     }
 
-    #[test]
-    fn sent_request_cannot_be_called_back() {
-        let ticket = ticket();
-        assert!(ticket.send());
-        assert!(!ticket.clone().withdraw());
-        assert!(ticket.send(), "a further attempt of the same request");
+    fn is_end_stream(&self) -> bool {
+        self.inner.is_end_stream()
     }
 
-    #[test]
-    fn request_called_back_is_never_sent() {
-        let ticket = ticket();
-        assert!(ticket.clone().withdraw());
-        assert!(!ticket.send());
+    fn size_hint(&self) -> SizeHint {
+        self.inner.size_hint()
     }
 }

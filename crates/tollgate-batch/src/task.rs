@@ -1,6 +1,8 @@
 //! One request on its way through the service.
 
 use std::error::Error as StdError;
+use std::future::poll_fn;
+use std::task::Poll;
 
 use bytes::Bytes;
 use http::{HeaderMap, Response};
@@ -13,8 +15,8 @@ use crate::event::{Event, Request};
 use crate::hopeless::Judge;
 use crate::line::Line;
 use crate::outcome::{Outcome, Way, Written};
-use crate::sent::Ticket;
 use crate::stop::Stopped;
+use crate::ticket::Ticket;
 
 /// A request that is about to be handed to the service.
 pub(crate) struct Task {
@@ -156,13 +158,17 @@ impl Finished {
     }
 }
 
-/// Ends when the run stops and the request can still be called back.
+/// Ends when the run stops and the request can be called back: at once where it
+/// waits, else when an attempt has failed and another would have to wait. Who
+/// polls this polls the attempts, too, so none ends unheard.
 async fn called_back(stopped: Option<Stopped>, ticket: Ticket) {
-    if let Some(mut stopped) = stopped {
-        stopped.wait().await;
-        if ticket.withdraw() {
-            return;
-        }
-    }
-    std::future::pending().await
+    let Some(mut stopped) = stopped else {
+        return std::future::pending().await;
+    };
+    stopped.wait().await;
+    poll_fn(|_| match ticket.withdraw() {
+        true => Poll::Ready(()),
+        false => Poll::Pending,
+    })
+    .await
 }

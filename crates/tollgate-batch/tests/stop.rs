@@ -12,7 +12,7 @@ use common::{Log, answer, id_of, ids, input, slow, word};
 use http::Request;
 use tokio::sync::Semaphore;
 use tokio::time::{Instant, sleep, timeout};
-use tollgate_batch::{Batch, SentLayer};
+use tollgate_batch::{Batch, SentBody, SentLayer};
 use tower::{Layer, Service, ServiceExt, service_fn};
 
 #[tokio::test(start_paused = true)]
@@ -81,9 +81,9 @@ async fn stop_after_the_last_line_was_started_does_not_interrupt() {
 /// One request at a time passes to the transport; the others wait.
 fn gated() -> impl Service<
     Request<Bytes>,
-    Response = http::Response<common::Body>,
+    Response = http::Response<SentBody<common::Body>>,
     Error = Infallible,
-    Future = impl Future<Output = Result<http::Response<common::Body>, Infallible>> + Send,
+    Future = impl Future<Output = Result<http::Response<SentBody<common::Body>>, Infallible>> + Send,
 > + Clone
 + Send
 + 'static {
@@ -190,4 +190,46 @@ async fn dropping_the_run_drops_what_is_under_way() {
     // The tasks are dropped by the runtime, as soon as it gets to them.
     tokio::task::yield_now().await;
     assert_eq!(active.count(), 0);
+}
+
+/// Each attempt takes a second and fails, and the next one follows after ten.
+#[tokio::test(start_paused = true)]
+async fn stop_calls_back_what_waits_for_another_attempt() {
+    for (at, sent, end) in [(5, 1, 5), (11, 2, 12)] {
+        let transport = SentLayer.layer(service_fn(async |_: Request<Bytes>| {
+            sleep(Duration::from_secs(1)).await;
+            let mut refused = http::Response::new(common::Body::default());
+            *refused.status_mut() = http::StatusCode::TOO_MANY_REQUESTS;
+            Ok::<_, Infallible>(refused)
+        }));
+        let attempts = Arc::new(AtomicUsize::new(0));
+        let counted = attempts.clone();
+        let retrying = service_fn(move |request: Request<Bytes>| {
+            let (transport, counted) = (transport.clone(), counted.clone());
+            async move {
+                for _ in 0..4 {
+                    counted.fetch_add(1, Ordering::Relaxed);
+                    transport.clone().oneshot(request.clone()).await?;
+                    sleep(Duration::from_secs(10)).await;
+                }
+                transport.oneshot(request).await
+            }
+        });
+        let batch = Batch::new(retrying).withdraw_unsent(true);
+        let stop = batch.stop_handle();
+        let lines = input(["1"]);
+        let run = batch.run(lines.as_bytes(), tokio::io::sink(), tokio::io::sink());
+        let (summary, ()) = tokio::join!(run, async {
+            sleep(Duration::from_secs(at)).await;
+            stop.stop();
+        });
+        let summary = summary.expect("memory can be read");
+        assert_eq!((summary.withdrawn, summary.failed), (1, 0));
+        assert_eq!(
+            summary.elapsed,
+            Duration::from_secs(end),
+            "stopped at {at} s"
+        );
+        assert_eq!(attempts.load(Ordering::Relaxed), sent);
+    }
 }
