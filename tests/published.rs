@@ -27,16 +27,17 @@ fn cargo(arguments: &[&str]) -> String {
 
 /// What a crate brings along by default, itself left out.
 fn tree(name: &str) -> BTreeSet<String> {
-    let tree = cargo(&[
-        "tree",
-        "--offline",
-        "-p",
-        name,
-        "-e",
-        "normal",
-        "--prefix",
-        "none",
-    ]);
+    tree_with(name, &[])
+}
+
+fn tree_of_all_features(name: &str) -> BTreeSet<String> {
+    tree_with(name, &["--all-features"])
+}
+
+fn tree_with(name: &str, more: &[&str]) -> BTreeSet<String> {
+    let which = ["tree", "--offline", "-p", name];
+    let how = ["-e", "normal", "--prefix", "none"];
+    let tree = cargo(&[&which[..], &how, more].concat());
     let names = tree.lines().filter_map(|line| line.split(" (").next());
     let own = format!("{name} v");
     names
@@ -119,5 +120,64 @@ fn the_gates_bring_little_along() {
     for line in tree("tollgate") {
         let name = line.split(' ').next().expect("a name");
         assert!(allowed.contains(&name), "tollgate brings {line} along");
+    }
+}
+
+/// What everything in the workspace is built from, other people's crates alone.
+fn dependencies() -> Vec<Value> {
+    let metadata = cargo(&["metadata", "--offline", "--format-version", "1"]);
+    let metadata: Value = serde_json::from_str(&metadata).expect("JSON");
+    let packages = metadata["packages"].as_array().expect("packages");
+    let foreign = packages.iter().filter(|it| !it["source"].is_null());
+    let foreign: Vec<_> = foreign.cloned().collect();
+    assert!(foreign.len() > 100, "{}", foreign.len());
+    foreign
+}
+
+fn text<'a>(package: &'a Value, key: &str) -> &'a str {
+    package[key].as_str().unwrap_or_default()
+}
+
+/// Every licence is one of those in `.deny.toml`, or leaves a choice of one.
+#[test]
+fn licences_are_permissive() {
+    let deny = include_str!("../.deny.toml");
+    let list = deny.split_once("allow = [").expect("a list").1;
+    let list = list.split_once(']').expect("an end").0;
+    let allowed: BTreeSet<_> = list.split('"').skip(1).step_by(2).collect();
+    assert!(allowed.contains("MIT") && allowed.len() < 10, "{allowed:?}");
+    for package in dependencies() {
+        let licence = text(&package, "license").replace(" WITH LLVM-exception", "");
+        // `A OR B` leaves a choice, `A AND B` asks for both; `A/B` is the old way
+        // to write the first.
+        let all_of = licence.split(" AND ").all(|any_of| {
+            let any_of = any_of.trim_matches(['(', ')']).replace('/', " OR ");
+            any_of.split(" OR ").any(|one| allowed.contains(one.trim()))
+        });
+        assert!(all_of, "{} has {licence:?}", text(&package, "name"));
+    }
+}
+
+/// The promised Rust version is one that all that users build is content with.
+/// (That our own code is content with it, clippy's `incompatible_msrv` sees.)
+#[test]
+fn dependencies_build_with_the_promised_rust() {
+    let parts = |version: &str| -> Vec<u64> {
+        version
+            .split('.')
+            .map(|n| n.parse().expect("a number"))
+            .collect()
+    };
+    let promised = parts(env!("CARGO_PKG_RUST_VERSION"));
+    let users: BTreeSet<_> = CRATES
+        .iter()
+        .flat_map(|name| tree_of_all_features(name))
+        .collect();
+    for package in dependencies() {
+        let (name, wants) = (text(&package, "name"), text(&package, "rust_version"));
+        let line = format!("{name} v{}", text(&package, "version"));
+        if users.contains(&line) && !wants.is_empty() {
+            assert!(parts(wants) <= promised, "{line} wants Rust {wants}");
+        }
     }
 }

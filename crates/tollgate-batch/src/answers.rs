@@ -266,7 +266,7 @@ fn task<S>(batch: &Batch<S>, number: u64, ask: Ask) -> Task {
         body: ask.body,
     };
     Task {
-        ticket: Ticket::new(line.name(), batch.observer.clone()),
+        ticket: Ticket::new(line.name(), &batch.observer),
         stopped: (batch.settings.withdraw_unsent).then(|| batch.stop.listen()),
         max_body_bytes: batch.settings.max_body_bytes,
         judge: None,

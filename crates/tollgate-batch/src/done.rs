@@ -1,6 +1,7 @@
 //! What earlier runs have answered, read from the files they left.
 
 use std::fmt;
+use std::fs::TryLockError;
 use std::path::Path;
 
 use serde::Deserialize;
@@ -179,13 +180,14 @@ impl Done {
     /// Opens the output of an earlier run for more, or creates it: learns what
     /// it answers and repairs its end. Everything is written at the end.
     ///
-    /// What is not a regular file (a pipe, a device) is only opened. Nothing
-    /// keeps two runs from writing to one file at once; the caller must.
+    /// The file is locked until it is closed, so that no two runs write to it at
+    /// once; the system unlocks it for a process that is killed. What is not a
+    /// regular file (a pipe, a device) is only opened.
     ///
     /// # Errors
     ///
     /// [`Error`] naming `path` when the file cannot be opened, read or
-    /// repaired, or is not the output of a run.
+    /// repaired, is open for another run, or is not the output of a run.
     ///
     /// # Examples
     ///
@@ -215,13 +217,16 @@ impl Done {
     }
 
     async fn open_file(&mut self, path: &Path) -> Result<File, Error> {
+        // A pipe that is opened for reading, too, would wait for nobody.
+        let reads = tokio::fs::metadata(path).await.is_ok_and(|it| it.is_file());
         let mut options = OpenOptions::new();
-        let opened = options.append(true).create(true).open(path).await;
-        let mut file = opened.map_err(Error::open)?;
-        let metadata = file.metadata().await.map_err(Error::open)?;
-        if metadata.is_file() && metadata.len() > 0 {
-            let reader = File::open(path).await.map_err(Error::open)?;
-            match self.read(reader).await? {
+        let opened = options.append(true).create(true).read(reads).open(path);
+        let mut file = opened.await.map_err(Error::open)?;
+        if file.metadata().await.map_err(Error::open)?.is_file() {
+            file = lock(file).await?;
+        }
+        if reads {
+            match self.read(&mut file).await? {
                 Tail::Whole => {}
                 Tail::Unended => end_line(&mut file).await.map_err(Error::repair)?,
                 Tail::Torn { whole_bytes } => {
@@ -261,6 +266,16 @@ fn is_torn(text: &[u8]) -> bool {
     let written = &text[..text.len() - zeros];
     let common = written.len().min(LINE_START.len());
     written[..common] == LINE_START.as_bytes()[..common]
+}
+
+/// Locks the file until it is closed, by whatever end. Where files cannot be
+/// locked, nothing is lost that was there before.
+async fn lock(file: File) -> Result<File, Error> {
+    let file = file.into_std().await;
+    match file.try_lock() {
+        Err(TryLockError::WouldBlock) => Err(Error::in_use()),
+        Ok(()) | Err(TryLockError::Error(_)) => Ok(File::from_std(file)),
+    }
 }
 
 async fn end_line(file: &mut File) -> std::io::Result<()> {

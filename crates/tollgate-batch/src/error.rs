@@ -51,6 +51,7 @@ struct Inner {
 #[derive(Debug)]
 enum Kind {
     Open,
+    InUse,
     Repair,
     NotOutput {
         line: u64,
@@ -75,6 +76,10 @@ pub(crate) struct Unwritten {
 impl Error {
     pub(crate) fn open(source: io::Error) -> Self {
         Self::new(Kind::Open, Some(source))
+    }
+
+    pub(crate) fn in_use() -> Self {
+        Self::new(Kind::InUse, None)
     }
 
     pub(crate) fn repair(source: io::Error) -> Self {
@@ -169,6 +174,10 @@ impl fmt::Display for Error {
         }
         match &self.inner.kind {
             Kind::Open => write!(f, "cannot be opened for appending"),
+            Kind::InUse => write!(
+                f,
+                "another run is writing to it; wait for its end, or choose another file"
+            ),
             Kind::Repair => write!(f, "its half-written last line cannot be repaired"),
             Kind::NotOutput { line } => write!(
                 f,

@@ -40,7 +40,7 @@ impl fmt::Display for Span {
         let seconds = self.0.as_secs();
         let text = match seconds {
             0 if self.0.is_zero() => "0s".to_owned(),
-            0..60 => format!("{:.1}s", self.0.as_secs_f64()),
+            0..60 => format!("{seconds}.{}s", self.0.subsec_millis() / 100),
             60..3_600 => format!("{}m {:02}s", seconds / 60, seconds % 60),
             3_600..86_400 => format!("{}h {:02}m", seconds / 3_600, seconds / 60 % 60),
             _ => format!("{}d {:02}h", seconds / 86_400, seconds / 3_600 % 24),
@@ -64,12 +64,12 @@ mod tests {
 
     #[test]
     fn spans_have_two_units() {
-        let shown = [0.0, 0.25, 59.5, 60.0, 3_599.0, 3_600.0, 90_000.0]
+        let shown = [0.0, 0.25, 59.96, 60.0, 3_599.0, 3_600.0, 90_000.0]
             .map(|seconds| Span(Duration::from_secs_f64(seconds)).to_string());
         assert_eq!(
             shown,
             [
-                "0s", "0.2s", "59.5s", "1m 00s", "59m 59s", "1h 00m", "1d 01h"
+                "0s", "0.2s", "59.9s", "1m 00s", "59m 59s", "1h 00m", "1d 01h"
             ]
         );
     }

@@ -168,7 +168,7 @@ where
         let span = tracing::debug_span!("line", line = line.number, custom_id = &*line.custom_id);
         let task = Task {
             judge: self.hopeless.judge.clone(),
-            ticket: Ticket::new(line.name(), self.observer.clone()),
+            ticket: Ticket::new(line.name(), &self.observer),
             stopped: self.settings.withdraw_unsent.then(|| self.stop.listen()),
             max_body_bytes: self.settings.max_body_bytes,
             line,

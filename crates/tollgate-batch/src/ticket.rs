@@ -1,8 +1,8 @@
 //! Whether a request is under way or can still be called back.
 
 use std::fmt;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use std::sync::{Arc, Weak};
 
 use tokio::time::{Duration, Instant};
 
@@ -14,7 +14,9 @@ use crate::event::{Event, Observer, Request};
 pub(crate) struct Ticket {
     trace: Arc<Trace>,
     request: Request,
-    observer: Observer,
+    /// A service may keep its requests, and with them this; the events end all
+    /// the same.
+    observer: Weak<dyn Fn(Event) + Send + Sync>,
 }
 
 /// An attempt that is under way until this is dropped.
@@ -37,7 +39,7 @@ struct Trace {
 const WITHDRAWN: u32 = u32::MAX;
 
 impl Ticket {
-    pub(crate) fn new(request: Request, observer: Observer) -> Self {
+    pub(crate) fn new(request: Request, observer: &Observer) -> Self {
         Self {
             trace: Arc::new(Trace {
                 under_way: AtomicU32::new(0),
@@ -46,7 +48,7 @@ impl Ticket {
                 waited: AtomicU64::new(0),
             }),
             request,
-            observer,
+            observer: Arc::downgrade(observer),
         }
     }
 
@@ -75,7 +77,9 @@ impl Ticket {
         let waited = u64::try_from(waited).unwrap_or(u64::MAX);
         self.trace.waited.store(waited, Ordering::Release);
         self.trace.attempts.fetch_add(1, Ordering::AcqRel);
-        (self.observer)(Event::Sent(self.request.clone()));
+        if let Some(observer) = self.observer.upgrade() {
+            observer(Event::Sent(self.request.clone()));
+        }
         Some(Attempt {
             trace: self.trace.clone(),
         })
@@ -113,7 +117,8 @@ mod tests {
             line: 1,
             custom_id: "a".into(),
         };
-        Ticket::new(request, Arc::new(|_| {}))
+        let observer: Observer = Arc::new(|_| {});
+        Ticket::new(request, &observer)
     }
 
     #[test]

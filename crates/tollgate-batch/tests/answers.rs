@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
-use common::{answer, input, slow};
+use common::{Log, answer, id_of, input, slow};
 use futures_util::{StreamExt, stream};
 use http::{Request, Uri};
 use tokio::time::{Instant, sleep, timeout};
@@ -128,4 +128,25 @@ async fn events_are_a_stream_that_ends_with_the_run() {
     let finished = |event: &&Event| matches!(event, Event::Finished { .. });
     assert_eq!(events.iter().filter(finished).count(), 2);
     assert_eq!(events.len(), 4);
+}
+
+/// A double that records its requests keeps their extensions, too.
+#[tokio::test(start_paused = true)]
+async fn events_end_though_the_service_keeps_its_requests() {
+    let kept = Log::new();
+    let service = service_fn({
+        let kept = kept.clone();
+        move |request: Request<Bytes>| {
+            let id = id_of(&request);
+            kept.push(request);
+            async move { Ok::<_, Infallible>(answer(&id)) }
+        }
+    });
+    let mut batch = Batch::new(service);
+    let events = batch.events();
+    let lines = input(["1", "2"]);
+    let run = batch.run(lines.as_bytes(), tokio::io::sink(), tokio::io::sink());
+    run.await.expect("memory can be read");
+    let events = timeout(Duration::from_secs(1), events.count()).await;
+    assert_eq!((events, kept.take().len()), (Ok(4), 2));
 }

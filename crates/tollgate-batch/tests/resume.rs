@@ -145,6 +145,29 @@ async fn zeros_left_by_a_power_loss_are_cut() {
 }
 
 #[tokio::test]
+async fn file_of_a_run_under_way_is_left_alone() {
+    let file = TempFile::with(b"{\"id\":\"batch_req_1\",\"custom_id\":\"a\",\"resp");
+    let first = Done::new().open(&file.0).await.expect("it is repaired");
+    assert_eq!(file.content(), b"");
+
+    // As the first run may have left it in the middle of a write.
+    let torn = b"{\"id\":\"batch_req_2\",\"cust";
+    fs::write(&file.0, torn).expect("the file can be written");
+    let refused = Done::new().open(&file.0).await.expect_err("it is in use");
+    let said = format!(
+        "{}: another run is writing to it; wait for its end, or choose another file",
+        file.0.display()
+    );
+    assert_eq!(refused.to_string(), said);
+    assert_eq!(file.content(), torn, "nothing is repaired in it");
+
+    drop(first);
+    let opened = Done::new().open(&file.0).await;
+    opened.expect("the first run is over");
+    assert_eq!(file.content(), b"");
+}
+
+#[tokio::test]
 async fn file_that_is_no_output_is_left_alone() {
     let request = input(["a"]);
     let foreign = [

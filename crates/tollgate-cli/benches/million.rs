@@ -90,8 +90,8 @@ impl Bench {
         assert!(status.success(), "{name}: {status}");
         let rate = (self.lines - before) as f64 / begin.elapsed().as_secs_f64();
         assert!(
-            line_count(&self.output)? >= self.lines,
-            "{name}: lines are missing"
+            line_count(&self.output)? == self.lines,
+            "{name}: lines are missing, or there twice"
         );
         let kept = rate >= LEAST_LINES_A_SECOND && peak <= MOST_BYTES;
         let verdict = if kept { "" } else { "  <- not kept" };

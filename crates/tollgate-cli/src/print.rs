@@ -69,8 +69,8 @@ impl fmt::Display for Span {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let seconds = self.0.as_secs();
         let text = match seconds {
-            0..10 => format!("{:.2}s", self.0.as_secs_f64()),
-            10..60 => format!("{:.1}s", self.0.as_secs_f64()),
+            0..10 => format!("{seconds}.{:02}s", self.0.subsec_millis() / 10),
+            10..60 => format!("{seconds}.{}s", self.0.subsec_millis() / 100),
             60..3_600 => format!("{}m {:02}s", seconds / 60, seconds % 60),
             3_600..86_400 => format!("{}h {:02}m", seconds / 3_600, seconds / 60 % 60),
             _ => format!("{}d {:02}h", seconds / 86_400, seconds / 3_600 % 24),

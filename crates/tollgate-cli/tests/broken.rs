@@ -12,8 +12,8 @@ use std::time::Duration;
 use axum::Router;
 use axum::http::{StatusCode, header};
 use common::{
-    Files, Provider, Upstream, answers, assert_each_once, line, line_count, lines, records, run,
-    text, tollgate_at,
+    Files, Provider, Upstream, answers, assert_each_once, ended, line, line_count, lines, records,
+    run, start, text, tollgate_at, until,
 };
 use serde_json::Value;
 use tollgate_sim::Sim;
@@ -49,6 +49,28 @@ fn about(failed: &Value, said: &str) -> String {
     let id = failed["custom_id"].as_str().expect("an id");
     let number: usize = id[1..].parse().expect("r0, r1 and so on");
     format!("failed line {}, custom_id {id:?}: {said}", number + 1)
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_second_run_onto_one_output_is_turned_away() {
+    let slow = Sim::builder().latency(Duration::from_millis(300), Duration::ZERO);
+    let provider = Provider::start(slow).await;
+    let files = Files::new("twice", lines(6, 10));
+    let said_first = files.output.with_extension("stderr");
+    let first = start(provider.tollgate(&files.arguments(&[])), &said_first);
+    until("the first is under way", || {
+        provider.sim.report().arrived > 0
+    })
+    .await;
+
+    let second = run(provider.tollgate(&files.arguments(&[])));
+    assert_eq!(second.code, Some(2), "{}", second.stderr);
+    let said = "out.jsonl: another run is writing to it; wait for its end, or choose another file";
+    assert!(second.stderr.contains(said), "{}", second.stderr);
+
+    assert_eq!(ended(first).await, Some(0));
+    assert_each_once(&files.output, 6);
+    assert_eq!(provider.sim.report().arrived, 6);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -199,10 +221,18 @@ async fn too_many_failures_end_the_run() {
     let most = [&ONE[..], &["--max-failures", "0.5"]].concat();
     let ran = run(tollgate_at(&failing.url, &files.arguments(&most)));
     assert_eq!(ran.code, Some(1), "{}", ran.stderr);
-    let said = "Given up: 15 of 20 requests failed, more than 50%; the same command";
-    assert!(ran.stderr.contains(said), "{}", ran.stderr);
+    let said = "Given up: 15 of 20 requests failed, more than 50%; the same command goes on from \
+                here, and with --retry-errors it sends what failed again\n";
+    assert!(ran.stderr.ends_with(said), "{}", ran.stderr);
     assert_eq!(line_count(&files.output), 5);
     // And what had left before the last of them was counted.
     let failed = line_count(&files.errors);
     assert!((15..95).contains(&failed), "{failed}");
+
+    let well = upstream(usize::MAX, std::future::pending).await;
+    let again = [&most[..], &["--retry-errors"]].concat();
+    let ran = run(tollgate_at(&well.url, &files.arguments(&again)));
+    assert_eq!(ran.code, Some(0), "{}", ran.stderr);
+    assert_each_once(&files.output, 100);
+    assert_eq!(line_count(&files.errors), 0);
 }

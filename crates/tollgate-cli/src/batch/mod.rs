@@ -140,7 +140,7 @@ impl Run {
                 Err(summary::rescue(error))
             }
             None => {
-                self.screen.note(&self.how_to_go_on("Stopped at once"));
+                self.screen.note(&self.how_to_go_on("Stopped at once", 0));
                 Ok(Exit::Interrupted)
             }
         }
@@ -225,24 +225,29 @@ impl Run {
         let conclusion = self.conclusion(summary);
         self.screen.remark(&conclusion.to_string());
         self.save(&conclusion)?;
+        let failed = summary.failed + failed_before;
         if let Some(reason) = &summary.gave_up {
-            self.screen
-                .note(&self.how_to_go_on(&format!("Given up: {reason}")));
+            let what = format!("Given up: {reason}");
+            self.screen.note(&self.how_to_go_on(&what, failed));
             return Ok(Exit::SomeFailed);
         }
         if summary.interrupted {
-            self.screen.note(&self.how_to_go_on("Interrupted"));
+            self.screen.note(&self.how_to_go_on("Interrupted", failed));
             return Ok(Exit::Interrupted);
         }
-        Ok(match (summary.bad_lines, summary.failed + failed_before) {
+        Ok(match (summary.bad_lines, failed) {
             (0, 0) => Exit::Done,
             (0, _) => Exit::SomeFailed,
             _ => Exit::BadInput,
         })
     }
 
-    fn how_to_go_on(&self, what: &str) -> String {
+    fn how_to_go_on(&self, what: &str, failed: u64) -> String {
         match self.args.output.file() {
+            Some(_) if failed > 0 => format!(
+                "{what}; the same command goes on from here, and with --retry-errors it \
+                 sends what failed again"
+            ),
             Some(_) => format!("{what}; the same command goes on from here"),
             None => format!("{what}; standard output cannot be resumed"),
         }
