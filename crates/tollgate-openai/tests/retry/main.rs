@@ -105,19 +105,28 @@ async fn failure_10_a_429_without_headers_slows_the_pace() {
         })
     });
     let callers: Vec<_> = callers.collect();
-    let mut lowest = 100;
+    let mut paces = Vec::new();
     for _ in 0..MINUTES {
         sleep(60 * SEC).await;
-        lowest = lowest.min(policy.budget().snapshot().pace_percent);
+        paces.push(policy.budget().snapshot().pace_percent);
     }
     let mut answered = 0;
     for caller in callers {
         answered += caller.await.expect("no panic");
     }
     let refused = provider.count() - answered as usize;
-    assert!((40..60).contains(&lowest), "{lowest}");
-    // One in two minutes; without a slower pace, as many as are answered.
-    assert!(refused <= MINUTES as usize / 2, "{refused}");
+    // Around the half that is allowed: felt up to more again and again.
+    assert!(
+        paces.iter().all(|pace| (35..65).contains(pace)),
+        "{paces:?}"
+    );
+    assert!(
+        paces.iter().filter(|&&pace| pace > 50).count() > 5,
+        "{paces:?}"
+    );
+    // Those of the first burst and then one in two minutes; without a slower
+    // pace, as many as are answered.
+    assert!(refused <= 20 + MINUTES as usize / 2, "{refused}");
     assert!(answered >= 19 * MINUTES * 600 / 20, "{answered}");
 }
 
