@@ -21,6 +21,7 @@ mod config;
 mod layer;
 pub(crate) mod ledger;
 mod meters;
+mod news;
 mod others;
 mod pace;
 mod refill;
