@@ -9,6 +9,7 @@ mod provider;
 mod random;
 mod reference;
 mod schedule;
+mod told;
 
 use std::panic::AssertUnwindSafe;
 
