@@ -342,6 +342,10 @@ impl Pass for Slot {
         self.0.poll_admitted(cx, now)
     }
 
+    fn foreseen(&mut self, now: &mut Now) -> Option<Refused> {
+        self.0.foreseen(now)
+    }
+
     /// A slot does not care when its call is launched.
     fn launched(&mut self, _: Launch, _: &mut Now) {}
 

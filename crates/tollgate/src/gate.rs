@@ -4,7 +4,8 @@
 //! [`Pass`], which is at first a place in the gate's queue and, once admitted,
 //! the right to go on; dropping it gives back what can be given back. The
 //! layers of this crate are gates, and **a tuple of gates is a gate**: its
-//! pass is admitted when each of its passes is, one after the other.
+//! pass is admitted when each of its passes is, one after the other, and refused
+//! as soon as one of them is bound to be.
 //!
 //! [`GateLayer`](crate::GateLayer) puts any gate around a service.
 
@@ -110,6 +111,15 @@ pub trait Pass {
     ///
     /// [`Refused`], where waiting is pointless or too long.
     fn poll_admitted(&mut self, cx: &mut Context<'_>, now: &mut Now) -> Poll<Result<(), Refused>>;
+
+    /// The refusal that is certain before the pass is even in line; it is refused
+    /// with it. A tuple asks all its passes while one of them waits, so that nobody
+    /// stands in one line to be turned away at the next. By default nothing is
+    /// certain.
+    fn foreseen(&mut self, now: &mut Now) -> Option<Refused> {
+        let _ = now;
+        None
+    }
 
     /// The request is handed on; from here on, what it was charged stands.
     fn launched(&mut self, to: Launch, now: &mut Now);
@@ -264,10 +274,20 @@ macro_rules! tuple_of_gates {
                 $(
                     match self.$index.poll_admitted(cx, now) {
                         Poll::Ready(Ok(())) => {}
-                        unfinished => return unfinished,
+                        Poll::Ready(refused) => return Poll::Ready(refused),
+                        Poll::Pending => {
+                            return match self.foreseen(now) {
+                                Some(refused) => Poll::Ready(Err(refused)),
+                                None => Poll::Pending,
+                            };
+                        }
                     }
                 )+
                 Poll::Ready(Ok(()))
+            }
+
+            fn foreseen(&mut self, now: &mut Now) -> Option<Refused> {
+                None$(.or_else(|| self.$index.foreseen(now)))+
             }
 
             #[inline]

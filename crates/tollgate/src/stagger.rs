@@ -250,6 +250,10 @@ impl Pass for Turn {
         self.0.poll_admitted(cx, now)
     }
 
+    fn foreseen(&mut self, now: &mut Now) -> Option<Refused> {
+        self.0.foreseen(now)
+    }
+
     #[inline]
     fn launched(&mut self, to: Launch, now: &mut Now) {
         self.0.launch(to, now);

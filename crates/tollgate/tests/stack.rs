@@ -1,5 +1,6 @@
 //! Stacked and fused, in every place where a service is put.
 
+use std::convert::Infallible;
 use std::error::Error as _;
 use std::future::Future;
 use std::time::Duration;
@@ -8,8 +9,8 @@ use futures_util::future::join_all;
 use tokio::time::{Instant, sleep};
 use tokio_test::{assert_pending, assert_ready, task};
 use tollgate::{
-    Backoff, ConcurrencyLayer, Decision, Error, GateLayer, Refused, RetryLayer, StaggerLayer,
-    TokenBudget, TpmBudgetLayer,
+    Backoff, ConcurrencyLayer, Decision, Denial, Error, GateLayer, Observation, Refused,
+    RetryLayer, Scope, StaggerLayer, TokenBudget, TpmBudgetLayer,
 };
 use tower::load_shed::LoadShedLayer;
 use tower::timeout::TimeoutLayer;
@@ -354,4 +355,59 @@ async fn only_the_fused_gates_know_the_true_launch() {
     assert_pending!(call.poll());
     drop(call);
     assert_eq!(budget.snapshot().level, before - 1_000);
+}
+
+/// Nobody stands in the line for a slot to be turned away by the budget.
+#[tokio::test(start_paused = true)]
+async fn what_no_gate_behind_would_let_in_is_refused_while_it_waits_for_a_slot() {
+    let budget = TokenBudget::per_minute(1_000).build().expect("allowed");
+    let slots = ConcurrencyLayer::new(1);
+    let client = GateLayer::new((
+        slots.clone(),
+        TpmBudgetLayer::new(budget.clone(), |cost: &u64| *cost).observe(|told: &Observation| *told),
+        StaggerLayer::new(Duration::ZERO),
+    ))
+    .until_response()
+    .layer(service_fn(async |_: u64| {
+        sleep(Duration::from_secs(60)).await;
+        // The day's limit: used up with the first answer.
+        let denial = Denial {
+            scope: Scope::TokensPerDay,
+            after: Some(Duration::from_secs(3_600)),
+        };
+        Ok::<_, Infallible>(Observation {
+            denial: Some(denial),
+            ..Observation::default()
+        })
+    }));
+    let start = Instant::now();
+    let first = tokio::spawn(client.clone().oneshot(10));
+    sleep(Duration::from_secs(1)).await;
+    assert_eq!(slots.in_flight(), 1);
+
+    let too_large = client.clone().oneshot(5_000).await.expect_err("never");
+    assert!(matches!(
+        too_large.refused(),
+        Some(Refused::TooLarge {
+            cost: 5_000,
+            limit: 1_000
+        })
+    ));
+    assert_eq!(start.elapsed(), Duration::from_secs(1));
+
+    // Who was in line by then, and who comes later.
+    let waits = tokio::spawn(client.clone().oneshot(10));
+    first.await.expect("no panic").expect("an answer");
+    for late in [
+        waits.await.expect("no panic"),
+        client.clone().oneshot(10).await,
+    ] {
+        let exhausted = late.expect_err("the day is over");
+        assert!(matches!(
+            exhausted.refused(),
+            Some(Refused::Exhausted { .. })
+        ));
+    }
+    assert_eq!(start.elapsed(), Duration::from_secs(60));
+    assert_eq!((slots.in_flight(), slots.waiting()), (0, 0));
 }

@@ -314,6 +314,10 @@ impl<U, O, M: Meter> Pass for BudgetPass<U, O, M> {
         self.ticket.poll_admitted(cx, now)
     }
 
+    fn foreseen(&mut self, now: &mut Now) -> Option<Refused> {
+        self.ticket.foreseen(now)
+    }
+
     #[inline]
     fn launched(&mut self, to: Launch, now: &mut Now) {
         self.ticket.launch(to, now);

@@ -260,13 +260,19 @@ impl<R: Rule> State<R> {
         }
     }
 
+    /// The refusal of a newcomer that no waiting would change.
+    #[inline]
+    fn hopeless(&mut self, cost: u64, now: &mut Now) -> Option<Refused> {
+        match self.closed {
+            true => Some(Refused::Closed),
+            false => self.rule.never(cost, now),
+        }
+    }
+
     /// Lets a newcomer in, where nobody waits and the rule allows it.
     #[inline]
     fn enter(&mut self, cost: u64, now: &mut Now) -> Result<Option<R::Held>, Refused> {
-        if self.closed {
-            return Err(Refused::Closed);
-        }
-        if let Some(refused) = self.rule.never(cost, now) {
+        if let Some(refused) = self.hopeless(cost, now) {
             return Err(refused);
         }
         if !self.line.is_empty() {

@@ -93,6 +93,15 @@ impl<R: Rule> Ticket<R> {
         }
     }
 
+    /// See [`Pass::foreseen`](crate::Pass::foreseen).
+    pub(crate) fn foreseen(&mut self, now: &mut Now) -> Option<Refused> {
+        if !matches!(self.state, State::New) {
+            return None;
+        }
+        let refused = self.queue.lock().hopeless(self.cost, now)?;
+        self.refused(refused, None).err()
+    }
+
     fn enter(&mut self, cx: &mut Context<'_>, now: &mut Now) -> Poll<Result<(), Refused>> {
         let mut queue = self.queue.lock();
         let joined = match queue.enter(self.cost, now) {
