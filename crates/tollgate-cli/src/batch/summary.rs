@@ -7,7 +7,6 @@ use tollgate_batch::{Error, Summary};
 use tollgate_openai::Policy;
 
 use crate::failure::{self, BoxError};
-use crate::plan::tokens_a_minute;
 use crate::print::{Count, Percent, Span};
 use crate::wire::Seen;
 
@@ -33,8 +32,9 @@ struct Told<'a> {
     retries: u64,
     /// Answers with status 429.
     rejected: u64,
-    /// The share of what the limits allowed that was reserved; more than 1 where
-    /// the provider showed that it charged less.
+    /// The share of what the limits allowed that was reserved. The headroom is not
+    /// taken off, so it shows here; more than 1 where the provider showed that it
+    /// charged less than was reserved.
     utilisation: f64,
 }
 
@@ -59,12 +59,11 @@ impl Conclusion<'_> {
     }
 }
 
-/// The share of what a policy allows in a time that was charged in it: what
-/// the budget held at first and its refill since.
+/// The share of what an account allows in a time that was charged in it: a
+/// minute's tokens at first, and their refill since.
 fn utilisation(policy: &Policy, seen: &Seen) -> f64 {
-    let refill = tokens_a_minute(policy) as f64 * seen.span.as_secs_f64() / 60.0;
-    let allowed = policy.budget().snapshot().capacity as f64 + refill;
-    seen.tokens as f64 / allowed
+    let limit = policy.budget().snapshot().limit as f64;
+    seen.tokens as f64 / (limit * (1.0 + seen.span.as_secs_f64() / 60.0))
 }
 
 impl fmt::Display for Conclusion<'_> {
@@ -143,12 +142,11 @@ mod tests {
         let policy = Policy::default()
             .tpm_limit(Limit::per_minute(10_000))
             .headroom(0.5);
-        assert_eq!(tokens_a_minute(&policy), 5_000);
         let seen = Seen {
             tokens: 9_000,
             span: Duration::from_secs(60),
             ..Seen::default()
         };
-        assert_eq!(utilisation(&policy, &seen), 0.9);
+        assert_eq!(utilisation(&policy, &seen), 0.45);
     }
 }
