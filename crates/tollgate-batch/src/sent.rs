@@ -20,7 +20,7 @@ use crate::ticket::{Attempt, Ticket};
 
 /// Marks the place in a stack where requests leave, for
 /// [`Batch::withdraw_unsent`](crate::Batch::withdraw_unsent) and
-/// [`Event::Sent`].
+/// [`Event::Sent`](crate::Event::Sent).
 ///
 /// # Ordering
 ///
