@@ -164,7 +164,7 @@ impl fmt::Debug for AsyncOpenAi {
 /// The transport of [`AsyncOpenAi`]: its first attempt sends the request whose
 /// cost was reckoned, every further one a request built anew.
 #[derive(Clone, Debug)]
-pub struct Rebuilding {
+struct Rebuilding {
     client: Client,
 }
 

@@ -194,7 +194,8 @@ impl BodyTooLong {
 impl fmt::Display for BodyTooLong {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let max = self.max_bytes;
-        write!(f, "the request's body is longer than {max} bytes")
+        let bytes = if max == 1 { "byte" } else { "bytes" };
+        write!(f, "the request's body is longer than {max} {bytes}")
     }
 }
 
