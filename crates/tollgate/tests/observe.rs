@@ -7,10 +7,13 @@ mod account;
 use std::convert::Infallible;
 use std::time::Duration;
 
-use account::{SEC, account, remaining, silence, ten_a_second};
-use futures_util::future::{join, join3};
+use account::{Account, SEC, account, remaining, silence, ten_a_second};
+use futures_util::future::{join, join_all, join3};
 use tokio::time::sleep;
-use tollgate::{Accounting, Observation, RateLimits, TokenBudget, TpmBudgetLayer, Window};
+use tollgate::{
+    Accounting, Denial, GateLayer, Observation, RateLimits, Scope, StaggerLayer, TokenBudget,
+    TpmBudgetLayer, Window,
+};
 use tower::{Layer, ServiceExt, service_fn};
 
 #[tokio::test(start_paused = true)]
@@ -233,4 +236,108 @@ async fn a_refund_that_was_told_is_not_given_twice() {
     assert_eq!(budget.snapshot().level, 53_000);
     call.settle(10_000);
     assert_eq!(budget.snapshot().level, 53_000);
+}
+
+/// A call that is reserved at once and launched so much later; its answer comes
+/// after another while.
+async fn late(account: &Account, cost: u64, wait: Duration, takes: Duration, told: Observation) {
+    let stagger = StaggerLayer::new(wait);
+    stagger
+        .clone()
+        .layer(service_fn(async |()| Ok::<_, Infallible>(())))
+        .oneshot(())
+        .await
+        .unwrap();
+    let budget = TpmBudgetLayer::new(account.budget.clone(), |cost: &u64| *cost)
+        .observe(|told: &Observation| *told);
+    let provider = service_fn(async |_| {
+        sleep(takes).await;
+        Ok::<_, Infallible>(told)
+    });
+    let client = GateLayer::new((budget, stagger)).until_response();
+    client.layer(provider).oneshot(cost).await.unwrap();
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_age_of_a_count_is_reckoned_from_its_launch() {
+    let account = account(ten_a_second());
+    late(&account, 10, 30 * SEC, 3 * SEC, remaining(600, 0)).await;
+    assert_eq!(account.level(), 10, "two of three seconds may be transit");
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_may_have_left_before_a_lower_count_came_does_not_raise() {
+    let account = account(ten_a_second());
+    let older = late(&account, 10, 10 * SEC, SEC, remaining(600, 590));
+    let lower = async {
+        sleep(5 * SEC).await;
+        account.budget.observe(&remaining(600, 50).limits);
+    };
+    join(older, lower).await;
+    // Less the one that was in transit then.
+    assert_eq!(account.level(), 50 - 10 + 6 * 10);
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_may_have_left_before_one_that_was_counted_lower_does_not_raise() {
+    let account = account(ten_a_second());
+    let lower = late(&account, 10, 10 * SEC, 2 * SEC, remaining(600, 50));
+    let between = async {
+        sleep(5 * SEC).await;
+        account
+            .call(10, 8 * SEC, remaining(600, 590))
+            .await
+            .unwrap();
+    };
+    join(lower, between).await;
+    assert_eq!(account.level(), 50 + 10);
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_may_have_left_before_one_that_was_refused_does_not_raise() {
+    let account = account(ten_a_second());
+    account.spend_to(100).await;
+    let refused = Observation {
+        denial: Some(Denial {
+            scope: Scope::Overload,
+            after: None,
+        }),
+        ..Observation::default()
+    };
+    let refused = late(&account, 10, 10 * SEC, 2 * SEC, refused);
+    let between = async {
+        sleep(5 * SEC).await;
+        account
+            .call(10, 8 * SEC, remaining(600, 590))
+            .await
+            .unwrap();
+    };
+    join(refused, between).await;
+    assert_eq!(account.level(), 100 - 20 + 13 * 10);
+}
+
+/// A minute apart they are no proof, however soon they were reserved: a fixed
+/// minute told so would look the same.
+#[tokio::test(start_paused = true)]
+async fn an_automatic_window_stays_where_launches_are_a_minute_apart() {
+    let budget = TokenBudget::per_minute(1_000).window(Window::Auto);
+    let budget = budget.build().unwrap();
+    let gates = GateLayer::new((
+        TpmBudgetLayer::new(budget.clone(), |(): &()| 1).observe(|told: &Observation| *told),
+        StaggerLayer::new(60 * SEC),
+    ));
+    let client = gates.until_response().layer(service_fn(async |()| {
+        let mut told = remaining(1_000, 10);
+        told.limits.reset_tokens = Some(Duration::from_millis(59_400));
+        Ok::<_, Infallible>(told)
+    }));
+    let calls = [0, 5, 12, 65].map(|second| {
+        let client = client.clone();
+        async move {
+            sleep(second * SEC).await;
+            client.oneshot(()).await.unwrap();
+        }
+    });
+    join_all(calls).await;
+    assert!(budget.snapshot().windowed);
 }

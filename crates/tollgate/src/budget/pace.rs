@@ -55,16 +55,16 @@ impl Pace {
         self.at = now;
     }
 
-    /// A request that was launched at `launched` was answered well; says
-    /// whether that changes the pace.
+    /// A request that left no sooner than `from` was answered well; says whether
+    /// that changes the pace.
     #[inline]
-    pub(super) fn recover(&mut self, launched: Moment) -> bool {
-        if self.is_full() || launched <= self.at {
+    pub(super) fn recover(&mut self, from: Moment) -> bool {
+        if self.is_full() || from <= self.at {
             return false;
         }
-        let minutes = (launched - self.at).as_secs_f64() / MINUTE.as_secs_f64();
+        let minutes = (from - self.at).as_secs_f64() / MINUTE.as_secs_f64();
         self.share = (self.share + RECOVERS * minutes).min(1.0);
-        self.at = launched;
+        self.at = from;
         true
     }
 

@@ -34,9 +34,14 @@ impl Refill {
     /// The longest gap within that time.
     const GAP: Duration = Duration::from_secs(5);
 
-    /// Whether that is proven with what an answer tells that was counted after
-    /// `from` and came `now`.
-    pub(super) fn is_continuous(&mut self, told: &RateLimits, from: Moment, now: Moment) -> bool {
+    /// Whether that is proven with what an answer tells that came `now`, to a
+    /// request that left no sooner than `from` and no later than `by`.
+    pub(super) fn is_continuous(
+        &mut self,
+        told: &RateLimits,
+        (from, by): (Moment, Moment),
+        now: Moment,
+    ) -> bool {
         let (Some(limit), Some(remaining), Some(reset)) =
             (told.limit_tokens, told.remaining_tokens, told.reset_tokens)
         else {
@@ -52,18 +57,18 @@ impl Refill {
             *self = Refill::default();
             return false;
         }
-        self.agrees(used, from, now);
+        self.agrees(used, by, now);
         let differ = self.most_used - self.least_used >= limit / 40;
         let lasted = from >= self.first + Self::SPAN;
         self.in_a_row >= Self::PROOFS && (differ || lasted)
     }
 
-    /// One more in a row.
-    fn agrees(&mut self, used: u64, from: Moment, now: Moment) {
+    /// One more in a row. A silence counts as long as it may have been.
+    fn agrees(&mut self, used: u64, by: Moment, now: Moment) {
         if self.in_a_row == 0 {
             (self.least_used, self.most_used) = (used, used);
         }
-        if self.in_a_row == 0 || from > self.last + Self::GAP {
+        if self.in_a_row == 0 || by > self.last + Self::GAP {
             self.first = now;
         }
         self.in_a_row += 1;
@@ -93,7 +98,7 @@ mod tests {
     impl Refill {
         /// Counted at `at`, and told at once.
         fn proven(&mut self, told: &RateLimits, at: Moment) -> bool {
-            self.is_continuous(told, at, at)
+            self.is_continuous(told, (at, at), at)
         }
     }
 
@@ -118,7 +123,7 @@ mod tests {
         assert!(!refill.proven(&empty, at(5)));
         assert!(!refill.proven(&empty, at(9)));
         assert!(
-            !refill.is_continuous(&empty, at(0), at(10)),
+            !refill.is_continuous(&empty, (at(0), at(0)), at(10)),
             "it may be an old count"
         );
         assert!(refill.proven(&empty, at(10)));

@@ -145,8 +145,8 @@ impl Truth {
             }
             self.correct(remaining, told.limit_tokens, sent, terms, tokens, now);
         }
-        let from = sent.map_or(now, |sent| sent.reserved);
-        if terms.window == Window::Auto && self.refill.is_continuous(told, from, now) {
+        let left = sent.map_or((now, now), |sent| (sent.reserved, sent.by(now)));
+        if terms.window == Window::Auto && self.refill.is_continuous(told, left, now) {
             tokens.minute = None;
         }
     }
