@@ -217,8 +217,10 @@ impl Done {
     }
 
     async fn open_file(&mut self, path: &Path) -> Result<File, Error> {
-        // A pipe that is opened for reading, too, would wait for nobody.
-        let reads = tokio::fs::metadata(path).await.is_ok_and(|it| it.is_file());
+        // A pipe that is opened for reading, too, would wait for nobody. What is
+        // not there yet will be a file.
+        let metadata = tokio::fs::metadata(path).await;
+        let reads = metadata.map_or(true, |metadata| metadata.is_file());
         let mut options = OpenOptions::new();
         let opened = options.append(true).create(true).read(reads).open(path);
         let mut file = opened.await.map_err(Error::open)?;

@@ -5,7 +5,8 @@
 //! not want to wait for that. So a [`SentLayer`] stands where the waiting is
 //! over, around the transport, and every request passes it with the [`Ticket`] it
 //! carries in its extensions: while an attempt is under way its answer is paid for
-//! and is waited for; before it, and between two, the request can be called back.
+//! and is waited for; before it, and after one that failed, the request can be
+//! called back.
 
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
@@ -32,7 +33,9 @@ use crate::ticket::{Attempt, Ticket};
 ///     transport
 /// ```
 ///
-/// Requests of other callers pass untouched.
+/// Requests of other callers pass untouched. A service that moves requests to
+/// tasks of its own must give them up with their caller: one that was called back
+/// is never answered.
 ///
 /// # Examples
 ///
@@ -111,8 +114,8 @@ pin_project! {
 }
 
 pin_project! {
-    /// The body of an answer that came through a [`Sent`]: the attempt is over
-    /// when it is dropped.
+    /// The body of an answer that came through a [`Sent`]. An attempt whose answer
+    /// was a failure is over when this is dropped.
     #[derive(Debug)]
     pub struct SentBody<B> {
         #[pin]
@@ -169,7 +172,12 @@ where
             return Poll::Pending;
         };
         let result = ready!(inner.poll(cx));
-        let attempt = this.attempt.take();
+        let mut attempt = this.attempt.take();
+        if let (Ok(response), Some(attempt)) = (&result, &mut attempt)
+            && response.status().is_success()
+        {
+            attempt.answered();
+        }
         Poll::Ready(result.map(|response| response.map(|inner| SentBody { inner, attempt })))
     }
 }

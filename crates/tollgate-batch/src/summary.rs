@@ -126,7 +126,7 @@ impl fmt::Display for Summary {
         let others = [
             (self.failed, "failed"),
             (self.skipped, "already done"),
-            (self.withdrawn, "not sent"),
+            (self.withdrawn, "put off"),
             (self.unwritten, "not saved"),
         ];
         for (count, what) in others.into_iter().filter(|(count, _)| *count > 0) {

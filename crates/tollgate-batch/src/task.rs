@@ -1,8 +1,6 @@
 //! One request on its way through the service.
 
 use std::error::Error as StdError;
-use std::future::poll_fn;
-use std::task::Poll;
 
 use bytes::Bytes;
 use http::{HeaderMap, Response};
@@ -159,16 +157,11 @@ impl Finished {
 }
 
 /// Ends when the run stops and the request can be called back: at once where it
-/// waits, else when an attempt has failed and another would have to wait. Who
-/// polls this polls the attempts, too, so none ends unheard.
+/// waits, else when an attempt has failed and another would have to wait.
 async fn called_back(stopped: Option<Stopped>, ticket: Ticket) {
     let Some(mut stopped) = stopped else {
         return std::future::pending().await;
     };
     stopped.wait().await;
-    poll_fn(|_| match ticket.withdraw() {
-        true => Poll::Ready(()),
-        false => Poll::Pending,
-    })
-    .await
+    ticket.call_back().await;
 }

@@ -4,6 +4,7 @@ use std::fmt;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Weak};
 
+use tokio::sync::Notify;
 use tokio::time::{Duration, Instant};
 
 use crate::event::{Event, Observer, Request};
@@ -19,10 +20,12 @@ pub(crate) struct Ticket {
     observer: Weak<dyn Fn(Event) + Send + Sync>,
 }
 
-/// An attempt that is under way until this is dropped.
+/// An attempt that is under way until this is dropped; for good, where its
+/// answer was good: then the request is as good as answered.
 #[derive(Debug)]
 pub(crate) struct Attempt {
     trace: Arc<Trace>,
+    answered: bool,
 }
 
 /// What is known of a request's way.
@@ -30,6 +33,8 @@ pub(crate) struct Attempt {
 struct Trace {
     /// How many attempts are under way, or [`WITHDRAWN`].
     under_way: AtomicU32,
+    /// Told of each that is over.
+    over: Notify,
     attempts: AtomicU32,
     started: Instant,
     /// From the start to the last attempt, in nanoseconds.
@@ -43,6 +48,7 @@ impl Ticket {
         Self {
             trace: Arc::new(Trace {
                 under_way: AtomicU32::new(0),
+                over: Notify::new(),
                 attempts: AtomicU32::new(0),
                 started: Instant::now(),
                 waited: AtomicU64::new(0),
@@ -82,20 +88,40 @@ impl Ticket {
         }
         Some(Attempt {
             trace: self.trace.clone(),
+            answered: false,
         })
     }
 
-    /// Calls the request back; `false` while an attempt is under way.
-    pub(crate) fn withdraw(&self) -> bool {
+    /// Calls the request back, as soon as no attempt is under way.
+    pub(crate) async fn call_back(&self) {
+        while !self.withdraw() {
+            self.trace.over.notified().await;
+        }
+    }
+
+    /// `false` while an attempt is under way.
+    fn withdraw(&self) -> bool {
         let under_way = &self.trace.under_way;
         let nothing = under_way.compare_exchange(0, WITHDRAWN, Ordering::AcqRel, Ordering::Acquire);
         nothing.is_ok() || nothing == Err(WITHDRAWN)
     }
 }
 
+impl Attempt {
+    /// Whatever its caller does with the answer from here on, it is paid for and
+    /// worth waiting for.
+    pub(crate) fn answered(&mut self) {
+        self.answered = true;
+    }
+}
+
 impl Drop for Attempt {
     fn drop(&mut self) {
-        self.trace.under_way.fetch_sub(1, Ordering::AcqRel);
+        if !self.answered {
+            self.trace.under_way.fetch_sub(1, Ordering::AcqRel);
+            // Remembered for whoever is about to wait.
+            self.trace.over.notify_one();
+        }
     }
 }
 
@@ -134,6 +160,19 @@ mod tests {
         drop(second);
         assert!(ticket.withdraw(), "between two attempts");
         assert!(ticket.send().is_none());
+    }
+
+    #[test]
+    fn request_with_a_good_answer_is_not_called_back() {
+        let ticket = ticket();
+        let mut attempt = ticket.send().expect("it was not called back");
+        attempt.answered();
+        drop(attempt);
+        assert!(!ticket.withdraw());
+        assert!(
+            ticket.send().is_some(),
+            "whoever wants may still send it again"
+        );
     }
 
     #[test]

@@ -8,6 +8,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::task::Poll;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -142,6 +143,26 @@ async fn zeros_left_by_a_power_loss_are_cut() {
         run_onto(&file.0, &sent).await;
         assert_eq!(answers(&file.content()), answers(&whole));
     }
+}
+
+/// Another run makes the file, writes to it and ends, just when this one has
+/// looked for it.
+#[tokio::test]
+async fn file_that_appears_meanwhile_is_read_and_repaired() {
+    let file = TempFile::new();
+    let mut done = Done::new();
+    let mut opening = Box::pin(done.open(&file.0));
+    let once = std::future::poll_fn(|cx| Poll::Ready(opening.as_mut().poll(cx)));
+    let only_looks = once.await.is_pending() && !file.0.exists();
+    assert!(only_looks, "at first");
+    tokio::time::sleep(Duration::from_millis(20)).await;
+
+    let whole = "{\"id\":\"batch_req_1\",\"custom_id\":\"a\",\"response\":{},\"error\":null}\n";
+    let torn = format!("{whole}{{\"id\":\"batch_req_2");
+    fs::write(&file.0, torn).expect("it can be written");
+    opening.await.expect("an output");
+    assert_eq!(done.len(), 1);
+    assert_eq!(file.content(), whole.as_bytes());
 }
 
 #[tokio::test]
@@ -314,11 +335,11 @@ async fn polled<F: Future>(future: F, polls: usize) -> bool {
     let mut future = Box::pin(future);
     let mut left = polls;
     std::future::poll_fn(move |cx| match future.as_mut().poll(cx) {
-        std::task::Poll::Ready(_) => std::task::Poll::Ready(true),
-        std::task::Poll::Pending if left == 0 => std::task::Poll::Ready(false),
-        std::task::Poll::Pending => {
+        Poll::Ready(_) => Poll::Ready(true),
+        Poll::Pending if left == 0 => Poll::Ready(false),
+        Poll::Pending => {
             left -= 1;
-            std::task::Poll::Pending
+            Poll::Pending
         }
     })
     .await

@@ -10,6 +10,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use common::{Log, answer, id_of, ids, input, slow, word};
 use http::Request;
+use http_body_util::{BodyExt, Full};
 use tokio::sync::Semaphore;
 use tokio::time::{Instant, sleep, timeout};
 use tollgate_batch::{Batch, SentBody, SentLayer};
@@ -232,4 +233,68 @@ async fn stop_calls_back_what_waits_for_another_attempt() {
         );
         assert_eq!(attempts.load(Ordering::Relaxed), sent);
     }
+}
+
+/// Around the transport stands something that reads the answer and then takes its
+/// time, as a cache does.
+#[tokio::test(start_paused = true)]
+async fn a_good_answer_is_waited_for_wherever_it_is() {
+    let transport = SentLayer.layer(service_fn(slow));
+    let cached = service_fn(move |request: Request<Bytes>| {
+        let transport = transport.clone();
+        async move {
+            let (head, body) = transport.oneshot(request).await?.into_parts();
+            let body = body.collect().await?.to_bytes();
+            sleep(Duration::from_secs(10)).await;
+            Ok::<_, Infallible>(http::Response::from_parts(head, Full::new(body)))
+        }
+    });
+    let batch = Batch::new(cached).withdraw_unsent(true);
+    let stop = batch.stop_handle();
+    let lines = input(["1"]);
+    let run = batch.run(lines.as_bytes(), tokio::io::sink(), tokio::io::sink());
+    let (summary, ()) = tokio::join!(run, async {
+        sleep(Duration::from_secs(5)).await;
+        stop.stop();
+    });
+    let summary = summary.expect("memory can be read");
+    assert_eq!((summary.ok, summary.withdrawn), (1, 0));
+    assert_eq!(summary.elapsed, Duration::from_secs(11));
+}
+
+/// The service asks again in a task of its own.
+#[tokio::test(start_paused = true)]
+async fn stop_hears_of_attempts_that_end_in_another_task() {
+    let attempts = Arc::new(AtomicUsize::new(0));
+    let counted = attempts.clone();
+    let transport = SentLayer.layer(service_fn(move |_: Request<Bytes>| {
+        counted.fetch_add(1, Ordering::Relaxed);
+        async {
+            sleep(Duration::from_secs(2)).await;
+            Ok::<_, Infallible>(common::respond(503, "{}"))
+        }
+    }));
+    let spawning = service_fn(move |request: Request<Bytes>| {
+        let transport = transport.clone();
+        let retrying = tokio::spawn(async move {
+            for _ in 0..4 {
+                transport.clone().oneshot(request.clone()).await?;
+                sleep(Duration::from_secs(10)).await;
+            }
+            transport.oneshot(request).await
+        });
+        async { retrying.await.expect("no panic") }
+    });
+    let batch = Batch::new(spawning).withdraw_unsent(true);
+    let stop = batch.stop_handle();
+    let lines = input(["1"]);
+    let run = batch.run(lines.as_bytes(), tokio::io::sink(), tokio::io::sink());
+    let (summary, ()) = tokio::join!(run, async {
+        sleep(Duration::from_secs(1)).await;
+        stop.stop();
+    });
+    let summary = summary.expect("memory can be read");
+    assert_eq!((summary.withdrawn, summary.failed), (1, 0));
+    assert_eq!(summary.elapsed, Duration::from_secs(2));
+    assert_eq!(attempts.load(Ordering::Relaxed), 1);
 }

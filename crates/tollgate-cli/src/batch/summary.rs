@@ -81,7 +81,7 @@ impl fmt::Display for Conclusion<'_> {
         row(f, "skipped", Count(summary.skipped))?;
         row(f, "bad lines", Count(summary.bad_lines))?;
         if summary.withdrawn > 0 {
-            row(f, "not sent", Count(summary.withdrawn))?;
+            row(f, "put off", Count(summary.withdrawn))?;
         }
         let share = Percent(utilisation(self.policy, seen));
         let tokens = (Count(summary.tokens), Count(seen.tokens));
