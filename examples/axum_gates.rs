@@ -3,15 +3,15 @@
 //!
 //! Run it with `cargo run --example axum_gates`. Eight callers upload documents of
 //! different sizes at once. At most two are worked on at a time and at most 60 kB
-//! a minute are taken in; whoever would wait for more than a minute is told at once
-//! when to come again, and `/health` passes no gate.
+//! a minute are taken in; whoever would wait to be taken in for more than a minute
+//! is told at once when to come again, and `/health` passes no gate.
 
 use std::time::Duration;
 
 use axum::Router;
 use axum::body::Body;
 use axum::error_handling::HandleErrorLayer;
-use axum::extract::Request;
+use axum::extract::{DefaultBodyLimit, Request};
 use axum::http::header;
 use axum::routing::{get, post};
 use http_body::Body as _;
@@ -20,9 +20,14 @@ use tollgate::{ConcurrencyLayer, TokenBudget, TpmBudgetLayer};
 use tollgate_openai::{ApiError, BoxError};
 use tower::{ServiceBuilder, ServiceExt};
 
-/// A request costs its bytes; one that does not tell its length counts as large.
+/// The longest document, in bytes; more gets a 413.
+const LONGEST: usize = 60_000;
+
+/// A request costs its bytes; one that does not tell its length, the most that it
+/// may have.
 fn bytes(request: &Request) -> u64 {
-    request.body().size_hint().upper().unwrap_or(10_000)
+    let told = request.body().size_hint().upper();
+    told.unwrap_or(LONGEST as u64)
 }
 
 async fn index(document: String) -> String {
@@ -42,7 +47,10 @@ fn app() -> Result<Router, BoxError> {
         // turns away need not stand in line for a slot to hear of it.
         .layer(TpmBudgetLayer::new(intake, bytes))
         .layer(ConcurrencyLayer::new(2));
-    let costly = Router::new().route("/documents", post(index)).layer(gates);
+    let costly = Router::new()
+        .route("/documents", post(index))
+        .layer(DefaultBodyLimit::max(LONGEST))
+        .layer(gates);
     Ok(costly.route("/health", get(async || "well")))
 }
 

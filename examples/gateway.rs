@@ -14,11 +14,14 @@ use async_openai::config::OpenAIConfig;
 use async_openai::types::chat::{
     ChatCompletionRequestUserMessage, CreateChatCompletionRequestArgs,
 };
-use axum::Router;
-use axum::body::{Body, to_bytes};
-use axum::extract::{Request, State};
-use axum::http::header::AUTHORIZATION;
-use axum::response::Response;
+use axum::body::Body;
+use axum::extract::{DefaultBodyLimit, State};
+use axum::http::header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE};
+use axum::http::{HeaderMap, HeaderName, HeaderValue, Method, Request, StatusCode, Uri};
+use axum::response::{IntoResponse, Response};
+use axum::{Json, Router};
+use bytes::Bytes;
+use serde_json::json;
 use tokio::net::TcpListener;
 use tokio::time::Instant;
 use tollgate_openai::policy::Limited;
@@ -26,39 +29,79 @@ use tollgate_openai::{ApiError, BoxError, OpenAi, Policy};
 use tollgate_sim::Sim;
 use tower::{Layer, ServiceExt};
 
-/// The longest request that is taken, in bytes.
+/// The longest request that is taken, in bytes; a longer one gets a 413.
 const LONGEST: usize = 20 * 1024 * 1024;
 
-/// Hands any call on, and its answer back as it comes: a stream stays one.
+/// What is handed on of a caller's headers. Nothing else is the provider's
+/// business: no cookies, no keys of the gateway's, nothing about this connection;
+/// and no `accept-encoding`, for usage is read from answers that are not packed.
+const HANDED_ON: [HeaderName; 5] = [
+    ACCEPT,
+    CONTENT_TYPE,
+    HeaderName::from_static("idempotency-key"),
+    HeaderName::from_static("openai-beta"),
+    HeaderName::from_static("x-stainless-retry-count"),
+];
+
+#[derive(Clone)]
+struct Gateway {
+    client: Limited<OpenAi>,
+    /// What callers show. (Where they are strangers, give each a key of its own,
+    /// and compare in constant time.)
+    key: HeaderValue,
+}
+
+/// Hands a call on, and its answer back as it comes: a stream stays one.
 async fn forward(
-    State(client): State<Limited<OpenAi>>,
-    request: Request,
+    State(gateway): State<Gateway>,
+    method: Method,
+    uri: Uri,
+    headers: HeaderMap,
+    body: Bytes,
 ) -> Result<Response, ApiError> {
-    let (mut parts, body) = request.into_parts();
-    // The caller's key is for the gateway; the account's is put in its place.
-    parts.headers.remove(AUTHORIZATION);
-    let body = to_bytes(body, LONGEST).await.map_err(BoxError::from)?;
-    let answer = client.oneshot(Request::from_parts(parts, body)).await?;
+    if headers.get(AUTHORIZATION) != Some(&gateway.key) {
+        let error = json!({"message": "not a key of this gateway", "code": "invalid_api_key"});
+        let refused = Json(json!({ "error": error }));
+        return Ok((StatusCode::UNAUTHORIZED, refused).into_response());
+    }
+    let mut request = Request::new(body);
+    *request.method_mut() = method;
+    // A path alone goes to the account's own base URL, whatever host was named.
+    let path = uri.path_and_query().map_or("/", |path| path.as_str());
+    *request.uri_mut() = path.parse().map_err(BoxError::from)?;
+    for name in HANDED_ON {
+        if let Some(value) = headers.get(&name) {
+            request.headers_mut().insert(name, value.clone());
+        }
+    }
+    let answer = gateway.client.oneshot(request).await?;
     Ok(answer.map(Body::new))
 }
 
-fn gateway(client: Limited<OpenAi>) -> Router {
-    Router::new().fallback(forward).with_state(client)
+fn gateway(client: Limited<OpenAi>, key: HeaderValue) -> Router {
+    Router::new()
+        .fallback(forward)
+        .layer(DefaultBodyLimit::max(LONGEST))
+        .with_state(Gateway { client, key })
 }
 
 /// Where it listens, until the runtime ends.
 async fn start(client: Limited<OpenAi>) -> Result<String, BoxError> {
     let listener = TcpListener::bind("127.0.0.1:0").await?;
     let address = listener.local_addr()?;
-    let serve = axum::serve(listener, gateway(client));
+    let serve = axum::serve(listener, gateway(client, KEY));
     tokio::spawn(async move { serve.await.expect("the listener stays") });
     Ok(format!("http://{address}/v1"))
 }
 
+/// As a caller's SDK is given it, and as it is sent.
+const CALLERS_KEY: &str = "known-to-the-gateway-alone";
+const KEY: HeaderValue = HeaderValue::from_static("Bearer known-to-the-gateway-alone");
+
 async fn ask(base: String, question: usize) -> Result<u32, BoxError> {
     let config = OpenAIConfig::new()
         .with_api_base(base)
-        .with_api_key("known-to-the-gateway-alone");
+        .with_api_key(CALLERS_KEY);
     let message = ChatCompletionRequestUserMessage::from(format!("What is {question} squared?"));
     let request = CreateChatCompletionRequestArgs::default()
         .model("gpt-4o-mini")
@@ -115,7 +158,9 @@ mod tests {
         assert_eq!(report.total.completed, 8, "{report}");
         assert_eq!(report.peak_in_flight, 2, "{report}");
 
-        let config = OpenAIConfig::new().with_api_base(base).with_api_key("-");
+        let config = OpenAIConfig::new()
+            .with_api_base(base)
+            .with_api_key(CALLERS_KEY);
         let request = CreateChatCompletionRequestArgs::default()
             .model("gpt-4o-mini")
             .max_completion_tokens(50_u32)
@@ -128,6 +173,63 @@ mod tests {
             chunks.len() > 5 && chunks.iter().all(Result::is_ok),
             "{chunks:?}"
         );
+        Ok(())
+    }
+
+    /// What the provider sees of a call, by its own word.
+    async fn seen() -> Result<(String, tokio::task::JoinHandle<()>), BoxError> {
+        let echo = async |method: Method, uri: Uri, headers: HeaderMap| {
+            format!("{method} {uri} {headers:?}")
+        };
+        let listener = TcpListener::bind("127.0.0.1:0").await?;
+        let url = format!("http://{}/v1", listener.local_addr()?);
+        let serve = axum::serve(listener, Router::new().fallback(echo));
+        Ok((
+            url,
+            tokio::spawn(async move { serve.await.expect("it stays") }),
+        ))
+    }
+
+    async fn told(app: Router, request: Request<Body>) -> Result<(u16, String), BoxError> {
+        let answer = app.oneshot(request).await?;
+        let status = answer.status().as_u16();
+        let body = axum::body::to_bytes(answer.into_body(), LONGEST).await?;
+        Ok((status, String::from_utf8(body.into())?))
+    }
+
+    #[tokio::test]
+    async fn strangers_hosts_and_headers_stay_outside() -> Result<(), BoxError> {
+        let (url, provider) = seen().await?;
+        let openai = OpenAi::builder().base_url(url).api_key("sk-own").build()?;
+        let policy = Policy::default().stagger(Duration::ZERO);
+        let app = gateway(policy.layer().layer(openai), KEY);
+
+        let call = |uri: &str| Request::post(uri).header("content-type", "application/json");
+        let stranger = call("/v1/responses").body(Body::from("{}"))?;
+        assert_eq!(told(app.clone(), stranger).await?.0, 401);
+
+        let elsewhere = call("http://127.0.0.1:1/latest?a=b")
+            .header("authorization", &KEY)
+            .header("cookie", "a=secret")
+            .header("accept-encoding", "gzip")
+            .header("connection", "close")
+            .header("idempotency-key", "once")
+            .body(Body::from("{}"))?;
+        let (status, seen) = told(app.clone(), elsewhere).await?;
+        assert_eq!(status, 200, "{seen}");
+        assert!(seen.starts_with("POST /v1/latest?a=b "), "{seen}");
+        assert!(
+            seen.contains("Bearer sk-own") && seen.contains("once"),
+            "{seen}"
+        );
+        for hidden in ["secret", "gzip", "close", CALLERS_KEY] {
+            assert!(!seen.contains(hidden), "{hidden}: {seen}");
+        }
+
+        let long = call("/v1/responses").header("authorization", &KEY);
+        let long = long.body(Body::from(vec![b' '; LONGEST + 1]))?;
+        assert_eq!(told(app, long).await?.0, 413);
+        provider.abort();
         Ok(())
     }
 }

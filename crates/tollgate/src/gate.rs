@@ -113,9 +113,9 @@ pub trait Pass {
     fn poll_admitted(&mut self, cx: &mut Context<'_>, now: &mut Now) -> Poll<Result<(), Refused>>;
 
     /// The refusal that is certain before the pass is even in line; it is refused
-    /// with it. A tuple asks all its passes while one of them waits, so that nobody
-    /// stands in one line to be turned away at the next. By default nothing is
-    /// certain.
+    /// with it. A tuple asks all its passes when one of them comes to wait, and
+    /// whenever it is polled again, so that nobody joins one line to be turned away
+    /// at the next. By default nothing is certain.
     fn foreseen(&mut self, now: &mut Now) -> Option<Refused> {
         let _ = now;
         None

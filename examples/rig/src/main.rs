@@ -92,6 +92,7 @@ mod tests {
         let long = ask(provider(&served.url(), &policy)?, "why ".repeat(1000)).await;
         let error = long.expect_err("it can never fit").to_string();
         assert!(error.contains("429"), "{error}");
+        assert_eq!(sim.report().arrived, 1, "asked again in vain");
         Ok(())
     }
 }
