@@ -7,7 +7,10 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use tokio::time::{Instant, sleep};
-use tollgate::{Accounting, Observation, RateLimits, TokenBudget, TpmBudgetLayer, Window};
+use tollgate::{
+    Accounting, GateLayer, Observation, RateLimits, StaggerLayer, TokenBudget, TpmBudgetLayer,
+    Window,
+};
 use tower::{Layer, ServiceExt, service_fn};
 
 use crate::for_seeds;
@@ -169,7 +172,9 @@ async fn play(mut random: Random) -> (usize, Vec<u64>) {
             }
         }
     });
-    let client = TpmBudgetLayer::new(budget, |call: &Call| call.cost)
+    // What was reserved waits for its turn.
+    let interval = pick(&mut random, &[0, 0, 200, 5_000]);
+    let budget = TpmBudgetLayer::new(budget, |call: &Call| call.cost)
         .observe(move |(left, _): &(u64, u64)| Observation {
             limits: RateLimits {
                 limit_tokens: Some(limit),
@@ -178,7 +183,9 @@ async fn play(mut random: Random) -> (usize, Vec<u64>) {
             },
             denial: None,
         })
-        .usage(|(_, used): &(u64, u64)| Some(*used))
+        .usage(|(_, used): &(u64, u64)| Some(*used));
+    let stagger = StaggerLayer::new(Duration::from_millis(interval));
+    let client = GateLayer::new((budget, stagger))
         .until_response()
         .layer(provider);
     let calls = calls.into_iter().map(|call| {
