@@ -224,10 +224,8 @@ impl Done {
         let mut options = OpenOptions::new();
         let opened = options.append(true).create(true).read(reads).open(path);
         let mut file = opened.await.map_err(Error::open)?;
-        if file.metadata().await.map_err(Error::open)?.is_file() {
-            file = lock(file).await?;
-        }
         if reads {
+            file = lock(file).await?;
             match self.read(&mut file).await? {
                 Tail::Whole => {}
                 Tail::Unended => end_line(&mut file).await.map_err(Error::repair)?,

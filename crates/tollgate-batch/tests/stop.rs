@@ -13,7 +13,7 @@ use http::Request;
 use http_body_util::{BodyExt, Full};
 use tokio::sync::Semaphore;
 use tokio::time::{Instant, sleep, timeout};
-use tollgate_batch::{Batch, SentBody, SentLayer};
+use tollgate_batch::{Batch, SentBody, SentLayer, Summary};
 use tower::{Layer, Service, ServiceExt, service_fn};
 
 #[tokio::test(start_paused = true)]
@@ -193,6 +193,27 @@ async fn dropping_the_run_drops_what_is_under_way() {
     assert_eq!(active.count(), 0);
 }
 
+/// Runs one request, is stopped after so long, and calls back what it may.
+async fn stopped<S, B>(service: S, after: Duration) -> Summary
+where
+    S: Service<Request<Bytes>, Response = http::Response<B>, Error = Infallible>
+        + Clone
+        + Send
+        + 'static,
+    S::Future: Send,
+    B: http_body::Body<Data = Bytes, Error = Infallible> + Send + 'static,
+{
+    let batch = Batch::new(service).withdraw_unsent(true);
+    let stop = batch.stop_handle();
+    let lines = input(["1"]);
+    let run = batch.run(lines.as_bytes(), tokio::io::sink(), tokio::io::sink());
+    let (summary, ()) = tokio::join!(run, async {
+        sleep(after).await;
+        stop.stop();
+    });
+    summary.expect("memory can be read")
+}
+
 /// Each attempt takes a second and fails, and the next one follows after ten.
 #[tokio::test(start_paused = true)]
 async fn stop_calls_back_what_waits_for_another_attempt() {
@@ -216,15 +237,7 @@ async fn stop_calls_back_what_waits_for_another_attempt() {
                 transport.oneshot(request).await
             }
         });
-        let batch = Batch::new(retrying).withdraw_unsent(true);
-        let stop = batch.stop_handle();
-        let lines = input(["1"]);
-        let run = batch.run(lines.as_bytes(), tokio::io::sink(), tokio::io::sink());
-        let (summary, ()) = tokio::join!(run, async {
-            sleep(Duration::from_secs(at)).await;
-            stop.stop();
-        });
-        let summary = summary.expect("memory can be read");
+        let summary = stopped(retrying, Duration::from_secs(at)).await;
         assert_eq!((summary.withdrawn, summary.failed), (1, 0));
         assert_eq!(
             summary.elapsed,
@@ -249,15 +262,7 @@ async fn a_good_answer_is_waited_for_wherever_it_is() {
             Ok::<_, Infallible>(http::Response::from_parts(head, Full::new(body)))
         }
     });
-    let batch = Batch::new(cached).withdraw_unsent(true);
-    let stop = batch.stop_handle();
-    let lines = input(["1"]);
-    let run = batch.run(lines.as_bytes(), tokio::io::sink(), tokio::io::sink());
-    let (summary, ()) = tokio::join!(run, async {
-        sleep(Duration::from_secs(5)).await;
-        stop.stop();
-    });
-    let summary = summary.expect("memory can be read");
+    let summary = stopped(cached, Duration::from_secs(5)).await;
     assert_eq!((summary.ok, summary.withdrawn), (1, 0));
     assert_eq!(summary.elapsed, Duration::from_secs(11));
 }
@@ -285,15 +290,7 @@ async fn stop_hears_of_attempts_that_end_in_another_task() {
         });
         async { retrying.await.expect("no panic") }
     });
-    let batch = Batch::new(spawning).withdraw_unsent(true);
-    let stop = batch.stop_handle();
-    let lines = input(["1"]);
-    let run = batch.run(lines.as_bytes(), tokio::io::sink(), tokio::io::sink());
-    let (summary, ()) = tokio::join!(run, async {
-        sleep(Duration::from_secs(1)).await;
-        stop.stop();
-    });
-    let summary = summary.expect("memory can be read");
+    let summary = stopped(spawning, Duration::from_secs(1)).await;
     assert_eq!((summary.withdrawn, summary.failed), (1, 0));
     assert_eq!(summary.elapsed, Duration::from_secs(2));
     assert_eq!(attempts.load(Ordering::Relaxed), 1);

@@ -258,6 +258,13 @@ async fn late(account: &Account, cost: u64, wait: Duration, takes: Duration, tol
     client.layer(provider).oneshot(cost).await.unwrap();
 }
 
+/// A call from the fifth second to the thirteenth, whose answer tells of a lot left.
+async fn from_5_to_13(account: &Account) {
+    sleep(5 * SEC).await;
+    let told = remaining(600, 590);
+    account.call(10, 8 * SEC, told).await.unwrap();
+}
+
 #[tokio::test(start_paused = true)]
 async fn the_age_of_a_count_is_reckoned_from_its_launch() {
     let account = account(ten_a_second());
@@ -282,14 +289,7 @@ async fn what_may_have_left_before_a_lower_count_came_does_not_raise() {
 async fn what_may_have_left_before_one_that_was_counted_lower_does_not_raise() {
     let account = account(ten_a_second());
     let lower = late(&account, 10, 10 * SEC, 2 * SEC, remaining(600, 50));
-    let between = async {
-        sleep(5 * SEC).await;
-        account
-            .call(10, 8 * SEC, remaining(600, 590))
-            .await
-            .unwrap();
-    };
-    join(lower, between).await;
+    join(lower, from_5_to_13(&account)).await;
     assert_eq!(account.level(), 50 + 10);
 }
 
@@ -305,14 +305,7 @@ async fn what_may_have_left_before_one_that_was_refused_does_not_raise() {
         ..Observation::default()
     };
     let refused = late(&account, 10, 10 * SEC, 2 * SEC, refused);
-    let between = async {
-        sleep(5 * SEC).await;
-        account
-            .call(10, 8 * SEC, remaining(600, 590))
-            .await
-            .unwrap();
-    };
-    join(refused, between).await;
+    join(refused, from_5_to_13(&account)).await;
     assert_eq!(account.level(), 100 - 20 + 13 * 10);
 }
 

@@ -243,12 +243,12 @@ impl Run {
     }
 
     fn how_to_go_on(&self, what: &str, failed: u64) -> String {
+        let again = match failed {
+            0 => "",
+            _ => ", and with --retry-errors it sends what failed again",
+        };
         match self.args.output.file() {
-            Some(_) if failed > 0 => format!(
-                "{what}; the same command goes on from here, and with --retry-errors it \
-                 sends what failed again"
-            ),
-            Some(_) => format!("{what}; the same command goes on from here"),
+            Some(_) => format!("{what}; the same command goes on from here{again}"),
             None => format!("{what}; standard output cannot be resumed"),
         }
     }

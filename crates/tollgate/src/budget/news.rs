@@ -23,8 +23,7 @@ impl Ledger {
                 self.truth.spared(cost);
             }
             self.deny(cost, epoch, denial, &told.limits, now);
-        }
-        if told.denial.is_none() && self.terms.pace.recover(sent.reserved) {
+        } else if self.terms.pace.recover(sent.reserved) {
             self.resize(now);
         }
         if self.terms.learns.anything() {
