@@ -244,13 +244,13 @@ async fn late(account: &Account, cost: u64, wait: Duration, takes: Duration, tol
     let stagger = StaggerLayer::new(wait);
     stagger
         .clone()
-        .layer(service_fn(async |()| Ok::<_, Infallible>(())))
+        .layer(service_fn(|()| async { Ok::<_, Infallible>(()) }))
         .oneshot(())
         .await
         .unwrap();
     let budget = TpmBudgetLayer::new(account.budget.clone(), |cost: &u64| *cost)
         .observe(|told: &Observation| *told);
-    let provider = service_fn(async |_| {
+    let provider = service_fn(move |_: u64| async move {
         sleep(takes).await;
         Ok::<_, Infallible>(told)
     });
@@ -319,7 +319,7 @@ async fn an_automatic_window_stays_where_launches_are_a_minute_apart() {
         TpmBudgetLayer::new(budget.clone(), |(): &()| 1).observe(|told: &Observation| *told),
         StaggerLayer::new(60 * SEC),
     ));
-    let client = gates.until_response().layer(service_fn(async |()| {
+    let client = gates.until_response().layer(service_fn(|()| async {
         let mut told = remaining(1_000, 10);
         told.limits.reset_tokens = Some(Duration::from_millis(59_400));
         Ok::<_, Infallible>(told)
