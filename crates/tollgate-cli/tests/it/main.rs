@@ -1,0 +1,9 @@
+//! The command as a process, against the simulated provider on a socket.
+
+mod batch;
+mod broken;
+mod common;
+mod configuration;
+mod kills;
+mod plan;
+mod sim_and_demo;

@@ -1,0 +1,7 @@
+//! The wire, the client and the whole policy.
+
+mod fixtures;
+mod fuzz_corpora;
+mod retry;
+mod streams;
+mod tls;

@@ -1,0 +1,15 @@
+//! The gates, the ledger and the layers at their public face.
+
+mod bounds;
+mod cancellation;
+mod clock;
+mod fifo;
+mod ledger_proof;
+mod observe;
+mod peers;
+mod refusals;
+mod retry;
+mod stack;
+mod streams;
+mod support;
+mod threads;

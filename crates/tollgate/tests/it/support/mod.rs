@@ -1,0 +1,6 @@
+//! What several of the tests use.
+
+pub(crate) mod account;
+pub(crate) mod channel;
+pub(crate) mod counting;
+pub(crate) mod random;

@@ -1,0 +1,31 @@
+//! The job of the benches, in virtual time.
+
+use tollgate_sim::Sim;
+
+use crate::rows::{self, Row};
+use crate::verdict::Verdict;
+use crate::{load, run};
+
+async fn job(row: &Row, seed: u64) -> Verdict {
+    let sim = Sim::new(row.provider.clone()).expect("a valid provider");
+    let calls = row.load.calls(seed, load::CALLS);
+    let count = calls.len();
+    let outcome = run::run(&row.policy(), sim.service(), calls).await;
+    Verdict::new(row, count, &outcome, sim.report())
+}
+
+#[tokio::test(start_paused = true)]
+async fn every_promise_is_kept_with_every_kind_of_provider() {
+    println!("{}", Verdict::HEAD);
+    let mut missed = Vec::new();
+    for seed in 1..=2 {
+        for row in rows::all(seed) {
+            let verdict = job(&row, seed).await;
+            println!("{verdict}");
+            if !verdict.misses().is_empty() {
+                missed.push(verdict.to_string());
+            }
+        }
+    }
+    assert!(missed.is_empty(), "{missed:#?}");
+}

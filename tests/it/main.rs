@@ -1,0 +1,26 @@
+//! The whole stack: what other people compile against, and what it promises.
+
+mod clients;
+mod docs;
+mod face;
+mod failures;
+mod job;
+mod metrics;
+mod promise;
+mod published;
+mod storm;
+mod support;
+mod traces;
+mod two_processes;
+
+// The job of `benches/job`, in virtual time.
+#[path = "../../benches/job/load.rs"]
+mod load;
+#[allow(dead_code, reason = "the bench uses the rest")]
+#[path = "../../benches/job/rows.rs"]
+mod rows;
+#[allow(dead_code, reason = "the bench uses the rest")]
+#[path = "../../benches/job/run.rs"]
+mod run;
+#[path = "../../benches/job/verdict.rs"]
+mod verdict;
