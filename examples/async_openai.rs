@@ -9,8 +9,8 @@ use async_openai::types::chat::{
     ChatCompletionRequestUserMessage, CreateChatCompletionRequest, CreateChatCompletionRequestArgs,
 };
 use async_openai::{Client, error::OpenAIError};
-use tollgate_openai::Policy;
-use tollgate_sim::Sim;
+use tollhouse_openai::Policy;
+use tollhouse_sim::Sim;
 
 // Ten lines of your own; those between are async-openai's usual ones.
 async fn ask(config: OpenAIConfig, policy: &Policy, question: &str) -> Result<String, OpenAIError> {

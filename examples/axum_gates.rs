@@ -16,8 +16,8 @@ use axum::http::header;
 use axum::routing::{get, post};
 use http_body::Body as _;
 use tokio::time::{Instant, sleep};
-use tollgate::{ConcurrencyLayer, TokenBudget, TpmBudgetLayer};
-use tollgate_openai::{ApiError, BoxError};
+use tollhouse::{ConcurrencyLayer, TokenBudget, TpmBudgetLayer};
+use tollhouse_openai::{ApiError, BoxError};
 use tower::{ServiceBuilder, ServiceExt};
 
 /// The longest document, in bytes; more gets a 413.
@@ -42,7 +42,7 @@ fn app() -> Result<Router, BoxError> {
         .build()?;
     let gates = ServiceBuilder::new()
         // axum wants answers, not errors: 503 with `retry-after` from a gate.
-        .layer(HandleErrorLayer::new(async |error: tollgate::Error| ApiError::from(error)))
+        .layer(HandleErrorLayer::new(async |error: tollhouse::Error| ApiError::from(error)))
         // In front of a provider the slots come first. Here the intake does: whom it
         // turns away need not stand in line for a slot to hear of it.
         .layer(TpmBudgetLayer::new(intake, bytes))

@@ -14,9 +14,9 @@ use bytes::Bytes;
 use http_body_util::BodyExt;
 use serde_json::{Value, json};
 use tokio::time::Instant;
-use tollgate_openai::policy::Limited;
-use tollgate_openai::{ApiError, BoxError, OpenAi, Policy};
-use tollgate_sim::Sim;
+use tollhouse_openai::policy::Limited;
+use tollhouse_openai::{ApiError, BoxError, OpenAi, Policy};
+use tollhouse_sim::Sim;
 use tower::{Layer, ServiceExt};
 
 /// Cheap to clone; all clones share the slots, the budget and the spacing.

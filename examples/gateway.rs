@@ -24,9 +24,9 @@ use bytes::Bytes;
 use serde_json::json;
 use tokio::net::TcpListener;
 use tokio::time::Instant;
-use tollgate_openai::policy::Limited;
-use tollgate_openai::{ApiError, BoxError, OpenAi, Policy};
-use tollgate_sim::Sim;
+use tollhouse_openai::policy::Limited;
+use tollhouse_openai::{ApiError, BoxError, OpenAi, Policy};
+use tollhouse_sim::Sim;
 use tower::{Layer, ServiceExt};
 
 /// The longest request that is taken, in bytes; a longer one gets a 413.

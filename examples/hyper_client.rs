@@ -1,4 +1,4 @@
-//! A custom hyper client behind the gates, without Tollgate's own client.
+//! A custom hyper client behind the gates, without Tollhouse's own client.
 //!
 //! Run it with `cargo run --example hyper_client`; it needs no key, because the
 //! provider is simulated. The gates work around anything that is a tower
@@ -13,11 +13,11 @@ use http_body_util::{BodyExt, Full};
 use hyper_util::client::legacy::Client;
 use hyper_util::rt::TokioExecutor;
 use tokio::time::Instant;
-use tollgate::{
+use tollhouse::{
     Backoff, BoxError, ConcurrencyLayer, Decision, RetryLayer, Scope, StaggerLayer, TokenBudget,
     TpmBudgetLayer,
 };
-use tollgate_sim::Sim;
+use tollhouse_sim::Sim;
 use tower::{Service, ServiceBuilder, ServiceExt};
 
 /// Four bytes of text are about a token, and the answer may be 100 long.
@@ -26,7 +26,7 @@ fn cost(request: &Request<Full<Bytes>>) -> u64 {
     body.unwrap_or(0) / 4 + 100
 }
 
-/// Only the status is looked at; `tollgate-openai` knows much more.
+/// Only the status is looked at; `tollhouse-openai` knows much more.
 fn classify<B, E>(result: Result<&Response<B>, &E>) -> Decision {
     match result {
         Ok(response) if response.status() == 429 => Decision::Retry {

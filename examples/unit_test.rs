@@ -6,7 +6,7 @@
 //! the next timer whenever everybody waits; so a test of a limit of 15 seconds
 //! takes no time, and can demand the exact instant.
 
-use tollgate::{Error, Refused};
+use tollhouse::{Error, Refused};
 use tower::{Service, ServiceExt};
 
 /// The code under test: asks twice, and puts up with a refusal.
@@ -36,7 +36,7 @@ mod tests {
 
     use tokio::time::Instant;
     use tokio_test::{assert_pending, assert_ready, task};
-    use tollgate::{ConcurrencyLayer, StaggerLayer, TokenBudget, TpmBudgetLayer};
+    use tollhouse::{ConcurrencyLayer, StaggerLayer, TokenBudget, TpmBudgetLayer};
     use tower::{Layer, ServiceBuilder};
     use tower_test::mock;
 

@@ -1,4 +1,4 @@
-//! A job through the real `tollgate batch`, from the start of its process to
+//! A job through the real `tollhouse batch`, from the start of its process to
 //! its end.
 
 use std::collections::HashSet;
@@ -23,12 +23,18 @@ pub(crate) fn build() -> Result<PathBuf> {
     let target = bench.ancestors().nth(3).ok_or("a bench without a target")?;
     let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
     let built = Command::new(cargo)
-        .args(["build", "--quiet", "--release", "--package", "tollgate-cli"])
+        .args([
+            "build",
+            "--quiet",
+            "--release",
+            "--package",
+            "tollhouse-cli",
+        ])
         .arg("--target-dir")
         .arg(target)
         .status()?;
     match built.success() {
-        true => Ok(target.join("release/tollgate")),
+        true => Ok(target.join("release/tollhouse")),
         false => Err("the command cannot be built".into()),
     }
 }
@@ -49,7 +55,7 @@ pub(crate) async fn run(
     let time = begun.elapsed();
     if !ended.status.success() {
         let said = String::from_utf8_lossy(&ended.stderr);
-        return Err(format!("tollgate batch: {}: {said}", ended.status).into());
+        return Err(format!("tollhouse batch: {}: {said}", ended.status).into());
     }
     let (answered, latency) = answers(&files.output)?;
     fs::remove_dir_all(files.directory)?;
@@ -93,7 +99,7 @@ struct Files {
 
 impl Files {
     fn new(row: &Row, calls: &[Request<Bytes>]) -> Result<Self> {
-        let name = format!("tollgate-job-{}-{}", std::process::id(), row.name);
+        let name = format!("tollhouse-job-{}-{}", std::process::id(), row.name);
         let directory = std::env::temp_dir().join(name.replace([' ', ','], "-"));
         fs::create_dir_all(&directory)?;
         let files = Files {
@@ -119,7 +125,7 @@ fn answers(output: &Path) -> Result<(u64, Duration)> {
     let mut seconds = 0.0;
     for line in fs::read_to_string(output)?.lines() {
         let line: Value = serde_json::from_str(line)?;
-        let told = |key: &str| line["tollgate"][key].as_f64().ok_or("a time is missing");
+        let told = |key: &str| line["tollhouse"][key].as_f64().ok_or("a time is missing");
         seconds += told("elapsed_seconds")? - told("waited_seconds")?;
         ids.insert(line["custom_id"].to_string());
     }

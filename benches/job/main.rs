@@ -6,7 +6,7 @@
 //! the calls, in a quarter of a minute, and does not judge the time;
 //! `-- --command` runs the rows through the command alone.
 //!
-//! Two of the rows go through the real `tollgate batch`, from its start to its
+//! Two of the rows go through the real `tollhouse batch`, from its start to its
 //! end: a file, its plan, a process.
 //!
 //! *Ideal* is what the provider's own sums allow: the larger of (tokens -
@@ -25,8 +25,8 @@ use std::process::ExitCode;
 
 use tokio::runtime::{Builder, Handle, Runtime};
 use tokio::task::JoinHandle;
-use tollgate_openai::OpenAi;
-use tollgate_sim::{Report, Served, Sim};
+use tollhouse_openai::OpenAi;
+use tollhouse_sim::{Report, Served, Sim};
 
 use load::Load;
 use rows::Row;

@@ -2,8 +2,8 @@
 
 use std::time::Duration;
 
-use tollgate_openai::{Accounting, Limit, Policy};
-use tollgate_sim::{Config, Enforcement, Latency, Limits, RequestEnforcement};
+use tollhouse_openai::{Accounting, Limit, Policy};
+use tollhouse_sim::{Config, Enforcement, Latency, Limits, RequestEnforcement};
 
 use super::load::Load;
 

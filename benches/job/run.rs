@@ -11,7 +11,7 @@ use http::{Request, Response};
 use http_body_util::BodyExt;
 use tokio::task::JoinSet;
 use tokio::time::Instant;
-use tollgate_openai::Policy;
+use tollhouse_openai::Policy;
 use tower::{Layer, Service, ServiceExt};
 
 /// What the client's side saw.

@@ -3,7 +3,7 @@
 use std::fmt;
 use std::time::Duration;
 
-use tollgate_sim::{Enforcement, Report};
+use tollhouse_sim::{Enforcement, Report};
 
 use super::rows::Row;
 use super::run::Outcome;

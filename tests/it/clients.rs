@@ -18,8 +18,8 @@ use futures_util::future::join_all;
 use http_body_util::BodyExt;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
-use tollgate_openai::{Accounting, ApiError, Limit, Policy, Refused, Scope};
-use tollgate_sim::{Served, Sim};
+use tollhouse_openai::{Accounting, ApiError, Limit, Policy, Refused, Scope};
+use tollhouse_sim::{Served, Sim};
 use tower::ServiceExt;
 
 /// Wide, unspaced, whole.
@@ -302,8 +302,8 @@ async fn a_reqwest_timeout_is_an_attempt_that_is_made_again() {
 /// A proxy in two layers: bodies of any kind in, the client's own kind out.
 #[tokio::test]
 async fn streamed_bodies_are_collected_before_they_stand_in_line() {
-    use tollgate_openai::OpenAi;
-    use tollgate_openai::adapters::WholeBodyLayer;
+    use tollhouse_openai::OpenAi;
+    use tollhouse_openai::adapters::WholeBodyLayer;
 
     let sim = Sim::builder().build().expect("allowed settings");
     let served = sim.spawn("127.0.0.1:0").await.expect("a free port");

@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use tollgate_openai::Policy;
+use tollhouse_openai::Policy;
 
 fn root() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR"))
@@ -161,11 +161,11 @@ fn tables_of_variables_are_the_policys() {
 /// `cargo` commands that the documents tell to run name what is there.
 #[test]
 fn commands_name_targets_that_exist() {
-    let manifests: String = ["Cargo.toml", "crates/tollgate-cli/Cargo.toml"]
+    let manifests: String = ["Cargo.toml", "crates/tollhouse-cli/Cargo.toml"]
         .iter()
         .chain(&[
-            "crates/tollgate/Cargo.toml",
-            "crates/tollgate-openai/Cargo.toml",
+            "crates/tollhouse/Cargo.toml",
+            "crates/tollhouse-openai/Cargo.toml",
         ])
         .map(|path| fs::read_to_string(root().join(path)).expect("a manifest"))
         .collect();
@@ -190,7 +190,7 @@ fn commands_name_targets_that_exist() {
 fn metrics(text: &str) -> BTreeSet<String> {
     let words = text.split(|c: char| !c.is_ascii_alphanumeric() && c != '_');
     words
-        .filter(|word| word.starts_with("tollgate_") && !word.starts_with("tollgate_openai"))
+        .filter(|word| word.starts_with("tollhouse_") && !word.starts_with("tollhouse_openai"))
         .map(|word| word.trim_end_matches("_bucket").to_owned())
         .collect()
 }
@@ -199,11 +199,11 @@ fn metrics(text: &str) -> BTreeSet<String> {
 #[test]
 fn the_dashboard_and_its_page_show_every_metric() {
     let read = |path: &str| fs::read_to_string(root().join(path)).expect("a file");
-    let code = metrics(&read("crates/tollgate/src/telemetry/on.rs"));
+    let code = metrics(&read("crates/tollhouse/src/telemetry/on.rs"));
     assert_eq!(code.len(), 17);
     assert_eq!(metrics(&read("docs/guide/observability.md")), code);
-    let dashboard = read("docs/grafana/tollgate.json");
+    let dashboard = read("docs/grafana/tollhouse.json");
     let json: serde_json::Value = serde_json::from_str(&dashboard).expect("JSON");
-    assert_eq!(json["title"], "Tollgate");
+    assert_eq!(json["title"], "Tollhouse");
     assert_eq!(metrics(&dashboard), code);
 }

@@ -7,12 +7,12 @@ use std::time::Duration;
 use bytes::Bytes;
 use http::{Request, Response};
 use tokio::time::Instant;
-use tollgate::{
+use tollhouse::{
     Accounting, Backoff, BoxError, Classify, ConcurrencyLayer, ConfigError, Cost, Decision, Error,
     RateLimits, Refused, Reservation, RetryLayer, Scope, Snapshot, StaggerLayer, TokenBudget,
     TpmBudgetLayer, Usage, Window,
 };
-use tollgate_openai::{OpenAi, Policy};
+use tollhouse_openai::{OpenAi, Policy};
 use tower::util::{BoxCloneService, BoxCloneSyncService};
 use tower::{Layer, Service, ServiceBuilder, ServiceExt, service_fn};
 
@@ -54,7 +54,7 @@ async fn budget() {
     assert_eq!(budget.eta(100), Duration::ZERO);
     let plain = RateLimits::default();
     budget.observe(&plain);
-    let told = tollgate_openai::RateLimits::from_headers(&http::HeaderMap::new());
+    let told = tollhouse_openai::RateLimits::from_headers(&http::HeaderMap::new());
     budget.observe(&told);
     budget.hold(Instant::now() + Duration::from_secs(1));
     assert!(matches!(
@@ -184,8 +184,8 @@ async fn towers_layers_go_around_it() {
 #[test]
 fn policy_and_client_come_from_the_environment() {
     // Only that they exist: the environment is not this test's to change.
-    let _: fn() -> Result<Policy, tollgate_openai::PolicyError> = Policy::from_env;
-    let _: fn() -> Result<OpenAi, tollgate_openai::Error> = OpenAi::from_env;
+    let _: fn() -> Result<Policy, tollhouse_openai::PolicyError> = Policy::from_env;
+    let _: fn() -> Result<OpenAi, tollhouse_openai::Error> = OpenAi::from_env;
     let built = OpenAi::builder()
         .base_url("http://127.0.0.1:1/v1")
         .api_key("sk-secret")

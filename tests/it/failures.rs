@@ -1,7 +1,7 @@
 //! What must not go wrong, through the whole stack and the wire's own answers.
 //!
 //! The numbers are those of the list of failures that systems of this kind
-//! have met; the gates' own are in `crates/tollgate/tests`.
+//! have met; the gates' own are in `crates/tollhouse/tests`.
 
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -13,7 +13,7 @@ use http_body_util::{BodyExt, Full, StreamBody};
 use tokio::sync::mpsc;
 use tokio::time::{Instant, sleep};
 use tokio_stream::wrappers::ReceiverStream;
-use tollgate_openai::{Limit, Policy, Refused};
+use tollhouse_openai::{Limit, Policy, Refused};
 use tower::{Layer, Service, ServiceExt, service_fn};
 
 const SEC: Duration = Duration::from_secs(1);

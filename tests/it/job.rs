@@ -1,6 +1,6 @@
 //! The job of the benches, in virtual time.
 
-use tollgate_sim::Sim;
+use tollhouse_sim::Sim;
 
 use crate::rows::{self, Row};
 use crate::verdict::Verdict;

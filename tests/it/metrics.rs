@@ -12,7 +12,7 @@ use http::{Request, Response};
 use http_body_util::{BodyExt, Full};
 use metrics_exporter_prometheus::{PrometheusBuilder, PrometheusRecorder};
 use tokio::time::{sleep, timeout};
-use tollgate_openai::{Limit, Policy};
+use tollhouse_openai::{Limit, Policy};
 use tower::{Layer, ServiceExt, service_fn};
 
 /// Costs so many tokens more than the 8 of its text and form.
@@ -83,23 +83,23 @@ fn a_story_is_told_in_numbers() {
         assert!(too_large.expect_err("it can never fit").refused().is_some());
         let told = page.render();
         for (metric, value) in [
-            (r#"tollgate_in_flight{policy="story"}"#, 2.0),
-            (r#"tollgate_slots{policy="story"}"#, 2.0),
+            (r#"tollhouse_in_flight{policy="story"}"#, 2.0),
+            (r#"tollhouse_slots{policy="story"}"#, 2.0),
             (
-                r#"tollgate_waiting{policy="story",gate="concurrency"}"#,
+                r#"tollhouse_waiting{policy="story",gate="concurrency"}"#,
                 1.0,
             ),
-            (r#"tollgate_budget_limit_tokens{policy="story"}"#, 60_000.0),
+            (r#"tollhouse_budget_limit_tokens{policy="story"}"#, 60_000.0),
             (
-                r#"tollgate_budget_level_tokens{policy="story"}"#,
+                r#"tollhouse_budget_level_tokens{policy="story"}"#,
                 60_000.0 - 216.0,
             ),
             (
-                r#"tollgate_budget_in_transit_tokens{policy="story"}"#,
+                r#"tollhouse_budget_in_transit_tokens{policy="story"}"#,
                 216.0,
             ),
             (
-                r#"tollgate_budget_outstanding_tokens{policy="story"}"#,
+                r#"tollhouse_budget_outstanding_tokens{policy="story"}"#,
                 216.0,
             ),
         ] {
@@ -113,44 +113,47 @@ fn a_story_is_told_in_numbers() {
 
     let told = page.render();
     for (metric, value) in [
-        (r#"tollgate_launches_total{policy="story"}"#, 4.0),
+        (r#"tollhouse_launches_total{policy="story"}"#, 4.0),
         (
-            r#"tollgate_reserved_tokens_total{policy="story"}"#,
+            r#"tollhouse_reserved_tokens_total{policy="story"}"#,
             4.0 * 108.0,
         ),
         // Three told what they used, and one ended with what it had reserved.
         (
-            r#"tollgate_settled_tokens_total{policy="story"}"#,
+            r#"tollhouse_settled_tokens_total{policy="story"}"#,
             3.0 * 50.0 + 108.0,
         ),
         (
-            r#"tollgate_denials_total{policy="story",scope="tokens"}"#,
+            r#"tollhouse_denials_total{policy="story",scope="tokens"}"#,
             1.0,
         ),
         (
-            r#"tollgate_retries_total{policy="story",scope="tokens"}"#,
+            r#"tollhouse_retries_total{policy="story",scope="tokens"}"#,
             1.0,
         ),
         (
-            r#"tollgate_refusals_total{policy="story",gate="budget",reason="too_large"}"#,
+            r#"tollhouse_refusals_total{policy="story",gate="budget",reason="too_large"}"#,
             1.0,
         ),
         (
-            r#"tollgate_wait_seconds_count{policy="story",gate="concurrency"}"#,
+            r#"tollhouse_wait_seconds_count{policy="story",gate="concurrency"}"#,
             4.0,
         ),
         // The third waited for the first, a second long.
         (
-            r#"tollgate_wait_seconds_sum{policy="story",gate="concurrency"}"#,
+            r#"tollhouse_wait_seconds_sum{policy="story",gate="concurrency"}"#,
             1.0,
         ),
-        (r#"tollgate_in_flight{policy="story"}"#, 0.0),
+        (r#"tollhouse_in_flight{policy="story"}"#, 0.0),
         (
-            r#"tollgate_waiting{policy="story",gate="concurrency"}"#,
+            r#"tollhouse_waiting{policy="story",gate="concurrency"}"#,
             0.0,
         ),
-        (r#"tollgate_budget_in_transit_tokens{policy="story"}"#, 0.0),
-        (r#"tollgate_budget_outstanding_tokens{policy="story"}"#, 0.0),
+        (r#"tollhouse_budget_in_transit_tokens{policy="story"}"#, 0.0),
+        (
+            r#"tollhouse_budget_outstanding_tokens{policy="story"}"#,
+            0.0,
+        ),
     ] {
         assert_eq!(read(&told, metric), Some(value), "{metric}\n{told}");
     }

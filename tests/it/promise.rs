@@ -1,6 +1,6 @@
 //! Whoever calls, batch or direct, passes the same gates.
 //!
-//! These are the tests that the system before Tollgate could not pass: its
+//! These are the tests that the system before Tollhouse could not pass: its
 //! gates stood in the batch runner, direct calls walked past them, and tests
 //! that waited for a limit timed out. Here they take milliseconds.
 
@@ -8,10 +8,10 @@ use std::time::Duration;
 
 use http_body_util::BodyExt;
 use tokio::time::Instant;
-use tollgate_batch::{Batch, Summary};
-use tollgate_openai::policy::Limited;
-use tollgate_openai::{Limit, Policy, Window};
-use tollgate_sim::Sim;
+use tollhouse_batch::{Batch, Summary};
+use tollhouse_openai::policy::Limited;
+use tollhouse_openai::{Limit, Policy, Window};
+use tollhouse_sim::Sim;
 use tower::{Layer, ServiceExt};
 
 use crate::support::{Provider, chat, line};

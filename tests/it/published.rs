@@ -7,11 +7,11 @@ use serde_json::Value;
 
 const PAGE: &str = include_str!("../../docs/dependencies.md");
 const CRATES: [&str; 5] = [
-    "tollgate",
-    "tollgate-openai",
-    "tollgate-batch",
-    "tollgate-sim",
-    "tollgate-cli",
+    "tollhouse",
+    "tollhouse-openai",
+    "tollhouse-batch",
+    "tollhouse-sim",
+    "tollhouse-cli",
 ];
 
 fn cargo(arguments: &[&str]) -> String {
@@ -121,9 +121,9 @@ fn the_gates_bring_little_along() {
         "tracing",
         "tracing-core",
     ];
-    for line in tree("tollgate") {
+    for line in tree("tollhouse") {
         let name = line.split(' ').next().expect("a name");
-        assert!(allowed.contains(&name), "tollgate brings {line} along");
+        assert!(allowed.contains(&name), "tollhouse brings {line} along");
     }
 }
 

@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use futures_util::future::join_all;
 use tokio::time::Instant;
-use tollgate_openai::{Cost, Limit, Policy};
-use tollgate_sim::Sim;
+use tollhouse_openai::{Cost, Limit, Policy};
+use tollhouse_sim::Sim;
 use tower::{Layer, ServiceExt};
 
 use crate::support::{Provider, chat};

@@ -7,8 +7,8 @@ use std::time::Duration;
 use bytes::Bytes;
 use http::Request;
 use http_body_util::BodyExt;
-use tollgate_openai::Policy;
-use tollgate_sim::{Limits, Sim};
+use tollhouse_openai::Policy;
+use tollhouse_sim::{Limits, Sim};
 use tower::{Layer, ServiceExt};
 use tracing_subscriber::fmt::MakeWriter;
 
@@ -88,7 +88,7 @@ async fn every_step_is_told_and_never_the_prompt() {
     let text = page.text();
     let ours: Vec<&str> = text
         .lines()
-        .filter(|line| line.contains("tollgate"))
+        .filter(|line| line.contains("tollhouse"))
         .collect();
     let told = |words: &[&str]| {
         let found = ours

@@ -3,7 +3,7 @@
 //! Neither knows of the other; each has the whole limit for its own. All that
 //! either can learn is what the provider's headers tell.
 
-use tollgate_sim::{Report, Sim};
+use tollhouse_sim::{Report, Sim};
 
 use crate::{load, rows, run};
 

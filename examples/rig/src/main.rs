@@ -10,8 +10,8 @@ use std::time::{Duration, Instant};
 
 use rig::AgentBuilder;
 use rig::providers::openai::{OpenAI, OpenAIConfig};
-use tollgate_openai::{BoxError, OpenAi, Policy};
-use tollgate_sim::Sim;
+use tollhouse_openai::{BoxError, OpenAi, Policy};
+use tollhouse_sim::Sim;
 use tower::Layer;
 
 use transport::Gates;

@@ -7,8 +7,8 @@ use rig::http_client::{
     BoxedStream, Error, HeaderValue, HttpClientExt, LazyBody, MultipartForm, Request, Response,
     Result, StreamingResponse,
 };
-use tollgate_openai::policy::{Limited, LimitedBody};
-use tollgate_openai::{OpenAi, ResponseBody};
+use tollhouse_openai::policy::{Limited, LimitedBody};
+use tollhouse_openai::{OpenAi, ResponseBody};
 use tower::ServiceExt;
 
 type Answer = Response<LimitedBody<ResponseBody>>;

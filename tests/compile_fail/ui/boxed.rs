@@ -1,7 +1,7 @@
 //! A service that answers no `http::Response`, behind a gate that was not told
 //! `.until_response()`.
 
-use tollgate::ConcurrencyLayer;
+use tollhouse::ConcurrencyLayer;
 use tower::util::BoxCloneService;
 use tower::{Layer, service_fn};
 

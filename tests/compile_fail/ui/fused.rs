@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use tollgate::{ConcurrencyLayer, GateLayer, StaggerLayer};
+use tollhouse::{ConcurrencyLayer, GateLayer, StaggerLayer};
 use tower::{Layer, Service, service_fn};
 
 async fn echo(prompt: String) -> Result<String, std::io::Error> {

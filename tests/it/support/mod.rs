@@ -9,7 +9,7 @@ use axum::body::Body;
 use bytes::Bytes;
 use http::{Request, Response};
 use tokio::time::Instant;
-use tollgate_sim::{Sim, SimService};
+use tollhouse_sim::{Sim, SimService};
 use tower::Service;
 
 /// The simulated provider, in process, with a note of every arrival.

@@ -1,0 +1,144 @@
+//! What happens during a run, as it happens.
+
+use std::sync::Arc;
+
+use http::StatusCode;
+use tokio::time::Duration;
+
+use crate::line::BadLine;
+
+/// One step of a run, told to [`Batch::on_event`](crate::Batch::on_event).
+///
+/// Every line that is not blank ends in exactly one of [`Finished`],
+/// [`Failed`], [`Skipped`], [`BadLine`], [`Withdrawn`] and [`Unwritten`].
+///
+/// [`Finished`]: Self::Finished
+/// [`Failed`]: Self::Failed
+/// [`Skipped`]: Self::Skipped
+/// [`BadLine`]: Self::BadLine
+/// [`Withdrawn`]: Self::Withdrawn
+/// [`Unwritten`]: Self::Unwritten
+///
+/// # Examples
+///
+/// A count of what is under way:
+///
+/// ```
+/// # #[tokio::main(flavor = "current_thread", start_paused = true)]
+/// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// use std::sync::Arc;
+/// use std::sync::atomic::{AtomicI64, Ordering};
+/// use tollhouse_batch::{Batch, Event};
+/// # let service = tower::service_fn(async |_: http::Request<bytes::Bytes>| {
+/// #     let body = http_body_util::Full::new(bytes::Bytes::from("{}"));
+/// #     Ok::<_, std::io::Error>(http::Response::new(body))
+/// # });
+///
+/// let under_way = Arc::new(AtomicI64::new(0));
+/// let gauge = under_way.clone();
+/// let batch = Batch::new(service).on_event(move |event| match event {
+///     Event::Started(_) => _ = gauge.fetch_add(1, Ordering::Relaxed),
+///     Event::Finished { .. }
+///     | Event::Failed { .. }
+///     | Event::Withdrawn(_)
+///     | Event::Unwritten(_) => _ = gauge.fetch_sub(1, Ordering::Relaxed),
+///     _ => {}
+/// });
+/// let input = "{\"model\":\"gpt-4o\",\"messages\":[]}\n".repeat(9);
+/// batch.run(input.as_bytes(), Vec::new(), Vec::new()).await?;
+/// assert_eq!(under_way.load(Ordering::Relaxed), 0);
+/// # Ok(())
+/// # }
+/// ```
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub enum Event {
+    /// A request was handed to the service, where it may have to wait.
+    Started(Request),
+    /// A request has left for the provider: once for each attempt, and only
+    /// where a [`SentLayer`](crate::SentLayer) is in the service.
+    Sent(Request),
+    /// A request succeeded, and its answer is written.
+    Finished {
+        /// Which one.
+        request: Request,
+        /// The status of the answer.
+        status: StatusCode,
+        /// The tokens that the answer says were used.
+        tokens: Option<u64>,
+        /// Time since [`Started`](Self::Started), waiting included.
+        elapsed: Duration,
+    },
+    /// A request failed, and its failure is written.
+    Failed {
+        /// Which one.
+        request: Request,
+        /// The status of the answer; `None` where there was no answer.
+        status: Option<StatusCode>,
+        /// The provider's code, or one of [`Batch::run`](crate::Batch::run)'s.
+        code: String,
+        /// Why, in the words of the provider or of the service's error.
+        message: String,
+        /// Time since [`Started`](Self::Started), waiting included.
+        elapsed: Duration,
+    },
+    /// A request was called back, before it was sent or between two attempts,
+    /// because the run stops; or it failed in a way that made the run be given up.
+    /// A later run sends it.
+    Withdrawn(Request),
+    /// A request was answered, but the answer could not be written. The run
+    /// ends with an [`Error`](crate::Error) that has it.
+    Unwritten(Request),
+    /// An earlier run has answered this request.
+    Skipped(Request),
+    /// A line is not a request.
+    BadLine(BadLine),
+    /// The run is given up, for this reason; [`Stopping`](Self::Stopping)
+    /// follows.
+    GivingUp {
+        /// As [`Batch::give_up_when`](crate::Batch::give_up_when) told it.
+        reason: Arc<str>,
+    },
+    /// The run sends nothing more and waits for what is under way.
+    Stopping {
+        /// How many requests are under way.
+        in_flight: usize,
+    },
+}
+
+/// Which request an [`Event`] is about.
+///
+/// # Examples
+///
+/// ```
+/// # #[tokio::main(flavor = "current_thread", start_paused = true)]
+/// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// use futures_util::StreamExt;
+/// use tollhouse_batch::{Batch, Event};
+/// # let service = tower::service_fn(async |_: http::Request<bytes::Bytes>| {
+/// #     let body = http_body_util::Full::new(bytes::Bytes::from("{}"));
+/// #     Ok::<_, std::io::Error>(http::Response::new(body))
+/// # });
+///
+/// let mut batch = Batch::new(service);
+/// let mut events = batch.events();
+/// let input = r#"
+/// {"custom_id":"row-7","method":"POST","url":"/v1/responses","body":{"model":"gpt-4o"}}"#;
+/// batch.run(input.as_bytes(), Vec::new(), Vec::new()).await?;
+/// let Some(Event::Started(request)) = events.next().await else {
+///     panic!()
+/// };
+/// assert_eq!((request.line, &*request.custom_id), (2, "row-7"));
+/// # Ok(())
+/// # }
+/// ```
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Request {
+    /// The number of its line, counted from 1.
+    pub line: u64,
+    /// Its `custom_id`.
+    pub custom_id: Arc<str>,
+}
+
+/// Hears events.
+pub(crate) type Observer = Arc<dyn Fn(Event) + Send + Sync>;

@@ -1,0 +1,112 @@
+//! Runs a JSONL file of API requests through any `tower` service.
+//!
+//! Input and output are in the form of the OpenAI Batch API, so a file made for
+//! it runs here as it is: now, through a service that keeps the account's
+//! limits. This crate knows neither gates nor providers. It reads lines, hands
+//! them to the service, at most [`look_ahead`](Batch::look_ahead) at once, and
+//! writes each answer as one line as soon as it is there.
+//!
+//! # Examples
+//!
+//! ```
+//! # #[tokio::main(flavor = "current_thread")]
+//! # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! use bytes::Bytes;
+//! use http::{Request, Response};
+//! use http_body_util::Full;
+//! use tollhouse_batch::Batch;
+//!
+//! // Stands for the stack of gates around a client.
+//! let service = tower::service_fn(async |request: Request<Bytes>| {
+//!     assert_eq!(request.uri(), "/v1/embeddings");
+//!     let answer = r#"{"data":[],"usage":{"total_tokens":3}}"#;
+//!     Ok::<_, std::io::Error>(Response::new(Full::new(Bytes::from(answer))))
+//! });
+//!
+//! let input = concat!(
+//!     r#"{"custom_id":"a","method":"POST","url":"/v1/embeddings","body":{"input":"Hi"}}"#,
+//!     "\n",
+//!     r#"{"custom_id":"b","method":"GET","url":"/v1/models"}"#,
+//!     "\n",
+//! );
+//! let (mut output, mut errors) = (Vec::new(), Vec::new());
+//! let summary = Batch::new(service)
+//!     .on_event(|event| eprintln!("{event:?}"))
+//!     .run(input.as_bytes(), &mut output, &mut errors)
+//!     .await?;
+//!
+//! assert_eq!((summary.ok, summary.bad_lines, summary.tokens), (1, 1, 3));
+//! let output = String::from_utf8(output)?;
+//! assert!(output.starts_with(r#"{"id":"batch_req_"#));
+//! assert!(output.contains(
+//!     r#""custom_id":"a","response":{"status_code":200,"request_id":null,"body":{"data":[],"#
+//! ));
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! # Resuming
+//!
+//! [`Done::open`] opens a file of an earlier run, learns what it answers, and
+//! repairs its last line if the run was killed while writing it. Lines whose
+//! `custom_id` is [`Done`] are not sent again.
+//!
+//! # Stopping
+//!
+//! [`Batch::stop_handle`] ends a run in order: what was sent is waited for and
+//! written. Dropping the run's future ends it at once. Both can be resumed.
+//!
+//! # Memory
+//!
+//! Lines are read as they are needed and forgotten once answered. What grows
+//! with the file is one hash for each `custom_id`, to find duplicates: about
+//! 20 MB for a million lines, however long they are.
+//!
+//! # Planning
+//!
+//! [`Plan`] reads the same input and tells before anything is sent how long it
+//! takes, which limit makes it so, and which lines can never be sent.
+
+mod answers;
+mod bare;
+mod batch;
+mod call;
+mod done;
+mod error;
+mod event;
+mod events;
+mod format;
+mod hopeless;
+mod ids;
+mod input;
+mod journal;
+mod line;
+mod lines;
+mod order;
+mod outcome;
+pub mod plan;
+mod run;
+mod sent;
+mod stop;
+mod summary;
+mod task;
+mod ticket;
+mod unpack;
+
+pub use answers::{Answered, Answers, Ask, NoAnswer};
+pub use batch::Batch;
+pub use done::{Done, Tail};
+pub use error::Error;
+pub use event::{Event, Request};
+pub use events::Events;
+pub use hopeless::Failed;
+pub use line::{BadLine, Problem};
+pub use plan::{Limits, NotAdmitted, Plan};
+pub use sent::{Sent, SentBody, SentFuture, SentLayer};
+pub use stop::Stop;
+pub use summary::Summary;
+
+/// The guide's examples about batches compile and run.
+#[cfg(doctest)]
+#[doc = include_str!("../../../docs/guide/batch.md")]
+struct BatchGuide;

@@ -1,0 +1,407 @@
+//! What a batch will take, reckoned before anything is sent.
+//!
+//! A plan reads the input as a run does, one line at a time, and asks for the
+//! cost of each request the function that the budget will ask. So it can tell
+//! how long the limits make the batch, which of them binds, and which lines
+//! cost more than the budget can ever hold.
+//!
+//! # Examples
+//!
+//! ```
+//! # #[tokio::main(flavor = "current_thread")]
+//! # async fn main() -> Result<(), tollhouse_batch::Error> {
+//! use std::time::Duration;
+//! use bytes::Bytes;
+//! use http::Request;
+//! use tollhouse_batch::{Limits, Plan};
+//!
+//! let line = |id| {
+//!     format!(
+//!         r#"{{"custom_id":"{id}","method":"POST","url":"/v1/responses","body":{{"model":"gpt-4o"}}}}"#
+//!     )
+//! };
+//! let input = ["a", "b", "c", "a"].map(line).join("\n");
+//! let limits = Limits::new()
+//!     .tokens_per_minute(6_000)
+//!     .stagger(Duration::from_secs(15));
+//!
+//! let plan = Plan::read(input.as_bytes(), |_: &Request<Bytes>| 4_000, limits).await?;
+//!
+//! // 12,000 tokens, of which 6,000 may go at once; 2 gaps of 15 s.
+//! assert_eq!((plan.requests, plan.tokens), (3, 12_000));
+//! assert_eq!(plan.time, Duration::from_secs(60));
+//! assert_eq!(plan.bad_lines.first[0].line, 4);
+//! println!("{plan}");
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! # Admission
+//!
+//! [`Plan::admit`] decides whether a batch may begin: a handler that takes files
+//! from others refuses up front what would hold up everybody else.
+
+mod admit;
+mod limits;
+mod table;
+
+use std::borrow::Cow;
+use std::collections::BTreeMap;
+
+use bytes::Bytes;
+use http::Request;
+use serde::{Deserialize, Serialize};
+use tokio::io::AsyncRead;
+use tokio::time::Duration;
+
+use crate::done::Done;
+use crate::error::Error;
+use crate::input::{Input, Item, MAX_LINE_BYTES};
+use crate::line::{BadLine, Line, Problem};
+use crate::summary::as_seconds;
+
+pub use admit::NotAdmitted;
+pub use limits::{Allowed, Limit, LimitTime, Limits};
+
+/// Of each kind of remark a plan keeps the first so many.
+const KEPT: usize = 1_000;
+
+/// What a batch will take. `Display` is a table for people; as JSON, times are
+/// in seconds.
+///
+/// # Examples
+///
+/// ```
+/// # #[tokio::main(flavor = "current_thread", start_paused = true)]
+/// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// use tollhouse_batch::{Limits, Plan};
+///
+/// let input = "{\"model\":\"gpt-4o\",\"messages\":[]}\n".repeat(11);
+/// let limits = Limits::new().tokens_per_minute(6_000);
+/// let plan = Plan::read(input.as_bytes(), |_| 1_000, limits).await?;
+/// assert_eq!((plan.lines, plan.requests, plan.tokens), (11, 11, 11_000));
+/// assert!(plan.to_string().contains("11 lines; 11 requests to send"));
+/// assert_eq!(serde_json::to_value(&plan)?["seconds"], 50.0);
+/// # Ok(())
+/// # }
+/// ```
+#[derive(Clone, Debug, PartialEq, Serialize)]
+#[non_exhaustive]
+pub struct Plan {
+    /// Lines that are not blank.
+    pub lines: u64,
+    /// Requests that an earlier run has answered.
+    pub skipped: u64,
+    /// Requests that will be sent.
+    pub requests: u64,
+    /// What they will cost together.
+    pub tokens: u64,
+    /// What the largest of them will cost, in tokens.
+    pub largest_cost: u64,
+    /// The same by model and endpoint, in the order of their names.
+    pub loads: Vec<Load>,
+    /// Lines that are not requests.
+    pub bad_lines: Remarks<BadLine>,
+    /// Those of them that have the `custom_id` of an earlier line.
+    pub duplicates: Remarks<BadLine>,
+    /// Requests that cost more than the budget can ever hold. They count
+    /// neither as requests nor as tokens.
+    pub impossible: Remarks<Impossible>,
+    /// What each limit alone would take.
+    pub times: Vec<LimitTime>,
+    /// The limit that takes longest, if any takes time at all.
+    pub binding: Option<Limit>,
+    /// How long the binding limit makes the batch. The time that the last
+    /// answers take comes on top.
+    #[serde(rename = "seconds", serialize_with = "as_seconds")]
+    pub time: Duration,
+}
+
+/// The requests for one model at one endpoint.
+///
+/// # Examples
+///
+/// ```
+/// # #[tokio::main(flavor = "current_thread", start_paused = true)]
+/// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// use tollhouse_batch::{Limits, Plan};
+///
+/// let input = r#"{"model":"gpt-4o","messages":[]}
+/// {"model":"gpt-4o","messages":[]}
+/// {"model":"text-embedding-3-small","input":"Hi"}"#;
+/// let plan = Plan::read(input.as_bytes(), |_| 10, Limits::new()).await?;
+/// let chats = &plan.loads[0];
+/// assert_eq!(chats.model.as_deref(), Some("gpt-4o"));
+/// assert_eq!(chats.endpoint, "/v1/chat/completions");
+/// assert_eq!((chats.requests, chats.tokens), (2, 20));
+/// # Ok(())
+/// # }
+/// ```
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[non_exhaustive]
+pub struct Load {
+    /// The `model` of the bodies, if they name one.
+    pub model: Option<String>,
+    /// The url of the lines.
+    pub endpoint: String,
+    /// How many requests.
+    pub requests: u64,
+    /// What they will cost together.
+    pub tokens: u64,
+}
+
+/// A request that can never be sent.
+///
+/// # Examples
+///
+/// ```
+/// # #[tokio::main(flavor = "current_thread", start_paused = true)]
+/// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// use tollhouse_batch::{Limits, Plan};
+///
+/// let input = r#"{"model":"gpt-4o","messages":[]}"#;
+/// let limits = Limits::new().tokens_per_minute(6_000);
+/// let plan = Plan::read(input.as_bytes(), |_| 9_000, limits).await?;
+/// let never = &plan.impossible.first[0];
+/// assert_eq!(never.custom_id, "line-1");
+/// assert_eq!((never.cost, never.limit), (9_000, 6_000));
+/// # Ok(())
+/// # }
+/// ```
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[non_exhaustive]
+pub struct Impossible {
+    /// The number of its line, counted from 1.
+    pub line: u64,
+    /// Its `custom_id`.
+    pub custom_id: String,
+    /// What it would cost, in tokens.
+    pub cost: u64,
+    /// The most that can be admitted, in tokens.
+    pub limit: u64,
+}
+
+/// Remarks about lines: all are counted, the first 1,000 kept.
+///
+/// # Examples
+///
+/// ```
+/// # #[tokio::main(flavor = "current_thread", start_paused = true)]
+/// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// use tollhouse_batch::{Limits, Plan};
+///
+/// let input = "not JSON\n".repeat(2_500);
+/// let plan = Plan::read(input.as_bytes(), |_| 0, Limits::new()).await?;
+/// assert_eq!(plan.bad_lines.count, 2_500);
+/// assert_eq!(plan.bad_lines.first.len(), 1_000);
+/// # Ok(())
+/// # }
+/// ```
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[non_exhaustive]
+pub struct Remarks<T> {
+    /// How many there are.
+    pub count: u64,
+    /// The first of them.
+    pub first: Vec<T>,
+}
+
+impl Plan {
+    /// Plans a whole batch. The cost is in tokens, and asked of the request as
+    /// it will be handed to the service.
+    ///
+    /// # Errors
+    ///
+    /// [`Error`] when the input cannot be read.
+    ///
+    /// # Cancellation
+    ///
+    /// Dropping the future only forgets what was read.
+    ///
+    /// # Examples
+    ///
+    /// The cost may look at the request, as that of a budget does:
+    ///
+    /// ```
+    /// # #[tokio::main(flavor = "current_thread", start_paused = true)]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// use bytes::Bytes;
+    /// use http::Request;
+    /// use tollhouse_batch::{Limits, Plan};
+    ///
+    /// let cost = |request: &Request<Bytes>| request.body().len() as u64 / 4;
+    /// let input = r#"{"model":"gpt-4o","messages":[]}"#;
+    /// let plan = Plan::read(input.as_bytes(), cost, Limits::new()).await?;
+    /// assert_eq!(plan.tokens, 8);
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub async fn read<R, C>(input: R, cost: C, limits: Limits) -> Result<Self, Error>
+    where
+        R: AsyncRead + Unpin,
+        C: Fn(&Request<Bytes>) -> u64,
+    {
+        Self::read_rest(input, Done::new(), cost, limits).await
+    }
+
+    /// Plans what is left of a batch after earlier runs.
+    ///
+    /// # Errors
+    ///
+    /// [`Error`] when the input cannot be read.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # #[tokio::main(flavor = "current_thread", start_paused = true)]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// use tollhouse_batch::{Done, Limits, Plan};
+    ///
+    /// let input = "{\"model\":\"gpt-4o\",\"messages\":[]}\n".repeat(3);
+    /// let output = r#"{"id":"batch_req_1","custom_id":"line-1","response":{},"error":null}"#;
+    /// let mut done = Done::new();
+    /// done.read(output.as_bytes()).await?;
+    /// let plan = Plan::read_rest(input.as_bytes(), done, |_| 500, Limits::new()).await?;
+    /// assert_eq!((plan.skipped, plan.requests, plan.tokens), (1, 2, 1_000));
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub async fn read_rest<R, C>(
+        input: R,
+        done: Done,
+        cost: C,
+        limits: Limits,
+    ) -> Result<Self, Error>
+    where
+        R: AsyncRead + Unpin,
+        C: Fn(&Request<Bytes>) -> u64,
+    {
+        let mut input = Input::new(input, done.ids, MAX_LINE_BYTES, limits.url.clone());
+        let mut tally = Tally::default();
+        loop {
+            let number = input.line_number();
+            let item = input.next().await;
+            match item.map_err(|source| Error::read("the input", number, source))? {
+                Some(item) => tally.take(item, &cost, &limits),
+                None => return Ok(tally.plan(&limits)),
+            }
+        }
+    }
+}
+
+/// A plan in the making.
+#[derive(Default)]
+struct Tally {
+    lines: u64,
+    skipped: u64,
+    largest_cost: u64,
+    loads: BTreeMap<(Option<String>, String), (u64, u64)>,
+    bad_lines: Remarks<BadLine>,
+    duplicates: Remarks<BadLine>,
+    impossible: Remarks<Impossible>,
+}
+
+impl Tally {
+    fn take(&mut self, item: Item, cost: &impl Fn(&Request<Bytes>) -> u64, limits: &Limits) {
+        self.lines += 1;
+        match item {
+            Item::Answered(_) => self.skipped += 1,
+            Item::Bad(bad) => {
+                if matches!(bad.problem, Problem::Duplicate { .. }) {
+                    self.duplicates.push(bad.clone());
+                }
+                self.bad_lines.push(bad);
+            }
+            Item::Request(line) => {
+                let cost = cost(&line.request());
+                match limits.largest_cost() {
+                    Some(limit) if cost > limit => self.impossible.push(Impossible {
+                        line: line.number,
+                        custom_id: line.custom_id.to_string(),
+                        cost,
+                        limit,
+                    }),
+                    _ => self.add(&line, cost),
+                }
+            }
+        }
+    }
+
+    fn add(&mut self, line: &Line, cost: u64) {
+        let key = (model(&line.body), line.uri.to_string());
+        let (requests, tokens) = self.loads.entry(key).or_default();
+        *requests += 1;
+        *tokens = tokens.saturating_add(cost);
+        self.largest_cost = self.largest_cost.max(cost);
+    }
+
+    fn plan(self, limits: &Limits) -> Plan {
+        let loads: Vec<Load> = self.loads.into_iter().map(Load::from).collect();
+        let requests = loads.iter().map(|load| load.requests).sum();
+        let tokens = loads
+            .iter()
+            .fold(0_u64, |sum, load| sum.saturating_add(load.tokens));
+        let mut times = limits.times(requests, tokens);
+        let longest = times.iter().max_by_key(|time| time.time);
+        let binding = longest.filter(|longest| !longest.time.is_zero());
+        let binding = binding.map(|binding| (binding.limit, binding.time));
+        if let Some((_, time)) = binding {
+            limits.halve(&mut times, requests, tokens, time / 2);
+        }
+        Plan {
+            lines: self.lines,
+            skipped: self.skipped,
+            requests,
+            tokens,
+            largest_cost: self.largest_cost,
+            loads,
+            bad_lines: self.bad_lines,
+            duplicates: self.duplicates,
+            impossible: self.impossible,
+            binding: binding.map(|(limit, _)| limit),
+            time: binding.map_or(Duration::ZERO, |(_, time)| time),
+            times,
+        }
+    }
+}
+
+impl From<((Option<String>, String), (u64, u64))> for Load {
+    fn from(
+        ((model, endpoint), (requests, tokens)): ((Option<String>, String), (u64, u64)),
+    ) -> Self {
+        Self {
+            model,
+            endpoint,
+            requests,
+            tokens,
+        }
+    }
+}
+
+impl<T> Remarks<T> {
+    fn push(&mut self, remark: T) {
+        self.count += 1;
+        if self.first.len() < KEPT {
+            self.first.push(remark);
+        }
+    }
+}
+
+impl<T> Default for Remarks<T> {
+    fn default() -> Self {
+        Self {
+            count: 0,
+            first: Vec::new(),
+        }
+    }
+}
+
+fn model(body: &[u8]) -> Option<String> {
+    #[derive(Deserialize)]
+    struct Named<'a> {
+        #[serde(borrow)]
+        model: Cow<'a, str>,
+    }
+    let named: Named<'_> = serde_json::from_slice(body).ok()?;
+    Some(named.model.into_owned())
+}

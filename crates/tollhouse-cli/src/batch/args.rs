@@ -1,0 +1,115 @@
+//! What `tollhouse batch` can be asked for.
+
+use std::path::PathBuf;
+
+use http::Uri;
+
+use super::files::{self, Place};
+use crate::failure::{self, BoxError};
+use crate::policy_args::{ClientArgs, PolicyArgs};
+
+/// Send the requests of a file, within the limits, and write the answers as they come
+///
+/// Input and output are in the form of the OpenAI Batch API; the input may also
+/// be bare request bodies, and packed with gzip. It is read once before
+/// anything is sent: a file with two lines of one custom_id is refused, and one
+/// with lines that can never fit the limits, too. A run that was interrupted or
+/// killed goes on when the same command is given again: what the output or the
+/// errors file holds is not sent again.
+///
+/// Ctrl-C sends nothing more and waits for the answers under way; a second one
+/// stops at once.
+///
+/// Exit code: 0 all answered, 1 some failed (also in an earlier run) or the run
+/// was given up, 2 some lines are no requests, 130 interrupted.
+#[derive(Debug, clap::Args)]
+pub(crate) struct Args {
+    /// Requests in the form of the OpenAI Batch API, `-` for standard input
+    #[arg(value_name = "IN.jsonl")]
+    pub(super) input: Place,
+
+    /// Where answers go, `-` for standard output
+    #[arg(short, long, value_name = "OUT.jsonl")]
+    pub(super) output: Place,
+
+    /// Where failed requests go [default: OUT.errors.jsonl]
+    #[arg(long, value_name = "ERR.jsonl")]
+    errors: Option<PathBuf>,
+
+    /// Send again what failed in an earlier run
+    #[arg(long)]
+    pub(super) retry_errors: bool,
+
+    /// Write answers in the order of the input
+    #[arg(long)]
+    pub(super) ordered: bool,
+
+    /// Where bare request bodies go [default: as `messages`, `prompt` and `input` tell]
+    #[arg(long, value_name = "PATH", value_parser = endpoint)]
+    pub(super) url: Option<Uri>,
+
+    /// Send the others where some requests can never fit the limits; those go to the errors
+    #[arg(long)]
+    pub(super) skip_impossible: bool,
+
+    /// Go on where it is hopeless: with the quota exhausted, or a key that is not accepted
+    #[arg(long)]
+    pub(super) keep_going: bool,
+
+    /// Give up when more than this share has failed, counted from the twentieth on
+    #[arg(long, value_name = "SHARE", value_parser = share)]
+    pub(super) max_failures: Option<f64>,
+
+    /// Write what the run came to into this file, as JSON
+    #[arg(long, value_name = "FILE.json")]
+    pub(super) summary: Option<PathBuf>,
+
+    /// Show neither progress nor summary
+    #[arg(short, long)]
+    pub(super) quiet: bool,
+
+    #[command(flatten)]
+    pub(super) client: ClientArgs,
+
+    #[command(flatten)]
+    pub(super) policy: PolicyArgs,
+}
+
+impl Args {
+    /// The errors file, which must be neither of the other two.
+    pub(super) fn errors(&self) -> Result<PathBuf, BoxError> {
+        let errors = match (&self.errors, self.output.file()) {
+            (Some(errors), _) => errors.clone(),
+            (None, Some(output)) => files::errors_beside(output),
+            (None, None) => {
+                return Err(failure::error(
+                    "--errors is missing: with --output - it must name a file for failed requests",
+                ));
+            }
+        };
+        let input = ("IN.jsonl", self.input.file());
+        let output = ("--output", self.output.file());
+        for (name, path) in [input, output] {
+            if let Some(path) = path.filter(|path| files::is_same_file(path, &errors)) {
+                let path = path.display();
+                return Err(failure::error(format!(
+                    "--errors and {name} are both {path}; they must be different files"
+                )));
+            }
+        }
+        Ok(errors)
+    }
+}
+
+/// A path, as a flag gives it.
+pub(crate) fn endpoint(text: &str) -> Result<Uri, &'static str> {
+    let uri = text.parse().ok().filter(|_| text.starts_with('/'));
+    uri.ok_or("a path such as /v1/chat/completions is allowed")
+}
+
+fn share(text: &str) -> Result<f64, &'static str> {
+    let share = text.parse().ok();
+    share
+        .filter(|share| (0.0..=1.0).contains(share))
+        .ok_or("a number from 0 to 1 is allowed")
+}

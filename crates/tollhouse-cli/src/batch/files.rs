@@ -1,0 +1,211 @@
+//! The files of a batch: where they are, and what earlier runs left in them.
+
+use std::fmt;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::str::FromStr;
+
+use tokio::fs::File;
+use tokio::io::{AsyncRead, AsyncSeekExt, AsyncWrite, AsyncWriteExt};
+use tollhouse_batch::Done;
+
+use crate::failure::{self, BoxError};
+
+/// A file, or the standard stream that `-` stands for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Place {
+    Standard,
+    File(PathBuf),
+}
+
+/// The requests: a file that can be read more than once.
+#[derive(Debug)]
+pub(crate) enum Requests {
+    File(PathBuf),
+    /// A copy of what can be read only once; it has no name, so that nothing of
+    /// it stays, however the command ends.
+    Spooled(std::fs::File),
+}
+
+/// The answers, to be written.
+pub(crate) type Writer = Box<dyn AsyncWrite + Unpin + Send>;
+
+/// The two files that a run writes to, and what is in them already.
+pub(crate) struct Outputs {
+    pub(crate) output: Writer,
+    pub(crate) errors: Writer,
+    pub(crate) done: Done,
+    /// How many of those failed.
+    pub(crate) failed_before: u64,
+}
+
+impl FromStr for Place {
+    type Err = std::convert::Infallible;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        Ok(match text {
+            "-" => Self::Standard,
+            path => Self::File(path.into()),
+        })
+    }
+}
+
+impl Place {
+    /// Its path, if it is a file.
+    pub(crate) fn file(&self) -> Option<&Path> {
+        match self {
+            Self::Standard => None,
+            Self::File(path) => Some(path),
+        }
+    }
+}
+
+impl Requests {
+    /// Finds the requests; a pipe is read to its end.
+    ///
+    /// # Errors
+    ///
+    /// Names what cannot be read.
+    pub(crate) async fn find(place: &Place) -> Result<Self, BoxError> {
+        let because = |error| failure::because(place.to_string(), error);
+        match place {
+            Place::Standard => spool(tokio::io::stdin()).await.map_err(because),
+            Place::File(path) => {
+                let file = File::open(path).await.map_err(because)?;
+                match file.metadata().await.map_err(because)?.is_file() {
+                    true => Ok(Self::File(path.clone())),
+                    false => spool(file).await.map_err(because),
+                }
+            }
+        }
+    }
+
+    /// Opens them at their beginning. What was opened before must have been read.
+    ///
+    /// # Errors
+    ///
+    /// Names the file that cannot be opened.
+    pub(crate) async fn open(&self) -> Result<File, BoxError> {
+        match self {
+            Self::File(path) => File::open(path)
+                .await
+                .map_err(|error| failure::because(path.display().to_string(), error)),
+            Self::Spooled(file) => {
+                let mut file = File::from_std(file.try_clone()?);
+                file.rewind().await?;
+                Ok(file)
+            }
+        }
+    }
+}
+
+async fn spool(mut from: impl AsyncRead + Unpin) -> io::Result<Requests> {
+    let mut file = File::from_std(tempfile::tempfile()?);
+    tokio::io::copy(&mut from, &mut file).await?;
+    file.flush().await?;
+    Ok(Requests::Spooled(file.into_std().await))
+}
+
+impl fmt::Display for Place {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Standard => f.write_str("standard input"),
+            Self::File(path) => write!(f, "{}", path.display()),
+        }
+    }
+}
+
+impl Outputs {
+    /// Opens what a run writes to; `-` has nothing in it yet.
+    ///
+    /// With `retry_errors`, what failed before is not taken for done.
+    ///
+    /// # Errors
+    ///
+    /// Names the file that cannot be opened, or holds something else.
+    pub(crate) async fn open(
+        output: &Place,
+        errors: &Path,
+        retry_errors: bool,
+    ) -> Result<Self, BoxError> {
+        let mut done = Done::new();
+        let output: Writer = match output {
+            Place::Standard => Box::new(tokio::io::stdout()),
+            Place::File(path) => Box::new(done.open(path).await?),
+        };
+        let answered = done.len();
+        let errors = match retry_errors {
+            true => Done::new().open(errors).await?,
+            false => done.open(errors).await?,
+        };
+        Ok(Self {
+            output,
+            errors: Box::new(errors),
+            failed_before: (done.len() - answered) as u64,
+            done,
+        })
+    }
+}
+
+/// Empties an errors file whose requests are about to be sent again, once it is
+/// known to hold errors and nothing else.
+///
+/// # Errors
+///
+/// Names the file that cannot be emptied.
+pub(crate) async fn empty(errors: &Path) -> Result<(), BoxError> {
+    let because = |error| failure::because(errors.display().to_string(), error);
+    let metadata = tokio::fs::metadata(errors).await.map_err(because)?;
+    if metadata.is_file() {
+        let file = File::options().write(true).open(errors).await;
+        file.map_err(because)?.set_len(0).await.map_err(because)?;
+    }
+    Ok(())
+}
+
+/// What the output of an earlier run answers; it is not changed.
+pub(crate) async fn answered(path: &Path) -> Result<Done, BoxError> {
+    let name = || path.display().to_string();
+    let file = File::open(path).await;
+    let file = file.map_err(|error| failure::because(name(), error))?;
+    let mut done = Done::new();
+    let read = done.read(file).await;
+    read.map_err(|error| failure::because(name(), error))?;
+    Ok(done)
+}
+
+/// Where failed requests go unless told: `out.jsonl` has `out.errors.jsonl`.
+pub(crate) fn errors_beside(output: &Path) -> PathBuf {
+    output.with_extension("errors.jsonl")
+}
+
+/// Whether two paths are one file, however they are written.
+pub(crate) fn is_same_file(one: &Path, other: &Path) -> bool {
+    let real = |path: &Path| -> io::Result<PathBuf> {
+        match std::fs::canonicalize(path) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => std::path::absolute(path),
+            found => found,
+        }
+    };
+    matches!((real(one), real(other)), (Ok(one), Ok(other)) if one == other)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn errors_stand_beside_the_output() {
+        let beside = |path| errors_beside(Path::new(path));
+        assert_eq!(beside("a/out.jsonl"), Path::new("a/out.errors.jsonl"));
+        assert_eq!(beside("out"), Path::new("out.errors.jsonl"));
+    }
+
+    #[test]
+    fn one_file_is_known_under_two_names() {
+        let same = |one: &str, other: &str| is_same_file(Path::new(one), Path::new(other));
+        assert!(same("Cargo.toml", "./src/../Cargo.toml"));
+        assert!(same("is-not-there", "./is-not-there"));
+        assert!(!same("Cargo.toml", "src/main.rs"));
+    }
+}

@@ -1,0 +1,255 @@
+//! `tollhouse batch`: sends the requests of a file, within the limits.
+
+pub(crate) mod args;
+mod board;
+pub(crate) mod files;
+mod hopeless;
+mod notes;
+mod outlook;
+mod preflight;
+mod status;
+mod summary;
+
+use std::future::Future;
+use std::path::PathBuf;
+use std::pin::pin;
+
+use tokio::time::{Duration, MissedTickBehavior, interval};
+use tollhouse_batch::{Batch, SentLayer, Stop, Summary};
+use tollhouse_openai::{OpenAi, Policy};
+use tower::Layer;
+
+pub(crate) use args::Args;
+pub(crate) use board::Board;
+use files::{Outputs, Requests};
+use hopeless::hopeless;
+use notes::Notes;
+use preflight::{Scope, preflight};
+use status::View;
+use summary::Conclusion;
+
+use crate::failure::{self, Ended, Exit};
+use crate::print::{Count, Span, counted};
+use crate::progress::Screen;
+use crate::signals::Signals;
+use crate::wire::Watch;
+
+const MINUTE: Duration = Duration::from_secs(60);
+
+/// Enough to fill the slots again while some requests wait out a backoff.
+const AHEAD_OF_SLOTS: usize = 2;
+const LEAST_AHEAD: usize = 64;
+
+/// Between two looks at how many answers a stopping run still waits for.
+const COUNT_DOWN_EVERY: Duration = Duration::from_secs(1);
+
+/// What a run works with.
+struct Run {
+    args: Args,
+    policy: Policy,
+    client: OpenAi,
+    watch: Watch,
+    board: Board,
+    screen: Screen,
+    errors: PathBuf,
+}
+
+/// Runs the batch.
+pub(crate) async fn run(args: Args) -> Ended {
+    let (policy, client) = args.policy.account(&args.client)?;
+    let errors = args.errors()?;
+    let input = Requests::find(&args.input).await?;
+    let outputs = Outputs::open(&args.output, &errors, args.retry_errors).await?;
+    let scope = preflight(&args, &input, outputs.done.clone(), &policy).await?;
+    if args.retry_errors {
+        files::empty(&errors).await?;
+    }
+    let run = Run {
+        watch: Watch::new(policy.charge(), MINUTE),
+        board: Board::default(),
+        screen: Screen::new(args.quiet),
+        errors,
+        policy,
+        client,
+        args,
+    };
+    run.announce(&outputs, &scope);
+    run.send(input, outputs, scope).await
+}
+
+impl Run {
+    fn announce(&self, outputs: &Outputs, scope: &Scope) {
+        let (errors, known) = (self.errors.display(), outputs.done.len() as u64);
+        self.screen
+            .remark(&format!("Failed requests go to {errors}"));
+        if known > 0 {
+            let known = counted(known, "request");
+            let failed = match outputs.failed_before {
+                0 => String::new(),
+                failed => format!(
+                    " ({} of them failed; --retry-errors sends those again)",
+                    Count(failed)
+                ),
+            };
+            self.screen.remark(&format!(
+                "Resuming: {known} done in earlier runs are skipped{failed}"
+            ));
+        }
+        let plan = &scope.plan;
+        self.screen.remark(&format!(
+            "{} to send, {}, {}",
+            counted(plan.requests, "request"),
+            counted(plan.tokens, "token"),
+            match plan.binding {
+                Some(_) => format!("in about {}", Span(plan.time)),
+                None => "at once".to_owned(),
+            },
+        ));
+    }
+
+    async fn send(self, input: Requests, outputs: Outputs, scope: Scope) -> Ended {
+        let signals = Signals::listen()?;
+        let input = input.open().await?;
+        let notes = Notes::new(self.screen.clone(), self.errors.clone());
+        let board = self.board.clone();
+        let client = SentLayer.layer(self.watch.around(self.client.clone()));
+        let batch = self
+            .configure(Batch::new(self.policy.layer().layer(client)))
+            .resume(outputs.done)
+            .on_event(move |event| {
+                board.hear(&event);
+                notes.hear(&event);
+            });
+        let stop = batch.stop_handle();
+        let view = View {
+            board: self.board.clone(),
+            watch: self.watch.clone(),
+            policy: self.policy.clone(),
+            scope,
+        };
+        let progress = self.screen.show(vec![view.tell()]);
+        let running = batch.run(input, outputs.output, outputs.errors);
+        let ended = self.until_stopped(running, stop, signals).await;
+        drop(progress);
+        match ended {
+            Some(Ok(summary)) => self.conclude(&summary, outputs.failed_before),
+            Some(Err(error)) => {
+                if let Some(summary) = error.summary() {
+                    self.save(&self.conclusion(summary))?;
+                }
+                Err(summary::rescue(error))
+            }
+            None => {
+                self.screen.note(&self.how_to_go_on("Stopped at once", 0));
+                Ok(Exit::Interrupted)
+            }
+        }
+    }
+
+    /// A runner as it was asked for.
+    fn configure<S>(&self, batch: Batch<S>) -> Batch<S> {
+        let slots = self.policy.get_max_concurrency();
+        let mut batch = batch
+            .look_ahead(slots.saturating_mul(AHEAD_OF_SLOTS).max(LEAST_AHEAD))
+            .withdraw_unsent(true)
+            .ordered(self.args.ordered);
+        if !self.args.keep_going {
+            batch = batch.give_up_when(hopeless);
+        }
+        if let Some(url) = &self.args.url {
+            batch = batch.url(url.clone());
+        }
+        match self.args.max_failures {
+            Some(share) => batch.max_failures(share),
+            None => batch,
+        }
+    }
+
+    /// Runs until the end, in order at a first signal and at once at a second:
+    /// then there is no result.
+    async fn until_stopped<T>(
+        &self,
+        running: impl Future<Output = T>,
+        stop: Stop,
+        mut signals: Signals,
+    ) -> Option<T> {
+        let mut running = pin!(running);
+        tokio::select! {
+            ended = &mut running => return Some(ended),
+            () = signals.next() => {}
+        }
+        stop.stop();
+        self.screen
+            .note("Stopping: waiting for the answers under way; Ctrl-C again stops at once");
+        tokio::select! {
+            ended = &mut running => Some(ended),
+            () = signals.next() => None,
+            never = self.count_down() => match never {},
+        }
+    }
+
+    /// Says how many answers are still under way, whenever it has changed.
+    async fn count_down(&self) -> std::convert::Infallible {
+        let mut ticks = interval(COUNT_DOWN_EVERY);
+        ticks.set_missed_tick_behavior(MissedTickBehavior::Skip);
+        let mut said = None;
+        loop {
+            ticks.tick().await;
+            let now = self.board.standing().in_flight();
+            if now > 0 && said.replace(now) != Some(now) {
+                let answers = counted(now, "answer");
+                self.screen.remark(&format!("  {answers} under way"));
+            }
+        }
+    }
+
+    fn conclusion<'a>(&'a self, summary: &'a Summary) -> Conclusion<'a> {
+        Conclusion {
+            summary,
+            seen: self.watch.seen(),
+            retries: self.board.standing().retries,
+            policy: &self.policy,
+            errors: &self.errors,
+        }
+    }
+
+    fn save(&self, conclusion: &Conclusion<'_>) -> Result<(), failure::BoxError> {
+        match &self.args.summary {
+            Some(path) => conclusion.save(path),
+            None => Ok(()),
+        }
+    }
+
+    /// Says what the run came to.
+    fn conclude(&self, summary: &Summary, failed_before: u64) -> Ended {
+        let conclusion = self.conclusion(summary);
+        self.screen.remark(&conclusion.to_string());
+        self.save(&conclusion)?;
+        let failed = summary.failed + failed_before;
+        if let Some(reason) = &summary.gave_up {
+            let what = format!("Given up: {reason}");
+            self.screen.note(&self.how_to_go_on(&what, failed));
+            return Ok(Exit::SomeFailed);
+        }
+        if summary.interrupted {
+            self.screen.note(&self.how_to_go_on("Interrupted", failed));
+            return Ok(Exit::Interrupted);
+        }
+        Ok(match (summary.bad_lines, failed) {
+            (0, 0) => Exit::Done,
+            (0, _) => Exit::SomeFailed,
+            _ => Exit::BadInput,
+        })
+    }
+
+    fn how_to_go_on(&self, what: &str, failed: u64) -> String {
+        let again = match failed {
+            0 => "",
+            _ => ", and with --retry-errors it sends what failed again",
+        };
+        match self.args.output.file() {
+            Some(_) => format!("{what}; the same command goes on from here{again}"),
+            None => format!("{what}; standard output cannot be resumed"),
+        }
+    }
+}

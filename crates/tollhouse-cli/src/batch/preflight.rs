@@ -1,0 +1,79 @@
+//! What is looked at before anything is sent.
+
+use std::fmt::Display;
+
+use tollhouse_batch::plan::Remarks;
+use tollhouse_batch::{Done, Plan};
+use tollhouse_openai::Policy;
+
+use super::Args;
+use super::files::Requests;
+use super::outlook::Outlook;
+use crate::failure::{self, BoxError};
+use crate::plan::plan;
+use crate::print::{Count, counted};
+
+/// Of each kind of line that forbids a run so many are named.
+const NAMED: usize = 5;
+
+/// How much there is to be done.
+#[derive(Debug)]
+pub(super) struct Scope {
+    pub(super) plan: Plan,
+    pub(super) outlook: Outlook,
+}
+
+/// Reads the whole input, and refuses what would go wrong.
+///
+/// # Errors
+///
+/// Names the lines for which the file as it is must not be sent.
+pub(super) async fn preflight(
+    args: &Args,
+    input: &Requests,
+    done: Done,
+    policy: &Policy,
+) -> Result<Scope, BoxError> {
+    let reader = input.open().await?;
+    let plan = plan(reader, done, policy, None, args.url.clone()).await?;
+    refuse(
+        &args.input,
+        &plan.duplicates,
+        "with the custom_id of an earlier line",
+        "",
+    )?;
+    if !args.skip_impossible {
+        let advice = "; --skip-impossible sends the others";
+        refuse(
+            &args.input,
+            &plan.impossible,
+            "that can never be sent",
+            advice,
+        )?;
+    }
+    Ok(Scope {
+        outlook: Outlook::new(&plan, policy.clone()),
+        plan,
+    })
+}
+
+fn refuse<T: Display>(
+    input: &impl Display,
+    lines: &Remarks<T>,
+    what: &str,
+    advice: &str,
+) -> Result<(), BoxError> {
+    if lines.count == 0 {
+        return Ok(());
+    }
+    let named = lines.first.iter().take(NAMED).map(T::to_string);
+    let named = named.collect::<Vec<_>>().join("; ");
+    let more = match lines.count.saturating_sub(NAMED as u64) {
+        0 => String::new(),
+        more => format!("; and {} more", Count(more)),
+    };
+    let count = counted(lines.count, "line");
+    Err(failure::error(format!(
+        "{input} has {count} {what}, so nothing was sent: {named}{more}{advice}"
+    )))
+}

@@ -1,0 +1,152 @@
+//! What a batch came to.
+
+use std::fmt;
+use std::path::{Path, PathBuf};
+
+use tollhouse_batch::{Error, Summary};
+use tollhouse_openai::Policy;
+
+use crate::failure::{self, BoxError};
+use crate::print::{Count, Percent, Span};
+use crate::wire::Seen;
+
+/// All that is told at the end.
+pub(super) struct Conclusion<'a> {
+    pub(super) summary: &'a Summary,
+    pub(super) seen: Seen,
+    pub(super) retries: u64,
+    pub(super) policy: &'a Policy,
+    pub(super) errors: &'a Path,
+}
+
+/// The same for machines.
+#[derive(serde::Serialize)]
+struct Told<'a> {
+    #[serde(flatten)]
+    summary: &'a Summary,
+    /// What was charged at launch, in tokens: the estimates that `tokens`, what
+    /// the answers used, can be held against.
+    tokens_reserved: u64,
+    /// Requests that left, further attempts included.
+    launches: u64,
+    retries: u64,
+    /// Answers with status 429.
+    rejected: u64,
+    /// The share of what the limits allowed that was reserved. The headroom is not
+    /// taken off, so it shows here; more than 1 where the provider showed that it
+    /// charged less than was reserved.
+    utilisation: f64,
+}
+
+impl Conclusion<'_> {
+    /// Writes it into a file, as JSON.
+    ///
+    /// # Errors
+    ///
+    /// Names the file that cannot be written.
+    pub(super) fn save(&self, path: &Path) -> Result<(), BoxError> {
+        let told = Told {
+            summary: self.summary,
+            tokens_reserved: self.seen.tokens,
+            launches: self.seen.launches,
+            retries: self.retries,
+            rejected: self.seen.rejected,
+            utilisation: utilisation(self.policy, &self.seen),
+        };
+        let text = serde_json::to_string_pretty(&told)? + "\n";
+        std::fs::write(path, text)
+            .map_err(|error| failure::because(format!("--summary {}", path.display()), error))
+    }
+}
+
+/// The share of what an account allows in a time that was charged in it: a
+/// minute's tokens at first, and their refill since.
+fn utilisation(policy: &Policy, seen: &Seen) -> f64 {
+    let limit = policy.budget().snapshot().limit as f64;
+    seen.tokens as f64 / (limit * (1.0 + seen.span.as_secs_f64() / 60.0))
+}
+
+impl fmt::Display for Conclusion<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { summary, seen, .. } = self;
+        writeln!(f)?;
+        row(f, "answered", Count(summary.ok))?;
+        match summary.failed {
+            0 => row(f, "failed", 0)?,
+            failed => {
+                let errors = self.errors.display();
+                row(f, "failed", format_args!("{}, in {errors}", Count(failed)))?;
+            }
+        }
+        row(f, "skipped", Count(summary.skipped))?;
+        row(f, "bad lines", Count(summary.bad_lines))?;
+        if summary.withdrawn > 0 {
+            row(f, "put off", Count(summary.withdrawn))?;
+        }
+        let share = Percent(utilisation(self.policy, seen));
+        let tokens = (Count(summary.tokens), Count(seen.tokens));
+        row(
+            f,
+            "tokens",
+            format_args!(
+                "{} used, {} reserved: {share} of what the limits allowed",
+                tokens.0, tokens.1
+            ),
+        )?;
+        row(f, "time", Span(summary.elapsed))?;
+        row(
+            f,
+            "429s",
+            format_args!("{}, {} retries", seen.rejected, self.retries),
+        )
+    }
+}
+
+fn row(f: &mut fmt::Formatter<'_>, name: &str, value: impl fmt::Display) -> fmt::Result {
+    let end = if name == "429s" { "" } else { "\n" };
+    write!(f, "{name:<10} {value}{end}")
+}
+
+/// The error of a run. Answers that could not be written were paid for, so
+/// they are put where there may be room.
+pub(super) fn rescue(error: Error) -> BoxError {
+    if error.unwritten().is_empty() {
+        return error.into();
+    }
+    let path = rescue_path();
+    match std::fs::write(&path, error.unwritten()) {
+        Ok(()) => failure::because(
+            format!(
+                "the answers that could not be saved are in {}; append it to the output to keep them",
+                path.display()
+            ),
+            error,
+        ),
+        Err(_) => error.into(),
+    }
+}
+
+fn rescue_path() -> PathBuf {
+    std::env::temp_dir().join(format!("tollhouse-unsaved-{}.jsonl", std::process::id()))
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::time::Duration;
+    use tollhouse_openai::Limit;
+
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn utilisation_is_of_the_burst_and_the_refill() {
+        let policy = Policy::default()
+            .tpm_limit(Limit::per_minute(10_000))
+            .headroom(0.5);
+        let seen = Seen {
+            tokens: 9_000,
+            span: Duration::from_secs(60),
+            ..Seen::default()
+        };
+        assert_eq!(utilisation(&policy, &seen), 0.45);
+    }
+}

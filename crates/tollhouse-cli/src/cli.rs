@@ -1,0 +1,76 @@
+//! What can be asked of the command, and how it starts and ends.
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+use crate::failure::{self, Ended};
+use crate::{batch, demo, logging, plan, sim};
+
+/// Keeps every call to an OpenAI-style API inside the account's limits.
+#[derive(Debug, Parser)]
+#[command(
+    name = "tollhouse",
+    version,
+    max_term_width = 100,
+    after_help = "Exit codes: 0 all done, 1 some requests failed, 2 bad usage, configuration \
+                  or input, 130 interrupted (the same command goes on).\n\
+                  RUST_LOG=tollhouse=debug logs to stderr what the gates do."
+)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+
+    /// Log what the gates do to stderr; twice for more. RUST_LOG goes first
+    #[arg(short, long, global = true, action = clap::ArgAction::Count)]
+    verbose: u8,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    Batch(batch::Args),
+    Plan(plan::Args),
+    Sim(sim::Args),
+    Demo(demo::Args),
+}
+
+impl Command {
+    async fn run(self) -> Ended {
+        match self {
+            Self::Batch(args) => batch::run(args).await,
+            Self::Plan(args) => plan::run(args).await,
+            Self::Sim(args) => sim::run(args).await,
+            Self::Demo(args) => demo::run(args).await,
+        }
+    }
+}
+
+/// Runs the command that was asked for.
+pub(crate) fn main() -> ExitCode {
+    let cli = Cli::parse();
+    let ended = logging::start(cli.verbose).and_then(|()| in_runtime(cli.command));
+    failure::exit_code(ended)
+}
+
+fn in_runtime(command: Command) -> Ended {
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()
+        .map_err(|error| failure::because("cannot start the runtime", error))?;
+    let ended = runtime.block_on(command.run());
+    // Not waited for: a thread may be reading a terminal that says no more.
+    runtime.shutdown_background();
+    ended
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::*;
+
+    #[test]
+    fn arguments_are_consistent() {
+        Cli::command().debug_assert();
+    }
+}

@@ -1,0 +1,118 @@
+//! `tollhouse demo`: the same load with and without Tollhouse, side by side.
+//!
+//! Two simulated providers on sockets of this machine get the same batch and
+//! the same direct callers at the same time: one from a plain client that does
+//! what the official SDKs do, the other through a policy.
+
+mod account;
+mod load;
+mod random;
+mod sdk;
+mod side;
+mod table;
+
+use std::io;
+use std::path::PathBuf;
+
+use tokio::time::Instant;
+use tower::Layer;
+
+use crate::failure::{self, BoxError, Ended, Exit};
+use crate::print::{colours, to_stdout};
+use crate::progress::Screen;
+use account::Account;
+use load::Load;
+use side::{Outcome, Side};
+use table::Table;
+
+/// Watch the difference: one load with and without Tollhouse, on the simulator
+///
+/// Needs no key and no network. Exit code 1 if with Tollhouse a call was
+/// answered 429 or failed.
+#[derive(Debug, clap::Args)]
+pub(crate) struct Args {
+    /// Requests of the batch
+    #[arg(long, value_name = "N", default_value = "120",
+          value_parser = clap::value_parser!(u32).range(1..=10_000))]
+    requests: u32,
+
+    /// Callers beside the batch, eight calls each
+    #[arg(long, value_name = "N", default_value = "5",
+          value_parser = clap::value_parser!(u32).range(0..=100))]
+    direct_callers: u32,
+
+    /// How many times faster than real the simulated provider lives
+    #[arg(long, default_value = "4", value_parser = speed)]
+    speed: f64,
+
+    /// What all that is random is drawn from
+    #[arg(long, default_value = "7")]
+    seed: u64,
+}
+
+/// Runs both sides, then shows what they came to.
+pub(crate) async fn run(args: Args) -> Ended {
+    let account = Account::new(args.speed, args.seed);
+    let load = Load::new(args.requests, args.direct_callers, args.seed)?;
+    let directory = directory()
+        .map_err(|error| failure::because("cannot make a directory for the answers", error))?;
+    let colours = colours(&io::stdout());
+    to_stdout(table::header(&account, &load, colours))?;
+
+    let (without, with) = side_by_side(&account, &load, &directory).await?;
+    let table = Table {
+        account: &account,
+        without: &without,
+        with: &with,
+        directory: &directory,
+        colours,
+    };
+    to_stdout(&table)?;
+    Ok(match with.is_clean() {
+        true => Exit::Done,
+        false => Exit::SomeFailed,
+    })
+}
+
+async fn side_by_side(
+    account: &Account,
+    load: &Load,
+    directory: &std::path::Path,
+) -> Result<(Outcome, Outcome), BoxError> {
+    let without = Side::open("without", account, directory).await?;
+    let with = Side::open("with Tollhouse", account, directory).await?;
+    let plain = sdk::retrying(without.client(), account.speed(), account.seed());
+    let gated = account.policy().layer().layer(with.client());
+
+    let begin = Instant::now();
+    let screen = Screen::new(false);
+    let progress = screen.show(vec![without.tell(load), with.tell(load)]);
+    // Without gates nothing holds a batch back: all of it leaves at once.
+    let everything = load.requests();
+    let (plain, gated) = tokio::join!(
+        without.run(plain, load, everything, begin),
+        with.run(gated, load, account.batch_share(), begin),
+    );
+    drop(progress);
+    Ok((plain?, gated?))
+}
+
+/// A new directory of this run's own.
+fn directory() -> io::Result<PathBuf> {
+    let mut number = 0;
+    loop {
+        let name = format!("tollhouse-demo-{}-{number}", std::process::id());
+        let path = std::env::temp_dir().join(name);
+        match std::fs::create_dir(&path) {
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => number += 1,
+            made => return made.map(|()| path),
+        }
+    }
+}
+
+fn speed(text: &str) -> Result<f64, &'static str> {
+    let speed = text.parse().ok();
+    speed
+        .filter(|speed| (0.1..=100.0).contains(speed))
+        .ok_or("a number from 0.1 to 100 is allowed")
+}

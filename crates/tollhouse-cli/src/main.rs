@@ -1,0 +1,20 @@
+//! The `tollhouse` command.
+
+mod batch;
+mod cli;
+mod demo;
+mod failure;
+mod logging;
+mod plan;
+mod policy_args;
+mod print;
+mod progress;
+mod signals;
+mod sim;
+mod wire;
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    cli::main()
+}

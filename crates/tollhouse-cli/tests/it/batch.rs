@@ -1,0 +1,366 @@
+//! `tollhouse batch`, as its users run it.
+
+use std::fs;
+use std::time::Duration;
+
+use crate::common::{
+    Files, Provider, answers, assert_each_once, directory, ended, interrupt, line, line_count,
+    lines, records, run, run_with_stdin, signal, start, text, tollhouse, until,
+};
+use tollhouse_sim::{Answers, Faults, Limits, Sim};
+
+/// Answers after 0.1 s.
+fn slow() -> tollhouse_sim::Builder {
+    Sim::builder().latency(Duration::from_millis(100), Duration::ZERO)
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn every_request_is_answered_once_and_none_is_refused() {
+    // 106 requests of 50,011 tokens; the budget holds 5,100,000 of them at
+    // first and regains 85,000 a second.
+    let provider = Provider::start(
+        Sim::builder()
+            .tokens_per_minute(6_000_000)
+            .requests_per_minute(None)
+            .answers(Answers {
+                share: 0.001,
+                tokens: 10,
+            }),
+    )
+    .await;
+    let files = Files::new("each-once", lines(106, 50_000));
+    let policy = ["--tpm-limit", "6000000", "--max-concurrency", "5"];
+    let ran = run(provider.tollhouse(&files.arguments(&policy)));
+
+    assert_eq!(ran.code, Some(0), "{}", ran.stderr);
+    assert_eq!(ran.stdout, "");
+    assert_each_once(&files.output, 106);
+    assert_eq!(line_count(&files.errors), 0);
+    let report = provider.sim.report();
+    assert_eq!(report.total.rejected.total(), 0, "{report}");
+    assert_eq!((report.arrived, report.repeated), (106, 0));
+    assert!(report.peak_in_flight <= 5, "{report}");
+    // 2.4 s by our own count, which regains 85,000 a second, and no less than
+    // 2.0 s by the provider's, which regains 100,000 and corrects ours on the way.
+    assert!(report.elapsed_seconds > 1.99, "{report}");
+    for said in ["answered   106", "429s       0, 0 retries"] {
+        assert!(ran.stderr.contains(said), "{}", ran.stderr);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn failed_requests_are_in_the_errors_and_sent_again_on_demand() {
+    let only = Limits {
+        tokens_per_minute: None,
+        requests_per_minute: None,
+    };
+    let provider = Provider::start(Sim::builder().model("gpt-4o", only)).await;
+    let unknown = line("r1", 10).replace("gpt-4o", "gpt-none");
+    let too_large = line("r2", 1_000_000);
+    let input = [line("r0", 10), unknown, too_large].join("\n");
+    let files = Files::new("failed", &input);
+
+    let refused = run(provider.tollhouse(&files.arguments(&[])));
+    assert_eq!(refused.code, Some(2), "{}", refused.stderr);
+    let said = "in.jsonl has 1 line that can never be sent, so nothing was sent: line 3, custom_id \"r2\": \
+                costs 1,000,011 tokens; at most 25,500 can ever be admitted; --skip-impossible";
+    assert!(refused.stderr.contains(said), "{}", refused.stderr);
+    assert_eq!(provider.sim.report().arrived, 0);
+
+    let ran = run(provider.tollhouse(&files.arguments(&["--skip-impossible"])));
+    assert_eq!(ran.code, Some(1), "{}", ran.stderr);
+    assert_each_once(&files.output, 1);
+    let errors = fs::read_to_string(&files.errors).expect("errors");
+    assert!(errors.contains(r#""code":"model_not_found""#), "{errors}");
+    assert!(errors.contains("request_failed"), "{errors}");
+    assert!(ran.stderr.contains("failed     2, in "), "{}", ran.stderr);
+
+    // What failed is not sent again, and still makes the batch incomplete.
+    let again = run(provider.tollhouse(&files.arguments(&[])));
+    assert_eq!(again.code, Some(1), "{}", again.stderr);
+    let said = "3 requests done in earlier runs are skipped (2 of them failed";
+    assert!(again.stderr.contains(said), "{}", again.stderr);
+    assert_eq!(provider.sim.report().arrived, 2);
+
+    // A run that is refused leaves them as they were.
+    let refused = run(provider.tollhouse(&files.arguments(&["--retry-errors"])));
+    assert_eq!(refused.code, Some(2), "{}", refused.stderr);
+    assert_eq!(fs::read_to_string(&files.errors).expect("errors"), errors);
+
+    fs::write(&files.input, lines(3, 10)).expect("a file");
+    let retried = run(provider.tollhouse(&files.arguments(&["--retry-errors"])));
+    assert_eq!(retried.code, Some(0), "{}", retried.stderr);
+    assert_each_once(&files.output, 3);
+    assert_eq!(line_count(&files.errors), 0);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn bad_lines_are_named_and_do_not_stop_the_rest() {
+    let provider = Provider::start(Sim::builder()).await;
+    let bad = r#"{"custom_id":"x","method":"GET","url":"/v1/models","body":{}}"#;
+    let input = [&line("r0", 10), "nonsense", "", bad, &line("r1", 10)].join("\n");
+    let files = Files::new("bad-lines", &input);
+    let ran = run(provider.tollhouse(&files.arguments(&["--quiet"])));
+    assert_eq!(ran.code, Some(2), "{}", ran.stderr);
+    assert_each_once(&files.output, 2);
+    assert_eq!(
+        ran.stderr,
+        "bad line 2: not a JSON object: it does not begin with `{`\n\
+         bad line 4, custom_id \"x\": `method` is \"GET\"; it must be \"POST\"\n"
+    );
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn killed_batch_goes_on_and_answers_each_once() {
+    let provider = Provider::start(slow()).await;
+    let files = Files::new("killed", lines(60, 10));
+    let command = || provider.tollhouse(&files.arguments(&["--max-concurrency", "6"]));
+    for lines in [10, 30] {
+        let mut child = start(command(), &files.stderr);
+        until("some answers", || line_count(&files.output) >= lines).await;
+        child.kill().expect("it is running");
+        child.wait().expect("it ends");
+    }
+    let ran = run(command());
+    assert_eq!(ran.code, Some(0), "{}", ran.stderr);
+    assert!(ran.stderr.contains("done in earlier runs are skipped"));
+    assert_each_once(&files.output, 60);
+    let report = provider.sim.report();
+    // Asked for again was only what was in flight when it was killed, and what
+    // had just freed its slot and was not written yet.
+    assert!(report.arrived <= 60 + 2 * (6 + 6), "{report}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn ctrl_c_waits_for_what_is_under_way_and_can_be_resumed() {
+    stops_in_order("interrupted", "-INT").await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn service_managers_stop_it_in_order_too() {
+    stops_in_order("terminated", "-TERM").await;
+}
+
+async fn stops_in_order(test: &str, by: &str) {
+    let provider = Provider::start(slow()).await;
+    let files = Files::new(test, lines(40, 10));
+    let command = || provider.tollhouse(&files.arguments(&["--max-concurrency", "4"]));
+    let child = start(command(), &files.stderr);
+    until("an answer", || line_count(&files.output) >= 4).await;
+    signal(&child, by);
+    assert_eq!(ended(child).await, Some(130));
+
+    let said = fs::read_to_string(&files.stderr).expect("a file");
+    assert!(said.contains("Stopping: waiting for the answers"), "{said}");
+    assert!(said.ends_with("Interrupted; the same command goes on from here\n"));
+    let answered = answers(&files.output).len();
+    assert!(answered < 40, "it was too late to interrupt");
+    assert_eq!(provider.sim.report().arrived, answered as u64);
+
+    assert_eq!(run(command()).code, Some(0));
+    assert_each_once(&files.output, 40);
+    assert_eq!(provider.sim.report().arrived, 40);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn second_ctrl_c_stops_at_once() {
+    let hour = Sim::builder().latency(Duration::from_secs(3_600), Duration::ZERO);
+    let provider = Provider::start(hour).await;
+    let files = Files::new("stopped", lines(4, 10));
+    let child = start(provider.tollhouse(&files.arguments(&[])), &files.stderr);
+    let said = || fs::read_to_string(&files.stderr).expect("a file");
+    until("a request", || provider.sim.report().in_flight == 3).await;
+    interrupt(&child);
+    until("the stop to be heard", || said().contains("Stopping")).await;
+    until("the count down", || said().contains("3 answers under way")).await;
+    interrupt(&child);
+    assert_eq!(ended(child).await, Some(130));
+    assert!(said().contains("Stopped at once"), "{}", said());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn standard_streams_carry_requests_and_answers() {
+    let provider = Provider::start(Sim::builder()).await;
+    let errors = directory("standard").join("errors.jsonl");
+    let command = provider.tollhouse(&["batch", "-", "--output", "-", "--errors", text(&errors)]);
+    let ran = run_with_stdin(command, &lines(5, 10));
+    assert_eq!(ran.code, Some(0), "{}", ran.stderr);
+    assert_eq!(ran.stdout.lines().count(), 5);
+    assert!(
+        ran.stdout
+            .lines()
+            .all(|line| line.starts_with(r#"{"id":"batch_req_"#))
+    );
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn transient_faults_are_retried() {
+    let faults = Faults {
+        server_error: 0.2,
+        ..Faults::default()
+    };
+    let provider = Provider::start(Sim::builder().faults(faults).seed(3)).await;
+    let files = Files::new("faults", lines(30, 10));
+    let policy = [
+        "--backoff-base-seconds",
+        "0.01",
+        "--retry-max-attempts",
+        "9",
+    ];
+    let ran = run(provider.tollhouse(&files.arguments(&policy)));
+    assert_eq!(ran.code, Some(0), "{}", ran.stderr);
+    assert_each_once(&files.output, 30);
+    let retries = provider.sim.report().total.faults.total();
+    assert!(retries > 0, "there was nothing to retry");
+    let said = format!("429s       0, {retries} retr");
+    assert!(ran.stderr.contains(&said), "{}", ran.stderr);
+}
+
+#[test]
+fn files_that_cannot_be_used_are_named() {
+    let files = Files::new("unusable", lines(1, 10));
+    let input = text(&files.input);
+    let cases = [
+        (
+            vec!["batch", "no-such.jsonl", "--output", "o.jsonl"],
+            "error: no-such.jsonl: No such file",
+        ),
+        (
+            vec!["batch", input, "--output", "-"],
+            "error: --errors is missing",
+        ),
+        (
+            vec!["batch", input, "--output", input],
+            "line 1 is not an answer of a batch",
+        ),
+        (
+            vec!["batch", input, "--output", "o.jsonl", "--errors", input],
+            "error: --errors and IN.jsonl are both",
+        ),
+    ];
+    for (arguments, message) in cases {
+        let mut command = tollhouse(&arguments);
+        command.env("OPENAI_API_KEY", "k");
+        command.current_dir(files.input.parent().expect("a directory"));
+        let ran = run(command);
+        assert_eq!(ran.code, Some(2), "{arguments:?}");
+        assert!(ran.stderr.contains(message), "{}", ran.stderr);
+        assert!(!ran.stderr.contains("panicked"), "{}", ran.stderr);
+    }
+    assert_eq!(
+        fs::read_to_string(&files.input).expect("a file"),
+        lines(1, 10)
+    );
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn duplicate_ids_are_named_before_anything_is_sent() {
+    let provider = Provider::start(Sim::builder()).await;
+    let input = [
+        &line("r0", 10),
+        "nonsense",
+        &line("r1", 10),
+        &line("r0", 20),
+    ]
+    .join("\n");
+    let files = Files::new("duplicates", &input);
+    let said = "with the custom_id of an earlier line, so nothing was sent: line 4, \
+                custom_id \"r0\": the same custom_id as line 1; each must be unique\n";
+    let ran = run(provider.tollhouse(&files.arguments(&[])));
+    assert_eq!(ran.code, Some(2), "{}", ran.stderr);
+    assert!(ran.stderr.ends_with(said), "{}", ran.stderr);
+
+    let errors = files.errors.clone();
+    let arguments = ["batch", "-", "--output", "-", "--errors", text(&errors)];
+    let piped = run_with_stdin(provider.tollhouse(&arguments), &input);
+    assert_eq!(piped.code, Some(2), "{}", piped.stderr);
+    let said = format!("error: standard input has 1 line {said}");
+    assert_eq!(piped.stderr, said);
+    assert_eq!(provider.sim.report().arrived, 0);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn bare_bodies_in_a_packed_file_are_answered_in_order() {
+    let provider = Provider::start(slow().latency_spread(0.9)).await;
+    let body = r#"{"model":"gpt-4o","max_tokens":5,"messages":[{"role":"user","content":"Hi"}]}"#;
+    let plain = [body; 20].join("\n");
+    let files = Files::new("packed", &plain);
+    let packed = std::process::Command::new("gzip")
+        .arg(&files.input)
+        .status();
+    assert!(packed.expect("gzip is there").success());
+    let input = files.input.with_extension("jsonl.gz");
+
+    let command = ["batch", text(&input), "--output", text(&files.output)];
+    let ran = run(provider.tollhouse(&[&command[..], &["--ordered"]].concat()));
+    assert_eq!(ran.code, Some(0), "{}", ran.stderr);
+    let ids: Vec<_> = records(&files.output)
+        .iter()
+        .map(|record| record["custom_id"].as_str().expect("an id").to_owned())
+        .collect();
+    let expected: Vec<_> = (1..=20).map(|n| format!("line-{n}")).collect();
+    assert_eq!(ids, expected);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn each_line_and_the_summary_tell_how_it_went() {
+    let provider = Provider::start(Sim::builder()).await;
+    let files = Files::new("told", lines(10, 20));
+    let summary = files.stderr.with_file_name("summary.json");
+    let ran = run(provider.tollhouse(&files.arguments(&["--summary", text(&summary)])));
+    assert_eq!(ran.code, Some(0), "{}", ran.stderr);
+
+    let mut used = 0;
+    for record in records(&files.output) {
+        let told = &record["tollhouse"];
+        assert_eq!(told["attempts"], 1);
+        assert_eq!(
+            told["tokens"],
+            record["response"]["body"]["usage"]["total_tokens"]
+        );
+        assert_eq!(told["request_id"], record["response"]["request_id"]);
+        assert!(told["waited_seconds"].as_f64() <= told["elapsed_seconds"].as_f64());
+        used += told["tokens"].as_u64().expect("a count");
+    }
+    let told = fs::read_to_string(&summary).expect("a summary");
+    let told: serde_json::Value = serde_json::from_str(&told).expect("JSON");
+    assert_eq!((&told["ok"], &told["launches"]), (&10.into(), &10.into()));
+    assert_eq!(
+        (&told["retries"], &told["rejected"]),
+        (&0.into(), &0.into())
+    );
+    assert_eq!(
+        (&told["tokens"], &told["tokens_reserved"]),
+        (&used.into(), &310.into())
+    );
+    assert!(
+        told["utilisation"]
+            .as_f64()
+            .is_some_and(|share| share > 0.0)
+    );
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_key_that_is_not_accepted_ends_the_run_and_everything_is_left_to_do() {
+    let provider = Provider::start(Sim::builder().api_key("another-key")).await;
+    let files = Files::new("wrong-key", lines(50, 10));
+    let ran = run(provider.tollhouse(&files.arguments(&[])));
+    assert_eq!(ran.code, Some(1), "{}", ran.stderr);
+    let said = "Given up: the API key is not accepted: ";
+    assert!(ran.stderr.contains(said), "{}", ran.stderr);
+    let end = "; the same command goes on from here\n";
+    assert!(ran.stderr.ends_with(end), "{}", ran.stderr);
+    assert_eq!(
+        (line_count(&files.output), line_count(&files.errors)),
+        (0, 0)
+    );
+    // Those that had left before the first answer was read.
+    let arrived = provider.sim.report().arrived;
+    assert!(arrived < 30, "{arrived}");
+
+    let mut command = provider.tollhouse(&files.arguments(&[]));
+    command.env("OPENAI_API_KEY", "another-key");
+    let ran = run(command);
+    assert_eq!(ran.code, Some(0), "{}", ran.stderr);
+    assert_each_once(&files.output, 50);
+}

@@ -1,0 +1,96 @@
+//! Bad configuration is named at once, before anything is opened or sent.
+
+use crate::common::{run, tollhouse};
+
+fn refused(arguments: &[&str], variables: &[(&str, &str)]) -> String {
+    let mut command = tollhouse(arguments);
+    command.envs(variables.iter().copied());
+    let ran = run(command);
+    assert_eq!(ran.code, Some(2), "{arguments:?}: {}", ran.stderr);
+    assert_eq!(ran.stdout, "");
+    ran.stderr
+}
+
+#[test]
+fn every_bad_variable_and_flag_is_named_in_one_line() {
+    let arguments = [
+        "batch",
+        "no-such.jsonl",
+        "--output",
+        "out",
+        "--tpm-headroom",
+        "1.5",
+    ];
+    let variables = [
+        ("OPENAI_TPM_LIMIT", "many"),
+        ("OPENAI_TPM_HEADROOM", "0.2"),
+        ("OPENAI_MAX_CONCURRENCY", "0"),
+        ("OPENAI_BASE_URL", "ftp://example.com"),
+        ("OPENAI_API_KEY", "secret"),
+    ];
+    assert_eq!(
+        refused(&arguments, &variables),
+        "error: OPENAI_MAX_CONCURRENCY is \"0\", allowed is a whole number from 1 to 1000000; \
+         OPENAI_TPM_LIMIT is \"many\", allowed is a whole number from 1 to 1000000000000, or auto; \
+         --tpm-headroom is \"1.5\", allowed is a number from 0 to 0.9; \
+         base URL \"ftp://example.com\": not an http:// or https:// URL without user, query and \
+         fragment\n"
+    );
+}
+
+#[test]
+fn missing_key_is_named() {
+    let said = refused(&["batch", "no-such.jsonl", "--output", "out"], &[]);
+    assert_eq!(said, "error: OPENAI_API_KEY is not set\n");
+}
+
+#[test]
+fn plan_checks_its_policy_and_needs_no_key() {
+    let said = refused(&["plan", "no-such.jsonl", "--stagger-seconds", "-1"], &[]);
+    assert!(
+        said.starts_with("error: --stagger-seconds is \"-1\", allowed is"),
+        "{said}"
+    );
+    let said = refused(&["plan", "no-such.jsonl"], &[]);
+    assert!(
+        said.starts_with("error: no-such.jsonl: No such file"),
+        "{said}"
+    );
+}
+
+#[test]
+fn simulator_and_demo_name_what_is_wrong() {
+    let cases: [(&[&str], &str); 5] = [
+        (&["sim", "--speed", "-1"], "unexpected argument"),
+        (&["sim", "--speed=0"], "speed is 0; allowed: 0.001 to 60000"),
+        (
+            &["sim", "--tpm", "lots"],
+            "a whole number or `none` is allowed",
+        ),
+        (
+            &["sim", "--config", "no-such.json"],
+            "no-such.json: No such file",
+        ),
+        (
+            &["demo", "--speed", "1000"],
+            "a number from 0.1 to 100 is allowed",
+        ),
+    ];
+    for (arguments, message) in cases {
+        let said = refused(arguments, &[]);
+        assert!(said.contains(message), "{said}");
+        assert!(said.starts_with("error: "), "{said}");
+    }
+}
+
+#[test]
+fn log_filter_that_is_none_is_named() {
+    let said = refused(
+        &["plan", "no-such.jsonl"],
+        &[("RUST_LOG", "tollhouse=loud")],
+    );
+    assert!(
+        said.starts_with("error: RUST_LOG is \"tollhouse=loud\""),
+        "{said}"
+    );
+}

@@ -1,0 +1,78 @@
+//! `tollhouse sim` and `tollhouse demo`.
+
+use std::fs;
+use std::path::Path;
+use std::process::Stdio;
+
+use crate::common::{directory, ended, interrupt, line_count, lines, run, tollhouse, until};
+use tollhouse_sim::Report;
+
+#[tokio::test]
+async fn simulator_says_where_it_is_and_reports_what_it_saw() {
+    let directory = directory("sim");
+    let path = |name: &str| directory.join(name);
+    let file = |name: &str| fs::File::create(path(name)).expect("a file");
+    let mut sim = tollhouse(&["sim", "--listen", "127.0.0.1:0", "--tpm", "none", "--json"]);
+    sim.stdout(Stdio::from(file("report")))
+        .stderr(Stdio::from(file("said")));
+    let sim = sim.spawn().expect("it starts");
+    let said = || fs::read_to_string(path("said")).expect("a file");
+    until("the address", || said().contains("Ctrl-C")).await;
+    let said = said();
+    let url = said
+        .split_whitespace()
+        .find(|word| word.starts_with("http://"));
+
+    fs::write(path("in"), lines(4, 10)).expect("a file");
+    let (input, output) = (path("in"), path("out"));
+    let text = |path: &Path| path.to_str().expect("text").to_owned();
+    let mut batch = tollhouse(&[
+        "batch",
+        &text(&input),
+        "--output",
+        &text(&output),
+        "--stagger-seconds",
+        "0",
+        "--base-url",
+        url.expect("an address"),
+    ]);
+    batch.env("OPENAI_API_KEY", "any");
+    let ran = run(batch);
+    assert_eq!(ran.code, Some(0), "{}", ran.stderr);
+    assert_eq!(line_count(&output), 4);
+
+    interrupt(&sim);
+    assert_eq!(ended(sim).await, Some(0));
+    let report = fs::read_to_string(path("report")).expect("a file");
+    let report: Report = serde_json::from_str(&report).expect("JSON");
+    assert_eq!(report.total.completed, 4);
+}
+
+#[test]
+fn demo_keeps_its_promise_and_shows_the_difference() {
+    let ran = run(tollhouse(&[
+        "demo",
+        "--speed",
+        "40",
+        "--requests",
+        "100",
+        "--direct-callers",
+        "3",
+    ]));
+    assert_eq!(ran.code, Some(0), "{}{}", ran.stdout, ran.stderr);
+    assert!(!ran.stdout.contains('\x1b'), "colours without a terminal");
+    let row = |name: &str| -> Vec<&str> {
+        let row = ran.stdout.lines().find_map(|line| line.strip_prefix(name));
+        row.expect(name).split_whitespace().collect()
+    };
+    let rejected = row("429s");
+    assert_ne!(rejected[0], "0", "{}", ran.stdout);
+    assert_eq!(rejected[1], "0", "{}", ran.stdout);
+    let failed = row("failed calls");
+    assert_ne!(failed[0], "0", "{}", ran.stdout);
+    assert_eq!(failed[3..], ["0", "of", "124"], "{}", ran.stdout);
+    assert_eq!(row("least launch gap").len(), 2);
+
+    let answers = row("Answers: ").join(" ");
+    assert_eq!(line_count(Path::new(&answers)), 100);
+}

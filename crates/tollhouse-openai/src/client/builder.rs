@@ -1,0 +1,312 @@
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+use http::HeaderValue;
+
+use super::target::Target;
+use super::transport::Transport;
+use super::{Account, Error, OpenAi};
+use crate::answered::Answered;
+
+const BASE_URL: &str = "https://api.openai.com/v1";
+
+/// Describes an [`OpenAi`] client.
+///
+/// # Examples
+///
+/// ```
+/// use std::time::Duration;
+/// use tollhouse_openai::OpenAi;
+///
+/// let openai = OpenAi::builder()
+///     .base_url("http://127.0.0.1:8788/v1")
+///     .api_key("sk-simulated")
+///     .connect_timeout(Duration::from_secs(2))
+///     .attempt_timeout(Duration::from_secs(60))
+///     .build()?;
+/// // The key is never shown.
+/// assert!(format!("{openai:?}").contains("has_key: true"));
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+#[derive(Clone)]
+#[must_use = "a builder does nothing until it is built"]
+pub struct OpenAiBuilder {
+    base_url: String,
+    api_key: Option<String>,
+    extra_roots: Vec<u8>,
+    connect_timeout: Duration,
+    attempt_timeout: Duration,
+}
+
+impl Default for OpenAiBuilder {
+    fn default() -> Self {
+        OpenAiBuilder {
+            base_url: BASE_URL.to_owned(),
+            api_key: None,
+            extra_roots: Vec::new(),
+            connect_timeout: Duration::from_secs(10),
+            attempt_timeout: Duration::from_secs(600),
+        }
+    }
+}
+
+impl OpenAiBuilder {
+    /// A builder from `OPENAI_API_KEY` and `OPENAI_BASE_URL` as `var` finds
+    /// them; an empty value counts as none.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::is_config`] where there is no key.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use std::collections::HashMap;
+    /// use tollhouse_openai::OpenAiBuilder;
+    ///
+    /// let vars = HashMap::from([
+    ///     ("OPENAI_API_KEY", "sk-simulated"),
+    ///     ("OPENAI_BASE_URL", "http://127.0.0.1:8788/v1"),
+    /// ]);
+    /// let builder = OpenAiBuilder::from_vars(|name| vars.get(name).map(ToString::to_string))?;
+    /// assert_eq!(builder.build()?.base_url().path(), "/v1");
+    ///
+    /// let error = OpenAiBuilder::from_vars(|_| None).unwrap_err();
+    /// assert_eq!(error.to_string(), "OPENAI_API_KEY is not set");
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn from_vars(var: impl Fn(&str) -> Option<String>) -> Result<OpenAiBuilder, Error> {
+        let set = |name| var(name).filter(|value| !value.trim().is_empty());
+        let key = set("OPENAI_API_KEY")
+            .ok_or_else(|| Error::config("OPENAI_API_KEY is not set".to_owned()))?;
+        let builder = OpenAi::builder().api_key(key.trim());
+        Ok(match set("OPENAI_BASE_URL") {
+            Some(url) => builder.base_url(url.trim()),
+            None => builder,
+        })
+    }
+
+    /// What paths are resolved against; `https://api.openai.com/v1` by default.
+    /// `http://` is allowed, for simulators and proxies nearby.
+    ///
+    /// # Examples
+    ///
+    /// A path is resolved against it, without a second `/v1`:
+    ///
+    /// ```
+    /// use bytes::Bytes;
+    /// use http::Request;
+    /// use tollhouse_openai::OpenAi;
+    /// use tollhouse_sim::Sim;
+    /// use tower::ServiceExt;
+    ///
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// let sim = Sim::builder().build()?.spawn("127.0.0.1:0").await?;
+    /// let openai = OpenAi::builder().base_url(sim.url()).build()?;
+    /// for path in ["/v1/models", "/models"] {
+    ///     let request = Request::get(path).body(Bytes::new())?;
+    ///     assert_eq!(openai.clone().oneshot(request).await?.status(), 200);
+    /// }
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn base_url(mut self, url: impl Into<String>) -> Self {
+        self.base_url = url.into();
+        self
+    }
+
+    /// The key sent as a bearer token, to the base URL's origin alone. Without
+    /// one, requests go out with whatever `authorization` they bring.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use bytes::Bytes;
+    /// use http::Request;
+    /// use tollhouse_openai::OpenAi;
+    /// use tollhouse_sim::Sim;
+    /// use tower::ServiceExt;
+    ///
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// let sim = Sim::builder().api_key("sk-simulated").build()?.spawn("127.0.0.1:0").await?;
+    /// let builder = OpenAi::builder().base_url(sim.url());
+    /// for (key, status) in [("sk-another", 401), ("sk-simulated", 200)] {
+    ///     let openai = builder.clone().api_key(key).build()?;
+    ///     let request = Request::post("/v1/responses")
+    ///         .body(Bytes::from(r#"{"model": "gpt-4o", "input": "Hi"}"#))?;
+    ///     assert_eq!(openai.oneshot(request).await?.status(), status);
+    /// }
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn api_key(mut self, key: impl Into<String>) -> Self {
+        self.api_key = Some(key.into());
+        self
+    }
+
+    /// Certificates in PEM, one or more, that are trusted as roots beside the
+    /// system's: of a company's own gateway, or of a test. Said again, they are
+    /// added to those said before.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use tollhouse_openai::OpenAi;
+    ///
+    /// // What a gateway's operator hands out as `ca.pem`.
+    /// let pem = rcgen::generate_simple_self_signed(["gateway.internal".to_owned()])?
+    ///     .cert
+    ///     .pem();
+    /// let builder = OpenAi::builder().base_url("https://gateway.internal/v1");
+    /// assert!(builder.clone().root_certificates(&pem).build().is_ok());
+    ///
+    /// let error = builder
+    ///     .root_certificates("no certificate")
+    ///     .build()
+    ///     .unwrap_err();
+    /// assert!(error.is_config());
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn root_certificates(mut self, pem: impl AsRef<[u8]>) -> Self {
+        self.extra_roots.extend_from_slice(pem.as_ref());
+        self.extra_roots.push(b'\n');
+        self
+    }
+
+    /// The longest a connection may take to stand, name lookup and TLS
+    /// included; 10 seconds by default.
+    ///
+    /// # Examples
+    ///
+    /// A server that takes the connection and never begins with TLS:
+    ///
+    /// ```
+    /// use bytes::Bytes;
+    /// use http::Request;
+    /// use std::time::Duration;
+    /// use tokio::net::TcpListener;
+    /// use tollhouse_openai::OpenAi;
+    /// use tower::ServiceExt;
+    ///
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let pem = rcgen::generate_simple_self_signed(["127.0.0.1".to_owned()])?.cert.pem();
+    /// let silent = TcpListener::bind("127.0.0.1:0").await?;
+    /// let openai = OpenAi::builder()
+    /// .base_url(format!("https://{}/v1", silent.local_addr()?))
+    /// #     .root_certificates(&pem)
+    /// .connect_timeout(Duration::from_millis(20))
+    /// .build()?;
+    /// let request = Request::get("/v1/models").body(Bytes::new())?;
+    /// let error = openai.oneshot(request).await.unwrap_err();
+    /// assert!(error.is_connect() && error.is_timeout());
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn connect_timeout(mut self, timeout: Duration) -> Self {
+        self.connect_timeout = timeout;
+        self
+    }
+
+    /// The longest wait for the head of an answer, and again for each further
+    /// piece of its body; 10 minutes by default.
+    ///
+    /// # Examples
+    ///
+    /// A server that takes the request and never answers:
+    ///
+    /// ```
+    /// use bytes::Bytes;
+    /// use http::Request;
+    /// use std::time::Duration;
+    /// use tokio::net::TcpListener;
+    /// use tollhouse_openai::OpenAi;
+    /// use tower::ServiceExt;
+    ///
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// let silent = TcpListener::bind("127.0.0.1:0").await?;
+    /// let openai = OpenAi::builder()
+    ///     .base_url(format!("http://{}/v1", silent.local_addr()?))
+    ///     .attempt_timeout(Duration::from_millis(20))
+    ///     .build()?;
+    /// let request = Request::get("/v1/models").body(Bytes::new())?;
+    /// let error = openai.oneshot(request).await.unwrap_err();
+    /// assert!(error.is_timeout() && !error.is_connect());
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn attempt_timeout(mut self, timeout: Duration) -> Self {
+        self.attempt_timeout = timeout;
+        self
+    }
+
+    /// Builds the client. No connection is made yet.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::is_config`] where the base URL is none, the key cannot be part
+    /// of a header, [root certificates](Self::root_certificates) were added
+    /// that are none, or there are no root certificates at all and the base URL
+    /// is an `https://` one.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use tollhouse_openai::OpenAi;
+    ///
+    /// let builder = OpenAi::builder().base_url("http://127.0.0.1:8788/v1");
+    /// assert!(builder.clone().build().is_ok());
+    ///
+    /// let error = builder.api_key("sk with spaces").build().unwrap_err();
+    /// assert!(error.is_config());
+    /// assert!(!error.to_string().contains("sk with spaces"));
+    /// ```
+    pub fn build(self) -> Result<OpenAi, Error> {
+        let base = Target::parse(&self.base_url)?;
+        let authorization = self.api_key.as_deref().map(bearer).transpose()?;
+        let roots_needed = base.is_https();
+        let transport = Transport::new(
+            roots_needed,
+            &self.extra_roots,
+            self.connect_timeout,
+            self.attempt_timeout,
+        )?;
+        Ok(OpenAi {
+            account: Arc::new(Account {
+                base,
+                authorization,
+            }),
+            transport: Answered::new(transport),
+        })
+    }
+}
+
+fn bearer(key: &str) -> Result<HeaderValue, Error> {
+    let unusable = |why| Error::config(format!("the API key {why}; visible ASCII is allowed"));
+    if key.is_empty() {
+        return Err(unusable("is empty"));
+    }
+    if !key.bytes().all(|b| b.is_ascii_graphic()) {
+        return Err(unusable("has characters that no header can carry"));
+    }
+    let value = HeaderValue::try_from(format!("Bearer {key}"));
+    let mut value = value.map_err(|_| unusable("cannot be part of a header"))?;
+    value.set_sensitive(true);
+    Ok(value)
+}
+
+impl fmt::Debug for OpenAiBuilder {
+    /// Tells whether there is a key, never the key.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("OpenAiBuilder")
+            .field("has_key", &self.api_key.is_some())
+            .field("extra_root_bytes", &self.extra_roots.len())
+            .field("connect_timeout", &self.connect_timeout)
+            .field("attempt_timeout", &self.attempt_timeout)
+            .finish_non_exhaustive()
+    }
+}

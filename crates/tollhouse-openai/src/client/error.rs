@@ -1,0 +1,320 @@
+use std::fmt;
+
+/// Why there was no response, or no end of one.
+///
+/// An unsuccessful status is no error: it is a response, with the provider's
+/// own words as its body. Neither key nor prompt appears here.
+///
+/// # Examples
+///
+/// ```
+/// use tollhouse_openai::OpenAi;
+///
+/// let error = OpenAi::builder().base_url("localhost").build().unwrap_err();
+/// assert!(error.is_config());
+/// assert_eq!(
+///     error.to_string(),
+///     r#"base URL "localhost": not an http:// or https:// URL without user, query and fragment"#,
+/// );
+/// ```
+#[derive(Debug)]
+pub struct Error {
+    kind: Kind,
+    source: Option<Source>,
+}
+
+type Source = Box<dyn std::error::Error + Send + Sync>;
+
+#[derive(Debug, PartialEq, Eq)]
+enum Kind {
+    Config(String),
+    Request(String),
+    Connect,
+    ConnectTimeout,
+    AttemptTimeout,
+    Closed,
+    Protocol,
+    BodyTimeout,
+    Body,
+}
+
+impl Error {
+    /// Whether the client could not be built: an unusable setting.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use tollhouse_openai::OpenAi;
+    ///
+    /// let error = OpenAi::builder().api_key("").build().unwrap_err();
+    /// assert!(error.is_config());
+    /// assert_eq!(
+    ///     error.to_string(),
+    ///     "the API key is empty; visible ASCII is allowed"
+    /// );
+    /// ```
+    pub fn is_config(&self) -> bool {
+        matches!(self.kind, Kind::Config(_))
+    }
+
+    /// Whether the request could not be sent as it is; nothing was.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use bytes::Bytes;
+    /// use http::Request;
+    /// use tollhouse_openai::OpenAi;
+    /// use tower::ServiceExt;
+    ///
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// let openai = OpenAi::builder()
+    ///     .base_url("http://127.0.0.1:8788/v1")
+    ///     .build()?;
+    /// let request = Request::get("ftp://127.0.0.1/models").body(Bytes::new())?;
+    /// let error = openai.oneshot(request).await.unwrap_err();
+    /// assert!(error.is_request());
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn is_request(&self) -> bool {
+        matches!(self.kind, Kind::Request(_))
+    }
+
+    /// Whether no connection could be made (a connect timeout included);
+    /// nothing was sent.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use bytes::Bytes;
+    /// use http::Request;
+    /// use tollhouse_openai::OpenAi;
+    /// use tower::ServiceExt;
+    ///
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// // A port at which nobody listens.
+    /// let openai = OpenAi::builder().base_url("http://127.0.0.1:1/v1").build()?;
+    /// let request = Request::get("/v1/models").body(Bytes::new())?;
+    /// let error = openai.oneshot(request).await.unwrap_err();
+    /// assert!(error.is_connect() && !error.is_timeout());
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn is_connect(&self) -> bool {
+        matches!(self.kind, Kind::Connect | Kind::ConnectTimeout)
+    }
+
+    /// Whether one of the timeouts ran out: connecting, waiting for the head,
+    /// or waiting for more of the body.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use bytes::Bytes;
+    /// use http::Request;
+    /// use std::time::Duration;
+    /// use tokio::net::TcpListener;
+    /// use tollhouse_openai::OpenAi;
+    /// use tower::ServiceExt;
+    ///
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// let silent = TcpListener::bind("127.0.0.1:0").await?;
+    /// let openai = OpenAi::builder()
+    ///     .base_url(format!("http://{}/v1", silent.local_addr()?))
+    ///     .attempt_timeout(Duration::from_millis(20))
+    ///     .build()?;
+    /// let request = Request::get("/v1/models").body(Bytes::new())?;
+    /// assert!(openai.oneshot(request).await.unwrap_err().is_timeout());
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn is_timeout(&self) -> bool {
+        matches!(
+            self.kind,
+            Kind::ConnectTimeout | Kind::AttemptTimeout | Kind::BodyTimeout
+        )
+    }
+
+    /// Whether the connection broke before the head of a response came. The
+    /// provider may have seen the request.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use bytes::Bytes;
+    /// use http::Request;
+    /// use tokio::io::AsyncReadExt;
+    /// use tokio::net::TcpListener;
+    /// use tollhouse_openai::OpenAi;
+    /// use tower::ServiceExt;
+    ///
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// // Reads something of the request, and leaves.
+    /// let rude = TcpListener::bind("127.0.0.1:0").await?;
+    /// let openai = OpenAi::builder()
+    ///     .base_url(format!("http://{}/v1", rude.local_addr()?))
+    ///     .build()?;
+    /// tokio::spawn(async move {
+    ///     let (mut socket, _) = rude.accept().await?;
+    ///     socket.read(&mut [0; 1024]).await
+    /// });
+    /// let request = Request::get("/v1/models").body(Bytes::new())?;
+    /// assert!(openai.oneshot(request).await.unwrap_err().is_closed());
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn is_closed(&self) -> bool {
+        matches!(self.kind, Kind::Closed)
+    }
+
+    /// Whether the response had begun and its body broke off or stood still.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use bytes::Bytes;
+    /// use http::Request;
+    /// use http_body_util::BodyExt;
+    /// use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    /// use tokio::net::TcpListener;
+    /// use tollhouse_openai::OpenAi;
+    /// use tower::ServiceExt;
+    ///
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// // Promises ten bytes, and leaves after two.
+    /// let rude = TcpListener::bind("127.0.0.1:0").await?;
+    /// let openai = OpenAi::builder()
+    ///     .base_url(format!("http://{}/v1", rude.local_addr()?))
+    ///     .build()?;
+    /// tokio::spawn(async move {
+    ///     let (mut socket, _) = rude.accept().await?;
+    ///     socket.read(&mut [0; 1024]).await?;
+    ///     socket
+    ///         .write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 10\r\n\r\n{}")
+    ///         .await
+    /// });
+    /// let request = Request::get("/v1/models").body(Bytes::new())?;
+    /// let answer = openai.oneshot(request).await?;
+    /// assert!(answer.into_body().collect().await.unwrap_err().is_body());
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn is_body(&self) -> bool {
+        matches!(self.kind, Kind::Body | Kind::BodyTimeout)
+    }
+
+    /// Whether the same request can be sent again with nothing having reached
+    /// the caller: no connection, or none that brought a head.
+    pub(crate) fn is_transient(&self) -> bool {
+        self.is_connect() || self.is_closed() || self.kind == Kind::AttemptTimeout
+    }
+
+    pub(super) fn config(message: String) -> Error {
+        Kind::Config(message).into()
+    }
+
+    pub(super) fn request(message: String) -> Error {
+        Kind::Request(message).into()
+    }
+
+    pub(super) fn attempt_timeout() -> Error {
+        Kind::AttemptTimeout.into()
+    }
+
+    pub(crate) fn body_timeout() -> Error {
+        Kind::BodyTimeout.into()
+    }
+
+    pub(super) fn body(error: hyper::Error) -> Error {
+        Error::from(Kind::Body).because(error)
+    }
+
+    /// An error of the client before a head came.
+    pub(super) fn sending(error: hyper_util::client::legacy::Error) -> Error {
+        let kind = match () {
+            () if error.is_connect() && is_timeout(&error) => Kind::ConnectTimeout,
+            () if error.is_connect() => Kind::Connect,
+            () if broke_off(&error) => Kind::Closed,
+            () => Kind::Protocol,
+        };
+        Error::from(kind).because(error)
+    }
+
+    pub(super) fn because(self, source: impl Into<Source>) -> Error {
+        Error {
+            source: Some(source.into()),
+            ..self
+        }
+    }
+}
+
+/// The errors behind an error, nearest first.
+pub(crate) fn chain<'e>(
+    error: &'e (dyn std::error::Error + 'static),
+) -> impl Iterator<Item = &'e (dyn std::error::Error + 'static)> {
+    std::iter::successors(Some(error), |error| error.source())
+}
+
+fn is_timeout(error: &(dyn std::error::Error + 'static)) -> bool {
+    io_kinds(error).any(|kind| kind == std::io::ErrorKind::TimedOut)
+}
+
+/// Whether a connection went away under a request that was on it.
+pub(crate) fn broke_off(error: &(dyn std::error::Error + 'static)) -> bool {
+    use std::io::ErrorKind::{BrokenPipe, ConnectionAborted, ConnectionReset, UnexpectedEof};
+    let gone = [
+        BrokenPipe,
+        ConnectionAborted,
+        ConnectionReset,
+        UnexpectedEof,
+    ];
+    let by_hyper = chain(error)
+        .filter_map(|error| error.downcast_ref::<hyper::Error>())
+        .any(|e| e.is_incomplete_message() || e.is_canceled() || e.is_closed());
+    // A stream that was reset or a connection that was told to go, under HTTP/2.
+    let by_h2 = chain(error)
+        .filter_map(|error| error.downcast_ref::<h2::Error>())
+        .any(|e| e.is_io() || e.reason().is_some());
+    by_hyper || by_h2 || io_kinds(error).any(|kind| gone.contains(&kind))
+}
+
+pub(crate) fn io_kinds<'e>(
+    error: &'e (dyn std::error::Error + 'static),
+) -> impl Iterator<Item = std::io::ErrorKind> + 'e {
+    let io = |error: &'e (dyn std::error::Error + 'static)| error.downcast_ref::<std::io::Error>();
+    chain(error).filter_map(io).map(std::io::Error::kind)
+}
+
+impl From<Kind> for Error {
+    fn from(kind: Kind) -> Self {
+        Error { kind, source: None }
+    }
+}
+
+impl fmt::Display for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match &self.kind {
+            Kind::Config(message) | Kind::Request(message) => message,
+            Kind::Connect => "no connection to the provider could be made",
+            Kind::ConnectTimeout => "connecting to the provider took too long",
+            Kind::AttemptTimeout => "the provider did not begin to answer in time",
+            Kind::Closed => "the connection broke before the provider answered",
+            Kind::Protocol => "the provider's answer could not be understood",
+            Kind::BodyTimeout => "the provider's answer stood still for too long",
+            Kind::Body => "the provider's answer broke off",
+        })
+    }
+}
+
+impl std::error::Error for Error {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        let source = self.source.as_deref();
+        source.map(|source| source as &(dyn std::error::Error + 'static))
+    }
+}

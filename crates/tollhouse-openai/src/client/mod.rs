@@ -1,0 +1,221 @@
+//! The transport: one HTTP client to one account at one base URL.
+//!
+//! ```text
+//! OpenAi            completes the request: address, key, content type
+//!   Answered        leaves the verdict and the limits in the extensions
+//!     Transport     hyper over rustls, with its two timeouts
+//! ```
+
+mod body;
+mod builder;
+mod connect;
+pub(crate) mod error;
+mod future;
+mod target;
+mod transport;
+
+#[cfg(test)]
+mod tests;
+
+use std::fmt;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+
+use bytes::Bytes;
+use http::header::{AUTHORIZATION, CONTENT_LENGTH, CONTENT_TYPE, HOST, USER_AGENT};
+use http::{HeaderValue, Request, Response};
+use tower_service::Service;
+
+pub use body::ResponseBody;
+pub use builder::OpenAiBuilder;
+pub use error::Error;
+pub use future::ResponseFuture;
+
+use crate::answered::Answered;
+use target::Target;
+use transport::Transport;
+
+/// An OpenAI-style API as a [`Service`] from requests to responses.
+///
+/// Requests name a path (`/v1/chat/completions` or `/chat/completions`), which
+/// is resolved against the base URL as the Batch API does: a `/v1` that both
+/// have is not doubled. An absolute URI is taken as it is, but the key goes
+/// to the base URL's origin alone. Where they are missing, the key and
+/// `content-type: application/json` are added; an `authorization` that is there
+/// is kept. Redirects are not followed.
+///
+/// Every response carries [`RateLimits`](crate::RateLimits) in its extensions,
+/// an unsuccessful one a [`Verdict`](crate::Verdict) too; its body has been read
+/// for that and is handed on unchanged. An error is returned only where there
+/// was no response.
+///
+/// # Examples
+///
+/// ```
+/// use bytes::Bytes;
+/// use http::Request;
+/// use http_body_util::BodyExt;
+/// use tollhouse_openai::{OpenAi, RateLimits};
+/// use tollhouse_sim::Sim;
+/// use tower::ServiceExt;
+///
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// // A simulated provider; for OpenAI itself, `OpenAi::from_env()?` is enough.
+/// let sim = Sim::builder().build()?.spawn("127.0.0.1:0").await?;
+/// let openai = OpenAi::builder()
+///     .base_url(sim.url())
+///     .api_key("sk-simulated")
+///     .build()?;
+/// let request = Request::post("/v1/responses")
+///     .body(Bytes::from(r#"{"model": "gpt-5.4", "input": "ping"}"#))?;
+/// let response = openai.oneshot(request).await?;
+/// assert_eq!(response.status(), 200);
+/// let limits = response.extensions().get::<RateLimits>().copied().unwrap();
+/// assert!(limits.remaining_tokens < limits.limit_tokens);
+///
+/// let body = response.into_body().collect().await?.to_bytes();
+/// assert!(body.starts_with(b"{"));
+/// # Ok(())
+/// # }
+/// ```
+///
+/// # Timeouts
+///
+/// A connection must stand within the connect timeout (10 seconds). The head
+/// of the answer must come within the attempt timeout (10 minutes, as in
+/// the official SDKs), counted from the first poll of the future and including
+/// the connecting; the same time is the longest pause between two pieces of the
+/// body. There is no limit on the whole body: a stream may take hours.
+///
+/// # Cloning
+///
+/// A clone is cheap and shares the connections.
+///
+/// # Cancellation
+///
+/// Dropping the future or the body stops the work upstream: the connection is
+/// closed under HTTP/1.1, the stream is reset under HTTP/2.
+///
+/// # Panics
+///
+/// Its future must be polled within a tokio runtime that has time and IO
+/// enabled.
+#[derive(Clone)]
+pub struct OpenAi {
+    account: Arc<Account>,
+    transport: Answered<Transport>,
+}
+
+/// Where requests go, and as whom.
+struct Account {
+    base: Target,
+    /// Marked sensitive.
+    authorization: Option<HeaderValue>,
+}
+
+impl OpenAi {
+    /// A client as the environment describes it: `OPENAI_API_KEY`, and
+    /// `OPENAI_BASE_URL` if it is set and not empty.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::is_config`] where the key is missing or cannot be sent, or the
+    /// base URL is none.
+    ///
+    /// # Examples
+    ///
+    /// With `OPENAI_API_KEY` and `OPENAI_BASE_URL=http://127.0.0.1:8788/v1` in the
+    /// environment:
+    ///
+    /// ```
+    /// use tollhouse_openai::OpenAi;
+    ///
+    /// # // No other thread runs in an example.
+    /// # unsafe { std::env::set_var("OPENAI_API_KEY", "sk-simulated") };
+    /// # unsafe { std::env::set_var("OPENAI_BASE_URL", "http://127.0.0.1:8788/v1") };
+    /// let openai = OpenAi::from_env()?;
+    /// assert_eq!(*openai.base_url(), "http://127.0.0.1:8788/v1");
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn from_env() -> Result<OpenAi, Error> {
+        OpenAiBuilder::from_vars(|name| std::env::var(name).ok())?.build()
+    }
+
+    /// Begins to describe a client; every setting has a default.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use tollhouse_openai::OpenAi;
+    ///
+    /// let openai = OpenAi::builder()
+    ///     .base_url("http://127.0.0.1:8788/v1")
+    ///     .build()?;
+    /// assert_eq!(openai.base_url().host(), Some("127.0.0.1"));
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn builder() -> OpenAiBuilder {
+        OpenAiBuilder::default()
+    }
+
+    /// The base URL.
+    pub fn base_url(&self) -> &http::Uri {
+        self.account.base.url()
+    }
+
+    fn complete(&self, request: &mut Request<Bytes>) -> Result<(), Error> {
+        let (uri, is_ours) = self.account.base.resolve(request.uri())?;
+        *request.uri_mut() = uri;
+        let has_body = !request.body().is_empty();
+        let headers = request.headers_mut();
+        // Both belong to whoever sent it here (a proxy's own client); hyper
+        // writes the right ones.
+        headers.remove(HOST);
+        headers.remove(CONTENT_LENGTH);
+        if let Some(authorization) = self.account.authorization.as_ref().filter(|_| is_ours) {
+            headers
+                .entry(AUTHORIZATION)
+                .or_insert_with(|| authorization.clone());
+        }
+        if has_body {
+            headers
+                .entry(CONTENT_TYPE)
+                .or_insert(HeaderValue::from_static("application/json"));
+        }
+        headers
+            .entry(USER_AGENT)
+            .or_insert(HeaderValue::from_static(concat!(
+                "tollhouse/",
+                env!("CARGO_PKG_VERSION")
+            )));
+        Ok(())
+    }
+}
+
+impl Service<Request<Bytes>> for OpenAi {
+    type Response = Response<ResponseBody>;
+    type Error = Error;
+    type Future = ResponseFuture;
+
+    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Error>> {
+        Service::<Request<Bytes>>::poll_ready(&mut self.transport, cx)
+    }
+
+    fn call(&mut self, mut request: Request<Bytes>) -> ResponseFuture {
+        match self.complete(&mut request) {
+            Ok(()) => ResponseFuture::called(self.transport.call(request)),
+            Err(error) => ResponseFuture::failed(error),
+        }
+    }
+}
+
+impl fmt::Debug for OpenAi {
+    /// Tells whether there is a key, never the key.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("OpenAi")
+            .field("base_url", self.base_url())
+            .field("has_key", &self.account.authorization.is_some())
+            .finish_non_exhaustive()
+    }
+}

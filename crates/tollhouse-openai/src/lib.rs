@@ -1,0 +1,108 @@
+//! An OpenAI-style API as a tower service, and all that its answers tell.
+//!
+//! [`tollhouse`] knows how to wait and for what, but no provider. This crate
+//! teaches it one wire, the one that OpenAI, Azure, Groq, Mistral, xAI,
+//! OpenRouter, vLLM and many others speak with accents of their own:
+//!
+//! | question | answered by |
+//! |---|---|
+//! | How does a request get there? | [`OpenAi`], a [`Service`](tower_service::Service) over hyper and rustls |
+//! | What will it be charged? | [`ChargeRule`], a [`Cost`] |
+//! | What does the account have left? | [`RateLimits`], read from headers |
+//! | Is an unsuccessful answer worth another try, and when? | [`classify`], a [`Verdict`] |
+//! | What was really used? | [`UsageMeter`], from JSON bodies and event streams |
+//! | Which limits hold? | [`Policy`], from variables or code |
+//! | Why did a call fail, and what now? | [`ApiError`] |
+//!
+//! [`Wire`] hands the middle three to the gates: it is their [`Observe`],
+//! [`Classify`] and [`Usage`] in one. It finds what it needs in the response's
+//! extensions, where `OpenAi` leaves it; put [`AnsweredLayer`] around any other
+//! client for the same.
+//!
+//! Everything of [`tollhouse`] is re-exported here; its plain `RateLimits` and
+//! `Error` are shadowed by this crate's richer ones and stay reachable as
+//! [`answer::RateLimits`] and [`error::Error`].
+//!
+//! # Features
+//!
+//! None is on by default.
+//!
+//! | feature | what it brings |
+//! |---|---|
+//! | `metrics` | the gates' metrics, told to a recorder of the crate `metrics` |
+//! | `spans` | each call in a span with OpenTelemetry's attributes: the module `spans` |
+//! | `reqwest` | a reqwest client behind a policy: `Policy::reqwest` |
+//! | `async-openai` | async-openai's typed client behind a policy: `Policy::async_openai` |
+//! | `axum` | [`ApiError`] as the response of an axum handler |
+//!
+//! # Examples
+//!
+//! What a provider's answer means, without any network:
+//!
+//! ```
+//! use std::time::Duration;
+//! use http::{HeaderMap, StatusCode};
+//! use tollhouse_openai::{Scope, classify};
+//!
+//! let body = br#"{"error": {"message": "Rate limit reached on requests per day (RPD):
+//!     Limit 200, Used 200, Requested 1. Please try again in 7m12s."}}"#;
+//! let verdict = classify(StatusCode::TOO_MANY_REQUESTS, &HeaderMap::new(), body);
+//! assert!(verdict.retry);
+//! assert_eq!(verdict.after, Some(Duration::from_secs(432)));
+//! assert_eq!(verdict.scope, Scope::RequestsPerDay);
+//! ```
+
+pub mod adapters;
+pub mod answered;
+pub mod api_error;
+pub mod client;
+pub mod cost;
+pub mod include_usage;
+mod learned;
+mod limits;
+pub mod policy;
+#[cfg(feature = "spans")]
+pub mod spans;
+mod sse;
+mod time;
+mod usage;
+mod verdict;
+mod wire;
+
+pub use answered::{Answered, AnsweredLayer};
+pub use api_error::ApiError;
+pub use client::{Error, OpenAi, OpenAiBuilder, ResponseBody};
+pub use cost::{Charge, ChargeRule};
+pub use include_usage::IncludeUsage;
+pub use learned::LearnedFactor;
+pub use limits::RateLimits;
+pub use policy::{Limit, Policy, PolicyError};
+pub use tollhouse::*;
+pub use usage::{Asked, UsageMeter};
+pub use verdict::{Verdict, classify};
+pub use wire::Wire;
+
+/// The README's example compiles.
+#[cfg(doctest)]
+#[doc = include_str!("../../../README.md")]
+struct Readme;
+
+/// The guide's example of an exporter compiles and runs.
+#[cfg(all(doctest, feature = "metrics"))]
+#[doc = include_str!("../../../docs/guide/observability.md")]
+struct ObservabilityGuide;
+
+/// The guide's programs compile, and those that need no network run.
+#[cfg(doctest)]
+#[doc = include_str!("../../../docs/guide/start.md")]
+struct StartGuide;
+
+/// See [`StartGuide`].
+#[cfg(doctest)]
+#[doc = include_str!("../../../docs/guide/clients.md")]
+struct ClientsGuide;
+
+/// See [`StartGuide`].
+#[cfg(doctest)]
+#[doc = include_str!("../../../docs/migrating.md")]
+struct MigratingGuide;

@@ -1,0 +1,187 @@
+use std::fmt::Write;
+use std::hash::{BuildHasher, RandomState};
+
+use http::{HeaderMap, HeaderName, HeaderValue, Request, Response};
+use tollhouse::retry::{Attempts, Mark};
+
+/// As the official SDKs call it; 0 on a first attempt.
+const RETRY_COUNT: HeaderName = HeaderName::from_static("x-stainless-retry-count");
+
+const IDEMPOTENCY_KEY: HeaderName = HeaderName::from_static("idempotency-key");
+
+/// Writes in the headers of every attempt which one it is, and on what the
+/// caller gets how many there were.
+///
+/// * `x-stainless-retry-count` is the number of attempts before this one, as in
+///   the official SDKs. One that comes in from an SDK in front is the number of
+///   attempts that are spent already; see [`Policy`](super::Policy#clients-that-retry).
+/// * `idempotency-key` is the same in all attempts of a call, and made up from
+///   128 random bits where the caller has none. Reads (`GET`, `HEAD`, ..) go
+///   without.
+/// * An answer has [`Attempts`] in its extensions, an error
+///   [`attempts`](tollhouse::Error::attempts).
+///
+/// # Examples
+///
+/// ```
+/// use bytes::Bytes;
+/// use http::{Request, Response};
+/// use http_body_util::Empty;
+/// use tollhouse_openai::policy::AttemptHeaders;
+/// use tollhouse_openai::{Attempts, Backoff, ConcurrencyLayer, RetryLayer, Wire};
+/// use tower::{ServiceBuilder, ServiceExt, service_fn};
+///
+/// # #[tokio::main(flavor = "current_thread", start_paused = true)]
+/// # async fn main() -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
+/// let client = ServiceBuilder::new()
+///     .layer(RetryLayer::new(Backoff::default(), Wire).mark(AttemptHeaders::default()))
+///     .layer(ConcurrencyLayer::new(3))
+///     .service(service_fn(async |request: Request<Bytes>| {
+///         assert!(request.headers().contains_key("idempotency-key"));
+///         // Fails once.
+///         let first = request.headers()["x-stainless-retry-count"] == "0";
+///         let status = if first { 503 } else { 200 };
+///         Response::builder()
+///             .status(status)
+///             .body(Empty::<Bytes>::new())
+///     }));
+/// let request = Request::post("/v1/responses").body(Bytes::from("{}"))?;
+/// let answer = client.oneshot(request).await?;
+/// assert_eq!(answer.extensions().get(), Some(&Attempts(2)));
+/// # Ok(())
+/// # }
+/// ```
+#[derive(Clone, Copy, Debug, Default)]
+#[non_exhaustive]
+pub struct AttemptHeaders {}
+
+impl<B, R> Mark<Request<B>, Result<Response<R>, tollhouse::Error>> for AttemptHeaders {
+    fn spent(&self, request: &Request<B>) -> u32 {
+        retry_count(request.headers())
+    }
+
+    fn mark(&self, request: &mut Request<B>, attempt: u32) {
+        let is_read = request.method().is_safe();
+        let headers = request.headers_mut();
+        let count = match attempt {
+            0 | 1 => HeaderValue::from_static("0"),
+            more => HeaderValue::from(more - 1),
+        };
+        headers.insert(RETRY_COUNT, count);
+        if !is_read {
+            headers.entry(IDEMPOTENCY_KEY).or_insert_with(new_key);
+        }
+    }
+
+    fn count(&self, outcome: &mut Result<Response<R>, tollhouse::Error>, attempts: u32) {
+        match outcome {
+            Ok(response) => {
+                response.extensions_mut().insert(Attempts(attempts));
+            }
+            Err(error) => error.set_attempts(attempts),
+        }
+    }
+}
+
+/// The retries that somebody in front has made; zero where nothing sensible is
+/// said.
+fn retry_count(headers: &HeaderMap) -> u32 {
+    let said = headers.get(RETRY_COUNT).and_then(|n| n.to_str().ok());
+    said.and_then(|n| n.trim().parse().ok()).unwrap_or(0)
+}
+
+/// A key that nobody else has. The hasher's own key is the operating system's
+/// randomness, another one at every call.
+fn new_key() -> HeaderValue {
+    let random = RandomState::new();
+    let mut key = String::with_capacity("tollhouse-".len() + 32);
+    let [high, low] = [0_u8, 1].map(|half| random.hash_one(half));
+    write!(key, "tollhouse-{high:016x}{low:016x}").expect("a string takes everything");
+    HeaderValue::try_from(key).expect("letters, digits and a hyphen")
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::HashSet;
+
+    use http::Method;
+
+    use super::*;
+
+    type Outcome = Result<Response<()>, tollhouse::Error>;
+
+    fn mark(request: &mut Request<()>, attempt: u32) {
+        Mark::<_, Outcome>::mark(&AttemptHeaders {}, request, attempt);
+    }
+
+    fn spent(count: &str) -> u32 {
+        let request = Request::builder().header("X-Stainless-Retry-Count", count);
+        let request = request.body(()).expect("a request");
+        Mark::<_, Outcome>::spent(&AttemptHeaders {}, &request)
+    }
+
+    #[test]
+    fn attempts_are_counted_from_zero_and_share_a_key() {
+        let mut request = Request::post("/v1/responses").body(()).expect("valid");
+        let mut seen = Vec::new();
+        for attempt in [1, 2, 12, u32::MAX] {
+            mark(&mut request, attempt);
+            let headers = request.headers();
+            seen.push((
+                headers["x-stainless-retry-count"].clone(),
+                headers["idempotency-key"].clone(),
+            ));
+        }
+        let counts: Vec<_> = seen.iter().map(|(count, _)| count).collect();
+        assert_eq!(counts, ["0", "1", "11", "4294967294"]);
+        assert!(seen.iter().all(|(_, key)| *key == seen[0].1));
+    }
+
+    #[test]
+    fn keys_differ_between_calls_and_threads() {
+        let make = || (0..500).map(|_| new_key()).collect::<Vec<_>>();
+        let threads: Vec<_> = (0..4).map(|_| std::thread::spawn(make)).collect();
+        let keys: HashSet<HeaderValue> = threads
+            .into_iter()
+            .flat_map(|thread| thread.join().expect("no panic"))
+            .collect();
+        assert_eq!(keys.len(), 2_000);
+        assert!(keys.iter().all(|key| key.len() == "tollhouse-".len() + 32));
+    }
+
+    #[test]
+    fn a_callers_own_key_is_kept_and_reads_need_none() {
+        let mut own = Request::post("/")
+            .header("idempotency-key", "mine")
+            .body(())
+            .expect("a request");
+        mark(&mut own, 1);
+        assert_eq!(own.headers()["idempotency-key"], "mine");
+        for method in [Method::GET, Method::HEAD] {
+            let mut read = Request::new(());
+            *read.method_mut() = method;
+            mark(&mut read, 1);
+            assert!(!read.headers().contains_key("idempotency-key"));
+            assert_eq!(read.headers()["x-stainless-retry-count"], "0");
+        }
+    }
+
+    #[test]
+    fn a_count_that_is_none_counts_as_zero() {
+        for (said, count) in [
+            ("0", 0),
+            ("2", 2),
+            (" 3 ", 3),
+            ("4294967295", u32::MAX),
+            ("4294967296", 0),
+            ("-1", 0),
+            ("1.5", 0),
+            ("many", 0),
+            ("", 0),
+        ] {
+            assert_eq!(spent(said), count, "{said:?}");
+        }
+        let plain = Request::new(());
+        assert_eq!(Mark::<_, Outcome>::spent(&AttemptHeaders {}, &plain), 0);
+    }
+}

@@ -1,0 +1,55 @@
+//! A policy's gate to the budget.
+
+use bytes::Bytes;
+use http::{Request, Response};
+use tollhouse::budget::BudgetPass;
+use tollhouse::{Gate, TokenBudget};
+
+use crate::cost::Charge;
+use crate::learned::Learned;
+use crate::usage::{Asked, UsageMeter};
+use crate::wire::Wire;
+
+/// Reserves what a request may be charged, and settles with what its answer
+/// says was used.
+///
+/// A [`TpmBudgetLayer`](tollhouse::TpmBudgetLayer) knows a request by its cost
+/// alone. This gate reads each request once and keeps what its answer is to be
+/// held against: the prompt, which is the least that a call can have used, and
+/// the factor that is learned from the real usage.
+///
+/// # Cloning
+///
+/// Clones share the budget and what was learned.
+///
+/// It is the second of a policy's [`Gates`](super::Gates);
+/// [`Policy::budget`](super::Policy::budget) has the budget behind it.
+#[derive(Clone, Debug)]
+pub struct BudgetGate {
+    pub(super) budget: TokenBudget,
+    pub(super) charge: Charge,
+    pub(super) learned: Option<Learned>,
+}
+
+impl BudgetGate {
+    /// The budget.
+    pub fn budget(&self) -> &TokenBudget {
+        &self.budget
+    }
+}
+
+impl<B> Gate<Request<Bytes>, Response<B>> for BudgetGate {
+    type Pass = BudgetPass<Asked, Wire, UsageMeter>;
+
+    fn pass(&self, request: &Request<Bytes>) -> Self::Pass {
+        let Some(estimate) = self.charge.estimate(request) else {
+            return BudgetPass::new(&self.budget, 0, Asked::default(), Wire);
+        };
+        let learned = self.learned.as_ref();
+        let cost = match learned {
+            Some(learned) => learned.cost(&estimate, || self.budget.snapshot().capacity),
+            None => estimate.tokens,
+        };
+        BudgetPass::new(&self.budget, cost, Asked::new(&estimate, learned), Wire)
+    }
+}

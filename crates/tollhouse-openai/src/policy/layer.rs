@@ -1,0 +1,206 @@
+//! The policy put around a client: all four layers, fused, in the right order.
+
+use std::fmt;
+use std::time::Duration;
+
+use tollhouse::budget::BudgetPass;
+use tollhouse::concurrency::Slot;
+use tollhouse::gated::body::HeldBody;
+use tollhouse::retry::{Retry, RetryBudget};
+use tollhouse::stagger::Turn;
+use tollhouse::{
+    Backoff, ConcurrencyLayer, GateLayer, Gated, RetryLayer, StaggerLayer, TokenBudget,
+};
+use tower_layer::Layer;
+
+use super::Limit;
+use super::attempts::AttemptHeaders;
+use super::budget::BudgetGate;
+use super::settings::{MOST, Settings};
+use crate::answered::{Answered, AnsweredBody};
+use crate::include_usage::{IncludeUsage, WithoutUsage};
+use crate::learned::Learned;
+use crate::usage::{Asked, UsageMeter};
+use crate::wire::Wire;
+
+/// The tokens a minute to go on with where `auto` learned nothing: the least
+/// that any account of a paying customer has on a current model.
+const FALLBACK: u64 = 30_000;
+
+/// The longest drawn backoff.
+const LONGEST_BACKOFF: Duration = Duration::from_secs(60);
+
+/// A client behind a policy; made by [`PolicyLayer`].
+pub type Limited<S> = IncludeUsage<Retry<Gated<Answered<S>, Gates>, Wire, AttemptHeaders>>;
+
+/// The body of an answer that came through a policy, the call's passes inside.
+pub type LimitedBody<B> =
+    WithoutUsage<HeldBody<AnsweredBody<B>, (Slot, BudgetPass<Asked, Wire, UsageMeter>, Turn)>>;
+
+/// The gates of a policy, from the outside in; those of a [`PolicyLayer`].
+pub type Gates = (ConcurrencyLayer, BudgetGate, StaggerLayer);
+
+/// Puts a policy around any HTTP client that is a tower service.
+///
+/// Works with every `Service<http::Request<Bytes>, Response = http::Response<B>>`
+/// that can be cloned: [`OpenAi`](crate::OpenAi), or a client of your own,
+/// whose refusals are then read for it.
+///
+/// # Ordering
+///
+/// From the outside in: the question for the usage, retry, slots, budget,
+/// spacing, the client. The gates are fused and take the client for the
+/// transport, so put this layer directly around it.
+///
+/// # Cloning
+///
+/// Clones, all services made from them and all layers of the same
+/// [`Policy`](super::Policy) share its state.
+///
+/// # Examples
+///
+/// Two clients of one account:
+///
+/// ```
+/// use bytes::Bytes;
+/// use http::{Request, Response};
+/// use http_body_util::Empty;
+/// use tokio::time::Instant;
+/// use tollhouse_openai::Policy;
+/// use tower::{Layer, ServiceExt, service_fn};
+///
+/// # #[tokio::main(flavor = "current_thread", start_paused = true)]
+/// # async fn main() -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
+/// let policy = Policy::default();
+/// let start = Instant::now();
+/// let client = || {
+///     policy.layer().layer(service_fn(async |_: Request<Bytes>| {
+///         Ok::<_, std::io::Error>(Response::new(Empty::<Bytes>::new()))
+///     }))
+/// };
+/// for client in [client(), client()] {
+///     let request = Request::post("/v1/responses").body(Bytes::from("{}"))?;
+///     client.oneshot(request).await?;
+/// }
+/// assert_eq!(start.elapsed(), policy.get_stagger());
+/// # Ok(())
+/// # }
+/// ```
+#[derive(Clone)]
+pub struct PolicyLayer {
+    retry: RetryLayer<Wire, AttemptHeaders>,
+    gates: GateLayer<Gates>,
+    asks_for_usage: bool,
+}
+
+impl<S> Layer<S> for PolicyLayer {
+    type Service = Limited<S>;
+
+    fn layer(&self, inner: S) -> Limited<S> {
+        let limited = self.retry.layer(self.gates.layer(Answered::new(inner)));
+        IncludeUsage::only_if(self.asks_for_usage, limited)
+    }
+}
+
+impl fmt::Debug for PolicyLayer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("PolicyLayer")
+            .field("retry", &self.retry)
+            .field("gates", &self.gates)
+            .field("asks_for_usage", &self.asks_for_usage)
+            .finish()
+    }
+}
+
+/// What all who use one policy share.
+#[derive(Debug)]
+pub(super) struct Shared {
+    pub(super) layer: PolicyLayer,
+}
+
+impl Shared {
+    pub(super) fn new(settings: &Settings) -> Self {
+        let budget = BudgetGate {
+            budget: budget(settings),
+            charge: settings.charge_rule.with_est_tokens(settings.est_tokens),
+            learned: settings.learn_factor.then(Learned::default),
+        };
+        let mut concurrency =
+            ConcurrencyLayer::bounded(settings.max_concurrency, settings.max_waiting);
+        let mut stagger = StaggerLayer::new(settings.stagger);
+        if let Some(name) = &settings.name {
+            concurrency = concurrency.name(name);
+            stagger = stagger.name(name);
+        }
+        let gates = GateLayer::new((concurrency, budget, stagger));
+        Shared {
+            layer: PolicyLayer {
+                retry: retry(settings),
+                gates,
+                asks_for_usage: settings.ask_for_usage,
+            },
+        }
+    }
+
+    pub(super) fn concurrency(&self) -> &ConcurrencyLayer {
+        &self.layer.gates.get_ref().0
+    }
+
+    pub(super) fn budget(&self) -> &BudgetGate {
+        &self.layer.gates.get_ref().1
+    }
+
+    pub(super) fn stagger(&self) -> &StaggerLayer {
+        &self.layer.gates.get_ref().2
+    }
+}
+
+fn budget(settings: &Settings) -> TokenBudget {
+    let tokens = match settings.tpm_limit {
+        Limit::PerMinute(tokens) => tokens.get(),
+        Limit::Auto => FALLBACK,
+        Limit::Unlimited => MOST,
+    };
+    let mut builder = TokenBudget::per_minute(tokens)
+        .headroom(settings.headroom)
+        .learn_tokens(settings.tpm_limit == Limit::Auto)
+        .learn_requests(settings.rpm_limit == Limit::Auto)
+        .accounting(settings.accounting)
+        .window(settings.window)
+        .cautious_start(settings.cautious_start)
+        .max_told_delay(settings.max_told_delay);
+    if let Some(name) = &settings.name {
+        builder = builder.name(name);
+    }
+    if let Some(requests) = settings.rpm_limit.amount() {
+        builder = builder.requests_per_minute(requests);
+    }
+    if let Some(burst) = settings.burst {
+        builder = builder.burst(burst);
+    }
+    builder
+        .build()
+        .expect("settings are checked when they are set")
+}
+
+fn retry(settings: &Settings) -> RetryLayer<Wire, AttemptHeaders> {
+    let mut layer = RetryLayer::new(backoff(settings), Wire).mark(AttemptHeaders::default());
+    if let Some(name) = &settings.name {
+        layer = layer.name(name);
+    }
+    match settings.retry_budget {
+        Some((share, reserve)) => layer.budget(RetryBudget::new(share, reserve)),
+        None => layer,
+    }
+}
+
+fn backoff(settings: &Settings) -> Backoff {
+    let backoff = Backoff::new(settings.backoff_base)
+        .cap(LONGEST_BACKOFF)
+        .max_attempts(settings.max_attempts)
+        .max_told_delay(settings.max_told_delay);
+    match settings.retry_deadline {
+        Some(total) => backoff.deadline(total),
+        None => backoff,
+    }
+}

@@ -1,0 +1,656 @@
+//! What a budget allows, and what is wrong with a bad one.
+
+use std::fmt;
+use std::time::Duration;
+
+use super::TokenBudget;
+use super::ledger::Ledger;
+use super::pace::Pace;
+use super::terms::{Learns, MOST, RequestTerms, Terms, allowed, is_limit};
+use crate::gate::Now;
+use crate::queue::{Bounds, Queue};
+
+/// Whether the provider gives back what a request reserved and did not use.
+///
+/// # Examples
+///
+/// ```
+/// use tollhouse::{Accounting, TokenBudget};
+///
+/// # #[tokio::main(flavor = "current_thread", start_paused = true)]
+/// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// for (accounting, level) in [
+///     (Accounting::AsRequested, 20_000),
+///     (Accounting::AsUsed, 27_000),
+/// ] {
+///     let budget = TokenBudget::per_minute(30_000)
+///         .accounting(accounting)
+///         .build()?;
+///     let reservation = budget.reserve(10_000).await?;
+///     reservation.launched();
+///     reservation.settle(3_000);
+///     assert_eq!(budget.snapshot().level, level);
+/// }
+/// # Ok(())
+/// # }
+/// ```
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum Accounting {
+    /// It charges what was asked for: nothing comes back, so nothing is
+    /// refunded here. The safe choice.
+    #[default]
+    AsRequested,
+    /// It charges what was really used: the rest is refunded when the request
+    /// settles.
+    AsUsed,
+}
+
+/// Whether no 60 seconds may hold more than the limit, beside the bucket.
+///
+/// The window keeps the budget safe with providers that count fixed or sliding
+/// minutes, however they are aligned. With one that refills all the time the
+/// bucket alone suffices, and the window only costs throughput: up to the
+/// transit allowance of two seconds a minute.
+///
+/// # Examples
+///
+/// ```
+/// use std::time::Duration;
+/// use tollhouse::{TokenBudget, Window};
+///
+/// # #[tokio::main(flavor = "current_thread", start_paused = true)]
+/// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// for (window, seconds) in [(Window::On, 60), (Window::Off, 20)] {
+///     // 500 tokens a second.
+///     let budget = TokenBudget::per_minute(30_000).window(window).build()?;
+///     let reservation = budget.reserve(20_000).await?;
+///     reservation.launched();
+///     reservation.settle(20_000);
+///     assert_eq!(budget.eta(20_000), Duration::from_secs(seconds));
+/// }
+/// # Ok(())
+/// # }
+/// ```
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum Window {
+    /// Always.
+    #[default]
+    On,
+    /// Never.
+    Off,
+    /// Until the provider's own headers have shown a continuous refill.
+    Auto,
+}
+
+/// Twice what a limit by the minute can ask for.
+const MAX_TOLD_DELAY: Duration = Duration::from_secs(120);
+
+/// Builds a [`TokenBudget`]; made by [`TokenBudget::per_minute`].
+///
+/// # Examples
+///
+/// ```
+/// use std::time::Duration;
+/// use tollhouse::{Accounting, TokenBudget};
+///
+/// let budget = TokenBudget::per_minute(125_000)
+///     .requests_per_minute(500)
+///     .headroom(0.1)
+///     .accounting(Accounting::AsUsed)
+///     .max_wait(Duration::from_secs(30))
+///     .build()?;
+/// assert_eq!(budget.snapshot().capacity, 112_500);
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+#[derive(Clone, Debug)]
+#[must_use = "a builder does nothing until it is built"]
+pub struct TokenBudgetBuilder {
+    tokens: u64,
+    requests: Option<u64>,
+    headroom: f64,
+    burst: Option<u64>,
+    accounting: Accounting,
+    window: Window,
+    cautious_start: bool,
+    max_told_delay: Duration,
+    learns: Learns,
+    bounds: Bounds,
+    name: Option<String>,
+}
+
+impl TokenBudgetBuilder {
+    pub(super) const fn new(tokens: u64) -> Self {
+        TokenBudgetBuilder {
+            tokens,
+            requests: None,
+            headroom: 0.0,
+            burst: None,
+            accounting: Accounting::AsRequested,
+            window: Window::On,
+            cautious_start: false,
+            max_told_delay: MAX_TOLD_DELAY,
+            learns: Learns {
+                tokens: false,
+                requests: false,
+            },
+            bounds: Bounds::NONE,
+            name: None,
+        }
+    }
+
+    /// Requests allowed a minute; unlimited unless set.
+    ///
+    /// They are paced so that about one second's worth may go at once, because
+    /// providers may enforce a minute's limit by the second.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use std::time::Duration;
+    /// use tokio::time::Instant;
+    /// use tollhouse::TokenBudget;
+    ///
+    /// # #[tokio::main(flavor = "current_thread", start_paused = true)]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// let budget = TokenBudget::per_minute(30_000)
+    ///     .requests_per_minute(60)
+    ///     .build()?;
+    /// let start = Instant::now();
+    /// for _ in 0..3 {
+    ///     budget.reserve(100).await?.launched();
+    /// }
+    /// assert_eq!(start.elapsed(), Duration::from_secs(2));
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn requests_per_minute(mut self, requests: u64) -> Self {
+        self.requests = Some(requests);
+        self
+    }
+
+    /// The share of the limits that is never used, from 0 to 0.9; 0 unless set.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use tollhouse::TokenBudget;
+    ///
+    /// let budget = TokenBudget::per_minute(30_000).headroom(0.15).build()?;
+    /// assert_eq!(budget.snapshot().capacity, 25_500);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn headroom(mut self, share: f64) -> Self {
+        self.headroom = share;
+        self
+    }
+
+    /// The most tokens that may be spent at once, after a quiet time; all that
+    /// the headroom leaves of a minute unless set, and never more than that.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use tollhouse::{Refused, TokenBudget};
+    ///
+    /// let budget = TokenBudget::per_minute(30_000).burst(5_000).build()?;
+    /// let refused = budget.try_reserve(6_000).unwrap_err();
+    /// assert_eq!(
+    ///     refused,
+    ///     Refused::TooLarge {
+    ///         cost: 6_000,
+    ///         limit: 5_000
+    ///     }
+    /// );
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn burst(mut self, tokens: u64) -> Self {
+        self.burst = Some(tokens);
+        self
+    }
+
+    /// How the provider charges; [`Accounting::AsRequested`] unless set.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use tollhouse::{Accounting, TokenBudget};
+    ///
+    /// # #[tokio::main(flavor = "current_thread", start_paused = true)]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// let budget = TokenBudget::per_minute(30_000)
+    ///     .accounting(Accounting::AsUsed)
+    ///     .build()?;
+    /// let reservation = budget.reserve(10_000).await?;
+    /// reservation.launched();
+    /// reservation.settle(3_000);
+    /// assert_eq!(budget.snapshot().level, 27_000);
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn accounting(mut self, accounting: Accounting) -> Self {
+        self.accounting = accounting;
+        self
+    }
+
+    /// Whether a sliding minute is kept too; [`Window::On`] unless set.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use std::time::Duration;
+    /// use tollhouse::{TokenBudget, Window};
+    ///
+    /// # #[tokio::main(flavor = "current_thread", start_paused = true)]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// let budget = TokenBudget::per_minute(30_000)
+    ///     .window(Window::Off)
+    ///     .build()?;
+    /// assert!(!budget.snapshot().windowed);
+    /// let reservation = budget.reserve(30_000).await?;
+    /// reservation.launched();
+    /// reservation.settle(30_000);
+    /// assert_eq!(budget.eta(500), Duration::from_secs(1));
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn window(mut self, window: Window) -> Self {
+        self.window = window;
+        self
+    }
+
+    /// Spends at most a tenth of the burst, and no faster than it refills, until
+    /// a first answer has confirmed the level: the provider's bucket may be
+    /// nearly empty from an earlier run. If it is full, that loses nothing.
+    /// A first request that costs more than that goes alone. Off unless set.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use tollhouse::TokenBudget;
+    ///
+    /// # #[tokio::main(flavor = "current_thread", start_paused = true)]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// let budget = TokenBudget::per_minute(30_000)
+    ///     .cautious_start(true)
+    ///     .build()?;
+    /// let first = budget.reserve(2_000).await?;
+    /// assert!(budget.try_reserve(2_000).is_err());
+    ///
+    /// // Its answer.
+    /// first.launched();
+    /// first.settle(2_000);
+    /// assert!(budget.try_reserve(2_000).is_ok());
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn cautious_start(mut self, cautious: bool) -> Self {
+        self.cautious_start = cautious;
+        self
+    }
+
+    /// The longest delay told by the provider that is waited for; two minutes
+    /// unless set. A bucket that refills within a minute tells no longer one,
+    /// so what tells it is a limit by the day or longer, whatever it is called:
+    /// until then everybody is turned away at once, with
+    /// [`Refused::Exhausted`](crate::Refused::Exhausted).
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use std::convert::Infallible;
+    /// use std::time::Duration;
+    /// use tollhouse::{Denial, Observation, Refused, Scope, TokenBudget, TpmBudgetLayer};
+    /// use tower::{Layer, ServiceExt, service_fn};
+    ///
+    /// # #[tokio::main(flavor = "current_thread", start_paused = true)]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// let budget = TokenBudget::per_minute(30_000)
+    ///     .max_told_delay(Duration::from_secs(30))
+    ///     .build()?;
+    /// let denial = Denial {
+    ///     scope: Scope::Tokens,
+    ///     after: Some(Duration::from_secs(3_600)),
+    /// };
+    /// let client = TpmBudgetLayer::new(budget.clone(), |_: &()| 100)
+    ///     .observe(move |_: &u16| Observation {
+    ///         denial: Some(denial),
+    ///         ..Observation::default()
+    ///     })
+    ///     .until_response()
+    ///     .layer(service_fn(async |_: ()| Ok::<_, Infallible>(429)));
+    ///
+    /// client.clone().oneshot(()).await?;
+    /// let error = client.oneshot(()).await.unwrap_err();
+    /// assert!(matches!(
+    ///     error.refused(),
+    ///     Some(Refused::Exhausted {
+    ///         scope: Scope::TokensPerDay,
+    ///         ..
+    ///     })
+    /// ));
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn max_told_delay(mut self, longest: Duration) -> Self {
+        self.max_told_delay = longest;
+        self
+    }
+
+    /// Learns the tokens a minute from the provider's answers: the first
+    /// request goes alone, and the others wait for what its answer tells. What
+    /// was given to [`per_minute`](TokenBudget::per_minute) is the fallback,
+    /// used with a warning where the answer does not tell. Off unless set.
+    ///
+    /// The answers must be read, by
+    /// [`TpmBudgetLayer::observe`](super::TpmBudgetLayer::observe).
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use std::convert::Infallible;
+    /// use tollhouse::{Observation, RateLimits, TokenBudget, TpmBudgetLayer};
+    /// use tower::{Layer, ServiceExt, service_fn};
+    ///
+    /// # #[tokio::main(flavor = "current_thread", start_paused = true)]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// let budget = TokenBudget::per_minute(30_000).learn_tokens(true).build()?;
+    /// let client = TpmBudgetLayer::new(budget.clone(), |_: &()| 100)
+    ///     .observe(|limit: &u64| {
+    ///         let limit_tokens = Some(*limit);
+    ///         let limits = RateLimits {
+    ///             limit_tokens,
+    ///             ..RateLimits::default()
+    ///         };
+    ///         Observation {
+    ///             limits,
+    ///             denial: None,
+    ///         }
+    ///     })
+    ///     .until_response()
+    ///     .layer(service_fn(async |_: ()| Ok::<_, Infallible>(125_000)));
+    /// client.oneshot(()).await?;
+    /// assert_eq!(budget.snapshot().limit, 125_000);
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn learn_tokens(mut self, learn: bool) -> Self {
+        self.learns.tokens = learn;
+        self
+    }
+
+    /// Learns the requests a minute in the same way. What was given to
+    /// [`requests_per_minute`](Self::requests_per_minute) is the fallback; if
+    /// nothing was, requests are not limited where the answer does not tell.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use std::convert::Infallible;
+    /// use tollhouse::{Observation, RateLimits, TokenBudget, TpmBudgetLayer};
+    /// use tower::{Layer, ServiceExt, service_fn};
+    ///
+    /// # #[tokio::main(flavor = "current_thread", start_paused = true)]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// let budget = TokenBudget::per_minute(30_000)
+    ///     .learn_requests(true)
+    ///     .build()?;
+    /// let client = TpmBudgetLayer::new(budget.clone(), |_: &()| 100)
+    ///     .observe(|limit: &u64| {
+    ///         let limit_requests = Some(*limit);
+    ///         let limits = RateLimits {
+    ///             limit_requests,
+    ///             ..RateLimits::default()
+    ///         };
+    ///         Observation {
+    ///             limits,
+    ///             denial: None,
+    ///         }
+    ///     })
+    ///     .until_response()
+    ///     .layer(service_fn(async |_: ()| Ok::<_, Infallible>(500)));
+    /// client.oneshot(()).await?;
+    /// assert_eq!(budget.snapshot().requests_limit, Some(500));
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn learn_requests(mut self, learn: bool) -> Self {
+        self.learns.requests = learn;
+        self
+    }
+
+    /// Turns a request away at once that would wait longer than this, as far
+    /// as can be told when it comes. Unlimited unless set.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use std::time::Duration;
+    /// use tollhouse::{Refused, TokenBudget, Window};
+    ///
+    /// # #[tokio::main(flavor = "current_thread", start_paused = true)]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// // 500 tokens a second.
+    /// let budget = TokenBudget::per_minute(30_000)
+    ///     .window(Window::Off)
+    ///     .max_wait(Duration::from_secs(10))
+    ///     .build()?;
+    /// let first = budget.reserve(30_000).await?;
+    /// first.launched();
+    /// first.settle(30_000);
+    ///
+    /// let refused = budget.reserve(5_001).await.unwrap_err();
+    /// assert!(matches!(refused, Refused::Overloaded { .. }));
+    /// assert!(budget.reserve(5_000).await.is_ok());
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn max_wait(mut self, wait: Duration) -> Self {
+        self.bounds.wait = wait;
+        self
+    }
+
+    /// Turns a request away at once that would have to wait behind this many.
+    /// Unlimited unless set.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use tollhouse::{Refused, TokenBudget};
+    ///
+    /// # #[tokio::main(flavor = "current_thread", start_paused = true)]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// let budget = TokenBudget::per_minute(30_000).max_waiting(1).build()?;
+    /// let first = budget.reserve(30_000).await?;
+    /// first.launched();
+    /// first.settle(30_000);
+    ///
+    /// let (second, third) = tokio::join!(budget.reserve(100), budget.reserve(100));
+    /// assert!(second.is_ok());
+    /// let refused = third.unwrap_err();
+    /// assert!(matches!(refused, Refused::Overloaded { waiting: 1, .. }));
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn max_waiting(mut self, waiting: usize) -> Self {
+        self.bounds.waiting = waiting;
+        self
+    }
+
+    /// Names the policy that the budget belongs to, as metrics tell it.
+    ///
+    /// # Examples
+    ///
+    /// With the feature `metrics`, and a recorder such as Prometheus's:
+    ///
+    /// ```
+    /// # #[cfg(feature = "metrics")] {
+    /// use metrics_exporter_prometheus::PrometheusBuilder;
+    /// use tollhouse::TokenBudget;
+    ///
+    /// let recorder = PrometheusBuilder::new().build_recorder();
+    /// let _guard = metrics::set_default_local_recorder(&recorder);
+    ///
+    /// let budget = TokenBudget::per_minute(30_000).name("batch").build()?;
+    /// drop(budget.try_reserve(100)?);
+    /// let told = recorder.handle().render();
+    /// assert!(told.contains(r#"tollhouse_budget_limit_tokens{policy="batch"} 30000"#));
+    /// # }
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn name(mut self, policy: impl Into<String>) -> Self {
+        self.name = Some(policy.into());
+        self
+    }
+
+    /// The budget, full from the start.
+    ///
+    /// # Errors
+    ///
+    /// Names everything that is out of range at once.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use tollhouse::TokenBudget;
+    ///
+    /// assert!(TokenBudget::per_minute(30_000).build().is_ok());
+    /// let error = TokenBudget::per_minute(30_000)
+    ///     .headroom(1.5)
+    ///     .build()
+    ///     .unwrap_err();
+    /// assert_eq!(error.to_string(), "headroom is 1.5, allowed is 0 to 0.9");
+    /// ```
+    pub fn build(self) -> Result<TokenBudget, ConfigError> {
+        let terms = self.terms()?;
+        let ledger = Ledger::new(terms, Now::unread().get());
+        let queue = Queue::new(ledger, self.bounds);
+        if let Some(name) = &self.name {
+            queue.set_name(name);
+        }
+        Ok(TokenBudget::from_queue(queue))
+    }
+
+    fn terms(&self) -> Result<Terms, ConfigError> {
+        let mut faults = Vec::new();
+        let mut check = |name, value: String, allowed: String, fine: bool| {
+            if !fine {
+                faults.push(Fault {
+                    name,
+                    value,
+                    allowed,
+                });
+            }
+        };
+        check(
+            "headroom",
+            self.headroom.to_string(),
+            "0 to 0.9".into(),
+            (0.0..=0.9).contains(&self.headroom),
+        );
+        let whole = format!("1 to {MOST}");
+        for (name, number) in [
+            ("tokens per minute", Some(self.tokens)),
+            ("requests per minute", self.requests),
+        ] {
+            if let Some(number) = number {
+                check(name, number.to_string(), whole.clone(), is_limit(number));
+            }
+        }
+        let rate = allowed(self.tokens, self.headroom);
+        if let Some(burst) = self.burst {
+            check("burst", burst.to_string(), "1 or more".into(), burst >= 1);
+        }
+        if !faults.is_empty() {
+            return Err(ConfigError { faults });
+        }
+        // What is to be learned must be counted from the first request on.
+        let requests = self.requests.or(self.learns.requests.then_some(MOST));
+        Ok(Terms {
+            limit: self.tokens,
+            rate,
+            capacity: self.burst.map_or(rate, |burst| burst.min(rate)),
+            requests: requests.map(|limit| RequestTerms {
+                limit,
+                rate: allowed(limit, self.headroom),
+            }),
+            headroom: self.headroom,
+            burst: self.burst,
+            learns: self.learns,
+            accounting: self.accounting,
+            window: self.window,
+            cautious_start: self.cautious_start,
+            max_told_delay: self.max_told_delay,
+            pace: Pace::default(),
+        })
+    }
+}
+
+/// What is wrong with a configuration: each bad value, and what is allowed.
+///
+/// # Examples
+///
+/// ```
+/// use tollhouse::TokenBudget;
+///
+/// let error = TokenBudget::per_minute(30_000)
+///     .headroom(1.5)
+///     .burst(0)
+///     .build()
+///     .unwrap_err();
+/// assert_eq!(
+///     error.to_string(),
+///     "headroom is 1.5, allowed is 0 to 0.9; burst is 0, allowed is 1 or more",
+/// );
+/// ```
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ConfigError {
+    faults: Vec<Fault>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Fault {
+    name: &'static str,
+    value: String,
+    allowed: String,
+}
+
+impl fmt::Display for ConfigError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (n, fault) in self.faults.iter().enumerate() {
+            let separator = if n == 0 { "" } else { "; " };
+            let Fault {
+                name,
+                value,
+                allowed,
+            } = fault;
+            write!(f, "{separator}{name} is {value}, allowed is {allowed}")?;
+        }
+        Ok(())
+    }
+}
+
+impl std::error::Error for ConfigError {}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_fault_is_named_at_once() {
+        let error = TokenBudget::per_minute(0)
+            .requests_per_minute(0)
+            .headroom(f64::NAN)
+            .burst(0)
+            .build()
+            .unwrap_err();
+        assert_eq!(
+            error.to_string(),
+            "headroom is NaN, allowed is 0 to 0.9; \
+             tokens per minute is 0, allowed is 1 to 1000000000000; \
+             requests per minute is 0, allowed is 1 to 1000000000000; \
+             burst is 0, allowed is 1 or more"
+        );
+    }
+}

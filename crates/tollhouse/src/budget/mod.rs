@@ -1,0 +1,369 @@
+//! Tokens and requests a minute, reserved before sending.
+//!
+//! A [`TokenBudget`] mirrors the provider's own count of an account, always on
+//! the safe side: a request's cost is taken **before** it is sent, and waits
+//! until it is there. [`TpmBudgetLayer`] does that for every call of a
+//! service; [`TokenBudget::reserve`] does it by hand, for transports that are
+//! not tower services.
+//!
+//! The rules, which `docs/architecture.md` proves:
+//!
+//! 1. Reserve before sending, first come, first served.
+//! 2. The level refills at most to the capacity less what is in transit.
+//! 3. No 60 seconds hold more than the limit ([`Window`]).
+//! 4. Usage above the reservation is debt, which later requests wait off.
+//! 5. The provider's word wins ([`TokenBudget::observe`]); what others spend
+//!    from the same account shows in it, and is left to them.
+//! 6. A refusal is news for everybody ([`TokenBudget::hold`]).
+//! 7. What can never fit is refused at once ([`Refused::TooLarge`]).
+
+mod config;
+mod layer;
+pub(crate) mod ledger;
+mod meters;
+mod news;
+mod others;
+mod pace;
+mod refill;
+mod reservation;
+mod terms;
+#[cfg(test)]
+mod tests;
+mod trust;
+mod truth;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+use crate::answer::RateLimits;
+use crate::error::Refused;
+use crate::gate::Now;
+use crate::queue::{Queue, Ticket};
+use ledger::Ledger;
+
+pub use config::{Accounting, ConfigError, TokenBudgetBuilder, Window};
+pub use layer::{BudgetPass, TpmBudget, TpmBudgetLayer};
+pub use reservation::{Reservation, Reserve};
+
+/// The tokens and requests that an account may spend, shared by all who spend
+/// them.
+///
+/// # Cloning
+///
+/// A budget is a cheap handle; clones share everything.
+///
+/// # Examples
+///
+/// ```
+/// use std::time::Duration;
+/// use tollhouse::TokenBudget;
+/// use tokio::time::Instant;
+///
+/// # #[tokio::main(flavor = "current_thread", start_paused = true)]
+/// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// // 500 tokens a second, at most 30,000 at once.
+/// let budget = TokenBudget::per_minute(30_000).build()?;
+///
+/// let start = Instant::now();
+/// let first = budget.reserve(20_000).await?;
+/// first.launched();
+/// first.settle(20_000);
+/// assert_eq!(budget.snapshot().level, 10_000);
+///
+/// // The next 20,000 wait for the minute's window to let the first ones go.
+/// budget.reserve(20_000).await?;
+/// assert_eq!(start.elapsed(), Duration::from_secs(60));
+/// # Ok(())
+/// # }
+/// ```
+#[derive(Clone, Debug)]
+pub struct TokenBudget {
+    queue: Arc<Queue<Ledger>>,
+}
+
+impl TokenBudget {
+    /// Begins a budget of `tokens` a minute, the provider's limit.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use tollhouse::TokenBudget;
+    ///
+    /// let budget = TokenBudget::per_minute(30_000).headroom(0.15).build()?;
+    /// assert_eq!(budget.snapshot().limit, 30_000);
+    /// assert_eq!(budget.snapshot().capacity, 25_500);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub const fn per_minute(tokens: u64) -> TokenBudgetBuilder {
+        TokenBudgetBuilder::new(tokens)
+    }
+
+    fn from_queue(queue: Arc<Queue<Ledger>>) -> Self {
+        TokenBudget { queue }
+    }
+
+    /// Takes `cost` tokens, and one request, as soon as the budget allows it;
+    /// first come, first served from the first poll on.
+    ///
+    /// # Errors
+    ///
+    /// [`Refused`], at once: where `cost` can never fit, where the wait would
+    /// be longer than the budget allows, or where a limit by the day is used
+    /// up.
+    ///
+    /// # Cancellation
+    ///
+    /// Dropping the future leaves the line and takes nothing.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use std::time::Duration;
+    /// use tokio::time::Instant;
+    /// use tollhouse::{Refused, TokenBudget, Window};
+    ///
+    /// # #[tokio::main(flavor = "current_thread", start_paused = true)]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// // 500 tokens a second.
+    /// let budget = TokenBudget::per_minute(30_000)
+    ///     .window(Window::Off)
+    ///     .build()?;
+    /// let start = Instant::now();
+    /// let first = budget.reserve(30_000).await?;
+    /// first.launched();
+    /// first.settle(30_000);
+    ///
+    /// budget.reserve(1_000).await?;
+    /// assert_eq!(start.elapsed(), Duration::from_secs(2));
+    /// let refused = budget.reserve(30_001).await.unwrap_err();
+    /// assert_eq!(
+    ///     refused,
+    ///     Refused::TooLarge {
+    ///         cost: 30_001,
+    ///         limit: 30_000
+    ///     }
+    /// );
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn reserve(&self, cost: u64) -> Reserve {
+        Reserve::new(Ticket::new(Arc::clone(&self.queue), cost))
+    }
+
+    /// Takes `cost` tokens, and one request, if that needs no waiting.
+    ///
+    /// # Errors
+    ///
+    /// [`Refused::Overloaded`], with the wait that [`reserve`](Self::reserve)
+    /// would take, or whatever else that would be refused with.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use tollhouse::{Refused, TokenBudget};
+    ///
+    /// # #[tokio::main(flavor = "current_thread", start_paused = true)]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// let budget = TokenBudget::per_minute(30_000).build()?;
+    /// let first = budget.try_reserve(20_000)?;
+    /// let refused = budget.try_reserve(20_000).unwrap_err();
+    /// assert!(matches!(refused, Refused::Overloaded { waiting: 0, .. }));
+    ///
+    /// // It was never launched, so all of it comes back.
+    /// drop(first);
+    /// assert!(budget.try_reserve(20_000).is_ok());
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn try_reserve(&self, cost: u64) -> Result<Reservation, Refused> {
+        let ticket = self.queue.try_enter(cost, &mut Now::unread())?;
+        Ok(Reservation::new(ticket))
+    }
+
+    /// How long a request of this cost would wait if it came now. Exact while
+    /// nothing changes and nobody waits; else an estimate that assumes all who
+    /// wait go first.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use std::time::Duration;
+    /// use tollhouse::{TokenBudget, Window};
+    ///
+    /// # #[tokio::main(flavor = "current_thread", start_paused = true)]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// // 500 tokens a second.
+    /// let budget = TokenBudget::per_minute(30_000)
+    ///     .window(Window::Off)
+    ///     .build()?;
+    /// let first = budget.reserve(30_000).await?;
+    /// first.launched();
+    /// first.settle(30_000);
+    /// assert_eq!(budget.eta(7_000), Duration::from_secs(14));
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn eta(&self, cost: u64) -> Duration {
+        let now = Now::unread().get();
+        self.queue
+            .read(|ledger, ahead| ledger.eta(cost, ahead, now))
+    }
+
+    /// Closes the budget until `until`, because the provider said so. Never
+    /// shortens another hold.
+    ///
+    /// At its end one request goes first; when it was answered the others
+    /// follow at the bucket's pace, not all at once. For a minute no header
+    /// raises the level.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use std::time::Duration;
+    /// use tokio::time::Instant;
+    /// use tollhouse::TokenBudget;
+    ///
+    /// # #[tokio::main(flavor = "current_thread", start_paused = true)]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// let budget = TokenBudget::per_minute(30_000).build()?;
+    /// let start = Instant::now();
+    /// budget.hold(start + Duration::from_secs(20));
+    ///
+    /// budget.reserve(100).await?;
+    /// assert_eq!(start.elapsed(), Duration::from_secs(20));
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn hold(&self, until: Instant) {
+        self.queue.update(&mut Now::unread(), |ledger, now| {
+            ledger.hold(until.into(), now.get())
+        });
+    }
+
+    /// Corrects the level by what the provider says is left, as of now; takes
+    /// anything from which [`RateLimits`] can be made.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use tollhouse::{RateLimits, TokenBudget};
+    ///
+    /// # #[tokio::main(flavor = "current_thread", start_paused = true)]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// let budget = TokenBudget::per_minute(30_000).build()?;
+    /// budget.observe(&RateLimits {
+    ///     remaining_tokens: Some(1_200),
+    ///     ..RateLimits::default()
+    /// });
+    /// assert_eq!(budget.snapshot().level, 1_200);
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn observe<'l, L>(&self, limits: &'l L)
+    where
+        RateLimits: From<&'l L>,
+    {
+        let limits = RateLimits::from(limits);
+        self.queue.update(&mut Now::unread(), |ledger, now| {
+            ledger.observe(&limits, now.get())
+        });
+    }
+
+    /// The budget as it stands.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use tollhouse::TokenBudget;
+    ///
+    /// # #[tokio::main(flavor = "current_thread", start_paused = true)]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// let budget = TokenBudget::per_minute(30_000).build()?;
+    /// let reservation = budget.reserve(1_200).await?;
+    /// let now = budget.snapshot();
+    /// assert_eq!((now.level, now.in_transit), (28_800, 1_200));
+    ///
+    /// drop(reservation);
+    /// assert_eq!(budget.snapshot().level, 30_000);
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn snapshot(&self) -> Snapshot {
+        let now = Now::unread().get();
+        self.queue
+            .read(|ledger, ahead| ledger.snapshot(ahead.waiting, now))
+    }
+
+    /// Turns away whoever waits and whoever comes from now on, with
+    /// [`Refused::Closed`]; what was reserved stays reserved.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use tollhouse::{Refused, TokenBudget};
+    ///
+    /// # #[tokio::main(flavor = "current_thread", start_paused = true)]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// let budget = TokenBudget::per_minute(30_000).build()?;
+    /// budget.close();
+    /// assert_eq!(budget.reserve(100).await.unwrap_err(), Refused::Closed);
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn close(&self) {
+        self.queue.close();
+    }
+}
+
+/// A budget at one moment; see [`TokenBudget::snapshot`].
+///
+/// # Examples
+///
+/// ```
+/// use tollhouse::TokenBudget;
+///
+/// # #[tokio::main(flavor = "current_thread", start_paused = true)]
+/// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// let budget = TokenBudget::per_minute(30_000)
+///     .requests_per_minute(500)
+///     .headroom(0.15)
+///     .build()?;
+/// let reservation = budget.reserve(1_200).await?;
+/// reservation.launched();
+///
+/// let now = budget.snapshot();
+/// assert_eq!((now.limit, now.capacity), (30_000, 25_500));
+/// assert_eq!((now.level, now.in_transit), (24_300, 1_200));
+/// assert_eq!((now.waiting, now.held_until), (0, None));
+/// assert_eq!(now.requests_limit, Some(500));
+/// # Ok(())
+/// # }
+/// ```
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Snapshot {
+    /// Tokens a minute that the provider allows.
+    pub limit: u64,
+    /// The most tokens that one request may cost: the burst, after headroom.
+    pub capacity: u64,
+    /// Tokens that may be spent now; below zero is debt.
+    pub level: i64,
+    /// Tokens reserved that the provider has not surely counted yet.
+    pub in_transit: u64,
+    /// Tokens reserved whose real usage is not known yet.
+    pub outstanding: u64,
+    /// How many requests wait.
+    pub waiting: usize,
+    /// The end of the present hold.
+    pub held_until: Option<Instant>,
+    /// Requests a minute that the provider allows, if limited.
+    pub requests_limit: Option<u64>,
+    /// Whether a sliding minute is kept beside the bucket.
+    pub windowed: bool,
+    /// The share of the limits that is used, in percent: below 100 after
+    /// refusals that told neither a delay nor what is left, until good answers
+    /// have shown more to be safe.
+    pub pace_percent: u8,
+}

@@ -1,0 +1,390 @@
+//! So many calls at once, streams until their last byte.
+//!
+//! [`ConcurrencyLayer`] hands out slots, first come, first served. Unlike
+//! tower's own `ConcurrencyLimit`, readiness holds no slot, so an idle ready
+//! clone starves nobody; and a slot lasts until the end of the answer's body.
+
+use std::fmt;
+use std::marker::PhantomData;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use tower_layer::Layer;
+
+use crate::answer::End;
+use crate::error::Refused;
+use crate::gate::{Gate, Launch, Now, Pass, PassFor};
+use crate::gated::{Gated, UntilBodyEnd, UntilResponse};
+use crate::queue::{Bounds, Queue, Ticket};
+use crate::rules::{Ahead, Rule, Slots, When};
+
+/// A service with a bounded number of calls in flight; made by
+/// [`ConcurrencyLayer`].
+pub type Concurrency<S, H = UntilBodyEnd> = Gated<S, ConcurrencyLayer<H>, H>;
+
+/// Lets at most `max` calls be in flight.
+///
+/// # Cloning
+///
+/// Clones of the layer, and all services made from them, share its slots.
+///
+/// # Cancellation
+///
+/// A call that is dropped while it waits leaves the line; one that is dropped
+/// in flight frees its slot at once.
+///
+/// # Examples
+///
+/// ```
+/// use std::time::Duration;
+/// use tollhouse::ConcurrencyLayer;
+/// use tokio::time::{Instant, sleep};
+/// use tower::{Layer, ServiceExt, service_fn};
+///
+/// # #[tokio::main(flavor = "current_thread", start_paused = true)]
+/// # async fn main() {
+/// let slow = service_fn(|_: ()| async {
+///     sleep(Duration::from_secs(1)).await;
+///     Ok::<_, std::io::Error>(())
+/// });
+/// let two_at_once = ConcurrencyLayer::new(2).until_response().layer(slow);
+///
+/// let start = Instant::now();
+/// let call = || two_at_once.clone().oneshot(());
+/// let _ = tokio::join!(call(), call(), call(), call());
+/// assert_eq!(start.elapsed(), Duration::from_secs(2));
+/// # }
+/// ```
+pub struct ConcurrencyLayer<H = UntilBodyEnd> {
+    queue: Arc<Queue<Slots>>,
+    hold: PhantomData<fn() -> H>,
+}
+
+impl ConcurrencyLayer {
+    /// `max` slots, held until the end of each answer's body.
+    ///
+    /// # Panics
+    ///
+    /// If `max` is 0.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use http::Response;
+    /// use http_body_util::BodyExt;
+    /// use std::convert::Infallible;
+    /// use tollhouse::ConcurrencyLayer;
+    /// use tower::{Layer, ServiceExt, service_fn};
+    ///
+    /// # #[tokio::main(flavor = "current_thread", start_paused = true)]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// let slots = ConcurrencyLayer::new(3);
+    /// let client = slots.layer(service_fn(async |_: ()| {
+    ///     Ok::<_, Infallible>(Response::new("Eleven kilometers.".to_owned()))
+    /// }));
+    ///
+    /// let answer = client.oneshot(()).await?;
+    /// assert_eq!(slots.in_flight(), 1, "its body is not read yet");
+    /// let body = answer.into_body().collect().await?.to_bytes();
+    /// assert_eq!(body, "Eleven kilometers.");
+    /// assert_eq!(slots.in_flight(), 0);
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn new(max: usize) -> Self {
+        Self::bounded(max, usize::MAX)
+    }
+
+    /// `max` slots, and at most `waiting` calls in line for them: one more is
+    /// refused at once with [`Refused::Overloaded`].
+    ///
+    /// The wait that the refusal speaks of is the line's length times the mean
+    /// time between its latest moves; zero where it has not moved twice yet.
+    ///
+    /// # Panics
+    ///
+    /// If `max` is 0.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use std::convert::Infallible;
+    /// use std::time::Duration;
+    /// use tokio::time::sleep;
+    /// use tollhouse::{ConcurrencyLayer, Refused};
+    /// use tower::{Layer, ServiceExt, service_fn};
+    ///
+    /// # #[tokio::main(flavor = "current_thread", start_paused = true)]
+    /// # async fn main() {
+    /// let client = ConcurrencyLayer::bounded(1, 1)
+    ///     .until_response()
+    ///     .layer(service_fn(async |_: ()| {
+    ///         sleep(Duration::from_secs(2)).await;
+    ///         Ok::<_, Infallible>(())
+    ///     }));
+    ///
+    /// let call = || client.clone().oneshot(());
+    /// let (first, second, third) = tokio::join!(call(), call(), call());
+    /// assert!(first.is_ok() && second.is_ok());
+    /// let error = third.unwrap_err();
+    /// assert!(matches!(
+    ///     error.refused(),
+    ///     Some(Refused::Overloaded { waiting: 1, .. })
+    /// ));
+    /// # }
+    /// ```
+    pub fn bounded(max: usize, waiting: usize) -> Self {
+        let bounds = Bounds {
+            waiting,
+            ..Bounds::NONE
+        };
+        ConcurrencyLayer {
+            queue: Queue::new(Slots::new(max), bounds),
+            hold: PhantomData,
+        }
+    }
+
+    /// Names the policy that these slots belong to, as metrics tell it; once.
+    ///
+    /// # Examples
+    ///
+    /// With the feature `metrics`, and a recorder such as Prometheus's:
+    ///
+    /// ```
+    /// # #[tokio::main(flavor = "current_thread", start_paused = true)]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # #[cfg(feature = "metrics")] {
+    /// use metrics_exporter_prometheus::PrometheusBuilder;
+    /// use std::convert::Infallible;
+    /// use tollhouse::ConcurrencyLayer;
+    /// use tower::{Layer, ServiceExt, service_fn};
+    ///
+    /// let recorder = PrometheusBuilder::new().build_recorder();
+    /// let _guard = metrics::set_default_local_recorder(&recorder);
+    ///
+    /// let slots = ConcurrencyLayer::new(3).name("batch").until_response();
+    /// let client = slots.layer(service_fn(async |_: ()| Ok::<_, Infallible>(())));
+    /// client.oneshot(()).await?;
+    /// let told = recorder.handle().render();
+    /// assert!(told.contains(r#"tollhouse_slots{policy="batch"} 3"#));
+    /// # }
+    /// # Ok(())
+    /// # }
+    /// ```
+    #[must_use]
+    pub fn name(self, policy: &str) -> Self {
+        self.queue.set_name(policy);
+        self
+    }
+
+    /// Frees the slot with the response instead of its body's end; needed
+    /// where responses are not `http::Response`s.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use std::convert::Infallible;
+    /// use tollhouse::ConcurrencyLayer;
+    /// use tower::{Layer, ServiceExt, service_fn};
+    ///
+    /// # #[tokio::main(flavor = "current_thread", start_paused = true)]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// let client = ConcurrencyLayer::new(3)
+    ///     .until_response()
+    ///     .layer(service_fn(async |n: u64| Ok::<_, Infallible>(n + 1)));
+    /// assert_eq!(client.oneshot(1).await?, 2);
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn until_response(self) -> ConcurrencyLayer<UntilResponse> {
+        ConcurrencyLayer {
+            queue: self.queue,
+            hold: PhantomData,
+        }
+    }
+}
+
+impl<H> ConcurrencyLayer<H> {
+    /// How many calls hold a slot.
+    pub fn in_flight(&self) -> usize {
+        self.queue.read(|slots, _| slots.taken())
+    }
+
+    /// How many calls wait for a slot.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use std::time::Duration;
+    /// use tollhouse::ConcurrencyLayer;
+    /// use tower::{Layer, ServiceExt, service_fn};
+    ///
+    /// # #[tokio::main(flavor = "current_thread", start_paused = true)]
+    /// # async fn main() {
+    /// let slots = ConcurrencyLayer::new(3).until_response();
+    /// let client = slots.layer(service_fn(async |_: ()| {
+    ///     tokio::time::sleep(Duration::from_secs(2)).await;
+    ///     Ok::<_, std::io::Error>(())
+    /// }));
+    /// for _ in 0..5 {
+    ///     tokio::spawn(client.clone().oneshot(()));
+    /// }
+    /// tokio::time::sleep(Duration::from_secs(1)).await;
+    /// assert_eq!((slots.in_flight(), slots.waiting()), (3, 2));
+    /// # }
+    /// ```
+    pub fn waiting(&self) -> usize {
+        self.queue.read(|_, ahead| ahead.waiting)
+    }
+
+    /// Turns away whoever waits and whoever comes from now on, with
+    /// [`Refused::Closed`]; calls in flight go on.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use std::convert::Infallible;
+    /// use tollhouse::{ConcurrencyLayer, Refused};
+    /// use tower::{Layer, ServiceExt, service_fn};
+    ///
+    /// # #[tokio::main(flavor = "current_thread", start_paused = true)]
+    /// # async fn main() {
+    /// let slots = ConcurrencyLayer::new(3).until_response();
+    /// let client = slots.layer(service_fn(async |_: ()| Ok::<_, Infallible>(())));
+    ///
+    /// slots.close();
+    /// let error = client.oneshot(()).await.unwrap_err();
+    /// assert_eq!(error.refused(), Some(&Refused::Closed));
+    /// # }
+    /// ```
+    pub fn close(&self) {
+        self.queue.close();
+    }
+
+    /// Waits until no call is in flight and none waits. After
+    /// [`close`](Self::close) that is the end of a shutdown; put a timeout
+    /// around it for the deadline.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use std::time::Duration;
+    /// use tokio::time::{Instant, sleep, timeout};
+    /// use tollhouse::ConcurrencyLayer;
+    /// use tower::{Layer, ServiceExt, service_fn};
+    ///
+    /// # #[tokio::main(flavor = "current_thread", start_paused = true)]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// let slots = ConcurrencyLayer::new(3).until_response();
+    /// let client = slots.layer(service_fn(async |_: ()| {
+    ///     sleep(Duration::from_secs(7)).await;
+    ///     Ok::<_, std::io::Error>(())
+    /// }));
+    /// let start = Instant::now();
+    /// tokio::spawn(client.oneshot(()));
+    /// tokio::task::yield_now().await;
+    ///
+    /// slots.close();
+    /// timeout(Duration::from_secs(30), slots.idle()).await?;
+    /// assert_eq!(start.elapsed(), Duration::from_secs(7));
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub async fn idle(&self) {
+        std::future::poll_fn(|cx| self.queue.poll_idle(cx)).await;
+    }
+}
+
+impl<S, H> Layer<S> for ConcurrencyLayer<H> {
+    type Service = Concurrency<S, H>;
+
+    fn layer(&self, inner: S) -> Self::Service {
+        Gated::new(inner, self.clone(), Launch::ToService)
+    }
+}
+
+impl<H> Clone for ConcurrencyLayer<H> {
+    fn clone(&self) -> Self {
+        ConcurrencyLayer {
+            queue: Arc::clone(&self.queue),
+            hold: PhantomData,
+        }
+    }
+}
+
+impl<H> fmt::Debug for ConcurrencyLayer<H> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("ConcurrencyLayer")
+            .field(&self.queue)
+            .finish()
+    }
+}
+
+impl<Req, Res, H> Gate<Req, Res> for ConcurrencyLayer<H> {
+    type Pass = Slot;
+
+    fn pass(&self, _: &Req) -> Slot {
+        Slot(Ticket::new(Arc::clone(&self.queue), 0))
+    }
+}
+
+/// A call's slot.
+///
+/// The [pass](Gate::pass) of a [`ConcurrencyLayer`]. See [`Pass`] for one that is
+/// used by hand.
+#[derive(Debug)]
+pub struct Slot(Ticket<Slots>);
+
+impl Pass for Slot {
+    #[inline]
+    fn poll_admitted(&mut self, cx: &mut Context<'_>, now: &mut Now) -> Poll<Result<(), Refused>> {
+        self.0.poll_admitted(cx, now)
+    }
+
+    fn foreseen(&mut self, now: &mut Now) -> Option<Refused> {
+        self.0.foreseen(now)
+    }
+
+    /// A slot does not care when its call is launched.
+    fn launched(&mut self, _: Launch, _: &mut Now) {}
+
+    fn chunk(&mut self, _: &[u8]) {}
+
+    #[inline]
+    fn ended(&mut self, _: End, now: &mut Now) {
+        self.0.give_back(now);
+    }
+}
+
+impl<Res> PassFor<Res> for Slot {
+    fn answered(&mut self, _: &Res, _: &mut Now) {}
+}
+
+impl Rule for Slots {
+    const NAME: &'static str = "concurrency";
+    type Held = ();
+
+    fn when(&mut self, _: u64, _: &mut Now) -> When {
+        Slots::when(self)
+    }
+
+    fn take(&mut self, _: u64, _: &mut Now) {
+        Slots::take(self);
+    }
+
+    fn launch(&mut self, (): &mut (), _: Launch, _: &mut Now) {}
+
+    fn release(&mut self, (): (), _: &mut Now) {
+        self.give_back();
+    }
+
+    fn never(&mut self, _: u64, _: &mut Now) -> Option<Refused> {
+        None
+    }
+
+    fn expected_wait(&mut self, _: u64, ahead: Ahead, _: &mut Now) -> Duration {
+        let line = u32::try_from(ahead.waiting + 1).unwrap_or(u32::MAX);
+        ahead.pace.saturating_mul(line)
+    }
+}

@@ -1,0 +1,328 @@
+//! What a gate is: something that hands each request a pass.
+//!
+//! A gate stands in front of one scarce thing. It gives every request a
+//! [`Pass`], which is at first a place in the gate's queue and, once admitted,
+//! the right to go on; dropping it gives back what can be given back. The
+//! layers of this crate are gates, and **a tuple of gates is a gate**: its
+//! pass is admitted when each of its passes is, one after the other, and refused
+//! as soon as one of them is bound to be.
+//!
+//! [`GateLayer`](crate::GateLayer) puts any gate around a service.
+
+use std::task::{Context, Poll};
+
+use tokio::time::Instant;
+
+use crate::answer::End;
+use crate::error::Refused;
+use crate::rules::Moment;
+
+/// Hands out passes for requests of type `Req`, answered by a `Res`.
+///
+/// Clones share the scarce thing that the gate stands in front of.
+///
+/// # Examples
+///
+/// A gate of one's own, with a budget for each of two models:
+///
+/// ```
+/// use std::convert::Infallible;
+/// use tollhouse::budget::BudgetPass;
+/// use tollhouse::{Gate, GateLayer, TokenBudget, Unmetered, Unobserved};
+/// use tower::{Layer, ServiceExt, service_fn};
+///
+/// # #[tokio::main(flavor = "current_thread", start_paused = true)]
+/// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// #[derive(Clone)]
+/// struct ByModel {
+///     small: TokenBudget,
+///     large: TokenBudget,
+/// }
+///
+/// impl<Res> Gate<(&str, u64), Res> for ByModel {
+///     type Pass = BudgetPass<Unmetered, Unobserved, Option<u64>>;
+///
+///     fn pass(&self, &(model, cost): &(&str, u64)) -> Self::Pass {
+///         let budget = match model {
+///             "small" => &self.small,
+///             _ => &self.large,
+///         };
+///         BudgetPass::new(budget, cost, Unmetered, Unobserved)
+///     }
+/// }
+///
+/// let gate = ByModel {
+///     small: TokenBudget::per_minute(100_000).build()?,
+///     large: TokenBudget::per_minute(10_000).build()?,
+/// };
+/// let client = GateLayer::new(gate.clone())
+///     .until_response()
+///     .layer(service_fn(async |_| Ok::<_, Infallible>(())));
+/// client.oneshot(("large", 4_000)).await?;
+/// assert_eq!(gate.large.snapshot().level, 6_000);
+/// assert_eq!(gate.small.snapshot().level, 100_000);
+/// # Ok(())
+/// # }
+/// ```
+pub trait Gate<Req, Res> {
+    /// One request's way through the gate.
+    type Pass: PassFor<Res>;
+
+    /// Begins the way of one request. It stands in line from the first poll of
+    /// its pass on.
+    fn pass(&self, request: &Req) -> Self::Pass;
+}
+
+/// One request's way through a gate: a place in line, then what was admitted.
+///
+/// # Cancellation
+///
+/// Dropped before [`launched`](Pass::launched), it leaves no trace: what was
+/// taken is given back in full and the next in line is let in. Dropped later,
+/// it gives back what does not outlast the call, such as a slot.
+///
+/// # Examples
+///
+/// By hand, around a call that is no tower service:
+///
+/// ```
+/// use std::future::poll_fn;
+/// use tollhouse::gate::{Launch, Now};
+/// use tollhouse::{ConcurrencyLayer, End, Gate, Pass};
+///
+/// # #[tokio::main(flavor = "current_thread", start_paused = true)]
+/// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// let slots = ConcurrencyLayer::new(1);
+/// let mut pass = Gate::<(), ()>::pass(&slots, &());
+/// poll_fn(|cx| pass.poll_admitted(cx, &mut Now::unread())).await?;
+/// assert_eq!(slots.in_flight(), 1);
+///
+/// pass.launched(Launch::ToWire, &mut Now::unread());
+/// pass.chunk(b"Eleven kilometers.");
+/// pass.ended(End::Complete, &mut Now::unread());
+/// assert_eq!(slots.in_flight(), 0);
+/// # Ok(())
+/// # }
+/// ```
+pub trait Pass {
+    /// Waits for admission; ready with `Ok` ever after.
+    ///
+    /// # Errors
+    ///
+    /// [`Refused`], where waiting is pointless or too long.
+    fn poll_admitted(&mut self, cx: &mut Context<'_>, now: &mut Now) -> Poll<Result<(), Refused>>;
+
+    /// The refusal that is certain before the pass is even in line; it is refused
+    /// with it. A tuple asks all its passes when one of them comes to wait, and
+    /// whenever it is polled again, so that nobody joins one line to be turned away
+    /// at the next. By default nothing is certain.
+    fn foreseen(&mut self, now: &mut Now) -> Option<Refused> {
+        let _ = now;
+        None
+    }
+
+    /// The request is handed on; from here on, what it was charged stands.
+    fn launched(&mut self, to: Launch, now: &mut Now);
+
+    /// A piece of the answer's body goes by.
+    fn chunk(&mut self, data: &[u8]);
+
+    /// The answer is over. What is left of the pass is given back now.
+    fn ended(&mut self, end: End, now: &mut Now);
+}
+
+/// A [`Pass`] that can look at an answer of type `Res`.
+///
+/// # Examples
+///
+/// ```
+/// use std::future::poll_fn;
+/// use tollhouse::gate::{Launch, Now};
+/// use tollhouse::{End, Gate, Pass, PassFor, TokenBudget, TpmBudgetLayer};
+///
+/// # #[tokio::main(flavor = "current_thread", start_paused = true)]
+/// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// let budget = TokenBudget::per_minute(30_000).build()?;
+/// let gate =
+///     TpmBudgetLayer::new(budget.clone(), |_: &&str| 1_000).usage(|answer: &u64| Some(*answer));
+///
+/// let mut pass = gate.pass(&"How deep is the sea?");
+/// poll_fn(|cx| pass.poll_admitted(cx, &mut Now::unread())).await?;
+/// pass.launched(Launch::ToWire, &mut Now::unread());
+/// pass.answered(&1_500, &mut Now::unread());
+/// pass.ended(End::Complete, &mut Now::unread());
+/// assert_eq!(budget.snapshot().level, 28_500);
+/// # Ok(())
+/// # }
+/// ```
+pub trait PassFor<Res>: Pass {
+    /// The head of the answer is here, and its body follows. Where nobody said
+    /// that the request was launched, it was launched at this very instant.
+    fn answered(&mut self, response: &Res, now: &mut Now);
+
+    /// The whole answer is here; as [`answered`](Self::answered) and
+    /// [`ended`](Pass::ended) in one.
+    fn completed(&mut self, response: &Res, now: &mut Now) {
+        self.answered(response, now);
+        self.ended(End::Complete, now);
+    }
+}
+
+/// How a request is handed on.
+///
+/// # Examples
+///
+/// ```
+/// use std::future::poll_fn;
+/// use std::time::Duration;
+/// use tollhouse::gate::{Launch, Now};
+/// use tollhouse::{Gate, Pass, TokenBudget, TpmBudgetLayer};
+///
+/// # #[tokio::main(flavor = "current_thread", start_paused = true)]
+/// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// for (launch, in_transit) in [(Launch::ToWire, 0), (Launch::ToService, 100)] {
+///     let budget = TokenBudget::per_minute(30_000).build()?;
+///     let gate = TpmBudgetLayer::new(budget.clone(), |_: &()| 100);
+///     let mut pass = Gate::<(), ()>::pass(&gate, &());
+///     poll_fn(|cx| pass.poll_admitted(cx, &mut Now::unread())).await?;
+///     pass.launched(launch, &mut Now::unread());
+///
+///     // What left at once has surely been counted by the provider.
+///     tokio::time::sleep(Duration::from_secs(2)).await;
+///     assert_eq!(budget.snapshot().in_transit, in_transit);
+/// }
+/// # Ok(())
+/// # }
+/// ```
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Launch {
+    /// To the transport: it leaves now.
+    ToWire,
+    /// To another service, which may keep it for a while.
+    ToService,
+}
+
+/// The present, read from the clock at most once in a poll and only when
+/// somebody asks: a reading costs more than all the rest of an uncontended
+/// gate. A poll never blocks, so whatever happens in one happens at one
+/// instant, as in any event loop.
+///
+/// # Examples
+///
+/// ```
+/// use std::time::Duration;
+/// use tokio::time::{Instant, sleep};
+/// use tollhouse::gate::Now;
+///
+/// # #[tokio::main(flavor = "current_thread", start_paused = true)]
+/// # async fn main() {
+/// let mut now = Now::unread();
+/// let instant = now.instant();
+/// assert_eq!(instant, Instant::now());
+/// sleep(Duration::from_secs(1)).await;
+/// assert_eq!(now.instant(), instant, "it was read once");
+/// // Whoever has the instant already need not read it again.
+/// assert_eq!(Now::from(instant).instant(), instant);
+/// # }
+/// ```
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Now(Option<Moment>);
+
+impl Now {
+    /// A present that nobody has looked at yet.
+    pub const fn unread() -> Self {
+        Now(None)
+    }
+
+    /// The instant, the same at every asking.
+    pub fn instant(&mut self) -> Instant {
+        self.get().into()
+    }
+
+    #[inline]
+    pub(crate) fn get(&mut self) -> Moment {
+        *self.0.get_or_insert_with(|| Instant::now().into())
+    }
+}
+
+impl From<Instant> for Now {
+    fn from(instant: Instant) -> Self {
+        Now(Some(instant.into()))
+    }
+}
+
+macro_rules! tuple_of_gates {
+    ($($gate:ident $index:tt),+) => {
+        impl<Req, Res, $($gate),+> Gate<Req, Res> for ($($gate,)+)
+        where
+            $($gate: Gate<Req, Res>,)+
+        {
+            type Pass = ($($gate::Pass,)+);
+
+            fn pass(&self, request: &Req) -> Self::Pass {
+                ($(self.$index.pass(request),)+)
+            }
+        }
+
+        impl<$($gate: Pass),+> Pass for ($($gate,)+) {
+            #[inline]
+            fn poll_admitted(
+                &mut self,
+                cx: &mut Context<'_>,
+                now: &mut Now,
+            ) -> Poll<Result<(), Refused>> {
+                $(
+                    match self.$index.poll_admitted(cx, now) {
+                        Poll::Ready(Ok(())) => {}
+                        Poll::Ready(refused) => return Poll::Ready(refused),
+                        Poll::Pending => {
+                            return match self.foreseen(now) {
+                                Some(refused) => Poll::Ready(Err(refused)),
+                                None => Poll::Pending,
+                            };
+                        }
+                    }
+                )+
+                Poll::Ready(Ok(()))
+            }
+
+            fn foreseen(&mut self, now: &mut Now) -> Option<Refused> {
+                None$(.or_else(|| self.$index.foreseen(now)))+
+            }
+
+            #[inline]
+            fn launched(&mut self, to: Launch, now: &mut Now) {
+                $(self.$index.launched(to, now);)+
+            }
+
+            #[inline]
+            fn chunk(&mut self, data: &[u8]) {
+                $(self.$index.chunk(data);)+
+            }
+
+            #[inline]
+            fn ended(&mut self, end: End, now: &mut Now) {
+                $(self.$index.ended(end, now);)+
+            }
+        }
+
+        impl<Res, $($gate: PassFor<Res>),+> PassFor<Res> for ($($gate,)+) {
+            #[inline]
+            fn answered(&mut self, response: &Res, now: &mut Now) {
+                $(self.$index.answered(response, now);)+
+            }
+
+            #[inline]
+            fn completed(&mut self, response: &Res, now: &mut Now) {
+                $(self.$index.completed(response, now);)+
+            }
+        }
+    };
+}
+
+tuple_of_gates!(A 0);
+tuple_of_gates!(A 0, B 1);
+tuple_of_gates!(A 0, B 1, C 2);
+tuple_of_gates!(A 0, B 1, C 2, D 3);
+tuple_of_gates!(A 0, B 1, C 2, D 3, E 4);
+tuple_of_gates!(A 0, B 1, C 2, D 3, E 4, F 5);

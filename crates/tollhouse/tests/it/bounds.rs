@@ -1,0 +1,227 @@
+//! What is refused instead of waiting, and how the gates are closed.
+
+use std::cell::Cell;
+use std::time::Duration;
+
+use crate::support::counting::Polled;
+use bytes::Bytes;
+use futures_util::FutureExt;
+use http_body_util::{BodyExt, Full};
+use tokio::time::{Instant, sleep, timeout};
+use tollhouse::{
+    ConcurrencyLayer, GateLayer, Refused, StaggerLayer, TokenBudget, TpmBudgetLayer, Window,
+};
+use tower::{Layer, ServiceExt, service_fn};
+
+const SEC: Duration = Duration::from_secs(1);
+
+#[tokio::test(start_paused = true)]
+async fn failure_06_cost_above_capacity_fails_at_once_and_is_never_sent() {
+    let sent = Cell::new(false);
+    let budget = TokenBudget::per_minute(30_000)
+        .headroom(0.15)
+        .build()
+        .unwrap();
+    let gate = TpmBudgetLayer::new(budget.clone(), |cost: &u64| *cost);
+    let client = GateLayer::new(gate).until_response().layer(service_fn(|_| {
+        sent.set(true);
+        async { Ok::<_, std::io::Error>(()) }
+    }));
+    // Even with others in line before it.
+    let _first = budget.reserve(25_500).await.unwrap();
+    let mut waiting = Polled::new(budget.reserve(100));
+    assert!(waiting.poll().is_pending());
+    let start = Instant::now();
+    let error = client.clone().oneshot(45_411).await.unwrap_err();
+    let expected = Refused::TooLarge {
+        cost: 45_411,
+        limit: 25_500,
+    };
+    assert_eq!(error.refused(), Some(&expected));
+    assert_eq!(start.elapsed(), Duration::ZERO);
+    assert!(!sent.get());
+    assert_eq!(budget.snapshot().waiting, 1);
+    assert_eq!(budget.try_reserve(45_411).unwrap_err(), expected);
+    let text = error.to_string();
+    assert!(text.contains("45411") && text.contains("25500"), "{text}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn failure_27_max_waiting_refuses_at_once_with_the_expected_wait() {
+    let budget = TokenBudget::per_minute(60)
+        .window(Window::Off)
+        .max_waiting(2)
+        .build()
+        .unwrap();
+    budget.reserve(60).await.unwrap().settle(60);
+    let mut waiting = [10, 20].map(|cost| Polled::new(budget.reserve(cost)));
+    assert!(waiting.iter_mut().all(|one| one.poll().is_pending()));
+    let refused = budget.reserve(5).await.unwrap_err();
+    let expected = Refused::Overloaded {
+        waiting: 2,
+        expected_wait: 35 * SEC,
+    };
+    assert_eq!(refused, expected);
+    assert_eq!(budget.snapshot().waiting, 2);
+    drop(waiting);
+    budget.reserve(5).await.unwrap().settle(5);
+}
+
+#[tokio::test(start_paused = true)]
+async fn failure_27_max_wait_refuses_who_would_wait_longer() {
+    let budget = TokenBudget::per_minute(60)
+        .window(Window::Off)
+        .max_wait(10 * SEC)
+        .build()
+        .unwrap();
+    budget.reserve(60).await.unwrap().settle(60);
+    let start = Instant::now();
+    let mut waiting = Polled::new(budget.reserve(6));
+    assert!(waiting.poll().is_pending());
+    let refused = budget.reserve(5).await.unwrap_err();
+    let expected = Refused::Overloaded {
+        waiting: 1,
+        expected_wait: 11 * SEC,
+    };
+    assert_eq!(refused, expected);
+    assert_eq!(start.elapsed(), Duration::ZERO);
+    drop(waiting);
+    budget.reserve(10).await.unwrap().settle(10);
+    assert_eq!(start.elapsed(), 10 * SEC, "as long as is allowed");
+}
+
+#[tokio::test(start_paused = true)]
+async fn failure_27_a_bounded_line_for_slots_refuses_at_once() {
+    let slots = ConcurrencyLayer::bounded(1, 2);
+    let client = slots.clone().until_response().layer(service_fn(|()| async {
+        sleep(10 * SEC).await;
+        Ok::<_, std::io::Error>(())
+    }));
+    let mut calls: Vec<_> = (0..3)
+        .map(|_| Polled::new(client.clone().oneshot(())))
+        .collect();
+    assert!(calls.iter_mut().all(|call| call.poll().is_pending()));
+    let error = client.clone().oneshot(()).await.unwrap_err();
+    assert!(matches!(
+        error.refused(),
+        Some(Refused::Overloaded { waiting: 2, .. })
+    ));
+    assert_eq!((slots.in_flight(), slots.waiting()), (1, 2));
+}
+
+/// What a promise says when nothing changes is what happens.
+#[tokio::test(start_paused = true)]
+async fn an_eta_comes_true() {
+    for window in [Window::On, Window::Off] {
+        let budget = TokenBudget::per_minute(600).window(window).build().unwrap();
+        for cost in [600, 17, 333, 600, 1, 599] {
+            let start = Instant::now();
+            let eta = budget.eta(cost);
+            budget.reserve(cost).await.unwrap().settle(cost);
+            let waited = start.elapsed();
+            // A timer rounds up to the next millisecond.
+            assert!(
+                waited >= eta && waited < eta + SEC / 1000,
+                "{eta:?} {waited:?}"
+            );
+        }
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn failure_28_closed_gates_refuse_who_waits_and_who_comes() {
+    let slots = ConcurrencyLayer::new(1);
+    let budget = TokenBudget::per_minute(60).build().unwrap();
+    let turns = StaggerLayer::new(60 * SEC);
+    let ok = || service_fn(|()| async { Ok::<_, std::io::Error>(()) });
+    let held = slots.clone().until_response().layer(service_fn(|()| async {
+        sleep(5 * SEC).await;
+        Ok::<_, std::io::Error>(())
+    }));
+    let spent = TpmBudgetLayer::new(budget.clone(), |_: &()| 60)
+        .until_response()
+        .layer(ok());
+    let spaced = turns.layer(ok());
+
+    let mut in_flight = Box::pin(held.clone().oneshot(()));
+    assert!(futures_util::poll!(&mut in_flight).is_pending());
+    spent.clone().oneshot(()).await.unwrap();
+    spaced.clone().oneshot(()).await.unwrap();
+    let mut waiting = [
+        Polled::new(held.clone().oneshot(()).boxed()),
+        Polled::new(spent.clone().oneshot(()).boxed()),
+        Polled::new(spaced.clone().oneshot(()).boxed()),
+    ];
+    assert!(waiting.iter_mut().all(|call| call.poll().is_pending()));
+
+    slots.close();
+    budget.close();
+    turns.close();
+    for call in &mut waiting {
+        assert_eq!(call.woken(), 1);
+        let std::task::Poll::Ready(Err(error)) = call.poll() else {
+            panic!("it was turned away");
+        };
+        assert_eq!(error.refused(), Some(&Refused::Closed));
+    }
+    for error in [
+        held.oneshot(()).await.unwrap_err(),
+        spent.oneshot(()).await.unwrap_err(),
+        spaced.oneshot(()).await.unwrap_err(),
+    ] {
+        assert_eq!(error.refused(), Some(&Refused::Closed));
+    }
+    assert_eq!(budget.try_reserve(1).unwrap_err(), Refused::Closed);
+    assert_eq!((slots.waiting(), turns.waiting()), (0, 0));
+    in_flight.await.expect("calls in flight go on");
+}
+
+#[tokio::test(start_paused = true)]
+async fn failure_28_idle_comes_with_the_end_of_the_last_body() {
+    let slots = ConcurrencyLayer::new(2);
+    slots.idle().await;
+    let client = slots.layer(service_fn(|seconds: u32| async move {
+        sleep(seconds * SEC).await;
+        let body = Full::new(Bytes::from_static(b"answer"));
+        Ok::<_, std::io::Error>(http::Response::new(body))
+    }));
+    let start = Instant::now();
+    let slow_reader = async {
+        let response = client.clone().oneshot(1).await.unwrap();
+        sleep(10 * SEC).await;
+        response.into_body().collect().await.unwrap();
+    };
+    let (_, _, _, ()) = tokio::join!(
+        slow_reader,
+        async { drop(client.clone().oneshot(3).await) },
+        async {
+            sleep(SEC / 2).await;
+            assert!(timeout(5 * SEC, slots.idle()).await.is_err(), "a deadline");
+            slots.idle().await;
+            assert_eq!(start.elapsed(), 11 * SEC);
+        },
+        async {
+            sleep(SEC / 2).await;
+            slots.close();
+            slots.idle().await;
+            assert_eq!(start.elapsed(), 11 * SEC);
+        },
+    );
+}
+
+/// Whoever never comes to its turn lets the gate become idle too.
+#[tokio::test(start_paused = true)]
+async fn idle_comes_when_the_last_one_gives_up() {
+    let slots = ConcurrencyLayer::new(1);
+    let client = slots.clone().until_response().layer(service_fn(|()| {
+        std::future::pending::<Result<(), std::io::Error>>()
+    }));
+    let start = Instant::now();
+    let call = || timeout(4 * SEC, client.clone().oneshot(()));
+    let (first, second, ()) = tokio::join!(call(), call(), async {
+        sleep(SEC).await;
+        slots.idle().await;
+    });
+    assert!(first.is_err() && second.is_err());
+    assert_eq!(start.elapsed(), 4 * SEC);
+}

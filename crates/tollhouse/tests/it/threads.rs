@@ -1,0 +1,215 @@
+//! Real threads: ten thousand tasks at one gate.
+
+use std::future::Future;
+use std::pin::{Pin, pin};
+use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
+use std::sync::{Arc, Mutex};
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use crate::support::random::Random;
+use tokio::task::{JoinSet, yield_now};
+use tokio::time::{Instant, timeout};
+use tollhouse::{ConcurrencyLayer, Gate, GateLayer, StaggerLayer, TokenBudget, TpmBudgetLayer};
+use tower::{Layer, Service, ServiceExt, service_fn};
+
+const TASKS: usize = 10_000;
+
+/// In real time: something stalls.
+const STALLED: Duration = Duration::from_secs(20);
+
+/// Who was called, how many at once, and how many at most.
+#[derive(Default)]
+struct Seen {
+    order: Mutex<Vec<usize>>,
+    running: AtomicUsize,
+    peak: AtomicUsize,
+}
+
+impl Seen {
+    async fn call(self: Arc<Self>, id: usize) -> Result<(), std::io::Error> {
+        self.order.lock().unwrap().push(id);
+        let guard = Running::new(&self);
+        for _ in 0..id % 4 {
+            yield_now().await;
+        }
+        drop(guard);
+        Ok(())
+    }
+}
+
+struct Running<'a>(&'a Seen);
+
+impl<'a> Running<'a> {
+    fn new(seen: &'a Seen) -> Self {
+        let running = seen.running.fetch_add(1, SeqCst) + 1;
+        seen.peak.fetch_max(running, SeqCst);
+        Running(seen)
+    }
+}
+
+impl Drop for Running<'_> {
+    fn drop(&mut self) {
+        self.0.running.fetch_sub(1, SeqCst);
+    }
+}
+
+fn service(
+    seen: &Arc<Seen>,
+) -> impl Service<usize, Response = (), Error = std::io::Error, Future: Send> + Clone + Send + 'static
+{
+    let seen = Arc::clone(seen);
+    service_fn(move |id| Arc::clone(&seen).call(id))
+}
+
+/// Asks in turn: the first poll of each call, which is what puts it in line,
+/// happens under a lock.
+struct InTurn<F> {
+    arrivals: Arc<Mutex<Vec<usize>>>,
+    id: usize,
+    arrived: bool,
+    call: Pin<Box<F>>,
+}
+
+impl<F: Future> Future for InTurn<F> {
+    type Output = F::Output;
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<F::Output> {
+        let this = &mut *self;
+        if this.arrived {
+            return this.call.as_mut().poll(cx);
+        }
+        this.arrived = true;
+        let mut arrivals = this.arrivals.lock().unwrap();
+        arrivals.push(this.id);
+        this.call.as_mut().poll(cx)
+    }
+}
+
+/// Sends ten thousand tasks through `gate` and returns who arrived and what was
+/// seen, in order.
+async fn crowd<G>(gate: G) -> (Vec<usize>, Arc<Seen>)
+where
+    G: Gate<usize, ()> + Clone + Send + Sync + 'static,
+    G::Pass: Send + Unpin + 'static,
+{
+    let seen = Arc::new(Seen::default());
+    let client = GateLayer::new(gate).until_response().layer(service(&seen));
+    let arrivals = Arc::new(Mutex::new(Vec::new()));
+    let mut tasks = JoinSet::new();
+    for id in 0..TASKS {
+        tasks.spawn(InTurn {
+            arrivals: Arc::clone(&arrivals),
+            id,
+            arrived: false,
+            call: Box::pin(client.clone().oneshot(id)),
+        });
+    }
+    let all = timeout(STALLED, tasks.join_all())
+        .await
+        .expect("nothing stalls");
+    assert!(all.iter().all(Result::is_ok));
+    let arrivals = std::mem::take(&mut *arrivals.lock().unwrap());
+    (arrivals, seen)
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn one_slot_goes_round_in_the_order_of_arrival() {
+    let slots = ConcurrencyLayer::new(1);
+    let (arrivals, seen) = crowd(slots.clone()).await;
+    assert_eq!(seen.peak.load(SeqCst), 1);
+    assert_eq!(*seen.order.lock().unwrap(), arrivals);
+    assert_eq!((slots.in_flight(), slots.waiting()), (0, 0));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn never_more_run_than_there_are_slots() {
+    let slots = ConcurrencyLayer::new(7);
+    let (arrivals, seen) = crowd(slots.clone()).await;
+    assert!((1..=7).contains(&seen.peak.load(SeqCst)));
+    assert_eq!(arrivals.len(), TASKS);
+    assert_eq!(seen.order.lock().unwrap().len(), TASKS);
+    assert_eq!((slots.in_flight(), slots.waiting()), (0, 0));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn a_budget_with_room_admits_all_and_adds_up() {
+    let budget = TokenBudget::per_minute(200_000_000).build().unwrap();
+    let before = budget.snapshot().level;
+    let cost = |id: &usize| *id as u64;
+    let (arrivals, seen) = crowd(TpmBudgetLayer::new(budget.clone(), cost)).await;
+    assert_eq!(*seen.order.lock().unwrap(), arrivals);
+    let snapshot = budget.snapshot();
+    assert_eq!((snapshot.outstanding, snapshot.waiting), (0, 0));
+    assert_eq!(snapshot.in_transit, 0, "all were answered");
+    let total: i64 = (0..TASKS as i64).sum();
+    assert!(snapshot.level >= before - total);
+}
+
+/// Twenty billion tokens, at a sixtieth of a trillion a second.
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn a_scarce_budget_keeps_its_pace() {
+    let budget = TokenBudget::per_minute(1_000_000_000_000)
+        .burst(50_000_000)
+        .window(tollhouse::Window::Off)
+        .build()
+        .unwrap();
+    let cost = |_: &usize| 2_000_000;
+    let start = Instant::now();
+    let (arrivals, _) = crowd(TpmBudgetLayer::new(budget.clone(), cost)).await;
+    assert_eq!(arrivals.len(), TASKS);
+    assert!(start.elapsed() >= Duration::from_millis(1_197));
+    let snapshot = budget.snapshot();
+    assert_eq!((snapshot.outstanding, snapshot.waiting), (0, 0));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn spacing_of_zero_lets_all_through() {
+    let turns = StaggerLayer::new(Duration::ZERO);
+    let (arrivals, seen) = crowd(turns.clone()).await;
+    assert_eq!(*seen.order.lock().unwrap(), arrivals);
+    assert_eq!(turns.waiting(), 0);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn many_who_give_up_leave_nothing_behind() {
+    let slots = ConcurrencyLayer::new(5);
+    let budget = TokenBudget::per_minute(2_000_000).build().unwrap();
+    let gates = GateLayer::new((
+        slots.clone(),
+        TpmBudgetLayer::new(budget.clone(), |_: &usize| 100),
+        StaggerLayer::new(Duration::ZERO),
+    ));
+    let seen = Arc::new(Seen::default());
+    let client = gates.until_response().layer(service(&seen));
+    let mut tasks = JoinSet::new();
+    for id in 0..TASKS {
+        let call = client.clone().oneshot(id);
+        let mut polls = Random::seeded(id as u64).within(0..8);
+        tasks.spawn(async move {
+            let mut call = pin!(call);
+            std::future::poll_fn(|cx| {
+                if polls == 0 {
+                    return Poll::Ready(());
+                }
+                polls -= 1;
+                // Woken or not, it comes back soon and at last gives up.
+                cx.waker().wake_by_ref();
+                call.as_mut().poll(cx).map(|result| result.unwrap())
+            })
+            .await;
+        });
+    }
+    timeout(STALLED, tasks.join_all())
+        .await
+        .expect("nothing stalls");
+    let launched = seen.order.lock().unwrap().len() as u64;
+    assert!(launched > 0 && launched < TASKS as u64);
+    assert!(seen.peak.load(SeqCst) <= 5, "{:?}", seen.peak);
+    assert_eq!(seen.running.load(SeqCst), 0);
+    assert_eq!((slots.in_flight(), slots.waiting()), (0, 0));
+    let snapshot = budget.snapshot();
+    assert_eq!((snapshot.outstanding, snapshot.waiting), (0, 0));
+    // Nothing more was taken than what was launched.
+    assert!(snapshot.level >= 2_000_000 - 100 * launched as i64);
+}
