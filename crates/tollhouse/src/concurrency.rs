@@ -8,7 +8,6 @@ use std::fmt;
 use std::marker::PhantomData;
 use std::sync::Arc;
 use std::task::{Context, Poll};
-use std::time::Duration;
 
 use tower_layer::Layer;
 
@@ -17,7 +16,7 @@ use crate::error::Refused;
 use crate::gate::{Gate, Launch, Now, Pass, PassFor};
 use crate::gated::{Gated, UntilBodyEnd, UntilResponse};
 use crate::queue::{Bounds, Queue, Ticket};
-use crate::rules::{Ahead, Rule, Slots, When};
+use crate::rules::Slots;
 
 /// A service with a bounded number of calls in flight; made by
 /// [`ConcurrencyLayer`].
@@ -359,32 +358,4 @@ impl Pass for Slot {
 
 impl<Res> PassFor<Res> for Slot {
     fn answered(&mut self, _: &Res, _: &mut Now) {}
-}
-
-impl Rule for Slots {
-    const NAME: &'static str = "concurrency";
-    type Held = ();
-
-    fn when(&mut self, _: u64, _: &mut Now) -> When {
-        Slots::when(self)
-    }
-
-    fn take(&mut self, _: u64, _: &mut Now) {
-        Slots::take(self);
-    }
-
-    fn launch(&mut self, (): &mut (), _: Launch, _: &mut Now) {}
-
-    fn release(&mut self, (): (), _: &mut Now) {
-        self.give_back();
-    }
-
-    fn never(&mut self, _: u64, _: &mut Now) -> Option<Refused> {
-        None
-    }
-
-    fn expected_wait(&mut self, _: u64, ahead: Ahead, _: &mut Now) -> Duration {
-        let line = u32::try_from(ahead.waiting + 1).unwrap_or(u32::MAX);
-        ahead.pace.saturating_mul(line)
-    }
 }

@@ -11,11 +11,11 @@
 
 use std::task::{Context, Poll};
 
-use tokio::time::Instant;
-
 use crate::answer::End;
 use crate::error::Refused;
-use crate::rules::Moment;
+
+pub use crate::rules::Launch;
+pub use crate::time::Now;
 
 /// Hands out passes for requests of type `Req`, answered by a `Res`.
 ///
@@ -165,89 +165,6 @@ pub trait PassFor<Res>: Pass {
     fn completed(&mut self, response: &Res, now: &mut Now) {
         self.answered(response, now);
         self.ended(End::Complete, now);
-    }
-}
-
-/// How a request is handed on.
-///
-/// # Examples
-///
-/// ```
-/// use std::future::poll_fn;
-/// use std::time::Duration;
-/// use tollhouse::gate::{Launch, Now};
-/// use tollhouse::{Gate, Pass, TokenBudget, TpmBudgetLayer};
-///
-/// # #[tokio::main(flavor = "current_thread", start_paused = true)]
-/// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
-/// for (launch, in_transit) in [(Launch::ToWire, 0), (Launch::ToService, 100)] {
-///     let budget = TokenBudget::per_minute(30_000).build()?;
-///     let gate = TpmBudgetLayer::new(budget.clone(), |_: &()| 100);
-///     let mut pass = Gate::<(), ()>::pass(&gate, &());
-///     poll_fn(|cx| pass.poll_admitted(cx, &mut Now::unread())).await?;
-///     pass.launched(launch, &mut Now::unread());
-///
-///     // What left at once has surely been counted by the provider.
-///     tokio::time::sleep(Duration::from_secs(2)).await;
-///     assert_eq!(budget.snapshot().in_transit, in_transit);
-/// }
-/// # Ok(())
-/// # }
-/// ```
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Launch {
-    /// To the transport: it leaves now.
-    ToWire,
-    /// To another service, which may keep it for a while.
-    ToService,
-}
-
-/// The present, read from the clock at most once in a poll and only when
-/// somebody asks: a reading costs more than all the rest of an uncontended
-/// gate. A poll never blocks, so whatever happens in one happens at one
-/// instant, as in any event loop.
-///
-/// # Examples
-///
-/// ```
-/// use std::time::Duration;
-/// use tokio::time::{Instant, sleep};
-/// use tollhouse::gate::Now;
-///
-/// # #[tokio::main(flavor = "current_thread", start_paused = true)]
-/// # async fn main() {
-/// let mut now = Now::unread();
-/// let instant = now.instant();
-/// assert_eq!(instant, Instant::now());
-/// sleep(Duration::from_secs(1)).await;
-/// assert_eq!(now.instant(), instant, "it was read once");
-/// // Whoever has the instant already need not read it again.
-/// assert_eq!(Now::from(instant).instant(), instant);
-/// # }
-/// ```
-#[derive(Clone, Copy, Debug, Default)]
-pub struct Now(Option<Moment>);
-
-impl Now {
-    /// A present that nobody has looked at yet.
-    pub const fn unread() -> Self {
-        Now(None)
-    }
-
-    /// The instant, the same at every asking.
-    pub fn instant(&mut self) -> Instant {
-        self.get().into()
-    }
-
-    #[inline]
-    pub(crate) fn get(&mut self) -> Moment {
-        *self.0.get_or_insert_with(|| Instant::now().into())
-    }
-}
-
-impl From<Instant> for Now {
-    fn from(instant: Instant) -> Self {
-        Now(Some(instant.into()))
     }
 }
 

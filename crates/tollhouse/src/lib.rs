@@ -110,15 +110,14 @@ pub mod concurrency;
 pub mod error;
 pub mod gate;
 pub mod gated;
-mod line;
 mod queue;
-mod random;
 pub mod retry;
 mod rules;
 pub mod stagger;
 mod telemetry;
 #[cfg(feature = "testing")]
 pub mod testing;
+mod time;
 
 pub use answer::{
     Classify, Cost, Decision, Denial, End, Meter, Observation, Observe, RateLimits, Scope,

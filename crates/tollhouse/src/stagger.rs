@@ -14,8 +14,8 @@ use crate::error::Refused;
 use crate::gate::{Gate, Launch, Now, Pass, PassFor};
 use crate::gated::{Gated, UntilResponse};
 use crate::queue::{Bounds, Queue, Ticket};
-use crate::random::Random;
-use crate::rules::{Ahead, Rule, Spacing, When};
+use crate::rules::Random;
+use crate::rules::{Rule, Spacing};
 
 /// A service whose calls are spaced out; made by [`StaggerLayer`].
 pub type Stagger<S> = Gated<S, StaggerLayer, UntilResponse>;
@@ -279,44 +279,5 @@ impl<Res> PassFor<Res> for Turn {
         self.0.finish(now, |spacing, mut launched, now| {
             Rule::launch(spacing, &mut launched, Launch::ToWire, now);
         });
-    }
-}
-
-impl Rule for Spacing {
-    const NAME: &'static str = "stagger";
-    /// Whether it was launched.
-    type Held = bool;
-
-    fn when(&mut self, _: u64, now: &mut Now) -> When {
-        if self.is_off() {
-            return When::Now;
-        }
-        Spacing::when(self, now.get())
-    }
-
-    fn take(&mut self, _: u64, _: &mut Now) -> bool {
-        self.permit();
-        false
-    }
-
-    fn launch(&mut self, launched: &mut bool, _: Launch, now: &mut Now) {
-        if !std::mem::replace(launched, true) && !self.is_off() {
-            Spacing::launch(self, now.get());
-        }
-    }
-
-    fn release(&mut self, launched: bool, _: &mut Now) {
-        if !launched {
-            self.give_back();
-        }
-    }
-
-    fn never(&mut self, _: u64, _: &mut Now) -> Option<Refused> {
-        None
-    }
-
-    fn expected_wait(&mut self, _: u64, ahead: Ahead, now: &mut Now) -> Duration {
-        let now = now.get();
-        self.eta(ahead.waiting, now) - now
     }
 }

@@ -6,7 +6,6 @@ use std::task::{Context, Poll};
 use tower_layer::Layer;
 
 use super::TokenBudget;
-use super::ledger::Ledger;
 use crate::answer::{
     Cost, End, Meter, Observation, Observe, RateLimits, Unmetered, Unobserved, Usage,
 };
@@ -14,6 +13,7 @@ use crate::error::Refused;
 use crate::gate::{Gate, Launch, Now, Pass, PassFor};
 use crate::gated::{Gated, UntilBodyEnd, UntilResponse};
 use crate::queue::Ticket;
+use crate::rules::ledger::Ledger;
 
 /// A service whose calls are paid for from a budget; made by
 /// [`TpmBudgetLayer`].

@@ -4,11 +4,11 @@ use std::future::Future;
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 
-use super::ledger::Ledger;
 use crate::error::Refused;
-use crate::gate::{Launch, Now};
 use crate::queue::Ticket;
-use crate::rules::Rule;
+use crate::rules::ledger::Ledger;
+use crate::rules::{Launch, Rule};
+use crate::time::Now;
 
 /// Waits for a [`Reservation`]; made by
 /// [`TokenBudget::reserve`](super::TokenBudget::reserve).

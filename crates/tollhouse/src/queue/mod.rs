@@ -12,19 +12,23 @@
 //! itself once it wakes, so a task that is slow to wake holds up nobody behind
 //! it.
 
+mod moved;
+mod state;
 mod ticket;
 
 use std::fmt;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
-use std::task::{Context, Poll, Waker};
+use std::task::{Context, Poll};
 use std::time::Duration;
 
 use crate::error::Refused;
-use crate::gate::Now;
-use crate::line::{Key, Line};
-use crate::rules::{Ahead, Moment, Rule, When};
+use crate::rules::{Ahead, Line, Rule};
 use crate::telemetry::{self, Guard, Name};
+use crate::time::Now;
+use moved::Moved;
+use state::{MoveRate, Place};
 
+pub(crate) use state::State;
 pub(crate) use ticket::Ticket;
 
 /// A rule and those who wait for it.
@@ -61,7 +65,7 @@ impl<R: Rule> Queue<R> {
                 line: Line::new(),
                 cost: 0,
                 timer: None,
-                pace: (bounds.waiting < usize::MAX).then(Pace::default),
+                move_rate: (bounds.waiting < usize::MAX).then(MoveRate::default),
                 inside: 0,
                 closed: false,
                 watchers: Vec::new(),
@@ -170,255 +174,5 @@ impl<R: Rule + fmt::Debug> fmt::Debug for Queue<R> {
             .field("rule", &state.rule)
             .field("line", &state.line)
             .finish_non_exhaustive()
-    }
-}
-
-/// What a queue holds under its lock.
-pub(crate) struct State<R: Rule> {
-    pub(crate) rule: R,
-    line: Line<Waiting<R::Held>>,
-    /// What those in line cost together.
-    cost: u64,
-    /// When the head's timer fires. Invariant: where the rule named an instant
-    /// for the head, its timer fires no later, or the head has been woken.
-    timer: Option<Moment>,
-    /// Watched where somebody may be told of it.
-    pace: Option<Pace>,
-    /// How many were admitted and have not given back.
-    inside: usize,
-    closed: bool,
-    /// Who waits for the last one to leave.
-    watchers: Vec<Waker>,
-}
-
-struct Waiting<H> {
-    cost: u64,
-    place: Place<H>,
-}
-
-enum Place<H> {
-    InLine(Waker),
-    Admitted(H),
-    Refused(Refused),
-}
-
-/// What moved when the head of the line was asked again.
-#[derive(Default)]
-struct Moved {
-    /// To be woken once the lock is gone. Mostly there is one, and a vector
-    /// would cost an allocation for it.
-    first: Option<Waker>,
-    others: Vec<Waker>,
-    spare: Option<Waker>,
-    /// The instant for which the running head must set its timer.
-    alarm: Option<Moment>,
-}
-
-impl Moved {
-    /// Who is running already need not be woken. Its waker is kept all the
-    /// same, to be dropped after the lock is gone.
-    fn called(&mut self, waker: Waker, is_running: bool) {
-        if is_running {
-            self.spare = Some(waker);
-        } else {
-            self.push(waker);
-        }
-    }
-
-    fn push(&mut self, waker: Waker) {
-        match self.first {
-            None => self.first = Some(waker),
-            Some(_) => self.others.push(waker),
-        }
-    }
-
-    #[inline]
-    fn wake(self) {
-        if let Some(first) = self.first {
-            first.wake();
-        }
-        if !self.others.is_empty() {
-            self.others.into_iter().for_each(Waker::wake);
-        }
-    }
-}
-
-impl<R: Rule> State<R> {
-    pub(crate) fn ahead(&self) -> Ahead {
-        Ahead {
-            waiting: self.line.len(),
-            cost: self.cost,
-            pace: self.pace.as_ref().map_or(Duration::ZERO, |pace| pace.mean),
-        }
-    }
-
-    fn overloaded(&mut self, cost: u64, now: &mut Now) -> Refused {
-        let ahead = self.ahead();
-        Refused::Overloaded {
-            waiting: ahead.waiting,
-            expected_wait: self.rule.expected_wait(cost, ahead, now),
-        }
-    }
-
-    /// The refusal of a newcomer that no waiting would change.
-    #[inline]
-    fn hopeless(&mut self, cost: u64, now: &mut Now) -> Option<Refused> {
-        match self.closed {
-            true => Some(Refused::Closed),
-            false => self.rule.never(cost, now),
-        }
-    }
-
-    /// Lets a newcomer in, where nobody waits and the rule allows it.
-    #[inline]
-    fn enter(&mut self, cost: u64, now: &mut Now) -> Result<Option<R::Held>, Refused> {
-        if let Some(refused) = self.hopeless(cost, now) {
-            return Err(refused);
-        }
-        if !self.line.is_empty() {
-            return Ok(None);
-        }
-        match self.rule.when(cost, now) {
-            When::Now => Ok(Some(self.admit(cost, now))),
-            When::At(_) | When::OnRelease => Ok(None),
-        }
-    }
-
-    fn admit(&mut self, cost: u64, now: &mut Now) -> R::Held {
-        self.inside += 1;
-        self.rule.take(cost, now)
-    }
-
-    /// Puts a newcomer in line, unless it would have to wait too long.
-    fn join(
-        &mut self,
-        cost: u64,
-        waker: &Waker,
-        bounds: Bounds,
-        now: &mut Now,
-    ) -> Result<Key, Refused> {
-        let ahead = self.ahead();
-        if ahead.waiting >= bounds.waiting
-            || (bounds.wait < Duration::MAX
-                && self.rule.expected_wait(cost, ahead, now) > bounds.wait)
-        {
-            return Err(self.overloaded(cost, now));
-        }
-        self.cost += cost;
-        Ok(self.line.push_back(Waiting {
-            cost,
-            place: Place::InLine(waker.clone()),
-        }))
-    }
-
-    /// Lets in from the head of the line as long as the rule says *now*.
-    ///
-    /// `me` is the entry whose owner is running already: it need not be woken,
-    /// and sets its own timer.
-    fn advance(&mut self, me: Option<Key>, now: &mut Now) -> Moved {
-        let mut moved = Moved::default();
-        if self.inside == 0 && self.line.is_empty() {
-            moved.others.append(&mut self.watchers);
-        }
-        while let Some(head) = self.line.first() {
-            let cost = self.line.get_mut(head).cost;
-            if let Some(refused) = self.rule.never(cost, now) {
-                let waker = self.call(head, Place::Refused(refused));
-                moved.called(waker, me == Some(head));
-                continue;
-            }
-            match self.rule.when(cost, now) {
-                When::Now => {
-                    if let Some(pace) = &mut self.pace {
-                        pace.moved(now.get());
-                    }
-                    let held = self.admit(cost, now);
-                    let waker = self.call(head, Place::Admitted(held));
-                    moved.called(waker, me == Some(head));
-                }
-                When::At(at) if me == Some(head) => {
-                    self.timer = Some(at);
-                    moved.alarm = Some(at);
-                    break;
-                }
-                When::At(at) => {
-                    if self.timer.is_none_or(|timer| timer > at)
-                        && let Place::InLine(waker) = &self.line.get_mut(head).place
-                    {
-                        // Once awake it finds itself the head and sets it;
-                        // until then it need not be woken again.
-                        self.timer = Some(at);
-                        moved.push(waker.clone());
-                    }
-                    break;
-                }
-                When::OnRelease => {
-                    if me == Some(head) {
-                        self.timer = None;
-                    }
-                    break;
-                }
-            }
-        }
-        moved
-    }
-
-    /// Calls the head out of the line.
-    fn call(&mut self, head: Key, place: Place<R::Held>) -> Waker {
-        self.line.step_aside(head);
-        self.timer = None;
-        let entry = self.line.get_mut(head);
-        self.cost -= entry.cost;
-        match std::mem::replace(&mut entry.place, place) {
-            Place::InLine(waker) => waker,
-            _ => unreachable!("only those in line are called"),
-        }
-    }
-
-    /// Removes an entry whose owner gave up, in whatever state it is.
-    ///
-    /// The one behind a head that leaves must learn that it is the head now,
-    /// and what an admitted one gives back is the next one's.
-    fn leave(&mut self, key: Key, now: &mut Now) -> (Option<Waker>, Moved) {
-        if self.line.first() == Some(key) {
-            self.timer = None;
-        }
-        let Waiting { cost, place } = self.line.remove(key);
-        let waker = match place {
-            Place::InLine(waker) => {
-                self.cost -= cost;
-                Some(waker)
-            }
-            Place::Admitted(held) => {
-                self.inside -= 1;
-                self.rule.release(held, now);
-                None
-            }
-            Place::Refused(_) => None,
-        };
-        (waker, self.advance(None, now))
-    }
-}
-
-/// How fast the line has been moving, to tell a newcomer what to expect where
-/// the rule itself cannot know.
-#[derive(Default)]
-struct Pace {
-    last: Option<Moment>,
-    mean: Duration,
-}
-
-impl Pace {
-    /// A moving mean over some eight moves.
-    fn moved(&mut self, now: Moment) {
-        let Some(last) = self.last.replace(now) else {
-            return;
-        };
-        let gap = now - last;
-        self.mean = if self.mean.is_zero() {
-            gap
-        } else {
-            (self.mean * 7 + gap) / 8
-        };
     }
 }

@@ -9,12 +9,12 @@ use std::time::Duration;
 
 use tokio::time::{Sleep, sleep_until};
 
-use super::{Place, Queue};
+use super::Queue;
+use super::state::Place;
 use crate::error::Refused;
-use crate::gate::{Launch, Now};
-use crate::line::Key;
-use crate::rules::{Moment, Rule};
+use crate::rules::{Key, Launch, Rule};
 use crate::telemetry;
+use crate::time::{Moment, Now};
 
 /// At first a place in line, then what was given to the admitted request.
 ///

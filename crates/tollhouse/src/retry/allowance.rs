@@ -1,6 +1,6 @@
 use std::time::Duration;
 
-use crate::rules::Moment;
+use crate::time::Moment;
 
 /// Into how many slices the minute is cut. One more is kept, see [`Slice`].
 const SLICES: u64 = 12;

@@ -1,6 +1,6 @@
 use std::time::Duration;
 
-use crate::random::Random;
+use crate::rules::Random;
 
 /// How often to ask again, and after how long.
 ///

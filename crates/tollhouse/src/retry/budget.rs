@@ -5,7 +5,7 @@ use tokio::time::Instant;
 
 use super::allowance::Allowance;
 use crate::answer::Scope;
-use crate::rules::Moment;
+use crate::time::Moment;
 
 /// How many retries all calls together may make, so that an outage is not
 /// doubled by those who wait for its end.

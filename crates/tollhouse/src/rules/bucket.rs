@@ -2,7 +2,8 @@
 
 use std::time::Duration;
 
-use super::{Moment, When};
+use super::When;
+use crate::time::Moment;
 
 /// Levels are kept in sixty-billionths of a token, of which a rate of one
 /// token a minute refills exactly one a nanosecond: no rounding, ever.

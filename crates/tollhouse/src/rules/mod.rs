@@ -6,7 +6,9 @@
 //! [queue](crate::queue) does that for all of them.
 
 mod bucket;
-mod moment;
+pub(crate) mod ledger;
+mod line;
+mod random;
 mod slots;
 mod spacing;
 mod window;
@@ -14,14 +16,49 @@ mod window;
 use std::time::Duration;
 
 use crate::error::Refused;
-use crate::gate::{Launch, Now};
 use crate::telemetry::Tell;
+use crate::time::{Moment, Now};
 
 pub(crate) use bucket::{Bucket, Room};
-pub(crate) use moment::Moment;
+pub(crate) use line::{Key, Line};
+pub(crate) use random::Random;
 pub(crate) use slots::Slots;
 pub(crate) use spacing::Spacing;
 pub(crate) use window::Window;
+
+/// How a request is handed on.
+///
+/// # Examples
+///
+/// ```
+/// use std::future::poll_fn;
+/// use std::time::Duration;
+/// use tollhouse::gate::{Launch, Now};
+/// use tollhouse::{Gate, Pass, TokenBudget, TpmBudgetLayer};
+///
+/// # #[tokio::main(flavor = "current_thread", start_paused = true)]
+/// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// for (launch, in_transit) in [(Launch::ToWire, 0), (Launch::ToService, 100)] {
+///     let budget = TokenBudget::per_minute(30_000).build()?;
+///     let gate = TpmBudgetLayer::new(budget.clone(), |_: &()| 100);
+///     let mut pass = Gate::<(), ()>::pass(&gate, &());
+///     poll_fn(|cx| pass.poll_admitted(cx, &mut Now::unread())).await?;
+///     pass.launched(launch, &mut Now::unread());
+///
+///     // What left at once has surely been counted by the provider.
+///     tokio::time::sleep(Duration::from_secs(2)).await;
+///     assert_eq!(budget.snapshot().in_transit, in_transit);
+/// }
+/// # Ok(())
+/// # }
+/// ```
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Launch {
+    /// To the transport: it leaves now.
+    ToWire,
+    /// To another service, which may keep it for a while.
+    ToService,
+}
 
 /// When a request may pass.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

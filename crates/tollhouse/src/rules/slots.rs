@@ -1,6 +1,10 @@
 //! So many at once.
 
-use super::When;
+use std::time::Duration;
+
+use super::{Ahead, Launch, Rule, When};
+use crate::error::Refused;
+use crate::time::Now;
 
 /// At most `max` requests hold a slot at the same time.
 #[derive(Debug)]
@@ -36,6 +40,34 @@ impl Slots {
 
     pub(crate) fn taken(&self) -> usize {
         self.taken
+    }
+}
+
+impl Rule for Slots {
+    const NAME: &'static str = "concurrency";
+    type Held = ();
+
+    fn when(&mut self, _: u64, _: &mut Now) -> When {
+        Slots::when(self)
+    }
+
+    fn take(&mut self, _: u64, _: &mut Now) {
+        Slots::take(self);
+    }
+
+    fn launch(&mut self, (): &mut (), _: Launch, _: &mut Now) {}
+
+    fn release(&mut self, (): (), _: &mut Now) {
+        self.give_back();
+    }
+
+    fn never(&mut self, _: u64, _: &mut Now) -> Option<Refused> {
+        None
+    }
+
+    fn expected_wait(&mut self, _: u64, ahead: Ahead, _: &mut Now) -> Duration {
+        let line = u32::try_from(ahead.waiting + 1).unwrap_or(u32::MAX);
+        ahead.pace.saturating_mul(line)
     }
 }
 

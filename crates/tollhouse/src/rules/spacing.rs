@@ -2,8 +2,9 @@
 
 use std::time::Duration;
 
-use super::{Moment, When};
-use crate::random::Random;
+use super::{Ahead, Launch, Random, Rule, When};
+use crate::error::Refused;
+use crate::time::{Moment, Now};
 
 /// Launches are at least `interval` apart.
 ///
@@ -82,6 +83,45 @@ impl Spacing {
     pub(crate) fn eta(&self, waiting: usize, now: Moment) -> Moment {
         let behind = u32::try_from(waiting + usize::from(self.permitted)).unwrap_or(u32::MAX);
         self.next.map_or(now, |next| next.max(now)) + self.interval.saturating_mul(behind)
+    }
+}
+
+impl Rule for Spacing {
+    const NAME: &'static str = "stagger";
+    /// Whether it was launched.
+    type Held = bool;
+
+    fn when(&mut self, _: u64, now: &mut Now) -> When {
+        if self.is_off() {
+            return When::Now;
+        }
+        Spacing::when(self, now.get())
+    }
+
+    fn take(&mut self, _: u64, _: &mut Now) -> bool {
+        self.permit();
+        false
+    }
+
+    fn launch(&mut self, launched: &mut bool, _: Launch, now: &mut Now) {
+        if !std::mem::replace(launched, true) && !self.is_off() {
+            Spacing::launch(self, now.get());
+        }
+    }
+
+    fn release(&mut self, launched: bool, _: &mut Now) {
+        if !launched {
+            self.give_back();
+        }
+    }
+
+    fn never(&mut self, _: u64, _: &mut Now) -> Option<Refused> {
+        None
+    }
+
+    fn expected_wait(&mut self, _: u64, ahead: Ahead, now: &mut Now) -> Duration {
+        let now = now.get();
+        self.eta(ahead.waiting, now) - now
     }
 }
 

@@ -3,7 +3,8 @@
 use std::collections::VecDeque;
 use std::time::Duration;
 
-use super::{Moment, When};
+use super::When;
+use crate::time::Moment;
 
 /// How finely a busy window remembers. With more entries than this, what lands
 /// close together is remembered as one.

@@ -11,9 +11,9 @@ use metrics::{
 
 use super::Name;
 use crate::answer::Scope;
-use crate::budget::ledger::Ledger;
 use crate::error::Refused;
 use crate::queue::State;
+use crate::rules::ledger::Ledger;
 use crate::rules::{Rule, Slots, Spacing};
 
 pub(crate) const ON: bool = true;

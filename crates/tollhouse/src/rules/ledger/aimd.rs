@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::rules::Moment;
+use crate::time::Moment;
 
 /// What is left of the pace by a refusal.
 const SLOWED: f64 = 0.7;
@@ -28,29 +28,29 @@ const MINUTE: Duration = Duration::from_secs(60);
 /// It recovers by answers and not by the clock: what nobody tried is not known
 /// to be safe.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Pace {
+pub(crate) struct Aimd {
     share: f64,
     /// Since when nobody has shown it to be safe.
     at: Moment,
 }
 
-impl Default for Pace {
+impl Default for Aimd {
     /// All of the limits.
     fn default() -> Self {
-        Pace {
+        Aimd {
             share: 1.0,
             at: Moment::default(),
         }
     }
 }
 
-impl Pace {
+impl Aimd {
     fn is_full(self) -> bool {
         self.share >= 1.0
     }
 
     /// A refusal explained nothing.
-    pub(super) fn slow(&mut self, now: Moment) {
+    pub(crate) fn slow(&mut self, now: Moment) {
         self.share = (self.share * SLOWED).max(LEAST);
         self.at = now;
     }
@@ -58,7 +58,7 @@ impl Pace {
     /// A request that left no sooner than `from` was answered well; says whether
     /// that changes the pace.
     #[inline]
-    pub(super) fn recover(&mut self, from: Moment) -> bool {
+    pub(crate) fn recover(&mut self, from: Moment) -> bool {
         if self.is_full() || from <= self.at {
             return false;
         }
@@ -75,7 +75,7 @@ impl Pace {
         clippy::cast_sign_loss,
         reason = "rates fit exactly, and a share of one is positive and smaller"
     )]
-    pub(super) fn of(self, rate: u64) -> u64 {
+    pub(crate) fn of(self, rate: u64) -> u64 {
         if self.is_full() {
             return rate;
         }
@@ -84,7 +84,7 @@ impl Pace {
     }
 
     /// In whole percent, rounded down.
-    pub(super) fn percent(self) -> u8 {
+    pub(crate) fn percent(self) -> u8 {
         u8::try_from(self.of(100)).unwrap_or(100)
     }
 }
@@ -99,7 +99,7 @@ mod tests {
 
     #[test]
     fn a_refusal_slows_and_good_answers_recover() {
-        let mut pace = Pace::default();
+        let mut pace = Aimd::default();
         assert_eq!(pace.of(1_000), 1_000);
         assert!(!pace.recover(at(10)), "there is nothing to recover");
         pace.slow(at(60));
@@ -117,7 +117,7 @@ mod tests {
 
     #[test]
     fn something_is_always_left() {
-        let mut pace = Pace::default();
+        let mut pace = Aimd::default();
         for second in 0..100 {
             pace.slow(at(second));
         }

@@ -3,8 +3,8 @@
 
 use std::time::Duration;
 
-use crate::random::Random;
-use crate::rules::{Moment, When};
+use crate::rules::{Random, When};
+use crate::time::Moment;
 
 /// The first hold where the provider told no delay, before jitter.
 const FIRST_HOLD: Duration = Duration::from_secs(1);

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use crate::answer::RateLimits;
-use crate::rules::Moment;
+use crate::time::Moment;
 
 /// Looks for proof that resets show a bucket that refills all the time, and
 /// not a minute that ends.

@@ -1,88 +1,12 @@
-//! What a budget allows, and what is wrong with a bad one.
+//! What a budget allows.
 
-use std::fmt;
 use std::time::Duration;
 
-use super::TokenBudget;
-use super::ledger::Ledger;
-use super::pace::Pace;
-use super::terms::{Learns, MOST, RequestTerms, Terms, allowed, is_limit};
-use crate::gate::Now;
+use super::error::Fault;
+use super::{Accounting, ConfigError, TokenBudget, Window};
 use crate::queue::{Bounds, Queue};
-
-/// Whether the provider gives back what a request reserved and did not use.
-///
-/// # Examples
-///
-/// ```
-/// use tollhouse::{Accounting, TokenBudget};
-///
-/// # #[tokio::main(flavor = "current_thread", start_paused = true)]
-/// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
-/// for (accounting, level) in [
-///     (Accounting::AsRequested, 20_000),
-///     (Accounting::AsUsed, 27_000),
-/// ] {
-///     let budget = TokenBudget::per_minute(30_000)
-///         .accounting(accounting)
-///         .build()?;
-///     let reservation = budget.reserve(10_000).await?;
-///     reservation.launched();
-///     reservation.settle(3_000);
-///     assert_eq!(budget.snapshot().level, level);
-/// }
-/// # Ok(())
-/// # }
-/// ```
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
-#[non_exhaustive]
-pub enum Accounting {
-    /// It charges what was asked for: nothing comes back, so nothing is
-    /// refunded here. The safe choice.
-    #[default]
-    AsRequested,
-    /// It charges what was really used: the rest is refunded when the request
-    /// settles.
-    AsUsed,
-}
-
-/// Whether no 60 seconds may hold more than the limit, beside the bucket.
-///
-/// The window keeps the budget safe with providers that count fixed or sliding
-/// minutes, however they are aligned. With one that refills all the time the
-/// bucket alone suffices, and the window only costs throughput: up to the
-/// transit allowance of two seconds a minute.
-///
-/// # Examples
-///
-/// ```
-/// use std::time::Duration;
-/// use tollhouse::{TokenBudget, Window};
-///
-/// # #[tokio::main(flavor = "current_thread", start_paused = true)]
-/// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
-/// for (window, seconds) in [(Window::On, 60), (Window::Off, 20)] {
-///     // 500 tokens a second.
-///     let budget = TokenBudget::per_minute(30_000).window(window).build()?;
-///     let reservation = budget.reserve(20_000).await?;
-///     reservation.launched();
-///     reservation.settle(20_000);
-///     assert_eq!(budget.eta(20_000), Duration::from_secs(seconds));
-/// }
-/// # Ok(())
-/// # }
-/// ```
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
-#[non_exhaustive]
-pub enum Window {
-    /// Always.
-    #[default]
-    On,
-    /// Never.
-    Off,
-    /// Until the provider's own headers have shown a continuous refill.
-    Auto,
-}
+use crate::rules::ledger::{Aimd, Learns, Ledger, MOST, RequestTerms, Terms, allowed, is_limit};
+use crate::time::Now;
 
 /// Twice what a limit by the minute can ask for.
 const MAX_TOLD_DELAY: Duration = Duration::from_secs(120);
@@ -582,56 +506,10 @@ impl TokenBudgetBuilder {
             window: self.window,
             cautious_start: self.cautious_start,
             max_told_delay: self.max_told_delay,
-            pace: Pace::default(),
+            pace: Aimd::default(),
         })
     }
 }
-
-/// What is wrong with a configuration: each bad value, and what is allowed.
-///
-/// # Examples
-///
-/// ```
-/// use tollhouse::TokenBudget;
-///
-/// let error = TokenBudget::per_minute(30_000)
-///     .headroom(1.5)
-///     .burst(0)
-///     .build()
-///     .unwrap_err();
-/// assert_eq!(
-///     error.to_string(),
-///     "headroom is 1.5, allowed is 0 to 0.9; burst is 0, allowed is 1 or more",
-/// );
-/// ```
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct ConfigError {
-    faults: Vec<Fault>,
-}
-
-#[derive(Clone, Debug, PartialEq, Eq)]
-struct Fault {
-    name: &'static str,
-    value: String,
-    allowed: String,
-}
-
-impl fmt::Display for ConfigError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        for (n, fault) in self.faults.iter().enumerate() {
-            let separator = if n == 0 { "" } else { "; " };
-            let Fault {
-                name,
-                value,
-                allowed,
-            } = fault;
-            write!(f, "{separator}{name} is {value}, allowed is {allowed}")?;
-        }
-        Ok(())
-    }
-}
-
-impl std::error::Error for ConfigError {}
 
 #[cfg(test)]
 mod tests {

@@ -6,8 +6,8 @@
 
 use std::time::Duration;
 
-use super::ledger::TRANSIT;
-use crate::rules::Moment;
+use super::TRANSIT;
+use crate::time::Moment;
 
 /// The time over which the estimate forgets: long against the gap between two
 /// answers, short against the minute in which a bucket would be spent.
@@ -26,7 +26,7 @@ const LEAST: f64 = 0.05;
 
 /// An estimate of the tokens a second that others spend.
 #[derive(Debug, Default)]
-pub(super) struct Others {
+pub(super) struct CrossTraffic {
     /// All that was spent here and not given back; wraps.
     spent: u64,
     last: Option<Count>,
@@ -43,7 +43,7 @@ struct Count {
     spent: u64,
 }
 
-impl Others {
+impl CrossTraffic {
     #[inline]
     pub(super) fn spent(&mut self, tokens: u64) {
         self.spent = self.spent.wrapping_add(tokens);
@@ -134,8 +134,8 @@ mod tests {
     const LIMIT: u64 = 60_000;
 
     /// Counts once a second, `ours` and `theirs` being spent in each.
-    fn after(seconds: u32, level: u64, ours: u64, theirs: u64) -> Others {
-        let mut others = Others::default();
+    fn after(seconds: u32, level: u64, ours: u64, theirs: u64) -> CrossTraffic {
+        let mut others = CrossTraffic::default();
         let mut level = level;
         for second in 0..seconds {
             others.learn(
@@ -190,7 +190,7 @@ mod tests {
 
     #[test]
     fn what_was_given_back_is_not_held_against_others() {
-        let mut others = Others::default();
+        let mut others = CrossTraffic::default();
         let start = Moment::default();
         others.learn(30_000, LIMIT, start);
         others.spent(5_000);

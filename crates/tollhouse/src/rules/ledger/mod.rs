@@ -1,44 +1,55 @@
 //! The ledger: what was reserved, what is in transit, what was charged.
 //!
-//! It is the rule behind [`TokenBudget`](super::TokenBudget), and like every
+//! It is the rule behind [`TokenBudget`](crate::TokenBudget), and like every
 //! rule pure: told the time, it wakes nobody. `docs/architecture.md` has the
 //! proof that what it admits stays within the provider's limit.
 
+mod aimd;
+mod answers;
+mod correction;
+mod cross_traffic;
+mod meters;
+mod refill;
+mod snapshot;
+mod terms;
+mod trust;
+
 use std::time::Duration;
 
-use super::Snapshot;
-use super::config::Accounting;
-use super::meters::{Requests, Tokens};
-use super::terms::Terms;
-use super::trust::{Allowance, Epoch, Trust};
-use super::truth::{Sent, Truth};
+use super::{Ahead, Key, Launch, Line, Room, Rule, When};
 use crate::answer::Scope;
 use crate::error::Refused;
-use crate::gate::{Launch, Now};
-use crate::line::{Key, Line};
-use crate::rules::{Ahead, Moment, Room, Rule, When};
 use crate::telemetry::Tally;
+use crate::time::{Moment, Now};
+use correction::{Correction, Sent};
+use meters::{Requests, Tokens};
+use trust::{Allowance, Epoch, Trust};
+
+pub(crate) use aimd::Aimd;
+pub use snapshot::Snapshot;
+pub use terms::{Accounting, Window};
+pub(crate) use terms::{Learns, MOST, RequestTerms, Terms, allowed, is_limit};
 
 /// How long after its launch a request has surely been counted by the
 /// provider, where no answer has shown it sooner.
-pub(super) const TRANSIT: Duration = Duration::from_secs(2);
+const TRANSIT: Duration = Duration::from_secs(2);
 
 /// See the [module's documentation](self).
 #[derive(Debug)]
 pub(crate) struct Ledger {
-    pub(super) terms: Terms,
-    pub(super) tokens: Tokens,
-    pub(super) requests: Option<Requests>,
+    terms: Terms,
+    tokens: Tokens,
+    requests: Option<Requests>,
     /// Every reservation; those that were launched and have not landed stand
     /// in line, in the order of their launch and so of their deadline.
-    pub(super) transit: Line<Entry>,
+    transit: Line<Entry>,
     /// Reserved and not settled, in tokens.
     outstanding: u64,
-    pub(super) trust: Trust,
-    pub(super) truth: Truth,
-    pub(super) exhausted: Option<(Scope, Moment)>,
+    trust: Trust,
+    correction: Correction,
+    exhausted: Option<(Scope, Moment)>,
     /// Whether the limits are still to be learned from a first answer.
-    pub(super) unlearned: bool,
+    unlearned: bool,
     /// The latest instant seen: readings from two threads may arrive in the
     /// wrong order.
     pub(crate) seen: Moment,
@@ -48,12 +59,12 @@ pub(crate) struct Ledger {
 }
 
 #[derive(Debug)]
-pub(super) struct Entry {
-    pub(super) cost: u64,
+struct Entry {
+    cost: u64,
     stage: Stage,
-    pub(super) epoch: Epoch,
+    epoch: Epoch,
     answered: bool,
-    pub(super) sent: Sent,
+    sent: Sent,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -70,7 +81,7 @@ enum Stage {
 }
 
 impl Ledger {
-    pub(super) fn new(terms: Terms, now: Moment) -> Self {
+    pub(crate) fn new(terms: Terms, now: Moment) -> Self {
         Ledger {
             tokens: Tokens::new(
                 terms.limit,
@@ -90,7 +101,7 @@ impl Ledger {
                 _ => None,
             }),
             unlearned: terms.learns.anything(),
-            truth: Truth::default(),
+            correction: Correction::default(),
             exhausted: None,
             seen: now,
             landing: Moment::NEVER,
@@ -102,7 +113,7 @@ impl Ledger {
     /// Lets everything land whose deadline has passed, each at its own
     /// instant, and returns the present, which never goes back.
     #[inline]
-    pub(super) fn catch_up(&mut self, now: Moment) -> Moment {
+    pub(crate) fn catch_up(&mut self, now: Moment) -> Moment {
         self.seen = self.seen.max(now);
         if self.landing <= self.seen {
             self.land_what_is_due();
@@ -173,7 +184,7 @@ impl Ledger {
 
     /// An answer to `key` came, or somebody says that it did.
     #[inline]
-    pub(super) fn answered(&mut self, key: Key, confirms: bool, now: Moment) {
+    pub(crate) fn answered(&mut self, key: Key, confirms: bool, now: Moment) {
         self.land(key, now);
         let entry = self.transit.get_mut(key);
         if entry.answered {
@@ -189,7 +200,7 @@ impl Ledger {
     /// The reservation ends: with its real cost where that is known, else with
     /// what it reserved, or with nothing where it never left.
     #[inline]
-    pub(super) fn close(&mut self, key: Key, actual: Option<u64>, now: Moment) {
+    pub(crate) fn close(&mut self, key: Key, actual: Option<u64>, now: Moment) {
         match actual {
             Some(actual) => self.settle(key, actual, now),
             None => self.abandon(key, now),
@@ -203,12 +214,14 @@ impl Ledger {
         self.outstanding -= entry.cost;
         self.tally.settled(actual);
         if actual > entry.cost {
-            self.truth.charged(actual - entry.cost);
+            self.correction.charged(actual - entry.cost);
             self.tokens.owe(actual - entry.cost, now);
         } else if let (Accounting::AsUsed, Stage::Landed { at, room }) =
             (self.terms.accounting, entry.stage)
         {
-            let unused = self.truth.settled(entry.cost - actual, self.outstanding);
+            let unused = self
+                .correction
+                .settled(entry.cost - actual, self.outstanding);
             self.tokens.give_back(unused, at, room, now);
         }
     }
@@ -236,7 +249,7 @@ impl Ledger {
 
     fn refund(&mut self, key: Key, now: Moment) {
         let entry = self.transit.remove(key);
-        self.truth.refunded(entry.cost);
+        self.correction.refunded(entry.cost);
         self.tokens.refund(entry.cost, now);
         if let Some(requests) = &mut self.requests {
             requests.refund(entry.sent.reserved, now);
@@ -244,7 +257,7 @@ impl Ledger {
     }
 
     /// When `cost` more would be admitted behind those who wait.
-    pub(super) fn eta(&mut self, cost: u64, ahead: Ahead, now: Moment) -> Duration {
+    pub(crate) fn eta(&mut self, cost: u64, ahead: Ahead, now: Moment) -> Duration {
         let now = self.catch_up(now);
         let held = self
             .trust
@@ -308,7 +321,7 @@ impl Rule for Ledger {
         if drains {
             self.tokens.bucket.lower_to(0, now);
         }
-        self.truth.charged(cost);
+        self.correction.charged(cost);
         self.tally.reserved(cost);
         self.outstanding += cost;
         let others = self.tokens.bucket.in_transit() - cost;
@@ -317,7 +330,7 @@ impl Rule for Ledger {
             stage: Stage::Reserved,
             epoch,
             answered: false,
-            sent: self.truth.reserved(others, now),
+            sent: self.correction.reserved(others, now),
         })
     }
 

@@ -2,14 +2,13 @@
 
 use std::time::Duration;
 
-use super::config::{Accounting, Window};
-use super::ledger::TRANSIT;
+use super::TRANSIT;
+use super::cross_traffic::CrossTraffic;
 use super::meters::{Requests, Tokens};
-use super::others::Others;
 use super::refill::Refill;
-use super::terms::Terms;
+use super::terms::{Accounting, Terms, Window};
 use crate::answer::RateLimits;
-use crate::rules::Moment;
+use crate::time::Moment;
 
 const MINUTE: Duration = Duration::from_secs(60);
 
@@ -25,7 +24,7 @@ const MINUTE: Duration = Duration::from_secs(60);
 /// and what is in transit is the margin for what they spend until the next
 /// answer.
 #[derive(Debug, Default)]
-pub(super) struct Truth {
+pub(super) struct Correction {
     /// All that was ever charged and not refunded; wraps.
     charged: u64,
     /// Only answers to requests that surely left later may raise the level.
@@ -33,7 +32,7 @@ pub(super) struct Truth {
     /// Nothing raises the level before.
     steady: Moment,
     refill: Refill,
-    others: Others,
+    others: CrossTraffic,
     /// By how much the level was raised while usage was still to be settled.
     /// What the provider told may have had refunds in it already.
     advanced: u64,
@@ -67,7 +66,7 @@ pub(super) struct Meters<'a> {
     pub(super) requests: Option<&'a mut Requests>,
 }
 
-impl Truth {
+impl Correction {
     #[inline]
     pub(super) fn charged(&mut self, cost: u64) {
         self.charged = self.charged.wrapping_add(cost);

@@ -1,4 +1,5 @@
-//! Points in time that are cheap to reckon with.
+//! Points in time that are cheap to reckon with, and the present: the only place
+//! that knows the type of the clock.
 
 use std::ops::{Add, Sub};
 use std::sync::LazyLock;
@@ -82,6 +83,55 @@ impl Sub for Moment {
 
     fn sub(self, earlier: Moment) -> Duration {
         Duration::from_nanos(self.nanos_since(earlier))
+    }
+}
+
+/// The present, read from the clock at most once in a poll and only when
+/// somebody asks: a reading costs more than all the rest of an uncontended
+/// gate. A poll never blocks, so whatever happens in one happens at one
+/// instant, as in any event loop.
+///
+/// # Examples
+///
+/// ```
+/// use std::time::Duration;
+/// use tokio::time::{Instant, sleep};
+/// use tollhouse::gate::Now;
+///
+/// # #[tokio::main(flavor = "current_thread", start_paused = true)]
+/// # async fn main() {
+/// let mut now = Now::unread();
+/// let instant = now.instant();
+/// assert_eq!(instant, Instant::now());
+/// sleep(Duration::from_secs(1)).await;
+/// assert_eq!(now.instant(), instant, "it was read once");
+/// // Whoever has the instant already need not read it again.
+/// assert_eq!(Now::from(instant).instant(), instant);
+/// # }
+/// ```
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Now(Option<Moment>);
+
+impl Now {
+    /// A present that nobody has looked at yet.
+    pub const fn unread() -> Self {
+        Now(None)
+    }
+
+    /// The instant, the same at every asking.
+    pub fn instant(&mut self) -> Instant {
+        self.get().into()
+    }
+
+    #[inline]
+    pub(crate) fn get(&mut self) -> Moment {
+        *self.0.get_or_insert_with(|| Instant::now().into())
+    }
+}
+
+impl From<Instant> for Now {
+    fn from(instant: Instant) -> Self {
+        Now(Some(instant.into()))
     }
 }
 

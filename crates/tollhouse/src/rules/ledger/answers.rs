@@ -1,16 +1,16 @@
 //! What answers tell, and what the ledger makes of it: rules 5 and 6.
 
-use super::ledger::{Entry, Ledger};
+use super::correction::{Meters, Sent};
 use super::trust::{Epoch, Untold};
-use super::truth::{Meters, Sent};
+use super::{Entry, Ledger};
 use crate::answer::{Denial, Observation, RateLimits, Scope};
-use crate::line::Key;
-use crate::rules::{Moment, Rule};
+use crate::rules::{Key, Rule};
+use crate::time::Moment;
 
 impl Ledger {
     /// The head of an answer went by.
     #[inline]
-    pub(super) fn observe_answer(&mut self, key: Key, told: &Observation, now: Moment) {
+    pub(crate) fn observe_answer(&mut self, key: Key, told: &Observation, now: Moment) {
         let now = self.catch_up(now);
         self.answered(key, told.denial.is_none(), now);
         let Entry {
@@ -18,9 +18,9 @@ impl Ledger {
         } = *self.transit.get_mut(key);
         if let Some(denial) = told.denial {
             self.tally.denied(denial.scope);
-            self.truth.refused(sent, now);
+            self.correction.refused(sent, now);
             if matches!(denial.scope, Scope::Tokens | Scope::Requests) {
-                self.truth.spared(cost);
+                self.correction.spared(cost);
             }
             self.deny(cost, epoch, denial, &told.limits, now);
         } else if self.terms.pace.recover(sent.reserved) {
@@ -81,7 +81,7 @@ impl Ledger {
     }
 
     /// The provider's count, from nobody's answer in particular.
-    pub(super) fn observe(&mut self, limits: &RateLimits, now: Moment) {
+    pub(crate) fn observe(&mut self, limits: &RateLimits, now: Moment) {
         let now = self.catch_up(now);
         self.learn(limits, None, now);
     }
@@ -91,7 +91,8 @@ impl Ledger {
             tokens: &mut self.tokens,
             requests: self.requests.as_mut(),
         };
-        self.truth.learn(limits, sent, &self.terms, meters, now);
+        self.correction
+            .learn(limits, sent, &self.terms, meters, now);
     }
 
     /// A refusal is news for everybody: rule 6.
@@ -143,13 +144,13 @@ impl Ledger {
 
     /// Closes the budget until `until`. What older answers tell afterwards
     /// must not undo it.
-    pub(super) fn hold(&mut self, until: Moment, now: Moment) {
+    pub(crate) fn hold(&mut self, until: Moment, now: Moment) {
         let now = self.catch_up(now);
         let delay = until - now;
         self.tally.held();
         tracing::debug!(gate = Self::NAME, ?delay, "held");
         self.trust.hold(until);
-        self.truth.hold(until, now);
+        self.correction.hold(until, now);
     }
 }
 

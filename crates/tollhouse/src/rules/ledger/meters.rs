@@ -3,7 +3,8 @@
 
 use std::time::Duration;
 
-use crate::rules::{Bucket, Moment, Room, When, Window};
+use crate::rules::{Bucket, Room, When, Window};
+use crate::time::Moment;
 
 const MINUTE: Duration = Duration::from_secs(60);
 const SECOND: Duration = Duration::from_secs(1);

@@ -1,0 +1,164 @@
+//! What a request costs before it is sent, and what its answer says it cost.
+
+use super::Denial;
+
+/// What a request will be charged, decided before it is sent.
+///
+/// Any `Fn(&Req) -> u64` is a cost:
+///
+/// ```
+/// use tollhouse::Cost;
+///
+/// let by_length = |prompt: &String| prompt.len() as u64 / 4 + 1;
+/// assert_eq!(by_length.cost(&"twelve bytes".to_owned()), 4);
+/// ```
+pub trait Cost<Req> {
+    /// The tokens that `request` will be charged.
+    fn cost(&self, request: &Req) -> u64;
+}
+
+impl<F, Req> Cost<Req> for F
+where
+    F: Fn(&Req) -> u64,
+{
+    fn cost(&self, request: &Req) -> u64 {
+        self(request)
+    }
+}
+
+/// Reads the real usage of a request from its answer, to settle its
+/// reservation.
+///
+/// Any `Fn(&Res) -> Option<u64>` reads a whole response. An answer whose usage
+/// comes in its body hands out a [`Meter`] that sees the body go by.
+///
+/// # Examples
+///
+/// ```
+/// use tollhouse::{End, Meter, Usage};
+///
+/// // An answer that says itself what it used.
+/// let usage = |answer: &(&str, u64)| Some(answer.1);
+/// let mut meter = usage.meter(&("Eleven kilometers.", 12));
+/// assert_eq!(meter.used(End::Complete), Some(12));
+/// ```
+pub trait Usage<Res> {
+    /// Watches the body of one answer.
+    type Meter: Meter;
+
+    /// Begins to watch one answer, from its head.
+    fn meter(&self, response: &Res) -> Self::Meter;
+}
+
+impl<F, Res> Usage<Res> for F
+where
+    F: Fn(&Res) -> Option<u64>,
+{
+    type Meter = Option<u64>;
+
+    fn meter(&self, response: &Res) -> Option<u64> {
+        self(response)
+    }
+}
+
+/// Sees one answer's body go by and knows at its end what was used.
+///
+/// # Examples
+///
+/// ```
+/// use tollhouse::{Denial, End, Meter, Scope};
+///
+/// /// A token for every four bytes.
+/// #[derive(Default)]
+/// struct ByBytes {
+///     bytes: u64,
+///     busy: bool,
+/// }
+///
+/// impl Meter for ByBytes {
+///     fn chunk(&mut self, data: &[u8]) {
+///         self.bytes += data.len() as u64;
+///         self.busy |= data == b"error: busy";
+///     }
+///
+///     fn denial(&mut self) -> Option<Denial> {
+///         let scope = Scope::Overload;
+///         self.busy.then_some(Denial { scope, after: None })
+///     }
+///
+///     fn used(&mut self, end: End) -> Option<u64> {
+///         (end == End::Complete).then_some(self.bytes / 4)
+///     }
+/// }
+///
+/// let mut meter = ByBytes::default();
+/// meter.chunk(b"Eleven ");
+/// meter.chunk(b"kilometers.");
+/// assert_eq!(meter.denial(), None);
+/// assert_eq!(meter.used(End::Complete), Some(4));
+/// ```
+pub trait Meter {
+    /// Takes in the next piece of the body. Must not keep an amount of data
+    /// that grows with the body.
+    fn chunk(&mut self, data: &[u8]) {
+        let _ = data;
+    }
+
+    /// A refusal that the body told after a head that promised success; it
+    /// acts on the budget as one in the head does. Asked once, before
+    /// [`used`](Self::used).
+    fn denial(&mut self) -> Option<Denial> {
+        None
+    }
+
+    /// The tokens used, or `None` where the answer did not say: then the
+    /// reserved cost stands. Called at most once.
+    fn used(&mut self, end: End) -> Option<u64>;
+}
+
+/// A usage that was known from the head.
+impl Meter for Option<u64> {
+    fn used(&mut self, _: End) -> Option<u64> {
+        *self
+    }
+}
+
+/// How a body came to its end.
+///
+/// # Examples
+///
+/// ```
+/// use tollhouse::{End, Meter};
+///
+/// // A usage that was known from the head holds, however the body ends.
+/// assert_eq!(Some(12).used(End::Complete), Some(12));
+/// assert_eq!(Some(12).used(End::Cut), Some(12));
+/// ```
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum End {
+    /// Its last byte was read.
+    Complete,
+    /// It failed, or the reader left, before its last byte.
+    Cut,
+}
+
+/// Usage that is never known: every reserved cost stands.
+///
+/// # Examples
+///
+/// ```
+/// use tollhouse::{End, Meter, Unmetered, Usage};
+///
+/// let mut meter = Unmetered.meter(&"Eleven kilometers.");
+/// assert_eq!(meter.used(End::Complete), None);
+/// ```
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Unmetered;
+
+impl<Res> Usage<Res> for Unmetered {
+    type Meter = Option<u64>;
+
+    fn meter(&self, _: &Res) -> Option<u64> {
+        None
+    }
+}

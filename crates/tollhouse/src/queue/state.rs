@@ -1,0 +1,222 @@
+//! What a queue holds under its lock.
+
+use std::task::Waker;
+use std::time::Duration;
+
+use super::Bounds;
+use super::moved::Moved;
+use crate::error::Refused;
+use crate::rules::{Ahead, Key, Line, Rule, When};
+use crate::time::{Moment, Now};
+
+/// What a queue holds under its lock.
+pub(crate) struct State<R: Rule> {
+    pub(crate) rule: R,
+    pub(super) line: Line<Waiting<R::Held>>,
+    /// What those in line cost together.
+    pub(super) cost: u64,
+    /// When the head's timer fires. Invariant: where the rule named an instant
+    /// for the head, its timer fires no later, or the head has been woken.
+    pub(super) timer: Option<Moment>,
+    /// Watched where somebody may be told of it.
+    pub(super) move_rate: Option<MoveRate>,
+    /// How many were admitted and have not given back.
+    pub(super) inside: usize,
+    pub(super) closed: bool,
+    /// Who waits for the last one to leave.
+    pub(super) watchers: Vec<Waker>,
+}
+
+pub(super) struct Waiting<H> {
+    pub(super) cost: u64,
+    pub(super) place: Place<H>,
+}
+
+pub(super) enum Place<H> {
+    InLine(Waker),
+    Admitted(H),
+    Refused(Refused),
+}
+
+impl<R: Rule> State<R> {
+    pub(crate) fn ahead(&self) -> Ahead {
+        Ahead {
+            waiting: self.line.len(),
+            cost: self.cost,
+            pace: self
+                .move_rate
+                .as_ref()
+                .map_or(Duration::ZERO, |rate| rate.mean),
+        }
+    }
+
+    pub(super) fn overloaded(&mut self, cost: u64, now: &mut Now) -> Refused {
+        let ahead = self.ahead();
+        Refused::Overloaded {
+            waiting: ahead.waiting,
+            expected_wait: self.rule.expected_wait(cost, ahead, now),
+        }
+    }
+
+    /// The refusal of a newcomer that no waiting would change.
+    #[inline]
+    pub(super) fn hopeless(&mut self, cost: u64, now: &mut Now) -> Option<Refused> {
+        match self.closed {
+            true => Some(Refused::Closed),
+            false => self.rule.never(cost, now),
+        }
+    }
+
+    /// Lets a newcomer in, where nobody waits and the rule allows it.
+    #[inline]
+    pub(super) fn enter(&mut self, cost: u64, now: &mut Now) -> Result<Option<R::Held>, Refused> {
+        if let Some(refused) = self.hopeless(cost, now) {
+            return Err(refused);
+        }
+        if !self.line.is_empty() {
+            return Ok(None);
+        }
+        match self.rule.when(cost, now) {
+            When::Now => Ok(Some(self.admit(cost, now))),
+            When::At(_) | When::OnRelease => Ok(None),
+        }
+    }
+
+    pub(super) fn admit(&mut self, cost: u64, now: &mut Now) -> R::Held {
+        self.inside += 1;
+        self.rule.take(cost, now)
+    }
+
+    /// Puts a newcomer in line, unless it would have to wait too long.
+    pub(super) fn join(
+        &mut self,
+        cost: u64,
+        waker: &Waker,
+        bounds: Bounds,
+        now: &mut Now,
+    ) -> Result<Key, Refused> {
+        let ahead = self.ahead();
+        if ahead.waiting >= bounds.waiting
+            || (bounds.wait < Duration::MAX
+                && self.rule.expected_wait(cost, ahead, now) > bounds.wait)
+        {
+            return Err(self.overloaded(cost, now));
+        }
+        self.cost += cost;
+        Ok(self.line.push_back(Waiting {
+            cost,
+            place: Place::InLine(waker.clone()),
+        }))
+    }
+
+    /// Lets in from the head of the line as long as the rule says *now*.
+    ///
+    /// `me` is the entry whose owner is running already: it need not be woken,
+    /// and sets its own timer.
+    pub(super) fn advance(&mut self, me: Option<Key>, now: &mut Now) -> Moved {
+        let mut moved = Moved::default();
+        if self.inside == 0 && self.line.is_empty() {
+            moved.others.append(&mut self.watchers);
+        }
+        while let Some(head) = self.line.first() {
+            let cost = self.line.get_mut(head).cost;
+            if let Some(refused) = self.rule.never(cost, now) {
+                let waker = self.call(head, Place::Refused(refused));
+                moved.called(waker, me == Some(head));
+                continue;
+            }
+            match self.rule.when(cost, now) {
+                When::Now => {
+                    if let Some(rate) = &mut self.move_rate {
+                        rate.moved(now.get());
+                    }
+                    let held = self.admit(cost, now);
+                    let waker = self.call(head, Place::Admitted(held));
+                    moved.called(waker, me == Some(head));
+                }
+                When::At(at) if me == Some(head) => {
+                    self.timer = Some(at);
+                    moved.alarm = Some(at);
+                    break;
+                }
+                When::At(at) => {
+                    if self.timer.is_none_or(|timer| timer > at)
+                        && let Place::InLine(waker) = &self.line.get_mut(head).place
+                    {
+                        // Once awake it finds itself the head and sets it;
+                        // until then it need not be woken again.
+                        self.timer = Some(at);
+                        moved.push(waker.clone());
+                    }
+                    break;
+                }
+                When::OnRelease => {
+                    if me == Some(head) {
+                        self.timer = None;
+                    }
+                    break;
+                }
+            }
+        }
+        moved
+    }
+
+    /// Calls the head out of the line.
+    pub(super) fn call(&mut self, head: Key, place: Place<R::Held>) -> Waker {
+        self.line.step_aside(head);
+        self.timer = None;
+        let entry = self.line.get_mut(head);
+        self.cost -= entry.cost;
+        match std::mem::replace(&mut entry.place, place) {
+            Place::InLine(waker) => waker,
+            _ => unreachable!("only those in line are called"),
+        }
+    }
+
+    /// Removes an entry whose owner gave up, in whatever state it is.
+    ///
+    /// The one behind a head that leaves must learn that it is the head now,
+    /// and what an admitted one gives back is the next one's.
+    pub(super) fn leave(&mut self, key: Key, now: &mut Now) -> (Option<Waker>, Moved) {
+        if self.line.first() == Some(key) {
+            self.timer = None;
+        }
+        let Waiting { cost, place } = self.line.remove(key);
+        let waker = match place {
+            Place::InLine(waker) => {
+                self.cost -= cost;
+                Some(waker)
+            }
+            Place::Admitted(held) => {
+                self.inside -= 1;
+                self.rule.release(held, now);
+                None
+            }
+            Place::Refused(_) => None,
+        };
+        (waker, self.advance(None, now))
+    }
+}
+
+/// How fast the line has been moving, to tell a newcomer what to expect where
+/// the rule itself cannot know.
+#[derive(Default)]
+pub(super) struct MoveRate {
+    pub(super) last: Option<Moment>,
+    pub(super) mean: Duration,
+}
+
+impl MoveRate {
+    /// A moving mean over some eight moves.
+    pub(super) fn moved(&mut self, now: Moment) {
+        let Some(last) = self.last.replace(now) else {
+            return;
+        };
+        let gap = now - last;
+        self.mean = if self.mean.is_zero() {
+            gap
+        } else {
+            (self.mean * 7 + gap) / 8
+        };
+    }
+}
