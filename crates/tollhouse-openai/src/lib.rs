@@ -14,9 +14,9 @@
 //! | Which limits hold? | [`Policy`], from variables or code |
 //! | Why did a call fail, and what now? | [`ApiError`] |
 //!
-//! [`Wire`] hands the middle three to the gates: it is their [`Observe`],
+//! [`AnswerReader`] hands the middle three to the gates: it is their [`Observe`],
 //! [`Classify`] and [`Usage`] in one. It finds what it needs in the response's
-//! extensions, where `OpenAi` leaves it; put [`AnsweredLayer`] around any other
+//! extensions, where `OpenAi` leaves it; put [`VerdictLayer`] around any other
 //! client for the same.
 //!
 //! Everything of [`tollhouse`] is re-exported here; its plain `RateLimits` and
@@ -53,34 +53,26 @@
 //! ```
 
 pub mod adapters;
-pub mod answered;
 pub mod api_error;
 pub mod client;
-pub mod cost;
-pub mod include_usage;
-mod learned;
-mod limits;
+pub mod layers;
 pub mod policy;
-#[cfg(feature = "spans")]
-pub mod spans;
-mod sse;
-mod time;
-mod usage;
-mod verdict;
-mod wire;
+pub mod wire;
 
-pub use answered::{Answered, AnsweredLayer};
 pub use api_error::ApiError;
 pub use client::{Error, OpenAi, OpenAiBuilder, ResponseBody};
-pub use cost::{Charge, ChargeRule};
-pub use include_usage::IncludeUsage;
-pub use learned::LearnedFactor;
-pub use limits::RateLimits;
+pub use layers::include_usage::IncludeUsage;
+#[cfg(feature = "spans")]
+pub use layers::spans;
+pub use layers::verdict::{VerdictLayer, WithVerdict};
+pub use policy::AnswerReader;
 pub use policy::{Limit, Policy, PolicyError};
 pub use tollhouse::*;
-pub use usage::{Asked, UsageMeter};
-pub use verdict::{Verdict, classify};
-pub use wire::Wire;
+pub use wire::cost::{Charge, ChargeRule};
+pub use wire::learned::LearnedFactor;
+pub use wire::limits::RateLimits;
+pub use wire::usage::{Asked, UsageMeter};
+pub use wire::verdict::{Verdict, classify};
 
 /// The README's example compiles.
 #[cfg(doctest)]

@@ -12,7 +12,7 @@ use tollhouse::retry::Attempts;
 
 use super::said::Said;
 use super::{Answer, ApiError, Cause};
-use crate::verdict::{Verdict, classify};
+use crate::wire::verdict::{Verdict, classify};
 
 /// How much of an unsuccessful answer is kept. The longest recorded one has
 /// 5 KiB.

@@ -21,8 +21,8 @@ use http::{Response, StatusCode};
 use tokio::time::Instant;
 use tollhouse::{BoxError, Classify, Decision, Refused, Scope};
 
-use crate::verdict::Verdict;
-use crate::wire::Wire;
+use crate::policy::AnswerReader;
+use crate::wire::verdict::Verdict;
 use said::Said;
 use text::OneLine;
 
@@ -453,7 +453,7 @@ fn of_error(error: &tollhouse::Error) -> Verdict {
             scope: Scope::Overload,
         };
     }
-    match Wire.classify(Err::<&Response<()>, _>(error)) {
+    match AnswerReader.classify(Err::<&Response<()>, _>(error)) {
         Decision::GiveUp => Verdict::default(),
         Decision::Retry { after, scope } => Verdict {
             retry: true,

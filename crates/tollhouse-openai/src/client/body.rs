@@ -10,7 +10,7 @@ use pin_project_lite::pin_project;
 use tokio::time::{Instant, Sleep, sleep};
 
 use super::Error;
-use crate::answered::AnsweredBody;
+use crate::layers::verdict::VerdictBody;
 
 pin_project! {
     /// The body of a response, as it arrives.
@@ -24,12 +24,12 @@ pin_project! {
     #[derive(Debug)]
     pub struct ResponseBody {
         #[pin]
-        inner: AnsweredBody<TimedBody>,
+        inner: VerdictBody<TimedBody>,
     }
 }
 
 impl ResponseBody {
-    pub(super) fn new(inner: AnsweredBody<TimedBody>) -> Self {
+    pub(super) fn new(inner: VerdictBody<TimedBody>) -> Self {
         ResponseBody { inner }
     }
 }

@@ -7,7 +7,7 @@ use http::HeaderValue;
 use super::target::Target;
 use super::transport::Transport;
 use super::{Account, Error, OpenAi};
-use crate::answered::Answered;
+use crate::layers::verdict::WithVerdict;
 
 const BASE_URL: &str = "https://api.openai.com/v1";
 
@@ -280,7 +280,7 @@ impl OpenAiBuilder {
                 base,
                 authorization,
             }),
-            transport: Answered::new(transport),
+            transport: WithVerdict::new(transport),
         })
     }
 }

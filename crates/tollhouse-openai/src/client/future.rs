@@ -9,7 +9,7 @@ use pin_project_lite::pin_project;
 use super::body::TimedBody;
 use super::transport::TransportFuture;
 use super::{Error, ResponseBody};
-use crate::answered::AnsweredFuture;
+use crate::layers::verdict::VerdictFuture;
 
 pin_project! {
     /// The future of [`OpenAi`](super::OpenAi). Dropping it stops the request.
@@ -22,13 +22,13 @@ pin_project! {
 pin_project! {
     #[project = StateProj]
     enum State {
-        Called { #[pin] future: AnsweredFuture<TransportFuture, TimedBody> },
+        Called { #[pin] future: VerdictFuture<TransportFuture, TimedBody> },
         Failed { error: Option<Error> },
     }
 }
 
 impl ResponseFuture {
-    pub(super) fn called(future: AnsweredFuture<TransportFuture, TimedBody>) -> Self {
+    pub(super) fn called(future: VerdictFuture<TransportFuture, TimedBody>) -> Self {
         ResponseFuture {
             state: State::Called { future },
         }

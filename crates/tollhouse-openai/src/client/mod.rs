@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! OpenAi            completes the request: address, key, content type
-//!   Answered        leaves the verdict and the limits in the extensions
+//!   WithVerdict        leaves the verdict and the limits in the extensions
 //!     Transport     hyper over rustls, with its two timeouts
 //! ```
 
@@ -31,7 +31,7 @@ pub use builder::OpenAiBuilder;
 pub use error::Error;
 pub use future::ResponseFuture;
 
-use crate::answered::Answered;
+use crate::layers::verdict::WithVerdict;
 use target::Target;
 use transport::Transport;
 
@@ -104,7 +104,7 @@ use transport::Transport;
 #[derive(Clone)]
 pub struct OpenAi {
     account: Arc<Account>,
-    transport: Answered<Transport>,
+    transport: WithVerdict<Transport>,
 }
 
 /// Where requests go, and as whom.

@@ -10,7 +10,7 @@ use tokio::net::{TcpListener, TcpStream};
 use tower::ServiceExt;
 
 use super::*;
-use crate::{Classify, Decision, RateLimits, Scope, Verdict, Wire};
+use crate::{AnswerReader, Classify, Decision, RateLimits, Scope, Verdict};
 
 const KEY: &str = "sk-very-secret";
 
@@ -394,7 +394,7 @@ fn the_environment_needs_a_key_and_may_name_a_url() {
 }
 
 fn decision(error: &Error) -> Decision {
-    Wire.classify(Err::<&Response<()>, _>(error))
+    AnswerReader.classify(Err::<&Response<()>, _>(error))
 }
 
 fn assert_retried(error: &Error) {

@@ -28,13 +28,13 @@ const IDEMPOTENCY_KEY: HeaderName = HeaderName::from_static("idempotency-key");
 /// use http::{Request, Response};
 /// use http_body_util::Empty;
 /// use tollhouse_openai::policy::AttemptHeaders;
-/// use tollhouse_openai::{Attempts, Backoff, ConcurrencyLayer, RetryLayer, Wire};
+/// use tollhouse_openai::{Attempts, Backoff, ConcurrencyLayer, RetryLayer, AnswerReader};
 /// use tower::{ServiceBuilder, ServiceExt, service_fn};
 ///
 /// # #[tokio::main(flavor = "current_thread", start_paused = true)]
 /// # async fn main() -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
 /// let client = ServiceBuilder::new()
-///     .layer(RetryLayer::new(Backoff::default(), Wire).mark(AttemptHeaders::default()))
+///     .layer(RetryLayer::new(Backoff::default(), AnswerReader).mark(AttemptHeaders::default()))
 ///     .layer(ConcurrencyLayer::new(3))
 ///     .service(service_fn(async |request: Request<Bytes>| {
 ///         assert!(request.headers().contains_key("idempotency-key"));

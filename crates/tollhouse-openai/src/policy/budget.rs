@@ -5,10 +5,10 @@ use http::{Request, Response};
 use tollhouse::budget::BudgetPass;
 use tollhouse::{Gate, TokenBudget};
 
-use crate::cost::Charge;
-use crate::learned::Learned;
-use crate::usage::{Asked, UsageMeter};
-use crate::wire::Wire;
+use crate::policy::AnswerReader;
+use crate::wire::cost::Charge;
+use crate::wire::learned::Learned;
+use crate::wire::usage::{Asked, UsageMeter};
 
 /// Reserves what a request may be charged, and settles with what its answer
 /// says was used.
@@ -39,17 +39,22 @@ impl BudgetGate {
 }
 
 impl<B> Gate<Request<Bytes>, Response<B>> for BudgetGate {
-    type Pass = BudgetPass<Asked, Wire, UsageMeter>;
+    type Pass = BudgetPass<Asked, AnswerReader, UsageMeter>;
 
     fn pass(&self, request: &Request<Bytes>) -> Self::Pass {
         let Some(estimate) = self.charge.estimate(request) else {
-            return BudgetPass::new(&self.budget, 0, Asked::default(), Wire);
+            return BudgetPass::new(&self.budget, 0, Asked::default(), AnswerReader);
         };
         let learned = self.learned.as_ref();
         let cost = match learned {
             Some(learned) => learned.cost(&estimate, || self.budget.snapshot().capacity),
             None => estimate.tokens,
         };
-        BudgetPass::new(&self.budget, cost, Asked::new(&estimate, learned), Wire)
+        BudgetPass::new(
+            &self.budget,
+            cost,
+            Asked::new(&estimate, learned),
+            AnswerReader,
+        )
     }
 }

@@ -8,7 +8,7 @@ use tollhouse::{Accounting, Window};
 
 use super::settings::{MOST, Settings};
 use super::{Limit, Policy};
-use crate::cost::ChargeRule;
+use crate::wire::cost::ChargeRule;
 
 /// # Settings
 impl Policy {
@@ -495,7 +495,7 @@ impl Policy {
 
     /// Whether chat streams that do not ask for their usage are made to, and
     /// the event that tells it is taken out again; off unless set. See
-    /// [`include_usage`](crate::include_usage).
+    /// [`include_usage`](crate::layers::include_usage).
     ///
     /// # Examples
     ///

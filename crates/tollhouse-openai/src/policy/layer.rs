@@ -17,11 +17,11 @@ use super::Limit;
 use super::attempts::AttemptHeaders;
 use super::budget::BudgetGate;
 use super::settings::{MOST, Settings};
-use crate::answered::{Answered, AnsweredBody};
-use crate::include_usage::{IncludeUsage, WithoutUsage};
-use crate::learned::Learned;
-use crate::usage::{Asked, UsageMeter};
-use crate::wire::Wire;
+use crate::layers::include_usage::{IncludeUsage, WithoutUsage};
+use crate::layers::verdict::{VerdictBody, WithVerdict};
+use crate::policy::AnswerReader;
+use crate::wire::learned::Learned;
+use crate::wire::usage::{Asked, UsageMeter};
 
 /// The tokens a minute to go on with where `auto` learned nothing: the least
 /// that any account of a paying customer has on a current model.
@@ -31,11 +31,13 @@ const FALLBACK: u64 = 30_000;
 const LONGEST_BACKOFF: Duration = Duration::from_secs(60);
 
 /// A client behind a policy; made by [`PolicyLayer`].
-pub type Limited<S> = IncludeUsage<Retry<Gated<Answered<S>, Gates>, Wire, AttemptHeaders>>;
+pub type Limited<S> =
+    IncludeUsage<Retry<Gated<WithVerdict<S>, Gates>, AnswerReader, AttemptHeaders>>;
 
 /// The body of an answer that came through a policy, the call's passes inside.
-pub type LimitedBody<B> =
-    WithoutUsage<HeldBody<AnsweredBody<B>, (Slot, BudgetPass<Asked, Wire, UsageMeter>, Turn)>>;
+pub type LimitedBody<B> = WithoutUsage<
+    HeldBody<VerdictBody<B>, (Slot, BudgetPass<Asked, AnswerReader, UsageMeter>, Turn)>,
+>;
 
 /// The gates of a policy, from the outside in; those of a [`PolicyLayer`].
 pub type Gates = (ConcurrencyLayer, BudgetGate, StaggerLayer);
@@ -88,7 +90,7 @@ pub type Gates = (ConcurrencyLayer, BudgetGate, StaggerLayer);
 /// ```
 #[derive(Clone)]
 pub struct PolicyLayer {
-    retry: RetryLayer<Wire, AttemptHeaders>,
+    retry: RetryLayer<AnswerReader, AttemptHeaders>,
     gates: GateLayer<Gates>,
     asks_for_usage: bool,
 }
@@ -97,7 +99,7 @@ impl<S> Layer<S> for PolicyLayer {
     type Service = Limited<S>;
 
     fn layer(&self, inner: S) -> Limited<S> {
-        let limited = self.retry.layer(self.gates.layer(Answered::new(inner)));
+        let limited = self.retry.layer(self.gates.layer(WithVerdict::new(inner)));
         IncludeUsage::only_if(self.asks_for_usage, limited)
     }
 }
@@ -183,8 +185,9 @@ fn budget(settings: &Settings) -> TokenBudget {
         .expect("settings are checked when they are set")
 }
 
-fn retry(settings: &Settings) -> RetryLayer<Wire, AttemptHeaders> {
-    let mut layer = RetryLayer::new(backoff(settings), Wire).mark(AttemptHeaders::default());
+fn retry(settings: &Settings) -> RetryLayer<AnswerReader, AttemptHeaders> {
+    let mut layer =
+        RetryLayer::new(backoff(settings), AnswerReader).mark(AttemptHeaders::default());
     if let Some(name) = &settings.name {
         layer = layer.name(name);
     }

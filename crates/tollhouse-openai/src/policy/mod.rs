@@ -6,6 +6,7 @@ mod builder;
 mod error;
 mod layer;
 mod limit;
+mod reader;
 mod settings;
 mod vars;
 
@@ -20,10 +21,11 @@ pub use budget::BudgetGate;
 pub use error::{BadVariable, PolicyError};
 pub use layer::{Gates, Limited, LimitedBody, PolicyLayer};
 pub use limit::Limit;
+pub use reader::AnswerReader;
 use tollhouse::{ConcurrencyLayer, TokenBudget};
 
-use crate::cost::Charge;
-use crate::learned::{Learned, LearnedFactor};
+use crate::wire::cost::Charge;
+use crate::wire::learned::{Learned, LearnedFactor};
 use layer::Shared;
 use settings::Settings;
 

@@ -7,7 +7,7 @@ use tollhouse::{Accounting, Window};
 
 use super::vars::Vars;
 use super::{Limit, PolicyError};
-use crate::cost::{ChargeRule, DEFAULT_EST_TOKENS};
+use crate::wire::cost::{ChargeRule, DEFAULT_EST_TOKENS};
 
 /// The most tokens or requests that a variable may name: above it, a number
 /// can only be a slip, and sums of it stay far from overflow.

@@ -3,7 +3,7 @@ use proptest::prelude::*;
 use std::time::Duration;
 
 use super::*;
-use crate::cost::ChargeRule;
+use crate::wire::cost::ChargeRule;
 
 /// Looks variables up in a list.
 fn vars<'v>(pairs: &'v [(&'v str, &'v str)]) -> impl Fn(&str) -> Option<String> + 'v {

@@ -5,7 +5,7 @@ use std::ops::RangeInclusive;
 
 use super::settings::limit;
 use super::{BadVariable, Limit, PolicyError};
-use crate::time::decimal;
+use crate::wire::time::decimal;
 
 pub(super) struct Vars<'v> {
     var: &'v dyn Fn(&str) -> Option<String>,

@@ -1,0 +1,149 @@
+use std::fmt;
+use std::future::Future;
+use std::pin::Pin;
+use std::task::{Context, Poll, ready};
+
+use bytes::Bytes;
+use http::header::{CONTENT_LENGTH, CONTENT_TYPE};
+use http::{Request, Response};
+use http_body::Body;
+use pin_project_lite::pin_project;
+use tower_service::Service;
+
+use super::WithoutUsage;
+use super::request::ask;
+use crate::wire::sse::is_event_stream;
+use crate::wire::usage::is_compressed;
+
+/// Asks for the usage of chat streams that have not asked, and hides it from
+/// their callers. See the [module](super) for how.
+///
+/// # Ordering
+///
+/// Outside of whatever reads the usage, and of retries: their attempts are
+/// then all the same.
+///
+/// # Cloning
+///
+/// It has no state of its own; a clone shares what the inner service's shares.
+#[derive(Clone, Copy, Debug)]
+pub struct IncludeUsage<S> {
+    inner: S,
+    asks: bool,
+}
+
+impl<S> IncludeUsage<S> {
+    /// Wraps a service.
+    ///
+    /// # Examples
+    ///
+    /// What is no chat stream passes as it is:
+    ///
+    /// ```
+    /// use bytes::Bytes;
+    /// use http::{Request, Response};
+    /// use http_body_util::Full;
+    /// use tollhouse_openai::IncludeUsage;
+    /// use tower::{ServiceExt, service_fn};
+    ///
+    /// # #[tokio::main(flavor = "current_thread", start_paused = true)]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
+    /// let client = IncludeUsage::new(service_fn(async |request: Request<Bytes>| {
+    ///     assert_eq!(request.body(), r#"{"input": "Hi"}"#);
+    ///     Ok::<_, std::io::Error>(Response::new(Full::<Bytes>::from("{}")))
+    /// }));
+    /// let request = Request::post("/v1/responses").body(Bytes::from(r#"{"input": "Hi"}"#))?;
+    /// assert_eq!(client.oneshot(request).await?.status(), 200);
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn new(inner: S) -> Self {
+        IncludeUsage::only_if(true, inner)
+    }
+
+    /// Wraps a service, and changes nothing unless it `asks`.
+    pub(crate) fn only_if(asks: bool, inner: S) -> Self {
+        IncludeUsage { inner, asks }
+    }
+
+    /// The wrapped service.
+    pub fn get_ref(&self) -> &S {
+        &self.inner
+    }
+
+    /// The wrapped service.
+    pub fn get_mut(&mut self) -> &mut S {
+        &mut self.inner
+    }
+
+    /// The wrapped service, unwrapped.
+    pub fn into_inner(self) -> S {
+        self.inner
+    }
+}
+
+impl<S, B> Service<Request<Bytes>> for IncludeUsage<S>
+where
+    S: Service<Request<Bytes>, Response = Response<B>>,
+    B: Body<Data = Bytes>,
+{
+    type Response = Response<WithoutUsage<B>>;
+    type Error = S::Error;
+    type Future = IncludeUsageFuture<S::Future>;
+
+    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), S::Error>> {
+        self.inner.poll_ready(cx)
+    }
+
+    fn call(&mut self, mut request: Request<Bytes>) -> Self::Future {
+        let asked = self.asks && ask(&mut request);
+        let future = self.inner.call(request);
+        IncludeUsageFuture { future, asked }
+    }
+}
+
+pin_project! {
+    /// The future of [`IncludeUsage`].
+    ///
+    /// # Cancellation
+    ///
+    /// Dropping it drops the inner future.
+    pub struct IncludeUsageFuture<F> {
+        #[pin]
+        future: F,
+        asked: bool,
+    }
+}
+
+impl<F, B, E> Future for IncludeUsageFuture<F>
+where
+    F: Future<Output = Result<Response<B>, E>>,
+    B: Body,
+{
+    type Output = Result<Response<WithoutUsage<B>>, E>;
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        let this = self.project();
+        let mut response = ready!(this.future.poll(cx))?;
+        let hides = *this.asked && is_readable_stream(&response);
+        if hides {
+            response.headers_mut().remove(CONTENT_LENGTH);
+        }
+        Poll::Ready(Ok(response.map(|body| WithoutUsage::new(body, hides))))
+    }
+}
+
+fn is_readable_stream<B>(response: &Response<B>) -> bool {
+    let headers = response.headers();
+    response.status().is_success()
+        && headers.get(CONTENT_TYPE).is_some_and(is_event_stream)
+        && !is_compressed(headers)
+}
+
+impl<F> fmt::Debug for IncludeUsageFuture<F> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("IncludeUsageFuture")
+            .field("asked", &self.asked)
+            .finish_non_exhaustive()
+    }
+}

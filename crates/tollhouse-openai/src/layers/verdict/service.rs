@@ -1,0 +1,91 @@
+use std::task::{Context, Poll};
+
+use bytes::Bytes;
+use http::{Request, Response};
+use http_body::Body;
+use tower_service::Service;
+
+use super::{VerdictBody, VerdictFuture};
+
+/// Leaves [`Verdict`](crate::Verdict) and [`RateLimits`](crate::RateLimits) in
+/// the extensions of every response of the inner service.
+///
+/// The body of an answer with a status of 400 or above is read first, up to
+/// 1 MiB and for up to 10 seconds; what comes after that streams on unread.
+/// Successful answers are handed on at once, and so are answers that carry a
+/// verdict already: applied twice, this does no harm.
+///
+/// # Cloning
+///
+/// It has no state of its own; a clone shares what the inner service's shares.
+///
+/// # Cancellation
+///
+/// Dropping the future drops the inner future or the half-read body.
+#[derive(Clone, Copy, Debug)]
+pub struct WithVerdict<S> {
+    inner: S,
+}
+
+impl<S> WithVerdict<S> {
+    /// Wraps a service.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use bytes::Bytes;
+    /// use http::{Request, Response};
+    /// use http_body_util::Full;
+    /// use tollhouse_openai::{WithVerdict, RateLimits};
+    /// use tower::{ServiceExt, service_fn};
+    ///
+    /// # #[tokio::main(flavor = "current_thread", start_paused = true)]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
+    /// let client = WithVerdict::new(service_fn(async |_: Request<Bytes>| {
+    ///     Response::builder()
+    ///         .header("x-ratelimit-remaining-tokens", "1200")
+    ///         .body(Full::<Bytes>::from("{}"))
+    /// }));
+    /// let answer = client.oneshot(Request::default()).await?;
+    /// let limits = answer.extensions().get::<RateLimits>().unwrap();
+    /// assert_eq!(limits.remaining_tokens, Some(1_200));
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn new(inner: S) -> Self {
+        WithVerdict { inner }
+    }
+
+    /// The wrapped service.
+    pub fn get_ref(&self) -> &S {
+        &self.inner
+    }
+
+    /// The wrapped service.
+    pub fn get_mut(&mut self) -> &mut S {
+        &mut self.inner
+    }
+
+    /// The wrapped service, unwrapped.
+    pub fn into_inner(self) -> S {
+        self.inner
+    }
+}
+
+impl<S, B, RB> Service<Request<B>> for WithVerdict<S>
+where
+    S: Service<Request<B>, Response = Response<RB>>,
+    RB: Body<Data = Bytes>,
+{
+    type Response = Response<VerdictBody<RB>>;
+    type Error = S::Error;
+    type Future = VerdictFuture<S::Future, RB>;
+
+    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), S::Error>> {
+        self.inner.poll_ready(cx)
+    }
+
+    fn call(&mut self, request: Request<B>) -> Self::Future {
+        VerdictFuture::new(self.inner.call(request))
+    }
+}
