@@ -12,29 +12,32 @@
 //! itself once it wakes, so a task that is slow to wake holds up nobody behind
 //! it.
 
+mod guard;
 mod moved;
 mod state;
 mod ticket;
 
 use std::fmt;
-use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
 use crate::error::Refused;
 use crate::rules::{Ahead, Line, Rule};
-use crate::telemetry::{self, Guard, Name};
+use crate::telemetry::{Desk, Name};
 use crate::time::Now;
+use guard::Guard;
 use moved::Moved;
-use state::{MoveRate, Place};
+use state::{MoveRate, Place, State};
 
-pub(crate) use state::State;
 pub(crate) use ticket::Ticket;
 
 /// A rule and those who wait for it.
 pub(crate) struct Queue<R: Rule> {
     bounds: Bounds,
     name: OnceLock<Arc<str>>,
+    /// Where metrics are told of it.
+    desk: Desk,
     state: Mutex<State<R>>,
 }
 
@@ -60,6 +63,7 @@ impl<R: Rule> Queue<R> {
         Arc::new(Queue {
             bounds,
             name: OnceLock::new(),
+            desk: Desk::default(),
             state: Mutex::new(State {
                 rule,
                 line: Line::new(),
@@ -69,15 +73,22 @@ impl<R: Rule> Queue<R> {
                 inside: 0,
                 closed: false,
                 watchers: Vec::new(),
+                unlocked: 0,
             }),
         })
     }
 
+    /// What happened under the lock is told when the guard is dropped.
+    #[inline]
+    fn lock(&self) -> Guard<'_, R> {
+        Guard::new(self)
+    }
+
     /// A panic under the lock can only be a broken invariant of ours; the
     /// others had better go on than follow it.
-    fn lock(&self) -> Guard<'_, R> {
-        let state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
-        telemetry::guard(state, self.name())
+    #[inline]
+    fn lock_untold(&self) -> MutexGuard<'_, State<R>> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Says whose queue it is; only the first name counts.
@@ -161,7 +172,7 @@ impl<R: Rule> Queue<R> {
         let held = state.enter(cost, now)?;
         let held = held.ok_or_else(|| state.overloaded(cost, now))?;
         drop(state);
-        telemetry::admitted(self.name(), R::NAME, None);
+        self.desk.admitted(self.name(), R::NAME, None);
         Ok(Ticket::admitted(Arc::clone(self), cost, held))
     }
 }

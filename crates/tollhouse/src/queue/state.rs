@@ -6,12 +6,13 @@ use std::time::Duration;
 use super::Bounds;
 use super::moved::Moved;
 use crate::error::Refused;
+use crate::rules::stats::Stats;
 use crate::rules::{Ahead, Key, Line, Rule, When};
 use crate::time::{Moment, Now};
 
 /// What a queue holds under its lock.
-pub(crate) struct State<R: Rule> {
-    pub(crate) rule: R,
+pub(super) struct State<R: Rule> {
+    pub(super) rule: R,
     pub(super) line: Line<Waiting<R::Held>>,
     /// What those in line cost together.
     pub(super) cost: u64,
@@ -25,6 +26,8 @@ pub(crate) struct State<R: Rule> {
     pub(super) closed: bool,
     /// Who waits for the last one to leave.
     pub(super) watchers: Vec<Waker>,
+    /// How often the lock was let go of, where somebody is told of it.
+    pub(super) unlocked: u64,
 }
 
 pub(super) struct Waiting<H> {
@@ -39,7 +42,7 @@ pub(super) enum Place<H> {
 }
 
 impl<R: Rule> State<R> {
-    pub(crate) fn ahead(&self) -> Ahead {
+    pub(super) fn ahead(&self) -> Ahead {
         Ahead {
             waiting: self.line.len(),
             cost: self.cost,
@@ -47,6 +50,18 @@ impl<R: Rule> State<R> {
                 .move_rate
                 .as_ref()
                 .map_or(Duration::ZERO, |rate| rate.mean),
+        }
+    }
+
+    /// How it stands as the lock is let go of.
+    #[inline]
+    pub(super) fn stats(&mut self) -> Stats {
+        self.unlocked += 1;
+        Stats {
+            number: self.unlocked,
+            waiting: self.line.len(),
+            counts: self.rule.counts(),
+            levels: self.rule.levels(),
         }
     }
 

@@ -107,7 +107,7 @@ impl<R: Rule> Ticket<R> {
         let joined = match queue.enter(self.cost, now) {
             Ok(Some(held)) => {
                 drop(queue);
-                telemetry::admitted(self.queue.name(), R::NAME, None);
+                self.queue.desk.admitted(self.queue.name(), R::NAME, None);
                 tracing::trace!(gate = R::NAME, cost = self.cost, "admitted");
                 self.state = State::Admitted(held);
                 return Poll::Ready(Ok(()));
@@ -184,7 +184,7 @@ impl<R: Rule> Ticket<R> {
         match place {
             Place::Admitted(held) => {
                 self.state = State::Admitted(held);
-                telemetry::admitted(self.queue.name(), R::NAME, waited);
+                self.queue.desk.admitted(self.queue.name(), R::NAME, waited);
                 tracing::debug!(gate = R::NAME, cost = self.cost, ?waited, "admitted");
                 Ok(())
             }
@@ -195,7 +195,9 @@ impl<R: Rule> Ticket<R> {
 
     fn refused(&mut self, refused: Refused, waited: Option<Duration>) -> Result<(), Refused> {
         self.state = State::Done;
-        telemetry::refused(self.queue.name(), R::NAME, &refused);
+        self.queue
+            .desk
+            .refused(self.queue.name(), R::NAME, &refused);
         tracing::debug!(gate = R::NAME, cost = self.cost, ?waited, %refused, "refused");
         Err(refused)
     }

@@ -11,12 +11,12 @@ mod line;
 mod random;
 mod slots;
 mod spacing;
+pub(crate) mod stats;
 mod window;
 
 use std::time::Duration;
 
 use crate::error::Refused;
-use crate::telemetry::Tell;
 use crate::time::{Moment, Now};
 
 pub(crate) use bucket::{Bucket, Room};
@@ -24,6 +24,7 @@ pub(crate) use line::{Key, Line};
 pub(crate) use random::Random;
 pub(crate) use slots::Slots;
 pub(crate) use spacing::Spacing;
+use stats::{Counts, Levels, Note};
 pub(crate) use window::Window;
 
 /// How a request is handed on.
@@ -87,7 +88,7 @@ impl When {
 /// What a [queue](crate::queue) needs of a rule.
 ///
 /// The time comes as a [`Now`] because a rule about slots never needs it.
-pub(crate) trait Rule: Tell + Sized {
+pub(crate) trait Rule: Sized {
     /// The gate's name in traces.
     const NAME: &'static str;
 
@@ -114,6 +115,25 @@ pub(crate) trait Rule: Tell + Sized {
 
     /// How long a newcomer would wait, as far as can be told.
     fn expected_wait(&mut self, cost: u64, ahead: Ahead, now: &mut Now) -> Duration;
+
+    /// All that it has counted since it began.
+    #[inline]
+    fn counts(&self) -> Counts {
+        Counts::default()
+    }
+
+    /// How it stands, as of the last instant that it knows of.
+    #[inline]
+    fn levels(&mut self) -> Levels {
+        Levels::None
+    }
+
+    /// What there is to say since the last time. A rule writes no event
+    /// itself, because it runs under a lock; the queue does it afterwards.
+    #[inline]
+    fn take_notes(&mut self) -> Vec<Note> {
+        Vec::new()
+    }
 }
 
 /// What stands in line before a newcomer.

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use super::stats::Levels;
 use super::{Ahead, Launch, Rule, When};
 use crate::error::Refused;
 use crate::time::Now;
@@ -68,6 +69,13 @@ impl Rule for Slots {
     fn expected_wait(&mut self, _: u64, ahead: Ahead, _: &mut Now) -> Duration {
         let line = u32::try_from(ahead.waiting + 1).unwrap_or(u32::MAX);
         ahead.pace.saturating_mul(line)
+    }
+
+    fn levels(&mut self) -> Levels {
+        Levels::Slots {
+            taken: self.taken,
+            max: self.max,
+        }
     }
 }
 

@@ -5,10 +5,16 @@
 //! compiler leaves no trace of them. With it they speak through the facade of
 //! the crate `metrics`, to whatever recorder is installed when they do.
 //!
-//! Counts and levels are told when a [queue](crate::queue) is let go of, by its
-//! [`Guard`]: whoever changed something, and whoever looked, has held one. So
-//! no gate knows of metrics, and a look at a budget refreshes its gauges.
+//! A [queue](crate::queue) tells its counts and levels when its lock was let go
+//! of, through its [`Desk`]: whoever changed something, and whoever looked, has
+//! held one. So no gate knows of metrics, and a look at a budget refreshes its
+//! gauges. Nothing here knows a queue or a rule, only the
+//! [numbers](crate::rules::stats) that they show.
 
+#[cfg(feature = "metrics")]
+mod desk;
+#[cfg(feature = "metrics")]
+mod handles;
 #[cfg(not(feature = "metrics"))]
 mod off;
 #[cfg(feature = "metrics")]
@@ -22,7 +28,7 @@ use on as this;
 #[cfg(feature = "metrics")]
 pub use on::describe;
 
-pub(crate) use this::{Guard, ON, Tally, Tell, admitted, guard, refused, retried};
+pub(crate) use this::{Desk, ON, retried};
 
 use std::sync::Arc;
 

@@ -5,6 +5,7 @@ mod cancellation;
 mod clock;
 mod fifo;
 mod ledger_proof;
+mod locks;
 mod observe;
 mod peers;
 mod refusals;

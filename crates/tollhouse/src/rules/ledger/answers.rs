@@ -4,7 +4,8 @@ use super::correction::{Meters, Sent};
 use super::trust::{Epoch, Untold};
 use super::{Entry, Ledger};
 use crate::answer::{Denial, Observation, RateLimits, Scope};
-use crate::rules::{Key, Rule};
+use crate::rules::Key;
+use crate::rules::stats::Note;
 use crate::time::Moment;
 
 impl Ledger {
@@ -38,13 +39,10 @@ impl Ledger {
     /// learned from it. After a first good answer nothing more is waited for.
     fn adopt(&mut self, told: &RateLimits, good: bool, now: Moment) {
         if self.terms.adopt(told) {
-            let terms = &self.terms;
-            tracing::info!(
-                gate = Self::NAME,
-                tokens_per_minute = terms.limit,
-                requests_per_minute = terms.requests.map(|requests| requests.limit),
-                "limits learned"
-            );
+            self.notes.push(Note::Learned {
+                tokens_per_minute: self.terms.limit,
+                requests_per_minute: self.terms.requests.map(|requests| requests.limit),
+            });
             self.resize(now);
         }
         if good && std::mem::take(&mut self.unlearned) {
@@ -64,19 +62,13 @@ impl Ledger {
         }
     }
 
-    fn warn_of_fallbacks(&self, told: &RateLimits) {
+    fn warn_of_fallbacks(&mut self, told: &RateLimits) {
         if self.terms.learns.tokens && told.limit_tokens.is_none() {
-            tracing::warn!(
-                gate = Self::NAME,
-                tokens_per_minute = self.terms.limit,
-                "the answer names no limit of tokens; going on with the fallback"
-            );
+            let fallback = self.terms.limit;
+            self.notes.push(Note::NoTokenLimit { fallback });
         }
         if self.terms.learns.requests && told.limit_requests.is_none() {
-            tracing::warn!(
-                gate = Self::NAME,
-                "the answer names no limit of requests a minute; going on with the fallback"
-            );
+            self.notes.push(Note::NoRequestLimit);
         }
     }
 
@@ -138,7 +130,7 @@ impl Ledger {
             self.terms.pace.slow(now);
             self.resize(now);
             let percent = self.terms.pace.percent();
-            tracing::debug!(gate = Self::NAME, percent, "slowed");
+            self.notes.push(Note::Slowed { percent });
         }
     }
 
@@ -148,7 +140,7 @@ impl Ledger {
         let now = self.catch_up(now);
         let delay = until - now;
         self.tally.held();
-        tracing::debug!(gate = Self::NAME, ?delay, "held");
+        self.notes.push(Note::Held { delay });
         self.trust.hold(until);
         self.correction.hold(until, now);
     }

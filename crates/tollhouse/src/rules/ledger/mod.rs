@@ -16,10 +16,10 @@ mod trust;
 
 use std::time::Duration;
 
+use super::stats::{Counts, Levels, Note};
 use super::{Ahead, Key, Launch, Line, Room, Rule, When};
 use crate::answer::Scope;
 use crate::error::Refused;
-use crate::telemetry::Tally;
 use crate::time::{Moment, Now};
 use correction::{Correction, Sent};
 use meters::{Requests, Tokens};
@@ -52,10 +52,12 @@ pub(crate) struct Ledger {
     unlearned: bool,
     /// The latest instant seen: readings from two threads may arrive in the
     /// wrong order.
-    pub(crate) seen: Moment,
+    seen: Moment,
     /// Nothing lands by itself before.
     landing: Moment,
-    pub(crate) tally: Tally,
+    tally: Counts,
+    /// To be told once the lock is gone.
+    notes: Vec<Note>,
 }
 
 #[derive(Debug)]
@@ -105,7 +107,8 @@ impl Ledger {
             exhausted: None,
             seen: now,
             landing: Moment::NEVER,
-            tally: Tally::default(),
+            tally: Counts::default(),
+            notes: Vec::new(),
             terms,
         }
     }
@@ -373,5 +376,26 @@ impl Rule for Ledger {
 
     fn expected_wait(&mut self, cost: u64, ahead: Ahead, now: &mut Now) -> Duration {
         self.eta(cost, ahead, now.get())
+    }
+
+    #[inline]
+    fn counts(&self) -> Counts {
+        self.tally
+    }
+
+    fn levels(&mut self) -> Levels {
+        let now = self.seen;
+        Levels::Budget {
+            limit: self.terms.limit,
+            level: self.tokens.bucket.level(now),
+            in_transit: self.tokens.bucket.in_transit(),
+            outstanding: self.outstanding,
+            held: self.trust.held_until(now).is_some(),
+        }
+    }
+
+    #[inline]
+    fn take_notes(&mut self) -> Vec<Note> {
+        std::mem::take(&mut self.notes)
     }
 }

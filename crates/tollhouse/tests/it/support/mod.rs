@@ -4,3 +4,4 @@ pub(crate) mod account;
 pub(crate) mod channel;
 pub(crate) mod counting;
 pub(crate) mod random;
+pub(crate) mod watch;

@@ -1,0 +1,101 @@
+//! The lock of a queue, and what is told once it is gone.
+
+use std::ops::{Deref, DerefMut};
+use std::sync::MutexGuard;
+
+use super::Queue;
+use super::state::State;
+use crate::rules::Rule;
+use crate::rules::stats::{Note, Stats};
+use crate::telemetry;
+
+/// The lock of a queue.
+///
+/// When it is dropped, what happened under it is told: events to the tracing
+/// subscriber, levels and counts to the metrics recorder. Both are a user's,
+/// and may look at the very queue, so they are told after the lock is gone.
+pub(super) struct Guard<'q, R: Rule> {
+    queue: &'q Queue<R>,
+    /// `None` only while it is dropped.
+    state: Option<MutexGuard<'q, State<R>>>,
+}
+
+impl<'q, R: Rule> Guard<'q, R> {
+    #[inline]
+    pub(super) fn new(queue: &'q Queue<R>) -> Self {
+        let state = Some(queue.lock_untold());
+        Guard { queue, state }
+    }
+}
+
+impl<R: Rule> Deref for Guard<'_, R> {
+    type Target = State<R>;
+
+    #[inline]
+    fn deref(&self) -> &State<R> {
+        self.state.as_ref().expect(LOCKED)
+    }
+}
+
+impl<R: Rule> DerefMut for Guard<'_, R> {
+    #[inline]
+    fn deref_mut(&mut self) -> &mut State<R> {
+        self.state.as_mut().expect(LOCKED)
+    }
+}
+
+const LOCKED: &str = "a guard holds the lock until it is dropped";
+
+impl<R: Rule> Drop for Guard<'_, R> {
+    #[inline]
+    fn drop(&mut self) {
+        let Some(mut state) = self.state.take() else {
+            return;
+        };
+        let notes = state.rule.take_notes();
+        let stats = telemetry::ON.then(|| state.stats());
+        drop(state);
+        if !notes.is_empty() {
+            notes.into_iter().for_each(event::<R>);
+        }
+        if let Some(stats) = stats {
+            self.tell(stats);
+        }
+    }
+}
+
+impl<R: Rule> Guard<'_, R> {
+    fn tell(&self, stats: Stats) {
+        let queue = self.queue;
+        let again = || queue.lock_untold().stats();
+        queue.desk.tell(queue.name(), R::NAME, stats, again);
+    }
+}
+
+/// Writes the event of a note.
+#[cold]
+fn event<R: Rule>(note: Note) {
+    let gate = R::NAME;
+    match note {
+        Note::Learned {
+            tokens_per_minute,
+            requests_per_minute,
+        } => tracing::info!(
+            gate,
+            tokens_per_minute,
+            requests_per_minute,
+            "limits learned"
+        ),
+        Note::NoTokenLimit { fallback } => tracing::warn!(
+            gate,
+            tokens_per_minute = fallback,
+            "the answer names no limit of tokens; going on with the fallback"
+        ),
+        Note::NoRequestLimit => tracing::warn!(
+            gate,
+            "the answer names no limit of requests a minute; going on with the fallback"
+        ),
+        Note::Slowed { percent } => tracing::debug!(gate, percent, "slowed"),
+        Note::Held { delay } => tracing::debug!(gate, ?delay, "held"),
+    }
+}
