@@ -12,6 +12,7 @@ mod storm;
 mod support;
 mod traces;
 mod two_processes;
+mod unreachable;
 
 // The job of `benches/job`, in virtual time.
 #[path = "../../benches/job/load.rs"]

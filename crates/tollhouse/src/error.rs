@@ -99,11 +99,94 @@ impl fmt::Display for Refused {
 
 impl StdError for Refused {}
 
+/// Says of an error that nothing of its request ever left: no connection could
+/// be made, or the service broke before it was called. The provider has surely
+/// not counted it, so every gate gives back all that it took.
+///
+/// Whoever knows puts it into the error's chain of [sources](StdError::source);
+/// the gates look for it there. A transport says it of a connection that was
+/// refused, had no route or no name, failed its TLS handshake or timed out
+/// while connecting, and never of a request that was written in part. A service
+/// that makes several attempts says it only where none of them left.
+///
+/// # Examples
+///
+/// A transport that says it, behind a budget that hears it:
+///
+/// ```
+/// use std::io;
+/// use tollhouse::error::NeverSent;
+/// use tollhouse::{TokenBudget, TpmBudgetLayer};
+/// use tower::{Layer, ServiceExt, service_fn};
+///
+/// # #[tokio::main(flavor = "current_thread", start_paused = true)]
+/// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// let budget = TokenBudget::per_minute(30_000).build()?;
+/// let client = TpmBudgetLayer::new(budget.clone(), |_: &()| 7_000)
+///     .until_response()
+///     .layer(service_fn(async |_: ()| {
+///         let refused = io::Error::from(io::ErrorKind::ConnectionRefused);
+///         Err::<(), _>(NeverSent::new(refused))
+///     }));
+/// let error = client.oneshot(()).await.unwrap_err();
+/// assert!(error.is_never_sent());
+/// assert_eq!(budget.snapshot().level, 30_000);
+/// # Ok(())
+/// # }
+/// ```
+#[derive(Debug, Default)]
+pub struct NeverSent(Option<BoxError>);
+
+impl NeverSent {
+    /// Nothing was sent because of `cause`; [`default`](Self::default) where there
+    /// is nothing more to say.
+    pub fn new(cause: impl Into<BoxError>) -> Self {
+        NeverSent(Some(cause.into()))
+    }
+
+    /// Whether an error, or one of those behind it, says so: a `NeverSent`, a
+    /// gate's [`Refused`], or an [`Error`] that [is one](Error::is_never_sent).
+    pub fn is_behind(error: &(dyn StdError + 'static)) -> bool {
+        for error in chain(error) {
+            if let Some(error) = error.downcast_ref::<Error>() {
+                return error.is_never_sent();
+            }
+            if error.is::<NeverSent>() || error.is::<Refused>() {
+                return true;
+            }
+        }
+        false
+    }
+}
+
+impl fmt::Display for NeverSent {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("nothing was sent")
+    }
+}
+
+impl StdError for NeverSent {
+    fn source(&self) -> Option<&(dyn StdError + 'static)> {
+        match &self.0 {
+            Some(cause) => Some(&**cause),
+            None => None,
+        }
+    }
+}
+
+/// An error and those behind it, nearest first.
+fn chain<'e>(
+    error: &'e (dyn StdError + 'static),
+) -> impl Iterator<Item = &'e (dyn StdError + 'static)> {
+    std::iter::successors(Some(error), |error| (*error).source())
+}
+
 /// The error of a gated service: a gate's own refusal, or whatever the service
 /// behind it failed with.
 ///
 /// It is flat: however many gates are stacked, there is one `Error`, and the
-/// inner service's error is one [`source`](StdError::source) away. It is a
+/// inner service's error is one [`source`](StdError::source) away. Its `Display`
+/// is a line for a log: what failed, and what lies at the bottom of it. It is a
 /// concrete type rather than a [`BoxError`], so that a deep stack's future
 /// still compiles inside `tokio::spawn`.
 ///
@@ -118,10 +201,13 @@ impl StdError for Refused {}
 /// let error = Error::inner(std::io::Error::other("no route"));
 /// assert!(error.refused().is_none());
 /// assert!(error.downcast_ref::<std::io::Error>().is_some());
+/// assert_eq!(error.to_string(), "no route");
 /// ```
 pub struct Error {
     kind: Kind,
     attempts: u32,
+    /// Whether that was said of it, beside what its sources say.
+    never_sent: bool,
 }
 
 enum Kind {
@@ -150,6 +236,28 @@ impl Error {
             Ok(error) => *error,
             Err(error) => Kind::Inner(error).into(),
         }
+    }
+
+    /// Carries the error of an inner service by which nothing of the request ever
+    /// left; as [`inner`](Self::inner) with a [`NeverSent`], without putting
+    /// anything between this and the error.
+    pub fn never_sent(error: impl Into<BoxError>) -> Self {
+        let error = Error::inner(error);
+        Error {
+            never_sent: true,
+            ..error
+        }
+    }
+
+    /// Whether nothing of the request ever left: a gate refused it, or what lies
+    /// behind says [`NeverSent`]. `false` after several attempts, since an
+    /// earlier one may have left.
+    pub fn is_never_sent(&self) -> bool {
+        self.attempts <= 1
+            && match &self.kind {
+                Kind::Refused(_) => true,
+                Kind::Inner(error) => self.never_sent || NeverSent::is_behind(&**error),
+            }
     }
 
     /// How many attempts were made, the refused one included; 1 unless a retry
@@ -230,7 +338,11 @@ impl From<Refused> for Error {
 
 impl From<Kind> for Error {
     fn from(kind: Kind) -> Self {
-        Error { kind, attempts: 1 }
+        Error {
+            kind,
+            attempts: 1,
+            never_sent: false,
+        }
     }
 }
 
@@ -247,8 +359,20 @@ impl fmt::Display for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match &self.kind {
             Kind::Refused(refused) => refused.fmt(f),
-            Kind::Inner(_) => f.write_str("the call behind the gates failed"),
+            Kind::Inner(error) => cause(&**error, f),
         }
+    }
+}
+
+/// What failed, and what lies at the bottom of it, where that says more. Those
+/// between are left to whoever prints the chain: each tells of its own level,
+/// and most of them tell nothing new.
+fn cause(error: &(dyn StdError + 'static), f: &mut fmt::Formatter<'_>) -> fmt::Result {
+    let said = error.to_string();
+    f.write_str(&said)?;
+    match chain(error).last().map(ToString::to_string) {
+        Some(bottom) if !said.contains(&bottom) => write!(f, ": {bottom}"),
+        _ => Ok(()),
     }
 }
 
@@ -264,6 +388,54 @@ impl StdError for Error {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// An error that speaks for its level only, as hyper's and reqwest's do.
+    #[derive(Debug)]
+    struct Level(&'static str, BoxError);
+
+    impl fmt::Display for Level {
+        fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+            f.write_str(self.0)
+        }
+    }
+
+    impl StdError for Level {
+        fn source(&self) -> Option<&(dyn StdError + 'static)> {
+            Some(&*self.1)
+        }
+    }
+
+    #[test]
+    fn display_names_the_cause_in_one_line() {
+        let bottom = std::io::Error::other("no route");
+        let connect = Level("tcp connect error", bottom.into());
+        let error = Error::inner(Level("error sending request", connect.into()));
+        assert_eq!(error.to_string(), "error sending request: no route");
+        // What has said it already does not say it twice.
+        let bottom = std::io::Error::other("no route");
+        let error = Error::inner(Level("connect: no route", bottom.into()));
+        assert_eq!(error.to_string(), "connect: no route");
+        let told: Vec<String> = chain(&error).skip(1).map(ToString::to_string).collect();
+        assert_eq!(told, ["connect: no route", "no route"]);
+    }
+
+    #[test]
+    fn never_sent_is_found_wherever_it_lies() {
+        let bottom = || std::io::Error::other("no route");
+        let marked = || NeverSent::new(bottom());
+        assert!(!Error::inner(bottom()).is_never_sent());
+        assert!(Error::inner(marked()).is_never_sent());
+        assert!(Error::inner(Level("client", marked().into())).is_never_sent());
+        assert!(Error::inner(Level("timeout", Error::inner(marked()).into())).is_never_sent());
+        assert!(Error::inner(Level("buffer", Error::from(Refused::Closed).into())).is_never_sent());
+        assert!(Error::never_sent(bottom()).is_never_sent());
+        assert!(Error::inner(Error::never_sent(bottom())).is_never_sent());
+
+        // An earlier attempt may have left.
+        let mut retried = Error::inner(marked());
+        retried.set_attempts(2);
+        assert!(!Error::inner(Level("timeout", retried.into())).is_never_sent());
+    }
 
     #[test]
     fn stacked_gates_leave_one_error() {

@@ -262,14 +262,17 @@ impl Pass for Turn {
     fn chunk(&mut self, _: &[u8]) {}
 
     #[inline]
-    fn ended(&mut self, _: End, now: &mut Now) {
-        self.0.give_back(now);
+    fn ended(&mut self, end: End, now: &mut Now) {
+        match end {
+            End::NeverSent => self.0.unsend(now),
+            _ => self.0.give_back(now),
+        }
     }
 }
 
 impl<Res> PassFor<Res> for Turn {
     fn answered(&mut self, _: &Res, now: &mut Now) {
-        if self.0.held() == Some(&false) {
+        if self.0.held() == Some(&None) {
             self.0.launch(Launch::ToWire, now);
         }
     }

@@ -39,7 +39,7 @@ use tower_layer::Layer;
 use tower_service::Service;
 
 use super::ready;
-use super::reqwest::{response, send, whole};
+use super::reqwest::{is_never_sent, response, send, whole};
 use crate::policy::{Limited, Policy};
 
 type Pinned<T> = Pin<Box<dyn Future<Output = Result<T, OpenAIError>> + Send>>;
@@ -178,18 +178,22 @@ struct Origin {
 
 impl Service<Request<Bytes>> for Rebuilding {
     type Response = http::Response<Body>;
-    type Error = OpenAIError;
-    type Future = Pinned<http::Response<Body>>;
+    type Error = tollhouse::Error;
+    type Future = Pin<Box<dyn Future<Output = Result<Self::Response, tollhouse::Error>> + Send>>;
 
-    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), OpenAIError>> {
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), tollhouse::Error>> {
         Poll::Ready(Ok(()))
     }
 
     fn call(&mut self, request: Request<Bytes>) -> Self::Future {
         let client = self.client.clone();
         Box::pin(async move {
-            let request = anew(request).await?;
-            Ok(send(&client, request).await?)
+            let request = anew(request).await.map_err(tollhouse::Error::never_sent)?;
+            let sent = send(&client, request).await;
+            sent.map_err(|error| match is_never_sent(&error) {
+                true => tollhouse::Error::never_sent(OpenAIError::from(error)),
+                false => tollhouse::Error::inner(OpenAIError::from(error)),
+            })
         })
     }
 }

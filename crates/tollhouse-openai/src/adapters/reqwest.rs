@@ -225,23 +225,36 @@ impl ReqwestTransport {
 
 impl Service<http::Request<Bytes>> for ReqwestTransport {
     type Response = http::Response<Body>;
-    type Error = ::reqwest::Error;
-    type Future =
-        Pin<Box<dyn Future<Output = Result<http::Response<Body>, ::reqwest::Error>> + Send>>;
+    /// reqwest's own, which [is said](Error::is_never_sent) never to have been
+    /// sent where no connection could be made.
+    type Error = Error;
+    type Future = Pin<Box<dyn Future<Output = Result<http::Response<Body>, Error>> + Send>>;
 
-    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), ::reqwest::Error>> {
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Error>> {
         Poll::Ready(Ok(()))
     }
 
     fn call(&mut self, request: http::Request<Bytes>) -> Self::Future {
         let client = self.client.clone();
-        Box::pin(async move { send(&client, request).await })
+        Box::pin(async move {
+            let sent = send(&client, request).await;
+            sent.map_err(|error| match is_never_sent(&error) {
+                true => Error::never_sent(error),
+                false => Error::inner(error),
+            })
+        })
     }
 }
 
 /// What reqwest keeps beside the parts that `http` knows.
 #[derive(Clone, Copy, Debug)]
 struct Timeout(Duration);
+
+/// Whether nothing of the request ever left: it could not be built, or no
+/// connection could be made.
+pub(super) fn is_never_sent(error: &::reqwest::Error) -> bool {
+    error.is_connect() || error.is_builder()
+}
 
 pub(super) async fn send(
     client: &Client,

@@ -1,5 +1,7 @@
 use std::fmt;
 
+use tollhouse::error::NeverSent;
+
 use crate::wire::transport_error::{broke_off, io_kinds};
 
 /// Why there was no response, or no end of one.
@@ -222,7 +224,7 @@ impl Error {
     }
 
     pub(super) fn request(message: String) -> Error {
-        Kind::Request(message).into()
+        Error::from(Kind::Request(message)).because(NeverSent::default())
     }
 
     pub(super) fn attempt_timeout() -> Error {
@@ -245,7 +247,11 @@ impl Error {
             () if broke_off(&error) => Kind::Closed,
             () => Kind::Protocol,
         };
-        Error::from(kind).because(error)
+        let failed = Error::from(kind);
+        match failed.is_connect() {
+            true => failed.because(NeverSent::new(error)),
+            false => failed.because(error),
+        }
     }
 
     pub(super) fn because(self, source: impl Into<Source>) -> Error {

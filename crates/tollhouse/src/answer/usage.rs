@@ -123,7 +123,7 @@ impl Meter for Option<u64> {
     }
 }
 
-/// How a body came to its end.
+/// How a call came to its end.
 ///
 /// # Examples
 ///
@@ -135,11 +135,15 @@ impl Meter for Option<u64> {
 /// assert_eq!(Some(12).used(End::Cut), Some(12));
 /// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum End {
-    /// Its last byte was read.
+    /// The last byte of its body was read.
     Complete,
-    /// It failed, or the reader left, before its last byte.
+    /// It failed, or the reader left, before the last byte.
     Cut,
+    /// Nothing of it ever reached the provider; see
+    /// [`NeverSent`](crate::error::NeverSent). There was no answer to meter.
+    NeverSent,
 }
 
 /// Usage that is never known: every reserved cost stands.

@@ -332,6 +332,9 @@ impl<U, O, M: Meter> Pass for BudgetPass<U, O, M> {
 
     #[inline]
     fn ended(&mut self, end: End, now: &mut Now) {
+        if end == End::NeverSent {
+            return self.ticket.unsend(now);
+        }
         let (denial, used) = match &mut self.meter.take() {
             Some(meter) => (meter.denial(), meter.used(end)),
             None => (None, None),

@@ -10,8 +10,9 @@ use pin_project_lite::pin_project;
 use tower_service::Service;
 
 use super::Hold;
+use crate::answer::End;
 use crate::error::{BoxError, Error};
-use crate::gate::{Launch, Now, PassFor};
+use crate::gate::{Launch, Now, Pass, PassFor};
 
 pin_project! {
     /// The future of [`Gated`](super::Gated): waits for admission, then for the
@@ -20,7 +21,11 @@ pin_project! {
     /// # Cancellation
     ///
     /// Dropped before the launch, it gives everything back; dropped after it,
-    /// the charge stands and the slot is free.
+    /// the charge stands and the slot is free. It stands, too, where the inner
+    /// service panics over the call, for the request may have left by then; and
+    /// all is given back where its error says [`NeverSent`].
+    ///
+    /// [`NeverSent`]: crate::error::NeverSent
     pub struct ResponseFuture<S, Req, P, H>
     where
         S: Service<Req>,
@@ -74,39 +79,76 @@ where
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let mut this = self.project();
         let mut now = Now::unread();
-        let mut launches = false;
-        loop {
-            match this.state.as_mut().project() {
-                StateProj::Waiting { service, request } => {
-                    let pass = this.pass.as_mut().expect(POLLED_AFTER_READY);
-                    let ready = match ready!(pass.poll_admitted(cx, &mut now)) {
-                        Ok(()) => ready!(service.poll_ready(cx)).map_err(Error::inner),
-                        Err(refused) => Err(refused.into()),
-                    };
-                    if let Err(error) = ready {
-                        // The future may live on; what it holds must not.
-                        *this.pass = None;
-                        return Poll::Ready(Err(error));
-                    }
-                    let request = request.take().expect(POLLED_AFTER_READY);
-                    let future = service.call(request);
-                    this.state.set(State::Called { future });
-                    launches = true;
+        let mut launched = true;
+        let result = match this.state.as_mut().project() {
+            StateProj::Waiting { service, request } => {
+                let pass = this.pass.as_mut().expect(POLLED_AFTER_READY);
+                let ready = match ready!(pass.poll_admitted(cx, &mut now)) {
+                    Ok(()) => ready!(service.poll_ready(cx)).map_err(Error::never_sent),
+                    Err(refused) => Err(refused.into()),
+                };
+                if let Err(error) = ready {
+                    // The future may live on; what it holds must not.
+                    *this.pass = None;
+                    return Poll::Ready(Err(error));
                 }
-                StateProj::Called { future } => {
-                    let result = future.poll(cx);
-                    // All this happens at one instant. An answer that is here
-                    // already says by itself that its request was launched.
-                    if launches && !matches!(result, Poll::Ready(Ok(_))) {
-                        let pass = this.pass.as_mut().expect(POLLED_AFTER_READY);
-                        pass.launched(*this.launch, &mut now);
-                    }
-                    let result = ready!(result);
-                    let pass = this.pass.take().expect(POLLED_AFTER_READY);
-                    let response = result.map_err(Error::inner)?;
-                    return Poll::Ready(Ok(H::hold(response, pass, &mut now)));
-                }
+                let request = request.take().expect(POLLED_AFTER_READY);
+                let launching = Launching(Some((pass, *this.launch)));
+                let future = service.call(request);
+                this.state.set(State::Called { future });
+                let result = this.state.as_mut().poll_called(cx);
+                // Who sends may have taken his time over it: what counts from
+                // the launch must not count from before it.
+                now = Now::unread();
+                // An answer that is here already says by itself that its request
+                // was launched, and an error may say that it was not.
+                let result = ready!(result);
+                launching.leave_it();
+                launched = false;
+                result
             }
+            StateProj::Called { future } => ready!(future.poll(cx)),
+        };
+        let mut pass = this.pass.take().expect(POLLED_AFTER_READY);
+        Poll::Ready(match result {
+            Ok(response) => Ok(H::hold(response, pass, &mut now)),
+            Err(error) => {
+                let error = Error::inner(error);
+                if error.is_never_sent() {
+                    pass.ended(End::NeverSent, &mut now);
+                } else if !launched {
+                    pass.launched(*this.launch, &mut now);
+                }
+                Err(error)
+            }
+        })
+    }
+}
+
+impl<S, Req, F: Future> State<S, Req, F> {
+    fn poll_called(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<F::Output> {
+        match self.project() {
+            StateProj::Called { future } => future.poll(cx),
+            StateProj::Waiting { .. } => unreachable!("it was called just now"),
+        }
+    }
+}
+
+/// Says that the request was launched, once it has been handed on: also when
+/// the service panics over it, for it may have left by then.
+struct Launching<'p, P: Pass>(Option<(&'p mut P, Launch)>);
+
+impl<P: Pass> Launching<'_, P> {
+    /// Leaves it to somebody who knows more.
+    fn leave_it(mut self) {
+        self.0 = None;
+    }
+}
+
+impl<P: Pass> Drop for Launching<'_, P> {
+    fn drop(&mut self) {
+        if let Some((pass, to)) = self.0.take() {
+            pass.launched(to, &mut Now::unread());
         }
     }
 }

@@ -219,6 +219,11 @@ impl<R: Rule> Ticket<R> {
         }
     }
 
+    /// Leaves as one that never reached the provider.
+    pub(crate) fn unsend(&mut self, now: &mut Now) {
+        self.finish(now, |rule, held, now| rule.unsend(held, now));
+    }
+
     /// Gives back what can be given back, and leaves the queue.
     pub(crate) fn give_back(&mut self, now: &mut Now) {
         match std::mem::replace(&mut self.state, State::Done) {

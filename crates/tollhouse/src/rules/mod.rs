@@ -110,6 +110,12 @@ pub(crate) trait Rule: Sized {
     /// The request is done or gave up; gives back what can be given back.
     fn release(&mut self, held: Self::Held, now: &mut Now);
 
+    /// The request never reached the provider, launched though it may be; gives
+    /// back all that it took, as far as nothing has come of it since.
+    fn unsend(&mut self, held: Self::Held, now: &mut Now) {
+        self.release(held, now);
+    }
+
     /// Why a request of this cost can never pass, if so.
     fn never(&mut self, cost: u64, now: &mut Now) -> Option<Refused>;
 

@@ -19,6 +19,10 @@ pub(crate) struct Spacing {
     random: Random,
     /// The earliest next launch; `None` before the first.
     next: Option<Moment>,
+    /// How many were launched: names the latest launch.
+    launches: u64,
+    /// What `next` was before the latest launch.
+    before: Option<Moment>,
     /// Whether somebody was permitted and has not launched yet.
     permitted: bool,
 }
@@ -37,6 +41,8 @@ impl Spacing {
             jitter,
             random,
             next: None,
+            launches: 0,
+            before: None,
             permitted: false,
         }
     }
@@ -59,15 +65,25 @@ impl Spacing {
         self.permitted = true;
     }
 
-    /// The permitted request leaves.
-    pub(crate) fn launch(&mut self, now: Moment) {
+    /// The permitted request leaves; says which launch that is.
+    pub(crate) fn launch(&mut self, now: Moment) -> u64 {
         let spread = if self.jitter > 0.0 {
             self.interval.mul_f64(self.jitter * self.random.fraction())
         } else {
             Duration::ZERO
         };
         self.permitted = false;
-        self.next = Some(now + self.interval + spread);
+        self.before = self.next.replace(now + self.interval + spread);
+        self.launches += 1;
+        self.launches
+    }
+
+    /// That launch never reached the provider. Where it is the latest one, the
+    /// next may go as if it had not been.
+    pub(crate) fn take_back(&mut self, launch: u64) {
+        if launch == self.launches {
+            self.next = self.before;
+        }
     }
 
     /// The permitted request gave up: the next one may go in its place.
@@ -88,8 +104,8 @@ impl Spacing {
 
 impl Rule for Spacing {
     const NAME: &'static str = "stagger";
-    /// Whether it was launched.
-    type Held = bool;
+    /// Which launch it was; `None` before it, and 0 where nothing is spaced.
+    type Held = Option<u64>;
 
     fn when(&mut self, _: u64, now: &mut Now) -> When {
         if self.is_off() {
@@ -98,20 +114,30 @@ impl Rule for Spacing {
         Spacing::when(self, now.get())
     }
 
-    fn take(&mut self, _: u64, _: &mut Now) -> bool {
+    fn take(&mut self, _: u64, _: &mut Now) -> Option<u64> {
         self.permit();
-        false
+        None
     }
 
-    fn launch(&mut self, launched: &mut bool, _: Launch, now: &mut Now) {
-        if !std::mem::replace(launched, true) && !self.is_off() {
-            Spacing::launch(self, now.get());
+    fn launch(&mut self, launched: &mut Option<u64>, _: Launch, now: &mut Now) {
+        if launched.is_none() {
+            *launched = Some(match self.is_off() {
+                true => 0,
+                false => Spacing::launch(self, now.get()),
+            });
         }
     }
 
-    fn release(&mut self, launched: bool, _: &mut Now) {
-        if !launched {
+    fn release(&mut self, launched: Option<u64>, _: &mut Now) {
+        if launched.is_none() {
             self.give_back();
+        }
+    }
+
+    fn unsend(&mut self, launched: Option<u64>, _: &mut Now) {
+        match launched {
+            None => self.give_back(),
+            Some(launch) => self.take_back(launch),
         }
     }
 

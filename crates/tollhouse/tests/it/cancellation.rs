@@ -296,3 +296,44 @@ async fn the_call_is_dropped_before_its_slot_is_free() {
     drop(timeout(SEC / 2, client.oneshot(())).await);
     assert_eq!(slots.in_flight(), 0);
 }
+
+/// Whatever was done before the panic may have been a request.
+#[tokio::test(start_paused = true)]
+async fn a_service_that_panics_once_called_stays_charged() {
+    let budget = TokenBudget::per_minute(30_000).build().unwrap();
+    let gate = || TpmBudgetLayer::new(budget.clone(), |(): &()| 7_000).until_response();
+    async fn panics() -> Result<(), std::convert::Infallible> {
+        panic!("after it was sent")
+    }
+    let in_poll = gate().layer(service_fn(async |()| panics().await));
+    tokio::spawn(in_poll.oneshot(())).await.unwrap_err();
+    assert_eq!(budget.snapshot().level, 23_000);
+    let fused = GateLayer::new(gate()).until_response();
+    let in_poll = fused.layer(service_fn(async |()| panics().await));
+    tokio::spawn(in_poll.oneshot(())).await.unwrap_err();
+    assert_eq!(budget.snapshot().level, 16_000);
+    let in_call = fused.layer(service_fn(
+        |()| -> std::future::Ready<Result<(), std::convert::Infallible>> {
+            panic!("after it was sent")
+        },
+    ));
+    tokio::spawn(in_call.oneshot(())).await.unwrap_err();
+    assert_eq!(budget.snapshot().level, 9_000);
+}
+
+/// The interval counts from when the service was done sending.
+#[tokio::test(start_paused = true)]
+async fn a_service_that_blocks_before_it_sends_does_not_shorten_the_spacing() {
+    const INTERVAL: Duration = Duration::from_millis(300);
+    let spacing = StaggerLayer::new(INTERVAL);
+    // As a thread that computes for so long: nobody else runs meanwhile.
+    let client = spacing.layer(service_fn(async |blocks: Duration| {
+        advance(blocks).await;
+        let sent = Instant::now();
+        sleep(SEC).await;
+        Ok::<_, std::convert::Infallible>(sent)
+    }));
+    let call = |blocks| client.clone().oneshot(Duration::from_millis(blocks));
+    let (first, second) = join(call(250), call(0)).await;
+    assert_eq!(second.unwrap() - first.unwrap(), INTERVAL);
+}

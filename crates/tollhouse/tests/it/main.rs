@@ -14,3 +14,4 @@ mod stack;
 mod streams;
 mod support;
 mod threads;
+mod unsent;

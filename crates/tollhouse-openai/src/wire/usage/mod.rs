@@ -173,7 +173,7 @@ impl Meter for UsageMeter {
                 Some(used)
             }
             (None, End::Cut) => self.seen(),
-            (None, End::Complete) => None,
+            (None, _) => None,
         }
     }
 }

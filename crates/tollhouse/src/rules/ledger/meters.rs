@@ -141,6 +141,20 @@ impl Minute {
         }
     }
 
+    fn room(&mut self, at: Moment) -> Room {
+        match self {
+            Minute::Sliding(_) => Room::default(),
+            Minute::Refilled(bucket) => bucket.room(at),
+        }
+    }
+
+    fn give_back(&mut self, landed: Moment, room: Room, now: Moment) {
+        match self {
+            Minute::Sliding(window) => window.forgive(1, landed, now),
+            Minute::Refilled(bucket) => bucket.credit_late(1, room, now),
+        }
+    }
+
     fn refund(&mut self, now: Moment) {
         match self {
             Minute::Sliding(window) => window.refund(1),
@@ -189,9 +203,17 @@ impl Requests {
         self.minute.reserve(now);
     }
 
+    /// Says how much room there was then; see [`give_back`](Self::give_back).
     #[inline]
-    pub(super) fn land(&mut self, at: Moment) {
+    pub(super) fn land(&mut self, at: Moment) -> Room {
         self.minute.land(at);
+        self.minute.room(at)
+    }
+
+    /// What landed at `landed` turns out never to have been counted. The second
+    /// in which it was reserved is over, and the pace has long refilled.
+    pub(super) fn give_back(&mut self, landed: Moment, room: Room, now: Moment) {
+        self.minute.give_back(landed, room, now);
     }
 
     pub(super) fn refund(&mut self, reserved: Moment, now: Moment) {

@@ -13,6 +13,7 @@ mod refill;
 mod snapshot;
 mod terms;
 mod trust;
+mod unsent;
 
 use std::time::Duration;
 
@@ -78,8 +79,16 @@ enum Stage {
     Handed,
     /// On the wire: in transit until its answer or the deadline.
     Sent { deadline: Moment, orphan: bool },
-    /// Counted by the provider; and the room there was then for a refund.
-    Landed { at: Moment, room: Room },
+    /// Counted by the provider; and the room that there was then for what may
+    /// yet be given back.
+    Landed { at: Moment, rooms: Rooms },
+}
+
+/// See [`Bucket::room`](super::Bucket::room).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Rooms {
+    tokens: Room,
+    requests: Room,
 }
 
 impl Ledger {
@@ -164,15 +173,14 @@ impl Ledger {
         let cost = entry.cost;
         self.transit.step_aside(key);
         self.tokens.land(cost, at);
-        if let Some(requests) = &mut self.requests {
-            requests.land(at);
-        }
-        // Without refunds nobody asks for room.
-        let room = match self.terms.accounting {
-            Accounting::AsUsed => self.tokens.bucket.room(at),
-            Accounting::AsRequested => Room::default(),
+        let rooms = Rooms {
+            tokens: self.tokens.bucket.room(at),
+            requests: match &mut self.requests {
+                Some(requests) => requests.land(at),
+                None => Room::default(),
+            },
         };
-        self.transit.get_mut(key).stage = Stage::Landed { at, room };
+        self.transit.get_mut(key).stage = Stage::Landed { at, rooms };
     }
 
     /// The earliest instant at which something lands by itself.
@@ -219,13 +227,13 @@ impl Ledger {
         if actual > entry.cost {
             self.correction.charged(actual - entry.cost);
             self.tokens.owe(actual - entry.cost, now);
-        } else if let (Accounting::AsUsed, Stage::Landed { at, room }) =
+        } else if let (Accounting::AsUsed, Stage::Landed { at, rooms }) =
             (self.terms.accounting, entry.stage)
         {
             let unused = self
                 .correction
                 .settled(entry.cost - actual, self.outstanding);
-            self.tokens.give_back(unused, at, room, now);
+            self.tokens.give_back(unused, at, rooms.tokens, now);
         }
     }
 
@@ -355,6 +363,10 @@ impl Rule for Ledger {
     #[inline]
     fn release(&mut self, held: Key, now: &mut Now) {
         self.close(held, None, now.get());
+    }
+
+    fn unsend(&mut self, held: Key, now: &mut Now) {
+        self.take_back(held, now.get());
     }
 
     #[inline]
