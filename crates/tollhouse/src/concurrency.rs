@@ -291,7 +291,7 @@ impl<H> ConcurrencyLayer<H> {
     /// # }
     /// ```
     pub async fn idle(&self) {
-        std::future::poll_fn(|cx| self.queue.poll_idle(cx)).await;
+        self.queue.idle().await;
     }
 }
 

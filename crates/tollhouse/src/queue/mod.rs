@@ -13,13 +13,13 @@
 //! it.
 
 mod guard;
+mod idle;
 mod moved;
 mod state;
 mod ticket;
 
 use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
-use std::task::{Context, Poll};
 use std::time::Duration;
 
 use crate::error::Refused;
@@ -30,6 +30,7 @@ use guard::Guard;
 use moved::Moved;
 use state::{MoveRate, Place, State};
 
+pub(crate) use idle::Idle;
 pub(crate) use ticket::Ticket;
 
 /// A rule and those who wait for it.
@@ -72,7 +73,7 @@ impl<R: Rule> Queue<R> {
                 move_rate: (bounds.waiting < usize::MAX).then(MoveRate::default),
                 inside: 0,
                 closed: false,
-                watchers: Vec::new(),
+                watchers: Line::new(),
                 unlocked: 0,
             }),
         })
@@ -110,10 +111,11 @@ impl<R: Rule> Queue<R> {
     /// Changes the rule, then lets in all that now fit.
     #[inline]
     pub(crate) fn update<T>(&self, now: &mut Now, change: impl FnOnce(&mut R, &mut Now) -> T) -> T {
+        let moved;
         let mut state = self.lock();
         let result = change(&mut state.rule, now);
         if !state.line.is_empty() {
-            let moved = state.advance(None, now);
+            moved = state.advance(None, now);
             drop(state);
             moved.wake();
         }
@@ -122,9 +124,9 @@ impl<R: Rule> Queue<R> {
 
     /// Turns away whoever waits and whoever comes from now on.
     pub(crate) fn close(&self) {
+        let mut moved = Moved::default();
         let mut state = self.lock();
         state.closed = true;
-        let mut moved = Moved::default();
         while let Some(head) = state.line.first() {
             moved.push(state.call(head, Place::Refused(Refused::Closed)));
         }
@@ -132,32 +134,22 @@ impl<R: Rule> Queue<R> {
         moved.wake();
     }
 
-    /// Ready once nobody holds anything and nobody waits.
-    pub(crate) fn poll_idle(&self, cx: &mut Context<'_>) -> Poll<()> {
-        let mut state = self.lock();
-        if state.inside == 0 && state.line.is_empty() {
-            return Poll::Ready(());
-        }
-        if !state
-            .watchers
-            .iter()
-            .any(|waker| waker.will_wake(cx.waker()))
-        {
-            state.watchers.push(cx.waker().clone());
-        }
-        Poll::Pending
+    /// Waits until nobody holds anything and nobody waits.
+    pub(crate) fn idle(&self) -> Idle<'_, R> {
+        Idle::new(self)
     }
 
     /// An admitted request leaves, and `end` says what becomes of what it held.
     #[inline]
     fn finish(&self, now: &mut Now, end: impl FnOnce(&mut R, &mut Now)) {
+        let moved;
         let mut state = self.lock();
         state.inside -= 1;
         end(&mut state.rule, now);
         if state.line.is_empty() && (state.inside > 0 || state.watchers.is_empty()) {
             return;
         }
-        let moved = state.advance(None, now);
+        moved = state.advance(None, now);
         drop(state);
         moved.wake();
     }
@@ -178,12 +170,19 @@ impl<R: Rule> Queue<R> {
 }
 
 impl<R: Rule + fmt::Debug> fmt::Debug for Queue<R> {
+    /// Written down under the lock, and handed to the formatter, which is a
+    /// user's, after it.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let state = self.lock();
+        let state = self.lock_untold();
+        let (rule, line) = match f.alternate() {
+            true => (format!("{:#?}", state.rule), format!("{:#?}", state.line)),
+            false => (format!("{:?}", state.rule), format!("{:?}", state.line)),
+        };
+        drop(state);
         f.debug_struct("Queue")
             .field("name", &self.name())
-            .field("rule", &state.rule)
-            .field("line", &state.line)
+            .field("rule", &format_args!("{rule}"))
+            .field("line", &format_args!("{line}"))
             .finish_non_exhaustive()
     }
 }

@@ -1,17 +1,23 @@
 //! What moved when the head of the line was asked again.
 
+use std::any::Any;
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::task::Waker;
 
 use crate::time::Moment;
 
 /// What moved when the head of the line was asked again.
+///
+/// Whoever was called is woken when this is dropped, so declare it before the
+/// lock: a subscriber that panics as the lock is let go of, or a waker that
+/// panics, must cost nobody else his wake-up.
 #[derive(Default)]
 pub(super) struct Moved {
     /// To be woken once the lock is gone. Mostly there is one, and a vector
     /// would cost an allocation for it.
-    pub(super) first: Option<Waker>,
-    pub(super) others: Vec<Waker>,
-    pub(super) spare: Option<Waker>,
+    first: Option<Waker>,
+    others: Vec<Waker>,
+    spare: Option<Waker>,
     /// The instant for which the running head must set its timer.
     pub(super) alarm: Option<Moment>,
 }
@@ -34,13 +40,30 @@ impl Moved {
         }
     }
 
+    /// Wakes all; says it where the lock is gone for sure.
     #[inline]
-    pub(super) fn wake(self) {
-        if let Some(first) = self.first {
-            first.wake();
+    pub(super) fn wake(self) {}
+
+    /// Wakes all, each for itself, then goes on with the first panic, as if
+    /// that waker had been the last: it is not ours to hide.
+    fn wake_all(&mut self) {
+        let mut panic: Option<Box<dyn Any + Send>> = None;
+        for waker in self.first.take().into_iter().chain(self.others.drain(..)) {
+            let woken = catch_unwind(AssertUnwindSafe(|| waker.wake()));
+            panic = panic.or(woken.err());
         }
-        if !self.others.is_empty() {
-            self.others.into_iter().for_each(Waker::wake);
+        match panic {
+            Some(panic) if !std::thread::panicking() => resume_unwind(panic),
+            _ => {}
+        }
+    }
+}
+
+impl Drop for Moved {
+    #[inline]
+    fn drop(&mut self) {
+        if self.first.is_some() {
+            self.wake_all();
         }
     }
 }

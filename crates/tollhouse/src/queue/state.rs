@@ -24,8 +24,8 @@ pub(super) struct State<R: Rule> {
     /// How many were admitted and have not given back.
     pub(super) inside: usize,
     pub(super) closed: bool,
-    /// Who waits for the last one to leave.
-    pub(super) watchers: Vec<Waker>,
+    /// Who waits for the last one to leave: those in line have not been woken.
+    pub(super) watchers: Line<Option<Waker>>,
     /// How often the lock was let go of, where somebody is told of it.
     pub(super) unlocked: u64,
 }
@@ -102,14 +102,13 @@ impl<R: Rule> State<R> {
         self.rule.take(cost, now)
     }
 
-    /// Puts a newcomer in line, unless it would have to wait too long.
-    pub(super) fn join(
+    /// Refuses a newcomer who would have to wait too long.
+    pub(super) fn check(
         &mut self,
         cost: u64,
-        waker: &Waker,
         bounds: Bounds,
         now: &mut Now,
-    ) -> Result<Key, Refused> {
+    ) -> Result<(), Refused> {
         let ahead = self.ahead();
         if ahead.waiting >= bounds.waiting
             || (bounds.wait < Duration::MAX
@@ -117,63 +116,89 @@ impl<R: Rule> State<R> {
         {
             return Err(self.overloaded(cost, now));
         }
+        Ok(())
+    }
+
+    /// Puts a newcomer in line.
+    pub(super) fn join(&mut self, cost: u64, waker: Waker) -> Key {
         self.cost += cost;
-        Ok(self.line.push_back(Waiting {
+        self.line.push_back(Waiting {
             cost,
-            place: Place::InLine(waker.clone()),
-        }))
+            place: Place::InLine(waker),
+        })
     }
 
     /// Lets in from the head of the line as long as the rule says *now*.
     ///
     /// `me` is the entry whose owner is running already: it need not be woken,
     /// and sets its own timer.
+    ///
+    /// Whatever happens, one of these is true when it returns, and nobody is
+    /// forgotten: the line is empty; its head has a timer no later than the
+    /// instant that the rule named, or has been woken to set one; or the rule
+    /// waits for a release, whose owner comes by here again.
     pub(super) fn advance(&mut self, me: Option<Key>, now: &mut Now) -> Moved {
         let mut moved = Moved::default();
         if self.inside == 0 && self.line.is_empty() {
-            moved.others.append(&mut self.watchers);
+            self.call_watchers(&mut moved);
         }
         while let Some(head) = self.line.first() {
+            let is_me = me == Some(head);
             let cost = self.line.get_mut(head).cost;
+            // ===> Refused: no waiting would help
             if let Some(refused) = self.rule.never(cost, now) {
                 let waker = self.call(head, Place::Refused(refused));
-                moved.called(waker, me == Some(head));
+                moved.called(waker, is_me);
                 continue;
             }
             match self.rule.when(cost, now) {
+                // ===> Admitted, and the next one is the head
                 When::Now => {
                     if let Some(rate) = &mut self.move_rate {
                         rate.moved(now.get());
                     }
                     let held = self.admit(cost, now);
                     let waker = self.call(head, Place::Admitted(held));
-                    moved.called(waker, me == Some(head));
+                    moved.called(waker, is_me);
+                    continue;
                 }
-                When::At(at) if me == Some(head) => {
+                // ===> InLine, with a timer of its own
+                When::At(at) if is_me => {
                     self.timer = Some(at);
                     moved.alarm = Some(at);
-                    break;
                 }
+                // ===> InLine, woken to set its timer. Until then it need not be
+                // woken again, so its waker goes with this wake-up and it leaves
+                // another when it comes; a copy would have to be made under the
+                // lock, and a waker is a user's.
                 When::At(at) => {
                     if self.timer.is_none_or(|timer| timer > at)
-                        && let Place::InLine(waker) = &self.line.get_mut(head).place
+                        && let Place::InLine(waker) = &mut self.line.get_mut(head).place
                     {
-                        // Once awake it finds itself the head and sets it;
-                        // until then it need not be woken again.
                         self.timer = Some(at);
-                        moved.push(waker.clone());
+                        moved.push(std::mem::replace(waker, Waker::noop().clone()));
                     }
-                    break;
                 }
+                // ===> InLine, until somebody gives something back
                 When::OnRelease => {
-                    if me == Some(head) {
+                    if is_me {
                         self.timer = None;
                     }
-                    break;
                 }
             }
+            break;
         }
         moved
+    }
+
+    /// Calls all who wait for the last one to leave.
+    fn call_watchers(&mut self, moved: &mut Moved) {
+        while let Some(key) = self.watchers.first() {
+            self.watchers.step_aside(key);
+            if let Some(waker) = self.watchers.get_mut(key).take() {
+                moved.push(waker);
+            }
+        }
     }
 
     /// Calls the head out of the line.

@@ -4,12 +4,13 @@ use std::fmt;
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
 use tokio::time::{Sleep, sleep_until};
 
 use super::Queue;
+use super::moved::Moved;
 use super::state::Place;
 use crate::error::Refused;
 use crate::rules::{Key, Launch, Rule};
@@ -103,31 +104,51 @@ impl<R: Rule> Ticket<R> {
     }
 
     fn enter(&mut self, cx: &mut Context<'_>, now: &mut Now) -> Poll<Result<(), Refused>> {
+        let entered = self.queue.lock().enter(self.cost, now);
+        match entered {
+            Ok(Some(held)) => Poll::Ready(Ok(self.let_in(held))),
+            Ok(None) => self.join(cx, now),
+            Err(refused) => Poll::Ready(self.refused(refused, None)),
+        }
+    }
+
+    fn let_in(&mut self, held: R::Held) {
+        self.state = State::Admitted(held);
+        self.queue.desk.admitted(self.queue.name(), R::NAME, None);
+        tracing::trace!(gate = R::NAME, cost = self.cost, "admitted");
+    }
+
+    /// Joins the line, unless there is room by now: the lock was let go of to
+    /// copy the waker, which is a user's.
+    fn join(&mut self, cx: &mut Context<'_>, now: &mut Now) -> Poll<Result<(), Refused>> {
+        let waker = cx.waker().clone();
         let mut queue = self.queue.lock();
         let joined = match queue.enter(self.cost, now) {
             Ok(Some(held)) => {
                 drop(queue);
-                self.queue.desk.admitted(self.queue.name(), R::NAME, None);
-                tracing::trace!(gate = R::NAME, cost = self.cost, "admitted");
-                self.state = State::Admitted(held);
-                return Poll::Ready(Ok(()));
+                return Poll::Ready(Ok(self.let_in(held)));
             }
-            Ok(None) => queue.join(self.cost, cx.waker(), self.queue.bounds, now),
+            Ok(None) => queue.check(self.cost, self.queue.bounds, now),
             Err(refused) => Err(refused),
+        };
+        // One that is not needed is dropped after the lock.
+        let joined = match joined {
+            Ok(()) => Ok(queue.join(self.cost, waker)),
+            Err(refused) => Err((refused, waker)),
         };
         let ahead = queue.ahead().waiting;
         drop(queue);
         match joined {
             Ok(key) => {
-                tracing::debug!(gate = R::NAME, cost = self.cost, waiting = ahead, "waiting");
                 self.state = State::InLine {
                     key,
                     since: is_noted().then(|| now.get()),
                     timer: None,
                 };
+                tracing::debug!(gate = R::NAME, cost = self.cost, waiting = ahead, "waiting");
                 self.wait(true, cx, now)
             }
-            Err(refused) => Poll::Ready(self.refused(refused, None)),
+            Err((refused, _)) => Poll::Ready(self.refused(refused, None)),
         }
     }
 
@@ -142,40 +163,54 @@ impl<R: Rule> Ticket<R> {
         let State::InLine { key, since, timer } = &mut self.state else {
             unreachable!("only those in line wait")
         };
+        // A copy of the waker, made where the one in line is of another task;
+        // later the one that it took the place of. Both are a user's, and so
+        // neither made nor dropped under the lock: dropping the last one of a
+        // task drops the task, and with it perhaps another ticket of this queue.
+        let mut spare: Option<Waker> = None;
         loop {
+            let mut moved = Moved::default();
             let mut queue = self.queue.lock();
-            let moves = is_new || queue.line.first() == Some(*key);
-            let moved = moves.then(|| queue.advance(Some(*key), now));
-            if let Place::InLine(waker) = &mut queue.line.get_mut(*key).place {
-                // The old waker is dropped after the lock is gone: dropping
-                // the last one of a task drops the task, and with it perhaps
-                // another ticket of this queue.
-                let renewed = !waker.will_wake(cx.waker());
-                let old = renewed.then(|| std::mem::replace(waker, cx.waker().clone()));
-                let alarm = moved.as_ref().and_then(|moved| moved.alarm);
-                drop(queue);
-                drop(old);
-                if let Some(moved) = moved {
-                    moved.wake();
-                }
-                match alarm {
-                    Some(at) if set(timer, at).as_mut().poll(cx).is_ready() => {
-                        // The instant has come meanwhile: look again.
-                        *now = Now::unread();
+            // ===> InLine, its waker that of the task that polls
+            if let Place::InLine(waker) = &mut queue.line.get_mut(*key).place
+                && !waker.will_wake(cx.waker())
+            {
+                match &mut spare {
+                    Some(spare) => std::mem::swap(waker, spare),
+                    None => {
+                        drop(queue);
+                        spare = Some(cx.waker().clone());
                         continue;
                     }
-                    Some(_) => {}
-                    None => *timer = None,
                 }
-                return Poll::Pending;
             }
-            let place = queue.line.remove(*key).place;
-            drop(queue);
-            if let Some(moved) = moved {
+            if is_new || queue.line.first() == Some(*key) {
+                moved = queue.advance(Some(*key), now);
+            }
+            // ===> Admitted, Refused: called just now, or by somebody else
+            if !matches!(queue.line.get_mut(*key).place, Place::InLine(_)) {
+                let place = queue.line.remove(*key).place;
+                drop(queue);
                 moved.wake();
+                let waited = since.map(|since| now.get() - since);
+                return Poll::Ready(self.called(place, waited));
             }
-            let waited = since.map(|since| now.get() - since);
-            return Poll::Ready(self.called(place, waited));
+            drop(queue);
+            let alarm = moved.alarm;
+            moved.wake();
+            match alarm {
+                // ===> InLine: the instant has come meanwhile, look again
+                Some(at) if set(timer, at).as_mut().poll(cx).is_ready() => {
+                    *now = Now::unread();
+                }
+                // ===> InLine, the head: its timer wakes it, or a release does
+                Some(_) => return Poll::Pending,
+                // ===> InLine: whoever moves the line on wakes it
+                None => {
+                    *timer = None;
+                    return Poll::Pending;
+                }
+            }
         }
     }
 
@@ -232,9 +267,11 @@ impl<R: Rule> Ticket<R> {
                 self.queue.finish(now, |rule, now| rule.release(held, now));
             }
             State::InLine { key, .. } => {
-                let (waker, moved) = self.queue.lock().leave(key, now);
-                drop(waker);
-                moved.wake();
+                let left;
+                let mut queue = self.queue.lock();
+                left = queue.leave(key, now);
+                drop(queue);
+                drop(left);
             }
         }
     }
