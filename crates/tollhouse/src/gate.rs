@@ -9,6 +9,8 @@
 //!
 //! [`GateLayer`](crate::GateLayer) puts any gate around a service.
 
+use std::future::Future;
+use std::pin::Pin;
 use std::task::{Context, Poll};
 
 use crate::answer::End;
@@ -86,7 +88,6 @@ pub trait Gate<Req, Res> {
 /// By hand, around a call that is no tower service:
 ///
 /// ```
-/// use std::future::poll_fn;
 /// use tollhouse::gate::{Launch, Now};
 /// use tollhouse::{ConcurrencyLayer, End, Gate, Pass};
 ///
@@ -94,7 +95,7 @@ pub trait Gate<Req, Res> {
 /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
 /// let slots = ConcurrencyLayer::new(1);
 /// let mut pass = Gate::<(), ()>::pass(&slots, &());
-/// poll_fn(|cx| pass.poll_admitted(cx, &mut Now::unread())).await?;
+/// pass.admitted().await?;
 /// assert_eq!(slots.in_flight(), 1);
 ///
 /// pass.launched(Launch::ToWire, &mut Now::unread());
@@ -111,6 +112,15 @@ pub trait Pass {
     ///
     /// [`Refused`], where waiting is pointless or too long.
     fn poll_admitted(&mut self, cx: &mut Context<'_>, now: &mut Now) -> Poll<Result<(), Refused>>;
+
+    /// Waits for admission, for whoever uses a pass by hand; see
+    /// [`poll_admitted`](Self::poll_admitted). Dropped, it leaves the pass in line.
+    fn admitted(&mut self) -> Admitted<'_, Self>
+    where
+        Self: Sized,
+    {
+        Admitted(self)
+    }
 
     /// The refusal that is certain before the pass is even in line; it is refused
     /// with it. A tuple asks all its passes when one of them comes to wait, and
@@ -131,12 +141,24 @@ pub trait Pass {
     fn ended(&mut self, end: End, now: &mut Now);
 }
 
+/// Waits for a pass to be admitted; made by [`Pass::admitted`].
+#[derive(Debug)]
+#[must_use = "futures do nothing unless polled"]
+pub struct Admitted<'p, P>(&'p mut P);
+
+impl<P: Pass> Future for Admitted<'_, P> {
+    type Output = Result<(), Refused>;
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        self.0.poll_admitted(cx, &mut Now::unread())
+    }
+}
+
 /// A [`Pass`] that can look at an answer of type `Res`.
 ///
 /// # Examples
 ///
 /// ```
-/// use std::future::poll_fn;
 /// use tollhouse::gate::{Launch, Now};
 /// use tollhouse::{End, Gate, Pass, PassFor, TokenBudget, TpmBudgetLayer};
 ///
@@ -147,7 +169,7 @@ pub trait Pass {
 ///     TpmBudgetLayer::new(budget.clone(), |_: &&str| 1_000).usage(|answer: &u64| Some(*answer));
 ///
 /// let mut pass = gate.pass(&"How deep is the sea?");
-/// poll_fn(|cx| pass.poll_admitted(cx, &mut Now::unread())).await?;
+/// pass.admitted().await?;
 /// pass.launched(Launch::ToWire, &mut Now::unread());
 /// pass.answered(&1_500, &mut Now::unread());
 /// pass.ended(End::Complete, &mut Now::unread());

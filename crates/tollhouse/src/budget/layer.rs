@@ -277,7 +277,6 @@ impl<U, O, M> BudgetPass<U, O, M> {
     /// # Examples
     ///
     /// ```
-    /// use std::future::poll_fn;
     /// use tollhouse::budget::BudgetPass;
     /// use tollhouse::gate::{Launch, Now};
     /// use tollhouse::{Pass, PassFor, TokenBudget, Unobserved};
@@ -291,7 +290,7 @@ impl<U, O, M> BudgetPass<U, O, M> {
     /// let mut pass: BudgetPass<_, _, Option<u64>> =
     ///     BudgetPass::new(&budget, 1_000, usage, Unobserved);
     ///
-    /// poll_fn(|cx| pass.poll_admitted(cx, &mut Now::unread())).await?;
+    /// pass.admitted().await?;
     /// pass.launched(Launch::ToWire, &mut Now::unread());
     /// pass.completed(&1_100, &mut Now::unread());
     /// assert_eq!(budget.snapshot().level, 30_000 - 1_500);

@@ -32,7 +32,6 @@ pub(crate) use window::Window;
 /// # Examples
 ///
 /// ```
-/// use std::future::poll_fn;
 /// use std::time::Duration;
 /// use tollhouse::gate::{Launch, Now};
 /// use tollhouse::{Gate, Pass, TokenBudget, TpmBudgetLayer};
@@ -43,7 +42,7 @@ pub(crate) use window::Window;
 ///     let budget = TokenBudget::per_minute(30_000).build()?;
 ///     let gate = TpmBudgetLayer::new(budget.clone(), |_: &()| 100);
 ///     let mut pass = Gate::<(), ()>::pass(&gate, &());
-///     poll_fn(|cx| pass.poll_admitted(cx, &mut Now::unread())).await?;
+///     pass.admitted().await?;
 ///     pass.launched(launch, &mut Now::unread());
 ///
 ///     // What left at once has surely been counted by the provider.

@@ -21,9 +21,7 @@ use tollhouse::{
 async fn answered(budget: &TokenBudget, told: Observation) {
     let observe = move |(): &()| told;
     let mut pass: BudgetPass<_, _, Option<u64>> = BudgetPass::new(budget, 10, Unmetered, observe);
-    std::future::poll_fn(|cx| pass.poll_admitted(cx, &mut Now::unread()))
-        .await
-        .unwrap();
+    pass.admitted().await.unwrap();
     pass.launched(Launch::ToWire, &mut Now::unread());
     pass.completed(&(), &mut Now::unread());
 }
@@ -187,9 +185,7 @@ fn a_writer_may_look_at_the_budget_while_that_is_written_to_it() {
 async fn who_stops_waiting_for_idle_leaves_no_waker_behind() {
     let slots = ConcurrencyLayer::new(1);
     let mut pass = Gate::<(), ()>::pass(&slots, &());
-    std::future::poll_fn(|cx| pass.poll_admitted(cx, &mut Now::unread()))
-        .await
-        .unwrap();
+    pass.admitted().await.unwrap();
     let (alarm, waker) = alarm(|| {});
     for _ in 0..100 {
         let mut idle = Box::pin(slots.idle());

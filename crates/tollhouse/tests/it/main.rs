@@ -4,6 +4,7 @@ mod bounds;
 mod cancellation;
 mod clock;
 mod fifo;
+mod imports;
 mod ledger_proof;
 mod locks;
 mod observe;
