@@ -10,9 +10,12 @@ use bytes::Bytes;
 use futures_util::future::join_all;
 use http::{Request, Response};
 use http_body_util::{BodyExt, Full};
+use metrics::{
+    Counter, Gauge, GaugeFn, Histogram, Key, KeyName, Metadata, Recorder, SharedString, Unit,
+};
 use metrics_exporter_prometheus::{PrometheusBuilder, PrometheusRecorder};
 use tokio::time::{sleep, timeout};
-use tollhouse_openai::{Limit, Policy};
+use tollhouse_openai::{Limit, Policy, TokenBudget};
 use tower::{Layer, ServiceExt, service_fn};
 
 /// Costs so many tokens more than the 8 of its text and form.
@@ -156,5 +159,115 @@ fn a_story_is_told_in_numbers() {
         ),
     ] {
         assert_eq!(read(&told, metric), Some(value), "{metric}\n{told}");
+    }
+}
+
+/// A recorder that looks at the budget whenever it is told a level.
+#[derive(Clone)]
+struct Looks {
+    budget: TokenBudget,
+    told: Arc<AtomicUsize>,
+}
+
+impl GaugeFn for Looks {
+    fn increment(&self, _: f64) {}
+
+    fn decrement(&self, _: f64) {}
+
+    fn set(&self, _: f64) {
+        self.told.fetch_add(1, Ordering::Relaxed);
+        self.budget.snapshot();
+    }
+}
+
+impl Recorder for Looks {
+    fn describe_counter(&self, _: KeyName, _: Option<Unit>, _: SharedString) {}
+
+    fn describe_gauge(&self, _: KeyName, _: Option<Unit>, _: SharedString) {}
+
+    fn describe_histogram(&self, _: KeyName, _: Option<Unit>, _: SharedString) {}
+
+    fn register_counter(&self, _: &Key, _: &Metadata<'_>) -> Counter {
+        self.budget.snapshot();
+        Counter::noop()
+    }
+
+    fn register_gauge(&self, _: &Key, _: &Metadata<'_>) -> Gauge {
+        self.budget.snapshot();
+        Gauge::from_arc(Arc::new(self.clone()))
+    }
+
+    fn register_histogram(&self, _: &Key, _: &Metadata<'_>) -> Histogram {
+        self.budget.snapshot();
+        Histogram::noop()
+    }
+}
+
+#[test]
+fn a_recorder_may_look_at_the_budget_that_it_is_told_of() {
+    let (done, ended) = std::sync::mpsc::channel();
+    std::thread::spawn(move || {
+        let budget = TokenBudget::per_minute(30_000).build().expect("a budget");
+        let told = Arc::default();
+        let recorder = Looks { budget, told };
+        metrics::with_local_recorder(&recorder, || {
+            let reservation = recorder.budget.try_reserve(100).expect("room");
+            reservation.launched();
+            reservation.settle(120);
+            recorder.budget.try_reserve(100_000).expect_err("no room");
+        });
+        done.send(recorder.told.load(Ordering::Relaxed))
+    });
+    let told = ended.recv_timeout(Duration::from_secs(20));
+    let told = told.expect("neither a deadlock nor a loop");
+    assert!((5..100).contains(&told), "{told}");
+}
+
+/// Handles belong to a recorder; those of the one before are not kept.
+#[test]
+fn a_recorder_that_comes_later_is_told_how_all_stands() {
+    let budget = TokenBudget::per_minute(30_000).build().expect("a budget");
+    drop(budget.try_reserve(100).expect("room"));
+    let recorder = || PrometheusBuilder::new().build_recorder();
+    let recorders = [(recorder(), 29_000.0), (recorder(), 28_000.0)];
+    for (recorder, level) in &recorders {
+        metrics::with_local_recorder(recorder, || {
+            let reservation = budget.try_reserve(1_000).expect("room");
+            reservation.launched();
+            drop(reservation);
+            let page = recorder.handle().render();
+            let told = read(&page, r#"tollhouse_budget_level_tokens{policy="default"}"#);
+            let told = told.expect("a level");
+            // It refills 500 a second, in real time here.
+            assert!((*level..level + 900.0).contains(&told), "{page}");
+        });
+    }
+}
+
+/// Of many threads, the last one's level is what stands.
+#[test]
+fn no_older_level_is_left_standing() {
+    let recorder = PrometheusBuilder::new().build_recorder();
+    let page = recorder.handle();
+    for _ in 0..50 {
+        let budget = TokenBudget::per_minute(1_000_000)
+            .build()
+            .expect("a budget");
+        std::thread::scope(|scope| {
+            for _ in 0..4 {
+                scope.spawn(|| {
+                    metrics::with_local_recorder(&recorder, || {
+                        for _ in 0..20 {
+                            budget.try_reserve(7).expect("room").settle(7);
+                        }
+                    });
+                });
+            }
+        });
+        let told = page.render();
+        let outstanding = r#"tollhouse_budget_outstanding_tokens{policy="default"}"#;
+        assert_eq!(read(&told, outstanding), Some(0.0), "{told}");
+        let transit = r#"tollhouse_budget_in_transit_tokens{policy="default"}"#;
+        assert_eq!(read(&told, transit), Some(0.0), "{told}");
     }
 }

@@ -90,7 +90,9 @@ impl StaggerLayer {
 
     /// Lengthens each interval at random by up to `fraction` of it, to keep
     /// several processes from marching in step. The interval is never
-    /// shortened. Starts a spacing of its own, so call it before cloning.
+    /// shortened. **Starts a spacing of its own**, without the name and whatever was
+    /// launched so far: a clone made before goes on with the old one, apart from
+    /// this. So set it right after [`new`](Self::new).
     ///
     /// # Panics
     ///

@@ -106,16 +106,17 @@ impl<R: Rule> Ticket<R> {
     fn enter(&mut self, cx: &mut Context<'_>, now: &mut Now) -> Poll<Result<(), Refused>> {
         let entered = self.queue.lock().enter(self.cost, now);
         match entered {
-            Ok(Some(held)) => Poll::Ready(Ok(self.let_in(held))),
+            Ok(Some(held)) => self.let_in(held),
             Ok(None) => self.join(cx, now),
             Err(refused) => Poll::Ready(self.refused(refused, None)),
         }
     }
 
-    fn let_in(&mut self, held: R::Held) {
+    fn let_in(&mut self, held: R::Held) -> Poll<Result<(), Refused>> {
         self.state = State::Admitted(held);
         self.queue.desk.admitted(self.queue.name(), R::NAME, None);
         tracing::trace!(gate = R::NAME, cost = self.cost, "admitted");
+        Poll::Ready(Ok(()))
     }
 
     /// Joins the line, unless there is room by now: the lock was let go of to
@@ -126,7 +127,7 @@ impl<R: Rule> Ticket<R> {
         let joined = match queue.enter(self.cost, now) {
             Ok(Some(held)) => {
                 drop(queue);
-                return Poll::Ready(Ok(self.let_in(held)));
+                return self.let_in(held);
             }
             Ok(None) => queue.check(self.cost, self.queue.bounds, now),
             Err(refused) => Err(refused),

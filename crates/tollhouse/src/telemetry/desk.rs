@@ -20,6 +20,8 @@ pub(crate) struct Desk(Mutex<Book>);
 #[derive(Default)]
 struct Book {
     handles: Option<Shared>,
+    /// How often they were used, so that the clock is read now and then only.
+    uses: u32,
     /// What was told last by these handles.
     told: Option<Stats>,
     /// What was told last by whichever.
@@ -42,11 +44,8 @@ impl Desk {
 
     /// The handles of the present recorder.
     fn handles(&self, name: Name<'_>, gate: &'static str) -> Shared {
-        let known = self.book().handles.clone();
-        match known {
-            Some(handles) if handles.are_current(name) => handles,
-            _ => self.renew(name, gate),
-        }
+        let known = self.book().current(name);
+        known.unwrap_or_else(|| self.renew(name, gate))
     }
 
     /// Looks the handles up; not under the lock, because that asks the recorder.
@@ -79,57 +78,77 @@ impl Desk {
         mut now: Stats,
         again: impl Fn() -> Stats,
     ) {
-        let Some(turn) = self.begin(now.number) else {
+        let mut book = self.book();
+        if !book.may_tell(now.number) {
             return;
-        };
+        }
+        let known = book.current(name);
+        let (mut told, mut counted) = book.note(now);
+        drop(book);
+        let mut turn = Turn(Some(self));
+        let handles = known.unwrap_or_else(|| {
+            told = None;
+            self.renew(name, gate)
+        });
         for _ in 0..LOOKS {
-            let handles = self.handles(name, gate);
-            let (told, counted) = turn.note(now);
             handles.tell(name, told.as_ref(), &counted, &now);
-            if turn.is_done() {
+            if turn.is_over() {
                 return;
             }
             now = again();
-        }
-    }
-
-    /// Who tells already is told of a change, unless it is this thread, whose
-    /// recorder looks at what it is told of: that would never end.
-    fn begin(&self, number: u64) -> Option<Turn<'_>> {
-        let mut book = self.book();
-        match book.teller {
-            Some(thread) => {
-                book.stale |= thread != this_thread();
-                None
-            }
-            // Somebody who let go later has told already.
-            None if book.number > number => None,
-            None => {
-                book.teller = Some(this_thread());
-                Some(Turn(self))
-            }
+            (told, counted) = self.book().note(now);
         }
     }
 }
 
-/// One thread's turn to tell. It ends by itself, even if the recorder panics.
-struct Turn<'d>(&'d Desk);
-
-impl Turn<'_> {
-    /// What was told before, now that `now` is.
-    fn note(&self, now: Stats) -> (Option<Stats>, Counts) {
-        let mut book = self.0.book();
-        book.stale = false;
-        book.number = now.number;
-        let counted = std::mem::replace(&mut book.counted, now.counts);
-        (book.told.replace(now), counted)
+impl Book {
+    /// Who tells already is told of a change, unless it is this thread, whose
+    /// recorder looks at what it is told of: that would never end.
+    fn may_tell(&mut self, number: u64) -> bool {
+        match self.teller {
+            Some(thread) => {
+                self.stale |= thread != this_thread();
+                false
+            }
+            // Else somebody who let go later has told already.
+            None => self.number <= number,
+        }
     }
 
+    /// What was told before, now that this thread tells `now`.
+    fn note(&mut self, now: Stats) -> (Option<Stats>, Counts) {
+        self.teller = Some(this_thread());
+        self.stale = false;
+        self.number = now.number;
+        let counted = std::mem::replace(&mut self.counted, now.counts);
+        (self.told.replace(now), counted)
+    }
+
+    /// The handles, where the present recorder still listens to them.
+    fn current(&mut self, name: Name<'_>) -> Option<Shared> {
+        self.uses = self.uses.wrapping_add(1);
+        let reads_clock = self.uses.is_multiple_of(LOOKS_AT_CLOCK);
+        let known = self.handles.as_ref();
+        known
+            .filter(|handles| handles.are_current(name, reads_clock))
+            .cloned()
+    }
+}
+
+/// One use in so many reads the clock, which costs more than all the rest.
+const LOOKS_AT_CLOCK: u32 = 16;
+
+/// One thread's turn to tell. It ends by itself, even if the recorder panics.
+struct Turn<'d>(Option<&'d Desk>);
+
+impl Turn<'_> {
     /// Ends the turn, unless something has changed meanwhile.
-    fn is_done(&self) -> bool {
-        let mut book = self.0.book();
+    fn is_over(&mut self) -> bool {
+        let Some(desk) = self.0 else { return true };
+        let mut book = desk.book();
         if !book.stale {
             book.teller = None;
+            self.0 = None;
         }
         !book.stale
     }
@@ -137,9 +156,8 @@ impl Turn<'_> {
 
 impl Drop for Turn<'_> {
     fn drop(&mut self) {
-        let mut book = self.0.book();
-        if book.teller == Some(this_thread()) {
-            book.teller = None;
+        if let Some(desk) = self.0 {
+            desk.book().teller = None;
         }
     }
 }

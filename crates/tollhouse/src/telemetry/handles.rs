@@ -16,7 +16,7 @@ use crate::error::Refused;
 use crate::rules::stats::{Counts, Levels, SCOPES, Stats};
 
 /// A handle belongs to the recorder that gave it out. It is asked for anew
-/// this often, because an exporter may have forgotten an idle metric, with all
+/// once it is older than this, because an exporter may have forgotten an idle metric, with all
 /// its handles, and another recorder may have come to lie at the address of
 /// one that is gone.
 const KEPT: Duration = Duration::from_secs(1);
@@ -52,10 +52,10 @@ impl Handles {
     }
 
     /// Whether the present recorder still listens to them.
-    pub(super) fn are_current(&self, name: Name<'_>) -> bool {
+    pub(super) fn are_current(&self, name: Name<'_>, reads_clock: bool) -> bool {
         self.recorder == present_recorder()
             && self.named == name.is_some()
-            && self.resolved.elapsed() < KEPT
+            && (!reads_clock || self.resolved.elapsed() < KEPT)
     }
 
     pub(super) fn admitted(&self, waited: Option<Duration>) {
