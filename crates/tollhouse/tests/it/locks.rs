@@ -146,7 +146,10 @@ fn a_waker_may_look_at_the_budget_and_so_may_its_drop() {
         let budget = TokenBudget::per_minute(600).max_waiting(1).build().unwrap();
         let waker = || {
             let looks = LooksLast(budget.clone());
-            alarm(move || drop(looks.0.snapshot())).1
+            alarm(move || {
+                looks.0.snapshot();
+            })
+            .1
         };
         let all = budget.try_reserve(600).unwrap();
         let mut reserve = budget.reserve(100);
