@@ -11,7 +11,7 @@ pub(crate) const ON: bool = false;
 
 /// Tells nobody.
 #[derive(Debug, Default)]
-pub(crate) struct Desk;
+pub(crate) struct Desk {}
 
 impl Desk {
     #[inline(always)]
