@@ -4,8 +4,9 @@
 use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
-use tollhouse_openai::Policy;
+use tollhouse_openai::{Limit, Policy};
 
 fn root() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR"))
@@ -155,6 +156,76 @@ fn tables_of_variables_are_the_policys() {
         assert_eq!(told.get_est_tokens(), default.get_est_tokens());
         assert_eq!(told.get_max_attempts(), default.get_max_attempts());
         assert_eq!(told.get_backoff_base(), default.get_backoff_base());
+    }
+}
+
+/// Every setter of a policy is in one of the guide's two tables, and sets what its
+/// variable sets.
+#[test]
+fn tables_of_setters_are_the_policys() {
+    let by_variable: [(&str, &str, fn(Policy) -> Policy); 8] = [
+        ("max_concurrency", "7", |p| p.max_concurrency(7)),
+        ("stagger", "1.5", |p| {
+            p.stagger(Duration::from_millis(1_500))
+        }),
+        ("tpm_limit", "auto", |p| p.tpm_limit(Limit::Auto)),
+        ("rpm_limit", "60", |p| p.rpm_limit(Limit::per_minute(60))),
+        ("headroom", "0.25", |p| p.headroom(0.25)),
+        ("est_tokens", "900", |p| p.est_tokens(900)),
+        ("max_attempts", "2", |p| p.max_attempts(2)),
+        ("backoff_base", "0.5", |p| {
+            p.backoff_base(Duration::from_millis(500))
+        }),
+    ];
+    let page = fs::read_to_string(root().join("docs/guide/policy.md")).expect("a page");
+    let numbers = |p: &Policy| {
+        (
+            (p.get_max_concurrency(), p.get_stagger(), p.get_tpm_limit()),
+            (p.get_rpm_limit(), p.get_headroom(), p.get_est_tokens()),
+            (p.get_max_attempts(), p.get_backoff_base()),
+        )
+    };
+    for (setter, value, set) in by_variable {
+        let row = page
+            .lines()
+            .find(|line| line.contains(&format!("| `{setter}` |")));
+        let row = row.unwrap_or_else(|| panic!("no row tells of `{setter}`"));
+        let variable = row.split('`').nth(1).expect("a variable");
+        let read = Policy::from_vars(|name| (name == variable).then(|| value.to_owned()));
+        let read = read.expect("a good value");
+        assert_eq!(numbers(&read), numbers(&set(Policy::default())), "{setter}");
+        assert_ne!(numbers(&read), numbers(&Policy::default()), "{setter}");
+    }
+    let path = root().join("crates/tollhouse-openai/src/policy/builder.rs");
+    let code = fs::read_to_string(path).expect("a source file");
+    let setters = code.split("    pub fn ").skip(1);
+    let setters = setters.filter_map(|rest| rest.split_once("(self"));
+    let setters: Vec<_> = setters.map(|(name, _)| name).collect();
+    assert!(setters.len() > 15, "{setters:?}");
+    for setter in setters {
+        assert!(
+            page.contains(&format!("`{setter}`")),
+            "{setter} is in no table"
+        );
+    }
+}
+
+/// docs.rs shows the crates, not the repository: their front pages name the guide by
+/// absolute addresses, and name only pages that are there.
+#[test]
+fn front_pages_lead_to_the_guide() {
+    const REPOSITORY: &str = "https://github.com/tollhouse-rs/tollhouse/blob/main/";
+    for front in ["tollhouse", "tollhouse-openai"] {
+        let path = root().join("crates").join(front).join("src/lib.rs");
+        let text = fs::read_to_string(path).expect("a front page");
+        let named = text.split(REPOSITORY).skip(1);
+        let named = named.filter_map(|rest| rest.split([')', '>', '#']).next());
+        let named: BTreeSet<_> = named.collect();
+        assert!(named.len() >= 4, "{front}: {named:?}");
+        for page in &named {
+            assert!(root().join(page).exists(), "{front} names {page}");
+        }
+        assert!(named.contains("docs/README.md"), "{front}: {named:?}"); // the index
     }
 }
 

@@ -1,5 +1,6 @@
 //! The whole stack: what other people compile against, and what it promises.
 
+mod assumptions;
 mod clients;
 mod docs;
 mod face;

@@ -35,6 +35,16 @@
 //! | `async-openai` | async-openai's typed client behind a policy: `Policy::async_openai` |
 //! | `axum` | [`ApiError`] as the response of an axum handler |
 //!
+//! # Guide
+//!
+//! [Beginning](https://github.com/tollhouse-rs/tollhouse/blob/main/docs/guide/start.md),
+//! [every limit and what it is for](https://github.com/tollhouse-rs/tollhouse/blob/main/docs/guide/policy.md),
+//! [which client, and how](https://github.com/tollhouse-rs/tollhouse/blob/main/docs/guide/clients.md),
+//! [more out of a quota](https://github.com/tollhouse-rs/tollhouse/blob/main/docs/guide/tuning.md),
+//! [metrics, logs, traces](https://github.com/tollhouse-rs/tollhouse/blob/main/docs/guide/observability.md),
+//! [every symptom](https://github.com/tollhouse-rs/tollhouse/blob/main/docs/guide/troubleshooting.md)
+//! and [all other pages](https://github.com/tollhouse-rs/tollhouse/blob/main/docs/README.md).
+//!
 //! # Examples
 //!
 //! What a provider's answer means, without any network:
@@ -88,6 +98,11 @@ struct ObservabilityGuide;
 #[cfg(doctest)]
 #[doc = include_str!("../../../docs/guide/start.md")]
 struct StartGuide;
+
+/// See [`StartGuide`].
+#[cfg(doctest)]
+#[doc = include_str!("../../../docs/guide/policy.md")]
+struct PolicyGuide;
 
 /// See [`StartGuide`].
 #[cfg(doctest)]

@@ -96,13 +96,26 @@
 //! With the feature `metrics`, the gates tell the recorder of the crate
 //! `metrics` how long calls wait, how many wait and are in flight, how the
 //! budget stands, and what the provider refuses. Without it nothing of that is
-//! compiled. `docs/guide/observability.md` lists all.
+//! compiled. [A page of the
+//! guide](https://github.com/tollhouse-rs/tollhouse/blob/main/docs/guide/observability.md)
+//! lists all.
 //!
 //! # Tests
 //!
 //! All waiting is tokio's time, so tests pause the clock and take no time. With
 //! the feature `testing` the module `testing` has a scripted provider, and a
-//! recorder that can be asked whether a limit was kept.
+//! recorder that can be asked whether a limit was kept; [a page of the
+//! guide](https://github.com/tollhouse-rs/tollhouse/blob/main/docs/guide/testing.md)
+//! shows both.
+//!
+//! # Guide
+//!
+//! [Why there are no 429s, and how the crate is
+//! built](https://github.com/tollhouse-rs/tollhouse/blob/main/docs/architecture.md);
+//! [every word](https://github.com/tollhouse-rs/tollhouse/blob/main/docs/glossary.md); [a gate of your
+//! own](https://github.com/tollhouse-rs/tollhouse/blob/main/examples/own_gate.rs) and [a
+//! provider of your own](https://github.com/tollhouse-rs/tollhouse/blob/main/examples/own_provider.rs);
+//! and [all other pages](https://github.com/tollhouse-rs/tollhouse/blob/main/docs/README.md).
 
 pub mod answer;
 pub mod budget;
