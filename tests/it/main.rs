@@ -3,10 +3,12 @@
 mod assumptions;
 mod clients;
 mod docs;
+mod empty;
 mod face;
 mod failures;
 mod job;
 mod metrics;
+mod pace;
 mod promise;
 mod published;
 mod storm;

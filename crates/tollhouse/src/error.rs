@@ -88,6 +88,16 @@ impl fmt::Display for Refused {
                 f,
                 "overloaded: {waiting} requests wait already, the expected wait is {expected_wait:.1?}"
             ),
+            Refused::Exhausted {
+                scope: Scope::Overload,
+                until,
+            } => {
+                let left = until.saturating_duration_since(Instant::now());
+                write!(
+                    f,
+                    "overloaded: the provider asks everybody to wait for another {left:.0?}"
+                )
+            }
             Refused::Exhausted { scope, until } => {
                 let left = until.saturating_duration_since(Instant::now());
                 write!(f, "exhausted: {scope} used up, for another {left:.0?}")

@@ -97,5 +97,22 @@ fn event<R: Rule>(note: Note) {
         ),
         Note::Slowed { percent } => tracing::debug!(gate, percent, "slowed"),
         Note::Held { delay } => tracing::debug!(gate, ?delay, "held"),
+        Note::UsageCapped {
+            reserved,
+            told,
+            believed,
+        } => tracing::warn!(
+            gate,
+            reserved,
+            told,
+            believed,
+            "the answer tells more usage than its request can have cost"
+        ),
+        Note::Disbelieved { meter } => tracing::warn!(
+            gate,
+            meter,
+            "the provider says again and again that nothing is left, and admits the next \
+             request all the same; its count is not believed until it changes"
+        ),
     }
 }

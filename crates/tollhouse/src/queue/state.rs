@@ -15,7 +15,7 @@ pub(super) struct State<R: Rule> {
     pub(super) rule: R,
     pub(super) line: Line<Waiting<R::Held>>,
     /// What those in line cost together.
-    pub(super) cost: u64,
+    pub(super) cost: u128,
     /// When the head's timer fires. Invariant: where the rule named an instant
     /// for the head, its timer fires no later, or the head has been woken.
     pub(super) timer: Option<Moment>,
@@ -45,7 +45,7 @@ impl<R: Rule> State<R> {
     pub(super) fn ahead(&self) -> Ahead {
         Ahead {
             waiting: self.line.len(),
-            cost: self.cost,
+            cost: u64::try_from(self.cost).unwrap_or(u64::MAX),
             pace: self
                 .move_rate
                 .as_ref()
@@ -121,7 +121,7 @@ impl<R: Rule> State<R> {
 
     /// Puts a newcomer in line.
     pub(super) fn join(&mut self, cost: u64, waker: Waker) -> Key {
-        self.cost += cost;
+        self.cost += u128::from(cost);
         self.line.push_back(Waiting {
             cost,
             place: Place::InLine(waker),
@@ -206,7 +206,7 @@ impl<R: Rule> State<R> {
         self.line.step_aside(head);
         self.timer = None;
         let entry = self.line.get_mut(head);
-        self.cost -= entry.cost;
+        self.cost -= u128::from(entry.cost);
         match std::mem::replace(&mut entry.place, place) {
             Place::InLine(waker) => waker,
             _ => unreachable!("only those in line are called"),
@@ -224,7 +224,7 @@ impl<R: Rule> State<R> {
         let Waiting { cost, place } = self.line.remove(key);
         let waker = match place {
             Place::InLine(waker) => {
-                self.cost -= cost;
+                self.cost -= u128::from(cost);
                 Some(waker)
             }
             Place::Admitted(held) => {

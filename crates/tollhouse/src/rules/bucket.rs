@@ -55,7 +55,7 @@ impl Bucket {
         self.at = now;
         let ceiling = self.ceiling();
         if self.level < ceiling {
-            let refilled = i128::from(self.rate) * i128::from(elapsed);
+            let refilled = i128::from(self.rate).saturating_mul(i128::from(elapsed));
             let refilled = refilled.min(ceiling - self.level);
             self.level += refilled;
             self.refilled += refilled;
@@ -149,6 +149,14 @@ impl Bucket {
     pub(crate) fn credit(&mut self, amount: u64, now: Moment) {
         self.refill(now);
         self.rise(units(amount));
+    }
+
+    /// Whatever was taken, the other side has no debt: its level is not below
+    /// zero, and so this one's not below what is in transit.
+    pub(crate) fn forgive_debt(&mut self, now: Moment) {
+        self.refill(now);
+        let least = (-units(self.in_transit)).min(self.ceiling());
+        self.level = self.level.max(least);
     }
 
     fn rise(&mut self, units: i128) {

@@ -73,6 +73,12 @@ impl<T> Line<T> {
         (self.first != NONE).then_some(Key(self.first))
     }
 
+    /// The next one behind `key`, which stands in line.
+    pub(crate) fn after(&mut self, key: Key) -> Option<Key> {
+        let after = self.links(key).after;
+        (after != NONE).then_some(Key(after))
+    }
+
     /// Keeps an entry that does not stand in line.
     ///
     /// # Panics
@@ -216,6 +222,12 @@ mod tests {
                 prop_assert_eq!(line.len(), standing.len());
                 prop_assert_eq!(line.is_empty(), standing.is_empty());
                 prop_assert_eq!(line.first(), standing.first().map(|s| s.0));
+                for two in standing.windows(2) {
+                    prop_assert_eq!(line.after(two[0].0), Some(two[1].0));
+                }
+                if let Some((last, _)) = standing.last() {
+                    prop_assert_eq!(line.after(*last), None);
+                }
                 for (key, n) in standing.iter().chain(&aside) {
                     prop_assert_eq!(*line.get_mut(*key), *n);
                 }

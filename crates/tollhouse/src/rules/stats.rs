@@ -125,6 +125,15 @@ pub(crate) enum Note {
     Slowed { percent: u8 },
     /// The budget was closed for so long.
     Held { delay: Duration },
+    /// An answer told more usage than its request can have cost.
+    UsageCapped {
+        reserved: u64,
+        told: u64,
+        believed: u64,
+    },
+    /// The provider's count of this says that nothing is left, and it goes on
+    /// admitting.
+    Disbelieved { meter: &'static str },
 }
 
 #[cfg(test)]

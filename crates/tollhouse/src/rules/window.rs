@@ -74,15 +74,16 @@ impl Window {
     pub(crate) fn when(&mut self, cost: u64, now: Moment) -> When {
         self.expire(now);
         let counts = self.open + (self.total - self.left);
-        if counts + cost <= self.limit {
+        let after = counts.saturating_add(cost);
+        if after <= self.limit {
             return When::Now;
         }
-        self.when_gone(counts + cost - self.limit)
+        self.when_gone(after - self.limit)
     }
 
     /// When so much of what landed will have left.
     fn when_gone(&self, excess: u64) -> When {
-        let enough = self.left + excess;
+        let enough = self.left.saturating_add(excess);
         let last = self.log.partition_point(|(_, total)| *total < enough);
         match self.log.get(last) {
             Some((landed, _)) => When::At(*landed + self.length),
@@ -127,7 +128,7 @@ impl Window {
             return;
         }
         self.expire(at);
-        self.total += amount;
+        self.total = self.total.saturating_add(amount);
         let gathers = self.log.len() >= FINE
             && self
                 .begun

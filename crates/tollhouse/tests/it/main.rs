@@ -1,5 +1,6 @@
 //! The gates, the ledger and the layers at their public face.
 
+mod absurd;
 mod bounds;
 mod cancellation;
 mod clock;

@@ -331,3 +331,70 @@ async fn an_automatic_window_stays_where_launches_are_a_minute_apart() {
     join_all(calls).await;
     assert!(budget.snapshot().windowed);
 }
+
+/// What a request turned out to cost beyond its estimate has been charged since,
+/// and so much of it only.
+#[tokio::test(start_paused = true)]
+async fn debt_since_a_count_is_taken_off_it_once() {
+    let account = account(TokenBudget::per_minute(60_000).window(Window::Off));
+    let told = account.call(1_000, SEC, remaining(60_000, 59_500));
+    let other = async {
+        let reservation = account.budget.reserve(1_000).await.unwrap();
+        reservation.launched();
+        reservation.settle(3_000);
+        account.budget.reserve(1_500).await.unwrap().settle(1_500);
+        assert_eq!(account.level(), 60_000 - 1_000 - 3_000 - 1_500);
+    };
+    let (told, ()) = join(told, other).await;
+    told.unwrap();
+    // 1,000 came back in the second that the answer took, up to the told count
+    // less the 4,500 that were charged since.
+    assert_eq!(account.level(), 59_500 - 3_000 - 1_500 + 500);
+}
+
+/// "0 left", and the next is admitted, and it says "0 left" again.
+#[tokio::test(start_paused = true)]
+async fn a_count_that_answers_contradict_again_and_again_is_not_believed() {
+    let account = account(ten_a_second().requests_per_minute(60_000));
+    let mut nothing = remaining(600, 0);
+    nothing.limits.remaining_requests = Some(0);
+    let mut launched = Vec::new();
+    for _ in 0..6 {
+        launched.push(account.call(10, Duration::ZERO, nothing).await.unwrap());
+    }
+    // As one who believes it: with what comes back, and less and less of that.
+    assert!(
+        launched.windows(2).all(|two| two[1] > two[0]),
+        "{launched:?}"
+    );
+    assert_eq!(account.level(), 0);
+    // From then on by our own reckoning, which no answer lowers.
+    sleep(60 * SEC).await;
+    assert_eq!(account.level(), 600);
+    account.call(10, Duration::ZERO, nothing).await.unwrap();
+    assert_eq!(account.level(), 590);
+
+    // A refusal says that it may be true after all.
+    let mut refused = nothing;
+    refused.denial = Some(Denial {
+        scope: Scope::Tokens,
+        after: Some(SEC),
+    });
+    account.call(10, Duration::ZERO, refused).await.unwrap();
+    assert_eq!(account.level(), 0);
+    account.call(10, Duration::ZERO, nothing).await.unwrap();
+    assert_eq!(account.level(), 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_count_that_counts_again_is_believed_again() {
+    let account = account(ten_a_second());
+    for _ in 0..6 {
+        let told = remaining(600, 0);
+        account.call(10, Duration::ZERO, told).await.unwrap();
+    }
+    sleep(60 * SEC).await;
+    let told = remaining(600, 200);
+    account.call(10, Duration::ZERO, told).await.unwrap();
+    assert_eq!(account.level(), 200);
+}

@@ -3,11 +3,14 @@
 use std::time::Duration;
 
 use super::TRANSIT;
+use super::answers::Answered;
+use super::belief::{Belief, Verdict};
 use super::cross_traffic::CrossTraffic;
 use super::meters::{Requests, Tokens};
 use super::refill::Refill;
 use super::terms::{Accounting, Terms, Window};
-use crate::answer::RateLimits;
+use crate::answer::{RateLimits, Scope};
+use crate::rules::stats::Note;
 use crate::time::Moment;
 
 const MINUTE: Duration = Duration::from_secs(60);
@@ -36,6 +39,8 @@ pub(super) struct Correction {
     /// By how much the level was raised while usage was still to be settled.
     /// What the provider told may have had refunds in it already.
     advanced: u64,
+    tokens_believed: Belief,
+    requests_believed: Belief,
 }
 
 /// When a request left, as far as that is known, and what the provider may
@@ -64,6 +69,7 @@ impl Sent {
 pub(super) struct Meters<'a> {
     pub(super) tokens: &'a mut Tokens,
     pub(super) requests: Option<&'a mut Requests>,
+    pub(super) notes: &'a mut Vec<Note>,
 }
 
 impl Correction {
@@ -107,7 +113,12 @@ impl Correction {
     }
 
     /// An answer to this one was a refusal.
-    pub(super) fn refused(&mut self, sent: Sent, now: Moment) {
+    pub(super) fn refused(&mut self, sent: Sent, scope: Scope, now: Moment) {
+        match scope {
+            Scope::Tokens => self.tokens_believed.refused(),
+            Scope::Requests => self.requests_believed.refused(),
+            _ => {}
+        }
         self.distrust_before(sent.by(now));
     }
 
@@ -129,16 +140,47 @@ impl Correction {
     pub(super) fn learn(
         &mut self,
         told: &RateLimits,
-        sent: Option<Sent>,
+        from: Option<Answered>,
         terms: &Terms,
         meters: Meters<'_>,
         now: Moment,
     ) {
-        let Meters { tokens, requests } = meters;
+        let Meters {
+            tokens,
+            requests,
+            notes,
+        } = meters;
+        let sent = from.map(|from| from.sent);
+        // Only an admitted request contradicts what was said before.
+        let admitted = from.filter(|from| from.good);
         if let (Some(requests), Some(remaining)) = (requests, told.remaining_requests) {
-            requests.bucket.lower_to(signed(remaining), now);
+            let verdict = admitted.map_or(Verdict::Believed, |from| {
+                let reserved = from.sent.reserved;
+                self.requests_believed.admitted(remaining, 1, reserved, now)
+            });
+            match verdict {
+                Verdict::Believed => requests.bucket.lower_to(signed(remaining), now),
+                Verdict::Lost => notes.push(Note::Disbelieved { meter: "requests" }),
+                Verdict::Disbelieved => {}
+            }
         }
-        if let Some(remaining) = told.remaining_tokens {
+        let remaining_tokens = told.remaining_tokens.filter(|&remaining| {
+            let verdict = admitted.map_or(Verdict::Believed, |from| {
+                let reserved = from.sent.reserved;
+                self.tokens_believed
+                    .admitted(remaining, from.cost, reserved, now)
+            });
+            if verdict == Verdict::Lost {
+                notes.push(Note::Disbelieved { meter: "tokens" });
+                // Nobody takes what the count is silent about.
+                self.others = CrossTraffic::default();
+                tokens
+                    .bucket
+                    .resize(terms.token_rate(), terms.capacity, now);
+            }
+            verdict == Verdict::Believed
+        });
+        if let Some(remaining) = remaining_tokens {
             if tokens.minute.is_none() {
                 self.share(remaining, told.limit_tokens, terms, tokens, now);
             }
@@ -185,7 +227,7 @@ impl Correction {
         // A burst in transit is mostly counted already; at the pace of the
         // refill, no more than this is not.
         let uncounted = bucket.in_transit().min(bucket.refill_in(TRANSIT));
-        let most = signed(left).saturating_sub_unsigned(uncounted + theirs);
+        let most = signed(left).saturating_sub_unsigned(uncounted.saturating_add(theirs));
         if most < bucket.level(now) {
             bucket.lower_to(most, now);
             self.distrust_before(sent.map_or(now, |sent| sent.by(now)));
@@ -199,12 +241,13 @@ impl Correction {
                 Some(sent) => self.charged.wrapping_sub(sent.mark),
                 None => bucket.in_transit(),
             };
-            let kept = terms.reserve() + since + theirs;
+            let kept = terms.reserve().saturating_add(since).saturating_add(theirs);
             let before = bucket.level(now);
             bucket.raise_to(remaining.saturating_sub(kept), now);
             if terms.accounting == Accounting::AsUsed {
                 let raised = bucket.level(now).saturating_sub(before);
-                self.advanced += u64::try_from(raised).unwrap_or(0);
+                let raised = u64::try_from(raised).unwrap_or(0);
+                self.advanced = self.advanced.saturating_add(raised);
             }
         }
     }

@@ -70,6 +70,14 @@ impl Tokens {
         }
     }
 
+    /// Of what landed at `landed`, `excess` was never taken by the provider.
+    pub(super) fn uncount(&mut self, excess: u64, landed: Moment, now: Moment) {
+        self.bucket.credit(excess, now);
+        if let Some(minute) = &mut self.minute {
+            minute.forgive(excess, landed, now);
+        }
+    }
+
     /// The provider gave `unused` back of what landed at `landed`, when there
     /// was `room`.
     pub(super) fn give_back(&mut self, unused: u64, landed: Moment, room: Room, now: Moment) {

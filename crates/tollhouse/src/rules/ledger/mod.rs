@@ -6,6 +6,7 @@
 
 mod aimd;
 mod answers;
+mod belief;
 mod correction;
 mod cross_traffic;
 mod meters;
@@ -70,17 +71,37 @@ struct Entry {
     sent: Sent,
 }
 
+/// How far a request has come.
+///
+/// A stage only ever goes forward, and only `Reserved` is given back whole: from
+/// the launch on, the provider may have counted it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Stage {
     /// Everything can be returned.
+    ///
+    /// - handed to a service that may keep it: to `Handed`
+    /// - handed to the transport: to `Sent`
+    /// - answered before anybody told of its launch: to `Landed`
+    /// - dropped: refunded, and forgotten
     Reserved,
     /// Launched, by way of a service that may keep it: in transit until its
-    /// answer.
+    /// answer, however long that takes.
+    ///
+    /// - answered: to `Landed`
+    /// - dropped: to `Sent`, as an orphan
     Handed,
     /// On the wire: in transit until its answer or the deadline.
+    ///
+    /// - answered, or the deadline comes: to `Landed`
+    /// - dropped: stays here as an orphan, which nobody settles, and is
+    ///   forgotten when it lands
     Sent { deadline: Moment, orphan: bool },
     /// Counted by the provider; and the room that there was then for what may
     /// yet be given back.
+    ///
+    /// - settled or dropped: forgotten
+    /// - never sent after all: given back as far as there was room, and
+    ///   forgotten
     Landed { at: Moment, rooms: Rooms },
 }
 
@@ -223,6 +244,7 @@ impl Ledger {
         self.answered(key, true, now);
         let entry = self.transit.remove(key);
         self.outstanding -= entry.cost;
+        let actual = self.believed(entry.cost, actual);
         self.tally.settled(actual);
         if actual > entry.cost {
             self.correction.charged(actual - entry.cost);
@@ -274,7 +296,7 @@ impl Ledger {
             .trust
             .held_until(now)
             .map_or(Duration::ZERO, |until| until - now);
-        let tokens = self.tokens.eta(ahead.cost + cost, now);
+        let tokens = self.tokens.eta(ahead.cost.saturating_add(cost), now);
         let requests = self.requests.as_mut().map_or(Duration::ZERO, |requests| {
             requests.eta(ahead.waiting as u64 + 1, now)
         });
@@ -324,6 +346,8 @@ impl Rule for Ledger {
     fn take(&mut self, cost: u64, _: &mut Now) -> Key {
         // `when` has just caught up.
         let now = self.seen;
+        // Before its limits are known a request may ask for any number.
+        let cost = cost.min(MOST);
         self.tokens.reserve(cost, now);
         if let Some(requests) = &mut self.requests {
             requests.reserve(now);

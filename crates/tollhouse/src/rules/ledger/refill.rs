@@ -71,7 +71,7 @@ impl Refill {
         if self.in_a_row == 0 || by > self.last + Self::GAP {
             self.first = now;
         }
-        self.in_a_row += 1;
+        self.in_a_row = self.in_a_row.saturating_add(1);
         self.last = now;
         self.least_used = self.least_used.min(used);
         self.most_used = self.most_used.max(used);

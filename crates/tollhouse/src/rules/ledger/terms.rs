@@ -134,6 +134,12 @@ impl Learns {
     pub(crate) fn anything(self) -> bool {
         self.tokens || self.requests
     }
+
+    /// Whether everything that is to be learned is told.
+    pub(crate) fn are_named_by(self, told: &RateLimits) -> bool {
+        let named = |limit: Option<u64>| limit.is_some_and(is_limit);
+        (!self.tokens || named(told.limit_tokens)) && (!self.requests || named(told.limit_requests))
+    }
 }
 
 #[derive(Clone, Copy, Debug)]
