@@ -1,7 +1,8 @@
 //! A gate of your own: calls pass only while a switch is on, such as the day's
 //! maintenance window or an operator's pause.
 //!
-//! Run its tests with `cargo test --example own_gate`.
+//! Run it with `cargo run --example own_gate`, its tests with `cargo test --example
+//! own_gate`.
 //!
 //! From outside the crate a gate is three traits. `Gate` hands each request a pass,
 //! `Pass` waits and gives back, `PassFor` may look at the answer. The queue, the rules
@@ -9,13 +10,17 @@
 //! come, first served; a place in line that leaves no trace) is yours to do here. The
 //! tuple, the fused future, the held body and the retry come with the crate.
 
+use std::convert::Infallible;
 use std::future::Future;
 use std::pin::Pin;
 use std::task::{Context, Poll};
+use std::time::Duration;
 
 use tokio::sync::watch;
+use tokio::time::{Instant, sleep};
 use tollhouse::gate::{Launch, Now};
-use tollhouse::{End, Gate, Pass, PassFor, Refused};
+use tollhouse::{End, Error, Gate, GateLayer, Pass, PassFor, Refused};
+use tower::{Layer, ServiceExt, service_fn};
 
 /// Calls pass while it is on. Clones are one switch's gate.
 #[derive(Clone)]
@@ -62,18 +67,24 @@ impl<Res> PassFor<Res> for Waiting {
     fn answered(&mut self, _: &Res, _: &mut Now) {}
 }
 
-fn main() {
-    println!("its tests are the example: cargo test --example own_gate");
+#[tokio::main(flavor = "current_thread", start_paused = true)]
+async fn main() -> Result<(), Error> {
+    let (switch, on) = watch::channel(false);
+    let start = Instant::now();
+    let answer = service_fn(async |_: ()| Ok::<_, Infallible>(start.elapsed()));
+    let client = GateLayer::new(WhileOn(on)).until_response().layer(answer);
+    let operator = async {
+        sleep(Duration::from_secs(30)).await;
+        switch.send_replace(true);
+    };
+    let (passed, ()) = tokio::join!(client.oneshot(()), operator);
+    println!("passed after {:?} of virtual time", passed?);
+    Ok(())
 }
 
 #[cfg(test)]
 mod tests {
-    use std::convert::Infallible;
-    use std::time::Duration;
-
-    use tokio::time::{Instant, sleep};
-    use tollhouse::{ConcurrencyLayer, Error, GateLayer, StaggerLayer};
-    use tower::{Layer, ServiceExt, service_fn};
+    use tollhouse::{ConcurrencyLayer, StaggerLayer};
 
     use super::*;
 
