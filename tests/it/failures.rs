@@ -97,8 +97,8 @@ async fn failure_04_a_stream_holds_its_slot_to_the_end_of_its_body() {
     assert!(!second.is_finished());
     assert_eq!(
         (
-            policy.concurrency().in_flight(),
-            policy.concurrency().waiting()
+            policy.budget().snapshot().in_flight,
+            policy.budget().snapshot().waiting
         ),
         (1, 1)
     );
@@ -111,7 +111,7 @@ async fn failure_04_a_stream_holds_its_slot_to_the_end_of_its_body() {
     let collected = stream.into_body().collect().await.expect("a whole body");
     assert_eq!(collected.to_bytes(), chunk);
     drop(second.await.expect("no panic").expect("an answer"));
-    assert_eq!(policy.concurrency().in_flight(), 0);
+    assert_eq!(policy.budget().snapshot().in_flight, 0);
 }
 
 /// A stream without usage settles on the estimate; so does one cut short.
@@ -234,7 +234,7 @@ async fn failure_16_a_call_that_backs_off_holds_nothing() {
     let backing_off = tokio::spawn(client.clone().oneshot(chat(1_000)));
     tokio::task::yield_now().await;
     assert_eq!(calls.lock().expect("no panic").len(), 1);
-    assert_eq!(policy.concurrency().in_flight(), 0);
+    assert_eq!(policy.budget().snapshot().in_flight, 0);
 
     let other = client.oneshot(chat(1_000)).await.expect("an answer");
     assert_eq!(other.status(), 200);

@@ -88,10 +88,7 @@ fn a_story_is_told_in_numbers() {
         for (metric, value) in [
             (r#"tollhouse_in_flight{policy="story"}"#, 2.0),
             (r#"tollhouse_slots{policy="story"}"#, 2.0),
-            (
-                r#"tollhouse_waiting{policy="story",gate="concurrency"}"#,
-                1.0,
-            ),
+            (r#"tollhouse_waiting{policy="story",gate="budget"}"#, 1.0),
             (r#"tollhouse_budget_limit_tokens{policy="story"}"#, 60_000.0),
             (
                 r#"tollhouse_budget_level_tokens{policy="story"}"#,
@@ -139,19 +136,17 @@ fn a_story_is_told_in_numbers() {
             1.0,
         ),
         (
-            r#"tollhouse_wait_seconds_count{policy="story",gate="concurrency"}"#,
+            r#"tollhouse_wait_seconds_count{policy="story",gate="budget"}"#,
             4.0,
         ),
-        // The third waited for the first, a second long.
+        // The third waited for the first, a second long, and another one as the
+        // refusal told.
         (
-            r#"tollhouse_wait_seconds_sum{policy="story",gate="concurrency"}"#,
-            1.0,
+            r#"tollhouse_wait_seconds_sum{policy="story",gate="budget"}"#,
+            2.0,
         ),
         (r#"tollhouse_in_flight{policy="story"}"#, 0.0),
-        (
-            r#"tollhouse_waiting{policy="story",gate="concurrency"}"#,
-            0.0,
-        ),
+        (r#"tollhouse_waiting{policy="story",gate="budget"}"#, 0.0),
         (r#"tollhouse_budget_in_transit_tokens{policy="story"}"#, 0.0),
         (
             r#"tollhouse_budget_outstanding_tokens{policy="story"}"#,

@@ -98,7 +98,7 @@ async fn comprehensive() {
         assert!(report.peak_in_flight <= policy.get_max_concurrency() as u64);
         assert!(report.least_gap() >= Some(policy.get_stagger()));
         assert_eq!(policy.budget().snapshot().outstanding, 0);
-        assert_eq!(policy.concurrency().in_flight(), 0);
+        assert_eq!(policy.budget().snapshot().in_flight, 0);
     }
 }
 

@@ -96,11 +96,10 @@ async fn every_step_is_told_and_never_the_prompt() {
             .any(|line| words.iter().all(|word| line.contains(word)));
         assert!(found, "{words:?} in\n{text}");
     };
-    told(&["DEBUG", "waiting", "gate=\"concurrency\""]);
-    told(&["DEBUG", "admitted", "gate=\"concurrency\"", "waited="]);
+    told(&["DEBUG", "waiting", "gate=\"budget\""]);
+    told(&["DEBUG", "admitted", "gate=\"budget\"", "waited="]);
     told(&["TRACE", "admitted", "gate=\"budget\"", "cost="]);
     told(&["DEBUG", "held", "gate=\"budget\"", "delay="]);
-    told(&["DEBUG", "waiting", "gate=\"stagger\""]);
     told(&["DEBUG", "retrying", "attempt=1", "delay="]);
     told(&[
         "DEBUG",

@@ -12,6 +12,7 @@ use std::task::{Context, Poll};
 use tower_layer::Layer;
 
 use crate::answer::End;
+use crate::charge::Charge;
 use crate::error::Refused;
 use crate::gate::{Gate, Launch, Now, Pass, PassFor};
 use crate::gated::{Gated, UntilBodyEnd, UntilResponse};
@@ -324,7 +325,7 @@ impl<Req, Res, H> Gate<Req, Res> for ConcurrencyLayer<H> {
     type Pass = Slot;
 
     fn pass(&self, _: &Req) -> Slot {
-        Slot(Ticket::new(Arc::clone(&self.queue), 0))
+        Slot(Ticket::new(Arc::clone(&self.queue), Charge::default()))
     }
 }
 
@@ -339,10 +340,6 @@ impl Pass for Slot {
     #[inline]
     fn poll_admitted(&mut self, cx: &mut Context<'_>, now: &mut Now) -> Poll<Result<(), Refused>> {
         self.0.poll_admitted(cx, now)
-    }
-
-    fn foreseen(&mut self, now: &mut Now) -> Option<Refused> {
-        self.0.foreseen(now)
     }
 
     /// A slot does not care when its call is launched.

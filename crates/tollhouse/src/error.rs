@@ -7,6 +7,7 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use crate::answer::Scope;
+use crate::charge::Unit;
 
 /// Any error, as tower has it.
 pub type BoxError = Box<dyn StdError + Send + Sync>;
@@ -54,6 +55,15 @@ pub enum Refused {
         /// The most that one request may cost, in tokens.
         limit: u64,
     },
+    /// The same of what is not counted in tokens.
+    TooMany {
+        /// What there is too much of.
+        unit: Unit,
+        /// How much of it the request would have been charged.
+        amount: u64,
+        /// The most of it that one request may take.
+        limit: u64,
+    },
     /// So many wait already that the request was told so at once, as
     /// `max_waiting` or `max_wait` asked for.
     Overloaded {
@@ -80,6 +90,14 @@ impl fmt::Display for Refused {
             Refused::TooLarge { cost, limit } => write!(
                 f,
                 "request too large: it costs {cost} tokens, and at most {limit} can ever be spent at once"
+            ),
+            Refused::TooMany {
+                unit,
+                amount,
+                limit,
+            } => write!(
+                f,
+                "request too large: it takes {amount} {unit}, and at most {limit} can ever be taken at once"
             ),
             Refused::Overloaded {
                 waiting,

@@ -122,15 +122,6 @@ pub trait Pass {
         Admitted(self)
     }
 
-    /// The refusal that is certain before the pass is even in line; it is refused
-    /// with it. A tuple asks all its passes when one of them comes to wait, and
-    /// whenever it is polled again, so that nobody joins one line to be turned away
-    /// at the next. By default nothing is certain.
-    fn foreseen(&mut self, now: &mut Now) -> Option<Refused> {
-        let _ = now;
-        None
-    }
-
     /// The request is handed on; from here on, what it was charged stands.
     fn launched(&mut self, to: Launch, now: &mut Now);
 
@@ -214,19 +205,10 @@ macro_rules! tuple_of_gates {
                     match self.$index.poll_admitted(cx, now) {
                         Poll::Ready(Ok(())) => {}
                         Poll::Ready(refused) => return Poll::Ready(refused),
-                        Poll::Pending => {
-                            return match self.foreseen(now) {
-                                Some(refused) => Poll::Ready(Err(refused)),
-                                None => Poll::Pending,
-                            };
-                        }
+                        Poll::Pending => return Poll::Pending,
                     }
                 )+
                 Poll::Ready(Ok(()))
-            }
-
-            fn foreseen(&mut self, now: &mut Now) -> Option<Refused> {
-                None$(.or_else(|| self.$index.foreseen(now)))+
             }
 
             #[inline]

@@ -119,6 +119,7 @@
 
 pub mod answer;
 pub mod budget;
+mod charge;
 pub mod concurrency;
 pub mod error;
 pub mod gate;
@@ -137,9 +138,10 @@ pub use answer::{
     Unmetered, Unobserved, Usage,
 };
 pub use budget::{
-    Accounting, ConfigError, Reservation, Snapshot, TokenBudget, TokenBudgetBuilder,
+    Accounting, ConfigError, MeterSnapshot, Reservation, Snapshot, TokenBudget, TokenBudgetBuilder,
     TpmBudgetLayer, Window,
 };
+pub use charge::{Charge, Per, Unit};
 pub use concurrency::ConcurrencyLayer;
 pub use error::{BoxError, Error, Refused};
 pub use gate::{Gate, Pass, PassFor};

@@ -10,6 +10,7 @@ use std::time::Duration;
 use tower_layer::Layer;
 
 use crate::answer::End;
+use crate::charge::Charge;
 use crate::error::Refused;
 use crate::gate::{Gate, Launch, Now, Pass, PassFor};
 use crate::gated::{Gated, UntilResponse};
@@ -235,7 +236,7 @@ impl<Req, Res> Gate<Req, Res> for StaggerLayer {
     type Pass = Turn;
 
     fn pass(&self, _: &Req) -> Turn {
-        Turn(Ticket::new(Arc::clone(&self.queue), 0))
+        Turn(Ticket::new(Arc::clone(&self.queue), Charge::default()))
     }
 }
 
@@ -250,10 +251,6 @@ impl Pass for Turn {
     #[inline]
     fn poll_admitted(&mut self, cx: &mut Context<'_>, now: &mut Now) -> Poll<Result<(), Refused>> {
         self.0.poll_admitted(cx, now)
-    }
-
-    fn foreseen(&mut self, now: &mut Now) -> Option<Refused> {
-        self.0.foreseen(now)
     }
 
     #[inline]
@@ -274,15 +271,15 @@ impl Pass for Turn {
 
 impl<Res> PassFor<Res> for Turn {
     fn answered(&mut self, _: &Res, now: &mut Now) {
-        if self.0.held() == Some(&None) {
+        if self.0.held().is_some_and(|turn| !turn.is_launched()) {
             self.0.launch(Launch::ToWire, now);
         }
     }
 
     #[inline]
     fn completed(&mut self, _: &Res, now: &mut Now) {
-        self.0.finish(now, |spacing, mut launched, now| {
-            Rule::launch(spacing, &mut launched, Launch::ToWire, now);
+        self.0.finish(now, |spacing, turn, now| {
+            spacing.launch(&turn, Launch::ToWire, now);
         });
     }
 }

@@ -123,6 +123,11 @@ impl Now {
         self.get().into()
     }
 
+    #[cfg(test)]
+    pub(crate) const fn at(moment: Moment) -> Self {
+        Now(Some(moment))
+    }
+
     #[inline]
     pub(crate) fn get(&mut self) -> Moment {
         *self.0.get_or_insert_with(|| Instant::now().into())

@@ -22,8 +22,8 @@ use crate::wire::usage::{Asked, UsageMeter};
 ///
 /// Clones share the budget and what was learned.
 ///
-/// It is the second of a policy's [`Gates`](super::Gates);
-/// [`Policy::budget`](super::Policy::budget) has the budget behind it.
+/// Slots and spacing are the budget's, too: one queue, so that whoever waits holds
+/// nothing. [`Policy::budget`](super::Policy::budget) has it.
 #[derive(Clone, Debug)]
 pub struct BudgetGate {
     pub(super) budget: TokenBudget,

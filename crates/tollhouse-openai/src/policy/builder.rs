@@ -632,10 +632,12 @@ impl Policy {
     /// # Examples
     ///
     /// ```
+    /// use std::time::Duration;
     /// use tollhouse_openai::Policy;
     ///
     /// for (cautious, both) in [(true, false), (false, true)] {
-    ///     let budget = Policy::default().cautious_start(cautious).budget();
+    ///     let policy = Policy::default().stagger(Duration::ZERO);
+    ///     let budget = policy.cautious_start(cautious).budget();
     ///     let first = budget.try_reserve(7_000);
     ///     let second = budget.try_reserve(7_000);
     ///     assert_eq!(first.is_ok() && second.is_ok(), both);

@@ -4,19 +4,15 @@ use std::fmt;
 use std::time::Duration;
 
 use tollhouse::budget::BudgetPass;
-use tollhouse::concurrency::Slot;
 use tollhouse::gated::body::HeldBody;
 use tollhouse::retry::{Retry, RetryBudget};
-use tollhouse::stagger::Turn;
-use tollhouse::{
-    Backoff, ConcurrencyLayer, GateLayer, Gated, RetryLayer, StaggerLayer, TokenBudget,
-};
+use tollhouse::{Backoff, GateLayer, Gated, RetryLayer, TokenBudget};
 use tower_layer::Layer;
 
 use super::Limit;
 use super::attempts::AttemptHeaders;
 use super::budget::BudgetGate;
-use super::settings::{MOST, Settings};
+use super::settings::Settings;
 use crate::layers::include_usage::{IncludeUsage, WithoutUsage};
 use crate::layers::verdict::{VerdictBody, WithVerdict};
 use crate::policy::AnswerReader;
@@ -32,15 +28,11 @@ const LONGEST_BACKOFF: Duration = Duration::from_secs(60);
 
 /// A client behind a policy; made by [`PolicyLayer`].
 pub type Limited<S> =
-    IncludeUsage<Retry<Gated<WithVerdict<S>, Gates>, AnswerReader, AttemptHeaders>>;
+    IncludeUsage<Retry<Gated<WithVerdict<S>, BudgetGate>, AnswerReader, AttemptHeaders>>;
 
-/// The body of an answer that came through a policy, the call's passes inside.
-pub type LimitedBody<B> = WithoutUsage<
-    HeldBody<VerdictBody<B>, (Slot, BudgetPass<Asked, AnswerReader, UsageMeter>, Turn)>,
->;
-
-/// The gates of a policy, from the outside in; those of a [`PolicyLayer`].
-pub type Gates = (ConcurrencyLayer, BudgetGate, StaggerLayer);
+/// The body of an answer that came through a policy, the call's pass inside.
+pub type LimitedBody<B> =
+    WithoutUsage<HeldBody<VerdictBody<B>, BudgetPass<Asked, AnswerReader, UsageMeter>>>;
 
 /// Puts a policy around any HTTP client that is a tower service.
 ///
@@ -50,9 +42,9 @@ pub type Gates = (ConcurrencyLayer, BudgetGate, StaggerLayer);
 ///
 /// # Ordering
 ///
-/// From the outside in: the question for the usage, retry, slots, budget,
-/// spacing, the client. The gates are fused and take the client for the
-/// transport, so put this layer directly around it.
+/// From the outside in: the question for the usage, retry, one queue for slots,
+/// budget and spacing, the client. The queue takes the client for the transport,
+/// so put this layer directly around it.
 ///
 /// # Cloning
 ///
@@ -91,7 +83,7 @@ pub type Gates = (ConcurrencyLayer, BudgetGate, StaggerLayer);
 #[derive(Clone)]
 pub struct PolicyLayer {
     retry: RetryLayer<AnswerReader, AttemptHeaders>,
-    gates: GateLayer<Gates>,
+    gate: GateLayer<BudgetGate>,
     asks_for_usage: bool,
 }
 
@@ -99,7 +91,7 @@ impl<S> Layer<S> for PolicyLayer {
     type Service = Limited<S>;
 
     fn layer(&self, inner: S) -> Limited<S> {
-        let limited = self.retry.layer(self.gates.layer(WithVerdict::new(inner)));
+        let limited = self.retry.layer(self.gate.layer(WithVerdict::new(inner)));
         IncludeUsage::only_if(self.asks_for_usage, limited)
     }
 }
@@ -108,7 +100,7 @@ impl fmt::Debug for PolicyLayer {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("PolicyLayer")
             .field("retry", &self.retry)
-            .field("gates", &self.gates)
+            .field("gate", &self.gate)
             .field("asks_for_usage", &self.asks_for_usage)
             .finish()
     }
@@ -127,45 +119,31 @@ impl Shared {
             charge: settings.charge_rule.with_est_tokens(settings.est_tokens),
             learned: settings.learn_factor.then(Learned::default),
         };
-        let mut concurrency =
-            ConcurrencyLayer::bounded(settings.max_concurrency, settings.max_waiting);
-        let mut stagger = StaggerLayer::new(settings.stagger);
-        if let Some(name) = &settings.name {
-            concurrency = concurrency.name(name);
-            stagger = stagger.name(name);
-        }
-        let gates = GateLayer::new((concurrency, budget, stagger));
         Shared {
             layer: PolicyLayer {
                 retry: retry(settings),
-                gates,
+                gate: GateLayer::new(budget),
                 asks_for_usage: settings.ask_for_usage,
             },
         }
     }
 
-    pub(super) fn concurrency(&self) -> &ConcurrencyLayer {
-        &self.layer.gates.get_ref().0
-    }
-
     pub(super) fn budget(&self) -> &BudgetGate {
-        &self.layer.gates.get_ref().1
-    }
-
-    pub(super) fn stagger(&self) -> &StaggerLayer {
-        &self.layer.gates.get_ref().2
+        self.layer.gate.get_ref()
     }
 }
 
 fn budget(settings: &Settings) -> TokenBudget {
-    let tokens = match settings.tpm_limit {
-        Limit::PerMinute(tokens) => tokens.get(),
-        Limit::Auto => FALLBACK,
-        Limit::Unlimited => MOST,
+    let builder = match settings.tpm_limit {
+        Limit::PerMinute(tokens) => TokenBudget::per_minute(tokens.get()),
+        Limit::Auto => TokenBudget::per_minute(FALLBACK).learn_tokens(true),
+        Limit::Unlimited => TokenBudget::unlimited(),
     };
-    let mut builder = TokenBudget::per_minute(tokens)
+    let mut builder = builder
+        .max_concurrency(settings.max_concurrency)
+        .stagger(settings.stagger)
+        .max_waiting(settings.max_waiting)
         .headroom(settings.headroom)
-        .learn_tokens(settings.tpm_limit == Limit::Auto)
         .learn_requests(settings.rpm_limit == Limit::Auto)
         .accounting(settings.accounting)
         .window(settings.window)

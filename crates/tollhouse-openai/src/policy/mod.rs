@@ -19,10 +19,10 @@ use std::sync::{Arc, OnceLock};
 pub use attempts::AttemptHeaders;
 pub use budget::BudgetGate;
 pub use error::{BadVariable, PolicyError};
-pub use layer::{Gates, Limited, LimitedBody, PolicyLayer};
+pub use layer::{Limited, LimitedBody, PolicyLayer};
 pub use limit::Limit;
 pub use reader::AnswerReader;
-use tollhouse::{ConcurrencyLayer, TokenBudget};
+use tollhouse::TokenBudget;
 
 use crate::wire::cost::Charge;
 use crate::wire::learned::{Learned, LearnedFactor};
@@ -238,41 +238,6 @@ impl Policy {
         learned.map(Learned::snapshot).unwrap_or_default()
     }
 
-    /// The slots: how many calls are in flight, and how many wait.
-    ///
-    /// Most waiting is done here, since only calls with a slot go on to the
-    /// budget and the spacing.
-    ///
-    /// # Examples
-    ///
-    /// ```
-    /// use bytes::Bytes;
-    /// use http::{Request, Response};
-    /// use http_body_util::Full;
-    /// use tollhouse_openai::Policy;
-    /// use tower::{Layer, ServiceExt, service_fn};
-    ///
-    /// # #[tokio::main(flavor = "current_thread", start_paused = true)]
-    /// # async fn main() -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
-    /// let policy = Policy::default();
-    /// let client = policy.layer().layer(service_fn(async |_: Request<Bytes>| {
-    ///     Ok::<_, std::io::Error>(Response::new(Full::<Bytes>::from("{}")))
-    /// }));
-    /// let answer = client.oneshot(Request::default()).await?;
-    /// assert_eq!(
-    ///     policy.concurrency().in_flight(),
-    ///     1,
-    ///     "its body is not read yet"
-    /// );
-    /// drop(answer);
-    /// assert_eq!(policy.concurrency().in_flight(), 0);
-    /// # Ok(())
-    /// # }
-    /// ```
-    pub fn concurrency(&self) -> ConcurrencyLayer {
-        self.shared().concurrency().clone()
-    }
-
     /// Begins a shutdown: turns away whoever waits and whoever comes from now
     /// on, with [`Refused::Closed`](tollhouse::Refused::Closed). Calls in flight
     /// go on; [`idle`](Self::idle) waits for them.
@@ -299,10 +264,7 @@ impl Policy {
     /// # }
     /// ```
     pub fn close(&self) {
-        let shared = self.shared();
-        shared.concurrency().close();
-        shared.budget().budget().close();
-        shared.stagger().close();
+        self.shared().budget().budget().close();
     }
 
     /// Waits until no call is in flight and none waits. Put a timeout around
@@ -337,7 +299,7 @@ impl Policy {
     /// # }
     /// ```
     pub async fn idle(&self) {
-        self.shared().concurrency().idle().await;
+        self.shared().budget().budget().idle().await;
     }
 
     fn shared(&self) -> &Shared {

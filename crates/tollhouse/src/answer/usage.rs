@@ -1,28 +1,44 @@
 //! What a request costs before it is sent, and what its answer says it cost.
 
 use super::Denial;
+use crate::charge::{Charge, Unit};
 
 /// What a request will be charged, decided before it is sent.
 ///
-/// Any `Fn(&Req) -> u64` is a cost:
+/// Any `Fn(&Req) -> u64` is a cost in tokens, and so is one that returns a
+/// [`Charge`]:
 ///
 /// ```
-/// use tollhouse::Cost;
+/// use tollhouse::{Charge, Cost, Unit};
 ///
 /// let by_length = |prompt: &String| prompt.len() as u64 / 4 + 1;
 /// assert_eq!(by_length.cost(&"twelve bytes".to_owned()), 4);
+///
+/// let with_a_picture = |_: &String| Charge::tokens(765).and(Unit::Images, 1);
+/// assert_eq!(with_a_picture.charge(&String::new()).get(Unit::Images), 1);
 /// ```
 pub trait Cost<Req> {
     /// The tokens that `request` will be charged.
     fn cost(&self, request: &Req) -> u64;
+
+    /// All that `request` will be charged, where that is more than tokens and one
+    /// request.
+    fn charge(&self, request: &Req) -> Charge {
+        Charge::tokens(self.cost(request))
+    }
 }
 
-impl<F, Req> Cost<Req> for F
+impl<F, C, Req> Cost<Req> for F
 where
-    F: Fn(&Req) -> u64,
+    F: Fn(&Req) -> C,
+    C: Into<Charge>,
 {
     fn cost(&self, request: &Req) -> u64 {
-        self(request)
+        self.charge(request).get(Unit::Tokens)
+    }
+
+    fn charge(&self, request: &Req) -> Charge {
+        self(request).into()
     }
 }
 
@@ -114,6 +130,13 @@ pub trait Meter {
     /// The tokens used, or `None` where the answer did not say: then the
     /// reserved cost stands. Called at most once.
     fn used(&mut self, end: End) -> Option<u64>;
+
+    /// All that was used, where that is more than tokens; the budget asks this and
+    /// not [`used`](Self::used). A unit that it does not name stands as it was
+    /// reserved.
+    fn charged(&mut self, end: End) -> Option<Charge> {
+        self.used(end).map(Charge::tokens)
+    }
 }
 
 /// A usage that was known from the head.

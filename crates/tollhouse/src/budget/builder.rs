@@ -4,8 +4,10 @@ use std::time::Duration;
 
 use super::error::Fault;
 use super::{Accounting, ConfigError, TokenBudget, Window};
+use crate::charge::{Per, Unit};
 use crate::queue::{Bounds, Queue};
-use crate::rules::ledger::{Aimd, Learns, Ledger, MOST, RequestTerms, Terms, allowed, is_limit};
+use crate::rules::ledger::{Aimd, Learns, Ledger, Limit, MOST, REQUESTS, TOKENS, Terms, is_limit};
+use crate::rules::{Pool, Random, Slots, Spacing};
 use crate::time::Now;
 
 /// Twice what a limit by the minute can ask for.
@@ -31,34 +33,40 @@ const MAX_TOLD_DELAY: Duration = Duration::from_secs(120);
 #[derive(Clone, Debug)]
 #[must_use = "a builder does nothing until it is built"]
 pub struct TokenBudgetBuilder {
-    tokens: u64,
-    requests: Option<u64>,
+    /// Tokens a minute.
+    tokens: Option<u64>,
+    others: Vec<Limit>,
     headroom: f64,
     burst: Option<u64>,
     accounting: Accounting,
     window: Window,
     cautious_start: bool,
     max_told_delay: Duration,
-    learns: Learns,
+    slots: Option<usize>,
+    spacing: Option<Duration>,
+    jitter: f64,
+    learns_tokens: bool,
+    learns_requests: bool,
     bounds: Bounds,
     name: Option<String>,
 }
 
 impl TokenBudgetBuilder {
-    pub(super) const fn new(tokens: u64) -> Self {
+    pub(super) const fn new(tokens: Option<u64>) -> Self {
         TokenBudgetBuilder {
             tokens,
-            requests: None,
+            others: Vec::new(),
             headroom: 0.0,
             burst: None,
             accounting: Accounting::AsRequested,
             window: Window::On,
             cautious_start: false,
             max_told_delay: MAX_TOLD_DELAY,
-            learns: Learns {
-                tokens: false,
-                requests: false,
-            },
+            slots: None,
+            spacing: None,
+            jitter: 0.0,
+            learns_tokens: false,
+            learns_requests: false,
             bounds: Bounds::NONE,
             name: None,
         }
@@ -90,8 +98,57 @@ impl TokenBudgetBuilder {
     /// # }
     /// ```
     pub fn requests_per_minute(mut self, requests: u64) -> Self {
-        self.requests = Some(requests);
+        self.set(REQUESTS, requests);
         self
+    }
+
+    /// The most requests in flight, to the last byte of their answers; no limit
+    /// unless set. Slots, meters and spacing are one line: whoever waits for one
+    /// of them holds nothing of the others.
+    pub fn max_concurrency(mut self, slots: usize) -> Self {
+        self.slots = Some(slots);
+        self
+    }
+
+    /// The least time between two launches; none unless set.
+    pub fn stagger(mut self, interval: Duration) -> Self {
+        self.spacing = Some(interval).filter(|interval| !interval.is_zero());
+        self
+    }
+
+    /// Up to this share of the [`stagger`](Self::stagger) is added to it at random,
+    /// 0 to 1; 0 unless set.
+    pub fn jitter(mut self, share: f64) -> Self {
+        self.jitter = share;
+        self
+    }
+
+    /// Another limit, by [`Unit`] and period, with a bucket and a window of its
+    /// own; none unless set. Of one that was set already, the new amount.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use tollhouse::{Per, TokenBudget, Unit};
+    ///
+    /// let budget = TokenBudget::per_minute(30_000)
+    ///     .meter(Unit::Requests, Per::Day, 10_000)
+    ///     .build()?;
+    /// assert_eq!(budget.snapshot().meters.len(), 2);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn meter(mut self, unit: Unit, per: Per, amount: u64) -> Self {
+        match (unit, per) {
+            TOKENS => self.tokens = Some(amount),
+            other => self.set(other, amount),
+        }
+        self
+    }
+
+    fn set(&mut self, (unit, per): (Unit, Per), amount: u64) {
+        self.others
+            .retain(|limit| (limit.unit, limit.per) != (unit, per));
+        self.others.push(Limit { unit, per, amount });
     }
 
     /// The share of the limits that is never used, from 0 to 0.9; 0 unless set.
@@ -300,7 +357,7 @@ impl TokenBudgetBuilder {
     /// # }
     /// ```
     pub fn learn_tokens(mut self, learn: bool) -> Self {
-        self.learns.tokens = learn;
+        self.learns_tokens = learn;
         self
     }
 
@@ -340,7 +397,7 @@ impl TokenBudgetBuilder {
     /// # }
     /// ```
     pub fn learn_requests(mut self, learn: bool) -> Self {
-        self.learns.requests = learn;
+        self.learns_requests = learn;
         self
     }
 
@@ -448,8 +505,12 @@ impl TokenBudgetBuilder {
     /// ```
     pub fn build(self) -> Result<TokenBudget, ConfigError> {
         let terms = self.terms()?;
+        let slots = self.slots.map(Slots::new);
+        let spacing = self
+            .spacing
+            .map(|interval| Spacing::new(interval, self.jitter, Random::from_entropy()));
         let ledger = Ledger::new(terms, Now::unread().get());
-        let queue = Queue::new(ledger, self.bounds);
+        let queue = Queue::new(Pool::new(slots, ledger, spacing), self.bounds);
         if let Some(name) = &self.name {
             queue.set_name(name);
         }
@@ -458,10 +519,10 @@ impl TokenBudgetBuilder {
 
     fn terms(&self) -> Result<Terms, ConfigError> {
         let mut faults = Vec::new();
-        let mut check = |name, value: String, allowed: String, fine: bool| {
+        let mut check = |name: &str, value: String, allowed: String, fine: bool| {
             if !fine {
                 faults.push(Fault {
-                    name,
+                    name: name.to_owned(),
                     value,
                     allowed,
                 });
@@ -473,41 +534,63 @@ impl TokenBudgetBuilder {
             "0 to 0.9".into(),
             (0.0..=0.9).contains(&self.headroom),
         );
-        let whole = format!("1 to {MOST}");
-        for (name, number) in [
-            ("tokens per minute", Some(self.tokens)),
-            ("requests per minute", self.requests),
-        ] {
-            if let Some(number) = number {
-                check(name, number.to_string(), whole.clone(), is_limit(number));
-            }
+        if let Some(slots) = self.slots {
+            let fine = slots > 0;
+            check(
+                "max concurrency",
+                slots.to_string(),
+                "1 or more".into(),
+                fine,
+            );
         }
-        let rate = allowed(self.tokens, self.headroom);
+        let fine = (0.0..=1.0).contains(&self.jitter);
+        check("jitter", self.jitter.to_string(), "0 to 1".into(), fine);
+        let limits = self.limits();
+        for &Limit { unit, per, amount } in &limits {
+            let fine = is_limit(amount);
+            let allowed = format!("1 to {MOST}");
+            check(
+                &format!("{unit} per {per}"),
+                amount.to_string(),
+                allowed,
+                fine,
+            );
+        }
         if let Some(burst) = self.burst {
             check("burst", burst.to_string(), "1 or more".into(), burst >= 1);
         }
         if !faults.is_empty() {
             return Err(ConfigError { faults });
         }
-        // What is to be learned must be counted from the first request on.
-        let requests = self.requests.or(self.learns.requests.then_some(MOST));
+        let learned = self.tokens.filter(|_| self.learns_tokens);
         Ok(Terms {
-            limit: self.tokens,
-            rate,
-            capacity: self.burst.map_or(rate, |burst| burst.min(rate)),
-            requests: requests.map(|limit| RequestTerms {
-                limit,
-                rate: allowed(limit, self.headroom),
-            }),
+            // What an answer is to name is not there before.
+            limits: limits
+                .into_iter()
+                .skip(usize::from(learned.is_some()))
+                .collect(),
             headroom: self.headroom,
             burst: self.burst,
-            learns: self.learns,
+            learns: Learns {
+                tokens: learned,
+                requests: self.learns_requests,
+            },
             accounting: self.accounting,
             window: self.window,
             cautious_start: self.cautious_start,
             max_told_delay: self.max_told_delay,
             pace: Aimd::default(),
         })
+    }
+
+    /// All limits, tokens by the minute first.
+    fn limits(&self) -> Vec<Limit> {
+        let (unit, per) = TOKENS;
+        let tokens = self.tokens.map(|amount| Limit { unit, per, amount });
+        tokens
+            .into_iter()
+            .chain(self.others.iter().copied())
+            .collect()
     }
 }
 

@@ -26,7 +26,7 @@ pub struct ConfigError {
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Fault {
-    pub(super) name: &'static str,
+    pub(super) name: String,
     pub(super) value: String,
     pub(super) allowed: String,
 }

@@ -9,11 +9,12 @@ use super::TokenBudget;
 use crate::answer::{
     Cost, End, Meter, Observation, Observe, RateLimits, Unmetered, Unobserved, Usage,
 };
+use crate::charge::Charge;
 use crate::error::Refused;
 use crate::gate::{Gate, Launch, Now, Pass, PassFor};
 use crate::gated::{Gated, UntilBodyEnd, UntilResponse};
 use crate::queue::Ticket;
-use crate::rules::ledger::Ledger;
+use crate::rules::Pool;
 
 /// A service whose calls are paid for from a budget; made by
 /// [`TpmBudgetLayer`].
@@ -253,8 +254,13 @@ where
     type Pass = BudgetPass<U, O, U::Meter>;
 
     fn pass(&self, request: &Req) -> Self::Pass {
-        let cost = self.cost.cost(request);
-        BudgetPass::new(&self.budget, cost, self.usage.clone(), self.observe.clone())
+        let charge = self.cost.charge(request);
+        BudgetPass::new(
+            &self.budget,
+            charge,
+            self.usage.clone(),
+            self.observe.clone(),
+        )
     }
 }
 
@@ -263,7 +269,7 @@ where
 /// The [pass](Gate::pass) of a [`TpmBudgetLayer`]. See [`Gate`] for a gate of one's
 /// own that hands it out, and [`PassFor`] for one that is used by hand.
 pub struct BudgetPass<U, O, M> {
-    ticket: Ticket<Ledger>,
+    ticket: Ticket<Pool>,
     usage: U,
     observe: O,
     /// Reads the answer, once there is one.
@@ -297,9 +303,9 @@ impl<U, O, M> BudgetPass<U, O, M> {
     /// # Ok(())
     /// # }
     /// ```
-    pub fn new(budget: &TokenBudget, cost: u64, usage: U, observe: O) -> Self {
+    pub fn new(budget: &TokenBudget, charge: impl Into<Charge>, usage: U, observe: O) -> Self {
         BudgetPass {
-            ticket: Ticket::new(Arc::clone(&budget.queue), cost),
+            ticket: Ticket::new(Arc::clone(&budget.queue), charge.into()),
             usage,
             observe,
             meter: None,
@@ -311,10 +317,6 @@ impl<U, O, M: Meter> Pass for BudgetPass<U, O, M> {
     #[inline]
     fn poll_admitted(&mut self, cx: &mut Context<'_>, now: &mut Now) -> Poll<Result<(), Refused>> {
         self.ticket.poll_admitted(cx, now)
-    }
-
-    fn foreseen(&mut self, now: &mut Now) -> Option<Refused> {
-        self.ticket.foreseen(now)
     }
 
     #[inline]
@@ -335,16 +337,15 @@ impl<U, O, M: Meter> Pass for BudgetPass<U, O, M> {
             return self.ticket.unsend(now);
         }
         let (denial, used) = match &mut self.meter.take() {
-            Some(meter) => (meter.denial(), meter.used(end)),
+            Some(meter) => (meter.denial(), meter.charged(end)),
             None => (None, None),
         };
-        self.ticket.finish(now, |ledger, key, now| {
-            let now = now.get();
-            if denial.is_some() {
-                let limits = RateLimits::default();
-                ledger.observe_answer(key, &Observation { limits, denial }, now);
-            }
-            ledger.close(key, used, now);
+        let told = denial.map(|denial| Observation {
+            limits: RateLimits::default(),
+            denial: Some(denial),
+        });
+        self.ticket.finish(now, |pool, held, now| {
+            pool.end(held, told.as_ref(), used, now);
         });
     }
 }
@@ -356,22 +357,19 @@ where
 {
     fn answered(&mut self, response: &Res, now: &mut Now) {
         let told = self.observe.observe(response);
-        if let Some(&key) = self.ticket.held() {
-            self.ticket.queue().update(now, |ledger, now| {
-                ledger.observe_answer(key, &told, now.get());
-            });
-        }
+        self.ticket.update(now, |pool, held, now| {
+            pool.answered(held, &told, now);
+        });
         self.meter = Some(self.usage.meter(response));
     }
 
     /// Both at once, under one lock.
     fn completed(&mut self, response: &Res, now: &mut Now) {
         let told = self.observe.observe(response);
-        let used = self.usage.meter(response).used(End::Complete);
-        self.ticket.finish(now, |ledger, key, now| {
-            let now = now.get();
-            ledger.observe_answer(key, &told, now);
-            ledger.close(key, used, now);
+        let used = self.usage.meter(response).charged(End::Complete);
+        self.ticket.finish(now, |pool, held, now| {
+            pool.answered(&held, &told, now);
+            pool.end(held, None, used, now);
         });
     }
 }

@@ -30,12 +30,13 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use crate::answer::RateLimits;
+use crate::charge::Charge;
 use crate::error::Refused;
 use crate::queue::{Queue, Ticket};
-use crate::rules::ledger::Ledger;
+use crate::rules::{Pool, Rule};
 use crate::time::Now;
 
-pub use crate::rules::ledger::{Accounting, Snapshot, Window};
+pub use crate::rules::ledger::{Accounting, MeterSnapshot, Snapshot, Window};
 pub use builder::TokenBudgetBuilder;
 pub use error::ConfigError;
 pub use layer::{BudgetPass, TpmBudget, TpmBudgetLayer};
@@ -74,7 +75,7 @@ pub use reservation::{Reservation, Reserve};
 /// ```
 #[derive(Clone, Debug)]
 pub struct TokenBudget {
-    queue: Arc<Queue<Ledger>>,
+    queue: Arc<Queue<Pool>>,
 }
 
 impl TokenBudget {
@@ -91,10 +92,28 @@ impl TokenBudget {
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
     pub const fn per_minute(tokens: u64) -> TokenBudgetBuilder {
-        TokenBudgetBuilder::new(tokens)
+        TokenBudgetBuilder::new(Some(tokens))
     }
 
-    fn from_queue(queue: Arc<Queue<Ledger>>) -> Self {
+    /// Begins a budget without a limit; those that there are, are added with
+    /// [`meter`](TokenBudgetBuilder::meter) or learned from answers.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use tollhouse::{Per, TokenBudget, Unit};
+    ///
+    /// let budget = TokenBudget::unlimited()
+    ///     .meter(Unit::Images, Per::Minute, 5)
+    ///     .build()?;
+    /// assert_eq!(budget.snapshot().meters[0].limit, 5);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub const fn unlimited() -> TokenBudgetBuilder {
+        TokenBudgetBuilder::new(None)
+    }
+
+    fn from_queue(queue: Arc<Queue<Pool>>) -> Self {
         TokenBudget { queue }
     }
 
@@ -142,8 +161,8 @@ impl TokenBudget {
     /// # Ok(())
     /// # }
     /// ```
-    pub fn reserve(&self, cost: u64) -> Reserve {
-        Reserve::new(Ticket::new(Arc::clone(&self.queue), cost))
+    pub fn reserve(&self, charge: impl Into<Charge>) -> Reserve {
+        Reserve::new(Ticket::new(Arc::clone(&self.queue), charge.into()))
     }
 
     /// Takes `cost` tokens, and one request, if that needs no waiting.
@@ -171,8 +190,8 @@ impl TokenBudget {
     /// # Ok(())
     /// # }
     /// ```
-    pub fn try_reserve(&self, cost: u64) -> Result<Reservation, Refused> {
-        let ticket = self.queue.try_enter(cost, &mut Now::unread())?;
+    pub fn try_reserve(&self, charge: impl Into<Charge>) -> Result<Reservation, Refused> {
+        let ticket = self.queue.try_enter(charge.into(), &mut Now::unread())?;
         Ok(Reservation::new(ticket))
     }
 
@@ -199,10 +218,10 @@ impl TokenBudget {
     /// # Ok(())
     /// # }
     /// ```
-    pub fn eta(&self, cost: u64) -> Duration {
-        let now = Now::unread().get();
+    pub fn eta(&self, charge: impl Into<Charge>) -> Duration {
+        let (charge, mut now) = (charge.into(), Now::unread());
         self.queue
-            .read(|ledger, ahead| ledger.eta(cost, ahead, now))
+            .read(|pool, ahead| pool.expected_wait(&charge, ahead, &mut now))
     }
 
     /// Closes the budget until `until`, because the provider said so. Never
@@ -231,8 +250,8 @@ impl TokenBudget {
     /// # }
     /// ```
     pub fn hold(&self, until: Instant) {
-        self.queue.update(&mut Now::unread(), |ledger, now| {
-            ledger.hold(until.into(), now.get())
+        self.queue.update(&mut Now::unread(), |pool, now| {
+            pool.ledger().hold(until.into(), now.get())
         });
     }
 
@@ -260,8 +279,8 @@ impl TokenBudget {
         RateLimits: From<&'l L>,
     {
         let limits = RateLimits::from(limits);
-        self.queue.update(&mut Now::unread(), |ledger, now| {
-            ledger.observe(&limits, now.get())
+        self.queue.update(&mut Now::unread(), |pool, now| {
+            pool.ledger().observe(&limits, now.get())
         });
     }
 
@@ -285,9 +304,10 @@ impl TokenBudget {
     /// # }
     /// ```
     pub fn snapshot(&self) -> Snapshot {
-        let now = Now::unread().get();
+        let mut now = Now::unread();
+        now.get();
         self.queue
-            .read(|ledger, ahead| ledger.snapshot(ahead.waiting, now))
+            .read(|pool, ahead| pool.snapshot(ahead, &mut now))
     }
 
     /// Turns away whoever waits and whoever comes from now on, with
@@ -308,5 +328,11 @@ impl TokenBudget {
     /// ```
     pub fn close(&self) {
         self.queue.close();
+    }
+
+    /// Waits until nothing is reserved and nobody waits. Put a timeout around it
+    /// for a deadline; dropping it leaves nothing behind.
+    pub async fn idle(&self) {
+        self.queue.idle().await;
     }
 }

@@ -4,10 +4,10 @@ use std::future::Future;
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 
+use crate::charge::{Charge, Unit};
 use crate::error::Refused;
 use crate::queue::Ticket;
-use crate::rules::ledger::Ledger;
-use crate::rules::{Launch, Rule};
+use crate::rules::{Launch, Pool};
 use crate::time::Now;
 
 /// Waits for a [`Reservation`]; made by
@@ -15,11 +15,11 @@ use crate::time::Now;
 #[derive(Debug)]
 #[must_use = "futures do nothing unless polled"]
 pub struct Reserve {
-    ticket: Option<Ticket<Ledger>>,
+    ticket: Option<Ticket<Pool>>,
 }
 
 impl Reserve {
-    pub(super) fn new(ticket: Ticket<Ledger>) -> Self {
+    pub(super) fn new(ticket: Ticket<Pool>) -> Self {
         Reserve {
             ticket: Some(ticket),
         }
@@ -67,17 +67,17 @@ impl Future for Reserve {
 #[derive(Debug)]
 #[must_use = "dropping a reservation gives it back"]
 pub struct Reservation {
-    ticket: Ticket<Ledger>,
+    ticket: Ticket<Pool>,
 }
 
 impl Reservation {
-    pub(super) fn new(ticket: Ticket<Ledger>) -> Self {
+    pub(super) fn new(ticket: Ticket<Pool>) -> Self {
         Reservation { ticket }
     }
 
     /// What was reserved, in tokens.
     pub fn cost(&self) -> u64 {
-        self.ticket.cost()
+        self.ticket.charge().get(Unit::Tokens)
     }
 
     /// The request is handed to the transport now: from here on the charge
@@ -102,13 +102,7 @@ impl Reservation {
     /// # }
     /// ```
     pub fn launched(&self) {
-        if let Some(&(mut key)) = self.ticket.held() {
-            self.ticket
-                .queue()
-                .update(&mut Now::unread(), |ledger, now| {
-                    ledger.launch(&mut key, Launch::ToWire, now);
-                });
-        }
+        self.ticket.launch(Launch::ToWire, &mut Now::unread());
     }
 
     /// Replaces the reserved cost by the real one, in tokens.
@@ -131,9 +125,11 @@ impl Reservation {
     /// # Ok(())
     /// # }
     /// ```
-    pub fn settle(mut self, actual: u64) {
-        self.ticket.finish(&mut Now::unread(), |ledger, key, now| {
-            ledger.close(key, Some(actual), now.get());
+    pub fn settle(mut self, actual: impl Into<Charge>) {
+        let actual = actual.into();
+        let mut now = Now::unread();
+        self.ticket.finish(&mut now, |pool, held, now| {
+            pool.end(held, None, Some(actual), now);
         });
     }
 }

@@ -22,6 +22,7 @@ use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
 
+use crate::charge::{Charge, Total};
 use crate::error::Refused;
 use crate::rules::{Ahead, Line, Rule};
 use crate::telemetry::{Desk, Name};
@@ -68,9 +69,9 @@ impl<R: Rule> Queue<R> {
             state: Mutex::new(State {
                 rule,
                 line: Line::new(),
-                cost: 0,
+                charge: Total::default(),
                 timer: None,
-                move_rate: (bounds.waiting < usize::MAX).then(MoveRate::default),
+                move_rate: (R::IS_TIMED || bounds.waiting < usize::MAX).then(MoveRate::default),
                 inside: 0,
                 closed: false,
                 watchers: Line::new(),
@@ -157,15 +158,15 @@ impl<R: Rule> Queue<R> {
     /// Takes without waiting, if nobody waits and the rule allows it.
     pub(crate) fn try_enter(
         self: &Arc<Self>,
-        cost: u64,
+        charge: Charge,
         now: &mut Now,
     ) -> Result<Ticket<R>, Refused> {
         let mut state = self.lock();
-        let held = state.enter(cost, now)?;
-        let held = held.ok_or_else(|| state.overloaded(cost, now))?;
+        let held = state.enter(&charge, now)?;
+        let held = held.ok_or_else(|| state.overloaded(&charge, now))?;
         drop(state);
         self.desk.admitted(self.name(), R::NAME, None);
-        Ok(Ticket::admitted(Arc::clone(self), cost, held))
+        Ok(Ticket::admitted(Arc::clone(self), charge, held))
     }
 }
 

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use super::Bounds;
 use super::moved::Moved;
+use crate::charge::{Charge, Total};
 use crate::error::Refused;
 use crate::rules::stats::Stats;
 use crate::rules::{Ahead, Key, Line, Rule, When};
@@ -14,8 +15,8 @@ use crate::time::{Moment, Now};
 pub(super) struct State<R: Rule> {
     pub(super) rule: R,
     pub(super) line: Line<Waiting<R::Held>>,
-    /// What those in line cost together.
-    pub(super) cost: u128,
+    /// What those in line are charged together.
+    pub(super) charge: Total,
     /// When the head's timer fires. Invariant: where the rule named an instant
     /// for the head, its timer fires no later, or the head has been woken.
     pub(super) timer: Option<Moment>,
@@ -31,7 +32,7 @@ pub(super) struct State<R: Rule> {
 }
 
 pub(super) struct Waiting<H> {
-    pub(super) cost: u64,
+    pub(super) charge: Charge,
     pub(super) place: Place<H>,
 }
 
@@ -45,11 +46,12 @@ impl<R: Rule> State<R> {
     pub(super) fn ahead(&self) -> Ahead {
         Ahead {
             waiting: self.line.len(),
-            cost: u64::try_from(self.cost).unwrap_or(u64::MAX),
+            charge: self.charge,
             pace: self
                 .move_rate
                 .as_ref()
                 .map_or(Duration::ZERO, |rate| rate.mean),
+            in_flight: self.inside,
         }
     }
 
@@ -65,65 +67,79 @@ impl<R: Rule> State<R> {
         }
     }
 
-    pub(super) fn overloaded(&mut self, cost: u64, now: &mut Now) -> Refused {
+    pub(super) fn overloaded(&mut self, charge: &Charge, now: &mut Now) -> Refused {
         let ahead = self.ahead();
         Refused::Overloaded {
             waiting: ahead.waiting,
-            expected_wait: self.rule.expected_wait(cost, ahead, now),
-        }
-    }
-
-    /// The refusal of a newcomer that no waiting would change.
-    #[inline]
-    pub(super) fn hopeless(&mut self, cost: u64, now: &mut Now) -> Option<Refused> {
-        match self.closed {
-            true => Some(Refused::Closed),
-            false => self.rule.never(cost, now),
+            expected_wait: self.rule.expected_wait(charge, ahead, now),
         }
     }
 
     /// Lets a newcomer in, where nobody waits and the rule allows it.
     #[inline]
-    pub(super) fn enter(&mut self, cost: u64, now: &mut Now) -> Result<Option<R::Held>, Refused> {
-        if let Some(refused) = self.hopeless(cost, now) {
-            return Err(refused);
+    pub(super) fn enter(
+        &mut self,
+        charge: &Charge,
+        now: &mut Now,
+    ) -> Result<Option<R::Held>, Refused> {
+        if self.closed {
+            return Err(Refused::Closed);
         }
-        if !self.line.is_empty() {
-            return Ok(None);
-        }
-        match self.rule.when(cost, now) {
-            When::Now => Ok(Some(self.admit(cost, now))),
-            When::At(_) | When::OnRelease => Ok(None),
+        match self.rule.when(charge, now) {
+            When::Now if self.line.is_empty() => Ok(Some(self.admit(charge, now))),
+            When::Never(refused) => Err(refused),
+            When::Now | When::At(_) | When::OnRelease => Ok(None),
         }
     }
 
-    pub(super) fn admit(&mut self, cost: u64, now: &mut Now) -> R::Held {
+    pub(super) fn admit(&mut self, charge: &Charge, now: &mut Now) -> R::Held {
         self.inside += 1;
-        self.rule.take(cost, now)
+        self.rule.take(charge, now)
     }
 
     /// Refuses a newcomer who would have to wait too long.
     pub(super) fn check(
         &mut self,
-        cost: u64,
+        charge: &Charge,
         bounds: Bounds,
         now: &mut Now,
     ) -> Result<(), Refused> {
         let ahead = self.ahead();
         if ahead.waiting >= bounds.waiting
             || (bounds.wait < Duration::MAX
-                && self.rule.expected_wait(cost, ahead, now) > bounds.wait)
+                && self.rule.expected_wait(charge, ahead, now) > bounds.wait)
         {
-            return Err(self.overloaded(cost, now));
+            return Err(self.overloaded(charge, now));
         }
         Ok(())
     }
 
     /// Puts a newcomer in line.
-    pub(super) fn join(&mut self, cost: u64, waker: Waker) -> Key {
-        self.cost += u128::from(cost);
+    pub(super) fn join(&mut self, charge: &Charge, waker: Waker) -> Key {
+        self.charge.add(charge);
         self.line.push_back(Waiting {
-            cost,
+            charge: *charge,
+            place: Place::InLine(waker),
+        })
+    }
+
+    /// What an admitted request holds has lapsed: all of it goes back, and its
+    /// owner stands first in line again. He comes to wait, whose waker this is, as
+    /// any other head does.
+    pub(super) fn lapse(
+        &mut self,
+        held: R::Held,
+        charge: &Charge,
+        waker: Waker,
+        now: &mut Now,
+    ) -> Key {
+        self.inside -= 1;
+        self.rule.release(held, now);
+        self.charge.add(charge);
+        // Whoever set a timer as the head is the head no more.
+        self.timer = None;
+        self.line.push_front(Waiting {
+            charge: *charge,
             place: Place::InLine(waker),
         })
     }
@@ -144,20 +160,20 @@ impl<R: Rule> State<R> {
         }
         while let Some(head) = self.line.first() {
             let is_me = me == Some(head);
-            let cost = self.line.get_mut(head).cost;
-            // ===> Refused: no waiting would help
-            if let Some(refused) = self.rule.never(cost, now) {
-                let waker = self.call(head, Place::Refused(refused));
-                moved.called(waker, is_me);
-                continue;
-            }
-            match self.rule.when(cost, now) {
+            let charge = &{ self.line.get_mut(head).charge };
+            match self.rule.when(charge, now) {
+                // ===> Refused: no waiting would help
+                When::Never(refused) => {
+                    let waker = self.call(head, Place::Refused(refused));
+                    moved.called(waker, is_me);
+                    continue;
+                }
                 // ===> Admitted, and the next one is the head
                 When::Now => {
                     if let Some(rate) = &mut self.move_rate {
                         rate.moved(now.get());
                     }
-                    let held = self.admit(cost, now);
+                    let held = self.admit(charge, now);
                     let waker = self.call(head, Place::Admitted(held));
                     moved.called(waker, is_me);
                     continue;
@@ -206,7 +222,7 @@ impl<R: Rule> State<R> {
         self.line.step_aside(head);
         self.timer = None;
         let entry = self.line.get_mut(head);
-        self.cost -= u128::from(entry.cost);
+        self.charge.subtract(&entry.charge);
         match std::mem::replace(&mut entry.place, place) {
             Place::InLine(waker) => waker,
             _ => unreachable!("only those in line are called"),
@@ -221,10 +237,10 @@ impl<R: Rule> State<R> {
         if self.line.first() == Some(key) {
             self.timer = None;
         }
-        let Waiting { cost, place } = self.line.remove(key);
+        let Waiting { charge, place } = self.line.remove(key);
         let waker = match place {
             Place::InLine(waker) => {
-                self.cost -= u128::from(cost);
+                self.charge.subtract(&charge);
                 Some(waker)
             }
             Place::Admitted(held) => {

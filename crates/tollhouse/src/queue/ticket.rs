@@ -12,6 +12,7 @@ use tokio::time::{Sleep, sleep_until};
 use super::Queue;
 use super::moved::Moved;
 use super::state::Place;
+use crate::charge::Charge;
 use crate::error::Refused;
 use crate::rules::{Key, Launch, Rule};
 use crate::telemetry;
@@ -23,7 +24,7 @@ use crate::time::{Moment, Now};
 /// the next one in.
 pub(crate) struct Ticket<R: Rule> {
     queue: Arc<Queue<R>>,
-    cost: u64,
+    charge: Charge,
     state: State<R::Held>,
 }
 
@@ -43,28 +44,24 @@ enum State<H> {
 }
 
 impl<R: Rule> Ticket<R> {
-    pub(crate) fn new(queue: Arc<Queue<R>>, cost: u64) -> Self {
+    pub(crate) fn new(queue: Arc<Queue<R>>, charge: Charge) -> Self {
         Ticket {
             queue,
-            cost,
+            charge,
             state: State::New,
         }
     }
 
-    pub(super) fn admitted(queue: Arc<Queue<R>>, cost: u64, held: R::Held) -> Self {
+    pub(super) fn admitted(queue: Arc<Queue<R>>, charge: Charge, held: R::Held) -> Self {
         Ticket {
             queue,
-            cost,
+            charge,
             state: State::Admitted(held),
         }
     }
 
-    pub(crate) fn cost(&self) -> u64 {
-        self.cost
-    }
-
-    pub(crate) fn queue(&self) -> &Arc<Queue<R>> {
-        &self.queue
+    pub(crate) fn charge(&self) -> &Charge {
+        &self.charge
     }
 
     /// What was given; `None` unless admitted.
@@ -75,7 +72,8 @@ impl<R: Rule> Ticket<R> {
         }
     }
 
-    /// Waits for admission; ready with `Ok` ever after.
+    /// Waits for admission; ready with `Ok` from then on, unless what was given
+    /// has lapsed before it was used.
     ///
     /// # Panics
     ///
@@ -87,6 +85,7 @@ impl<R: Rule> Ticket<R> {
         now: &mut Now,
     ) -> Poll<Result<(), Refused>> {
         match self.state {
+            State::Admitted(_) if R::LAPSES => self.hold_on(cx, now),
             State::Admitted(_) => Poll::Ready(Ok(())),
             State::New => self.enter(cx, now),
             State::InLine { .. } => self.wait(false, cx, now),
@@ -94,17 +93,35 @@ impl<R: Rule> Ticket<R> {
         }
     }
 
-    /// See [`Pass::foreseen`](crate::Pass::foreseen).
-    pub(crate) fn foreseen(&mut self, now: &mut Now) -> Option<Refused> {
-        if !matches!(self.state, State::New) {
-            return None;
+    /// Looks whether what is held has lapsed meanwhile; then stands in line again.
+    ///
+    /// This is asked of one that was admitted and has not been launched, whenever
+    /// its owner comes back to it: when it wakes, and while the service behind it
+    /// is not ready.
+    fn hold_on(&mut self, cx: &mut Context<'_>, now: &mut Now) -> Poll<Result<(), Refused>> {
+        let State::Admitted(held) = std::mem::replace(&mut self.state, State::Done) else {
+            unreachable!("only those admitted hold anything")
+        };
+        let has_lapsed = self.queue.lock().rule.has_lapsed(&held);
+        if !has_lapsed {
+            self.state = State::Admitted(held);
+            return Poll::Ready(Ok(()));
         }
-        let refused = self.queue.lock().hopeless(self.cost, now)?;
-        self.refused(refused, None).err()
+        // A waker is a user's, and not copied under the lock. What has lapsed
+        // stays so meanwhile.
+        let waker = cx.waker().clone();
+        let key = self.queue.lock().lapse(held, &self.charge, waker, now);
+        tracing::debug!(gate = R::NAME, cost = %self.charge, "lapsed");
+        self.state = State::InLine {
+            key,
+            since: is_noted().then(|| now.get()),
+            timer: None,
+        };
+        self.wait(true, cx, now)
     }
 
     fn enter(&mut self, cx: &mut Context<'_>, now: &mut Now) -> Poll<Result<(), Refused>> {
-        let entered = self.queue.lock().enter(self.cost, now);
+        let entered = self.queue.lock().enter(&self.charge, now);
         match entered {
             Ok(Some(held)) => self.let_in(held),
             Ok(None) => self.join(cx, now),
@@ -115,7 +132,7 @@ impl<R: Rule> Ticket<R> {
     fn let_in(&mut self, held: R::Held) -> Poll<Result<(), Refused>> {
         self.state = State::Admitted(held);
         self.queue.desk.admitted(self.queue.name(), R::NAME, None);
-        tracing::trace!(gate = R::NAME, cost = self.cost, "admitted");
+        tracing::trace!(gate = R::NAME, cost = %self.charge, "admitted");
         Poll::Ready(Ok(()))
     }
 
@@ -124,17 +141,17 @@ impl<R: Rule> Ticket<R> {
     fn join(&mut self, cx: &mut Context<'_>, now: &mut Now) -> Poll<Result<(), Refused>> {
         let waker = cx.waker().clone();
         let mut queue = self.queue.lock();
-        let joined = match queue.enter(self.cost, now) {
+        let joined = match queue.enter(&self.charge, now) {
             Ok(Some(held)) => {
                 drop(queue);
                 return self.let_in(held);
             }
-            Ok(None) => queue.check(self.cost, self.queue.bounds, now),
+            Ok(None) => queue.check(&self.charge, self.queue.bounds, now),
             Err(refused) => Err(refused),
         };
         // One that is not needed is dropped after the lock.
         let joined = match joined {
-            Ok(()) => Ok(queue.join(self.cost, waker)),
+            Ok(()) => Ok(queue.join(&self.charge, waker)),
             Err(refused) => Err((refused, waker)),
         };
         let ahead = queue.ahead().waiting;
@@ -146,7 +163,7 @@ impl<R: Rule> Ticket<R> {
                     since: is_noted().then(|| now.get()),
                     timer: None,
                 };
-                tracing::debug!(gate = R::NAME, cost = self.cost, waiting = ahead, "waiting");
+                tracing::debug!(gate = R::NAME, cost = %self.charge, waiting = ahead, "waiting");
                 self.wait(true, cx, now)
             }
             Err((refused, _)) => Poll::Ready(self.refused(refused, None)),
@@ -185,6 +202,8 @@ impl<R: Rule> Ticket<R> {
                     }
                 }
             }
+            // Who was let in by somebody else may come late to what he was given.
+            let is_late = R::LAPSES && matches!(queue.line.get_mut(*key).place, Place::Admitted(_));
             if is_new || queue.line.first() == Some(*key) {
                 moved = queue.advance(Some(*key), now);
             }
@@ -194,7 +213,10 @@ impl<R: Rule> Ticket<R> {
                 drop(queue);
                 moved.wake();
                 let waited = since.map(|since| now.get() - since);
-                return Poll::Ready(self.called(place, waited));
+                return match self.called(place, waited) {
+                    Ok(()) if is_late => self.hold_on(cx, now),
+                    called => Poll::Ready(called),
+                };
             }
             drop(queue);
             let alarm = moved.alarm;
@@ -221,7 +243,7 @@ impl<R: Rule> Ticket<R> {
             Place::Admitted(held) => {
                 self.state = State::Admitted(held);
                 self.queue.desk.admitted(self.queue.name(), R::NAME, waited);
-                tracing::debug!(gate = R::NAME, cost = self.cost, ?waited, "admitted");
+                tracing::debug!(gate = R::NAME, cost = %self.charge, ?waited, "admitted");
                 Ok(())
             }
             Place::Refused(refused) => self.refused(refused, waited),
@@ -234,16 +256,22 @@ impl<R: Rule> Ticket<R> {
         self.queue
             .desk
             .refused(self.queue.name(), R::NAME, &refused);
-        tracing::debug!(gate = R::NAME, cost = self.cost, ?waited, %refused, "refused");
+        tracing::debug!(gate = R::NAME, cost = %self.charge, ?waited, %refused, "refused");
         Err(refused)
     }
 
-    /// The request is handed on.
-    pub(crate) fn launch(&mut self, to: Launch, now: &mut Now) {
-        if let State::Admitted(held) = &mut self.state {
-            self.queue
-                .update(now, |rule, now| rule.launch(held, to, now));
+    /// Changes the rule together with what is held, and lets in all that now fit;
+    /// does nothing unless admitted.
+    #[inline]
+    pub(crate) fn update(&self, now: &mut Now, change: impl FnOnce(&mut R, &R::Held, &mut Now)) {
+        if let State::Admitted(held) = &self.state {
+            self.queue.update(now, |rule, now| change(rule, held, now));
         }
+    }
+
+    /// The request is handed on.
+    pub(crate) fn launch(&self, to: Launch, now: &mut Now) {
+        self.update(now, |rule, held, now| rule.launch(held, to, now));
     }
 
     /// Leaves as an admitted request, and lets `end` decide what becomes of
@@ -312,7 +340,7 @@ impl<R: Rule> fmt::Debug for Ticket<R> {
         };
         f.debug_struct("Ticket")
             .field("gate", &R::NAME)
-            .field("cost", &self.cost)
+            .field("charge", &self.charge)
             .field("state", &state)
             .finish_non_exhaustive()
     }

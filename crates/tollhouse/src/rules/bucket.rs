@@ -1,17 +1,18 @@
-//! So much a minute, with a burst.
+//! So much in a period, with a burst.
 
 use std::time::Duration;
 
 use super::When;
+use crate::charge::Per;
 use crate::time::Moment;
-
-/// Levels are kept in sixty-billionths of a token, of which a rate of one
-/// token a minute refills exactly one a nanosecond: no rounding, ever.
-const UNIT: i128 = 60_000_000_000;
 
 /// A token bucket whose ceiling falls with what is in transit.
 ///
-/// It refills `rate` a minute up to `capacity - in_transit`, where in transit
+/// Levels are kept in fractions of a token, one for each nanosecond of the period
+/// (sixty billion of them for a minute), of which a rate of one token in the period
+/// refills exactly one a nanosecond: no rounding, ever.
+///
+/// It refills `rate` in the period up to `capacity - in_transit`, where in transit
 /// is what was taken and has not yet surely been counted by the other side. So
 /// a level here, plus all that is on its way, never exceeds the level there:
 /// rule 2 of the ledger.
@@ -20,26 +21,30 @@ const UNIT: i128 = 60_000_000_000;
 /// since the last one.
 #[derive(Debug)]
 pub(crate) struct Bucket {
-    /// Tokens a minute, which is units a nanosecond.
+    /// The fractions of a token: the nanoseconds of the period.
+    token: u64,
+    /// Tokens in the period, which is fractions a nanosecond.
     rate: u64,
     capacity: u64,
     in_transit: u64,
-    /// In units; below zero is debt.
+    /// In fractions; below zero is debt.
     level: i128,
     /// When `level` was true.
     at: Moment,
-    /// All that it ever rose, but for refunds before launch, in units.
+    /// All that it ever rose, but for refunds before launch, in fractions.
     refilled: i128,
 }
 
 impl Bucket {
     /// A full bucket.
-    pub(crate) fn new(rate: u64, capacity: u64, now: Moment) -> Self {
+    pub(crate) fn new(rate: u64, per: Per, capacity: u64, now: Moment) -> Self {
+        let token = per.nanos();
         Bucket {
+            token,
             rate: rate.max(1),
             capacity,
             in_transit: 0,
-            level: units(capacity),
+            level: fractions(capacity, token),
             at: now,
             refilled: 0,
         }
@@ -63,35 +68,40 @@ impl Bucket {
     }
 
     #[inline]
+    fn fractions(&self, tokens: u64) -> i128 {
+        fractions(tokens, self.token)
+    }
+
+    #[inline]
     fn ceiling(&self) -> i128 {
-        units(self.capacity) - units(self.in_transit)
+        self.fractions(self.capacity) - self.fractions(self.in_transit)
     }
 
     /// When the level allows `cost`. Exact unless something changes meanwhile.
     #[inline]
     pub(crate) fn when(&mut self, cost: u64, now: Moment) -> When {
         self.refill(now);
-        let missing = units(cost) - self.level;
+        let missing = self.fractions(cost) - self.level;
         if missing <= 0 {
             return When::Now;
         }
-        if units(cost) > self.ceiling() {
+        if self.fractions(cost) > self.ceiling() {
             return When::OnRelease;
         }
         When::At(now + self.time_for(missing))
     }
 
-    /// How long `units` take to refill, rounded up to a whole nanosecond.
-    fn time_for(&self, units: i128) -> Duration {
+    /// How long `fractions` take to refill, rounded up to a whole nanosecond.
+    fn time_for(&self, fractions: i128) -> Duration {
         let rate = i128::from(self.rate);
-        let nanos = (units + rate - 1) / rate;
+        let nanos = (fractions + rate - 1) / rate;
         u64::try_from(nanos).map_or(Duration::MAX, Duration::from_nanos)
     }
 
     /// When the level would allow `total`, spent in pieces as it comes.
     pub(crate) fn eta(&mut self, total: u64, now: Moment) -> Duration {
         self.refill(now);
-        let missing = units(total) - self.level;
+        let missing = self.fractions(total) - self.level;
         if missing <= 0 {
             Duration::ZERO
         } else {
@@ -103,7 +113,7 @@ impl Bucket {
     #[inline]
     pub(crate) fn reserve(&mut self, cost: u64, now: Moment) {
         self.refill(now);
-        self.level -= units(cost);
+        self.level -= self.fractions(cost);
         self.in_transit += cost;
     }
 
@@ -111,7 +121,7 @@ impl Bucket {
     #[inline]
     pub(crate) fn spend(&mut self, cost: u64, now: Moment) {
         self.refill(now);
-        self.level -= units(cost);
+        self.level -= self.fractions(cost);
     }
 
     /// What was in transit has surely been counted on the other side.
@@ -125,7 +135,7 @@ impl Bucket {
     pub(crate) fn refund(&mut self, cost: u64, now: Moment) {
         self.refill(now);
         self.in_transit -= cost;
-        self.level = (self.level + units(cost)).min(self.ceiling());
+        self.level = (self.level + self.fractions(cost)).min(self.ceiling());
     }
 
     /// How much room there is now, to be remembered for
@@ -142,25 +152,25 @@ impl Bucket {
     pub(crate) fn credit_late(&mut self, amount: u64, room: Room, now: Moment) {
         self.refill(now);
         let had_room = (room.0 - self.refilled).max(0);
-        self.rise(units(amount).min(had_room));
+        self.rise(self.fractions(amount).min(had_room));
     }
 
     /// Gives back up to the ceiling.
     pub(crate) fn credit(&mut self, amount: u64, now: Moment) {
         self.refill(now);
-        self.rise(units(amount));
+        self.rise(self.fractions(amount));
     }
 
     /// Whatever was taken, the other side has no debt: its level is not below
     /// zero, and so this one's not below what is in transit.
     pub(crate) fn forgive_debt(&mut self, now: Moment) {
         self.refill(now);
-        let least = (-units(self.in_transit)).min(self.ceiling());
+        let least = (-self.fractions(self.in_transit)).min(self.ceiling());
         self.level = self.level.max(least);
     }
 
-    fn rise(&mut self, units: i128) {
-        let risen = units.min(self.ceiling() - self.level).max(0);
+    fn rise(&mut self, fractions: i128) {
+        let risen = fractions.min(self.ceiling() - self.level).max(0);
         self.level += risen;
         self.refilled += risen;
     }
@@ -168,20 +178,22 @@ impl Bucket {
     /// Lowers the level to `most`, which may be below zero.
     pub(crate) fn lower_to(&mut self, most: i64, now: Moment) {
         self.refill(now);
-        self.level = self.level.min(i128::from(most) * UNIT);
+        self.level = self.level.min(i128::from(most) * i128::from(self.token));
     }
 
     /// Lowers the level so that `cost` will be there after `delay`, not sooner.
     pub(crate) fn wait_for(&mut self, cost: u64, delay: Duration, now: Moment) {
         self.refill(now);
         let refilled = i128::from(self.rate).saturating_mul(nanos(delay));
-        self.level = self.level.min(units(cost).saturating_sub(refilled));
+        self.level = self
+            .level
+            .min(self.fractions(cost).saturating_sub(refilled));
     }
 
     /// Raises the level to `least`, up to the ceiling; says whether it rose.
     pub(crate) fn raise_to(&mut self, least: u64, now: Moment) -> bool {
         self.refill(now);
-        let raised = units(least).min(self.ceiling());
+        let raised = self.fractions(least).min(self.ceiling());
         let rose = raised > self.level;
         self.rise(raised - self.level);
         rose
@@ -199,7 +211,7 @@ impl Bucket {
     /// The level in whole tokens, rounded down; below zero is debt.
     pub(crate) fn level(&mut self, now: Moment) -> i64 {
         self.refill(now);
-        i64::try_from(self.level.div_euclid(UNIT)).unwrap_or(i64::MIN)
+        i64::try_from(self.level.div_euclid(i128::from(self.token))).unwrap_or(i64::MIN)
     }
 
     pub(crate) fn in_transit(&self) -> u64 {
@@ -208,8 +220,8 @@ impl Bucket {
 
     /// How much refills in `time`, in whole tokens.
     pub(crate) fn refill_in(&self, time: Duration) -> u64 {
-        let units = i128::from(self.rate).saturating_mul(nanos(time));
-        u64::try_from(units / UNIT).unwrap_or(u64::MAX)
+        let refilled = i128::from(self.rate).saturating_mul(nanos(time));
+        u64::try_from(refilled / i128::from(self.token)).unwrap_or(u64::MAX)
     }
 }
 
@@ -218,8 +230,8 @@ impl Bucket {
 pub(crate) struct Room(i128);
 
 #[inline]
-fn units(tokens: u64) -> i128 {
-    i128::from(tokens) * UNIT
+fn fractions(tokens: u64, token: u64) -> i128 {
+    i128::from(tokens) * i128::from(token)
 }
 
 /// Longer than five centuries is forever.
@@ -238,7 +250,7 @@ mod tests {
     #[inline]
     fn refills_at_the_rate_up_to_the_capacity() {
         let start = Moment::default();
-        let mut bucket = Bucket::new(60, 30, start);
+        let mut bucket = Bucket::new(60, Per::Minute, 30, start);
         bucket.reserve(30, start);
         bucket.land(30, start);
         for (cost, second) in [(1, 1), (10, 10), (30, 30)] {
@@ -252,7 +264,7 @@ mod tests {
     #[inline]
     fn ceiling_falls_with_what_is_in_transit() {
         let start = Moment::default();
-        let mut bucket = Bucket::new(60, 60, start);
+        let mut bucket = Bucket::new(60, Per::Minute, 60, start);
         bucket.reserve(20, start);
         assert_eq!(bucket.level(start + 60 * SEC), 40);
         assert_eq!(bucket.when(41, start + 60 * SEC), When::OnRelease);
@@ -272,7 +284,7 @@ mod tests {
     #[test]
     fn refund_before_launch_gives_everything_back() {
         let start = Moment::default();
-        let mut bucket = Bucket::new(60, 60, start);
+        let mut bucket = Bucket::new(60, Per::Minute, 60, start);
         bucket.reserve(60, start);
         bucket.refund(60, start);
         assert_eq!((bucket.level(start), bucket.in_transit()), (60, 0));
@@ -281,7 +293,7 @@ mod tests {
     #[test]
     fn debt_is_waited_off() {
         let start = Moment::default();
-        let mut bucket = Bucket::new(60, 60, start);
+        let mut bucket = Bucket::new(60, Per::Minute, 60, start);
         bucket.spend(160, start);
         assert_eq!(bucket.level(start), -100);
         assert_eq!(bucket.when(1, start), When::At(start + 101 * SEC));
@@ -290,7 +302,7 @@ mod tests {
     #[test]
     fn a_told_delay_sets_the_level() {
         let start = Moment::default();
-        let mut bucket = Bucket::new(60, 60, start);
+        let mut bucket = Bucket::new(60, Per::Minute, 60, start);
         bucket.wait_for(50, 20 * SEC, start);
         assert_eq!(bucket.when(50, start), When::At(start + 20 * SEC));
         assert_eq!(
@@ -316,7 +328,7 @@ mod tests {
             steps in prop::collection::vec((0u8..4, 0u64..50_000, 0u64..5_000), 0..40),
         ) {
             let start = Moment::default();
-            let mut bucket = Bucket::new(rate, capacity, start);
+            let mut bucket = Bucket::new(rate, Per::Minute, capacity, start);
             let mut level = i128::from(capacity) * 60_000;
             let mut transit: Vec<u64> = Vec::new();
             let mut now = start;

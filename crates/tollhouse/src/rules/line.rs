@@ -12,6 +12,14 @@ use std::fmt;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Key(u32);
 
+impl Key {
+    /// Its place in the slab, for whoever keeps something beside it.
+    #[inline]
+    pub(crate) fn index(self) -> usize {
+        self.0 as usize
+    }
+}
+
 /// "No entry", so that a link takes four bytes.
 const NONE: u32 = u32::MAX;
 
@@ -73,12 +81,6 @@ impl<T> Line<T> {
         (self.first != NONE).then_some(Key(self.first))
     }
 
-    /// The next one behind `key`, which stands in line.
-    pub(crate) fn after(&mut self, key: Key) -> Option<Key> {
-        let after = self.links(key).after;
-        (after != NONE).then_some(Key(after))
-    }
-
     /// Keeps an entry that does not stand in line.
     ///
     /// # Panics
@@ -107,6 +109,24 @@ impl<T> Line<T> {
     pub(crate) fn push_back(&mut self, entry: T) -> Key {
         let key = self.insert(entry);
         self.stand(key);
+        key
+    }
+
+    /// Puts an entry before all others.
+    pub(crate) fn push_front(&mut self, entry: T) -> Key {
+        let key = self.insert(entry);
+        let first = self.first;
+        *self.links(key) = Links {
+            before: NONE,
+            after: first,
+            standing: true,
+        };
+        match first {
+            NONE => self.last = key.0,
+            first => self.links(Key(first)).before = key.0,
+        }
+        self.first = key.0;
+        self.standing += 1;
         key
     }
 
@@ -168,6 +188,16 @@ impl<T> Line<T> {
         }
     }
 
+    /// Everything in the slab, standing or not.
+    pub(crate) fn entries_mut(&mut self) -> impl Iterator<Item = (Key, &mut T)> {
+        let keys = (0..).map(Key);
+        keys.zip(&mut self.slots)
+            .filter_map(|(key, slot)| match slot {
+                Slot::Taken(_, entry) => Some((key, entry)),
+                Slot::Free(_) => None,
+            })
+    }
+
     #[inline]
     fn links(&mut self, key: Key) -> &mut Links {
         match &mut self.slots[key.0 as usize] {
@@ -222,12 +252,6 @@ mod tests {
                 prop_assert_eq!(line.len(), standing.len());
                 prop_assert_eq!(line.is_empty(), standing.is_empty());
                 prop_assert_eq!(line.first(), standing.first().map(|s| s.0));
-                for two in standing.windows(2) {
-                    prop_assert_eq!(line.after(two[0].0), Some(two[1].0));
-                }
-                if let Some((last, _)) = standing.last() {
-                    prop_assert_eq!(line.after(*last), None);
-                }
                 for (key, n) in standing.iter().chain(&aside) {
                     prop_assert_eq!(*line.get_mut(*key), *n);
                 }

@@ -6,8 +6,11 @@
 //! [queue](crate::queue) does that for all of them.
 
 mod bucket;
+mod compound;
 pub(crate) mod ledger;
 mod line;
+mod meter;
+mod pool;
 mod random;
 mod slots;
 mod spacing;
@@ -16,11 +19,14 @@ mod window;
 
 use std::time::Duration;
 
+use crate::charge::{Charge, Total};
 use crate::error::Refused;
 use crate::time::{Moment, Now};
 
 pub(crate) use bucket::{Bucket, Room};
 pub(crate) use line::{Key, Line};
+pub(crate) use meter::{Allowed, Meter};
+pub(crate) use pool::Pool;
 pub(crate) use random::Random;
 pub(crate) use slots::Slots;
 pub(crate) use spacing::Spacing;
@@ -69,13 +75,17 @@ pub(crate) enum When {
     At(Moment),
     /// Not before somebody gives something back; ask again then.
     OnRelease,
+    /// Whatever happens, and why.
+    Never(Refused),
 }
 
 impl When {
     /// When both allow it: the later of two answers.
+    #[inline]
     pub(crate) fn and(self, other: When) -> When {
-        use When::{At, Now, OnRelease};
+        use When::{At, Never, Now, OnRelease};
         match (self, other) {
+            (never @ Never(_), _) | (_, never @ Never(_)) => never,
             (OnRelease, _) | (_, OnRelease) => OnRelease,
             (At(a), At(b)) => At(a.max(b)),
             (at @ At(_), Now) | (Now, at @ At(_)) => at,
@@ -96,15 +106,15 @@ pub(crate) trait Rule: Sized {
     /// [`release`]: Rule::release
     type Held;
 
-    /// Whether a request of this cost may pass, were it the first in line.
-    fn when(&mut self, cost: u64, now: &mut Now) -> When;
+    /// Whether a request of this charge may pass, were it the first in line.
+    fn when(&mut self, charge: &Charge, now: &mut Now) -> When;
 
     /// Lets a request pass that was told [`When::Now`].
-    fn take(&mut self, cost: u64, now: &mut Now) -> Self::Held;
+    fn take(&mut self, charge: &Charge, now: &mut Now) -> Self::Held;
 
     /// The request is handed on: to the wire itself, or to a service that may
     /// yet keep it waiting.
-    fn launch(&mut self, held: &mut Self::Held, to: Launch, now: &mut Now);
+    fn launch(&mut self, held: &Self::Held, to: Launch, now: &mut Now);
 
     /// The request is done or gave up; gives back what can be given back.
     fn release(&mut self, held: Self::Held, now: &mut Now);
@@ -115,11 +125,23 @@ pub(crate) trait Rule: Sized {
         self.release(held, now);
     }
 
-    /// Why a request of this cost can never pass, if so.
-    fn never(&mut self, cost: u64, now: &mut Now) -> Option<Refused>;
+    /// Whether it looks at the clock for every request anyway.
+    const IS_TIMED: bool = false;
+
+    /// Whether anything that is held can lapse.
+    const LAPSES: bool = false;
+
+    /// Whether what an admitted request holds has lapsed, because it did nothing
+    /// with it for so long that somebody else was let in on it. Then all that it
+    /// holds goes back, and it stands first in line again.
+    #[inline]
+    fn has_lapsed(&mut self, held: &Self::Held) -> bool {
+        let _ = held;
+        false
+    }
 
     /// How long a newcomer would wait, as far as can be told.
-    fn expected_wait(&mut self, cost: u64, ahead: Ahead, now: &mut Now) -> Duration;
+    fn expected_wait(&mut self, charge: &Charge, ahead: Ahead, now: &mut Now) -> Duration;
 
     /// All that it has counted since it began.
     #[inline]
@@ -130,7 +152,7 @@ pub(crate) trait Rule: Sized {
     /// How it stands, as of the last instant that it knows of.
     #[inline]
     fn levels(&mut self) -> Levels {
-        Levels::None
+        Levels::default()
     }
 
     /// What there is to say since the last time. A rule writes no event
@@ -146,9 +168,11 @@ pub(crate) trait Rule: Sized {
 pub(crate) struct Ahead {
     /// How many wait.
     pub(crate) waiting: usize,
-    /// What they cost together.
-    pub(crate) cost: u64,
+    /// What they are charged together.
+    pub(crate) charge: Total,
     /// The mean time between two admissions from the line, lately; zero where
     /// there were none.
     pub(crate) pace: Duration,
+    /// How many were admitted and are not over.
+    pub(crate) in_flight: usize,
 }

@@ -2,9 +2,9 @@
 
 use std::time::Duration;
 
-use super::stats::Levels;
+use super::stats::{Levels, SlotLevels};
 use super::{Ahead, Launch, Rule, When};
-use crate::error::Refused;
+use crate::charge::Charge;
 use crate::time::Now;
 
 /// At most `max` requests hold a slot at the same time.
@@ -48,33 +48,32 @@ impl Rule for Slots {
     const NAME: &'static str = "concurrency";
     type Held = ();
 
-    fn when(&mut self, _: u64, _: &mut Now) -> When {
+    fn when(&mut self, _: &Charge, _: &mut Now) -> When {
         Slots::when(self)
     }
 
-    fn take(&mut self, _: u64, _: &mut Now) {
+    fn take(&mut self, _: &Charge, _: &mut Now) {
         Slots::take(self);
     }
 
-    fn launch(&mut self, (): &mut (), _: Launch, _: &mut Now) {}
+    fn launch(&mut self, (): &(), _: Launch, _: &mut Now) {}
 
     fn release(&mut self, (): (), _: &mut Now) {
         self.give_back();
     }
 
-    fn never(&mut self, _: u64, _: &mut Now) -> Option<Refused> {
-        None
-    }
-
-    fn expected_wait(&mut self, _: u64, ahead: Ahead, _: &mut Now) -> Duration {
+    fn expected_wait(&mut self, _: &Charge, ahead: Ahead, _: &mut Now) -> Duration {
         let line = u32::try_from(ahead.waiting + 1).unwrap_or(u32::MAX);
         ahead.pace.saturating_mul(line)
     }
 
     fn levels(&mut self) -> Levels {
-        Levels::Slots {
-            taken: self.taken,
-            max: self.max,
+        Levels {
+            slots: Some(SlotLevels {
+                taken: self.taken,
+                max: self.max,
+            }),
+            ..Levels::default()
         }
     }
 }

@@ -1,16 +1,18 @@
 //! So long between two launches.
 
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::time::Duration;
 
 use super::{Ahead, Launch, Random, Rule, When};
-use crate::error::Refused;
+use crate::charge::Charge;
 use crate::time::{Moment, Now};
 
 /// Launches are at least `interval` apart.
 ///
-/// The interval counts from the launch itself, not from the permission to
-/// launch, so only one request at a time may be permitted and not yet
-/// launched: otherwise one that dawdles would be followed too closely.
+/// The interval counts from the permission to launch, and anew from the launch
+/// itself, so that one that dawdles is not followed too closely. One that dawdles
+/// for longer than the interval holds up nobody: the next is permitted, and the
+/// permission of the first has lapsed.
 #[derive(Debug)]
 pub(crate) struct Spacing {
     interval: Duration,
@@ -19,12 +21,24 @@ pub(crate) struct Spacing {
     random: Random,
     /// The earliest next launch; `None` before the first.
     next: Option<Moment>,
-    /// How many were launched: names the latest launch.
-    launches: u64,
-    /// What `next` was before the latest launch.
+    /// Names the latest permission.
+    latest: u64,
+    /// What `next` was before it.
     before: Option<Moment>,
-    /// Whether somebody was permitted and has not launched yet.
-    permitted: bool,
+}
+
+/// A permission to launch.
+#[derive(Debug)]
+pub(crate) struct Turn {
+    /// Which one; 0 where nothing is spaced.
+    number: u64,
+    launched: AtomicBool,
+}
+
+impl Turn {
+    pub(crate) fn is_launched(&self) -> bool {
+        self.launched.load(Relaxed)
+    }
 }
 
 impl Spacing {
@@ -41,111 +55,112 @@ impl Spacing {
             jitter,
             random,
             next: None,
-            launches: 0,
+            latest: 0,
             before: None,
-            permitted: false,
         }
     }
 
     /// Whether there is anything to wait for at all.
+    #[inline]
     pub(crate) fn is_off(&self) -> bool {
         self.interval.is_zero()
     }
 
-    pub(crate) fn when(&self, now: Moment) -> When {
-        match self.next {
-            _ if self.is_off() => When::Now,
-            _ if self.permitted => When::OnRelease,
-            Some(next) if next > now => When::At(next),
-            _ => When::Now,
-        }
-    }
-
-    pub(crate) fn permit(&mut self) {
-        self.permitted = true;
-    }
-
-    /// The permitted request leaves; says which launch that is.
-    pub(crate) fn launch(&mut self, now: Moment) -> u64 {
+    /// The earliest instant after one at `now`.
+    fn after(&mut self, now: Moment) -> Moment {
         let spread = if self.jitter > 0.0 {
             self.interval.mul_f64(self.jitter * self.random.fraction())
         } else {
             Duration::ZERO
         };
-        self.permitted = false;
-        self.before = self.next.replace(now + self.interval + spread);
-        self.launches += 1;
-        self.launches
+        now + self.interval + spread
     }
 
-    /// That launch never reached the provider. Where it is the latest one, the
-    /// next may go as if it had not been.
-    pub(crate) fn take_back(&mut self, launch: u64) {
-        if launch == self.launches {
+    fn permit(&mut self, now: Moment) -> u64 {
+        let next = self.after(now);
+        self.before = self.next.replace(next);
+        self.latest += 1;
+        self.latest
+    }
+
+    /// What was permitted is not used. Where nobody was permitted since, the next
+    /// may go as if it had not been.
+    fn take_back(&mut self, number: u64) {
+        if number == self.latest {
             self.next = self.before;
         }
-    }
-
-    /// The permitted request gave up: the next one may go in its place.
-    pub(crate) fn give_back(&mut self) {
-        self.permitted = false;
     }
 
     pub(crate) fn interval(&self) -> Duration {
         self.interval
     }
 
+    /// The earliest instant at which somebody may launch, if not at once.
+    pub(crate) fn next(&self, now: Moment) -> Option<Moment> {
+        self.next.filter(|next| *next > now && !self.is_off())
+    }
+
     /// When the newcomer behind `waiting` others can launch at the earliest.
     pub(crate) fn eta(&self, waiting: usize, now: Moment) -> Moment {
-        let behind = u32::try_from(waiting + usize::from(self.permitted)).unwrap_or(u32::MAX);
+        let behind = u32::try_from(waiting).unwrap_or(u32::MAX);
         self.next.map_or(now, |next| next.max(now)) + self.interval.saturating_mul(behind)
     }
 }
 
 impl Rule for Spacing {
     const NAME: &'static str = "stagger";
-    /// Which launch it was; `None` before it, and 0 where nothing is spaced.
-    type Held = Option<u64>;
+    const LAPSES: bool = true;
+    type Held = Turn;
 
-    fn when(&mut self, _: u64, now: &mut Now) -> When {
-        if self.is_off() {
-            return When::Now;
+    #[inline]
+    fn when(&mut self, _: &Charge, now: &mut Now) -> When {
+        match self.next {
+            _ if self.is_off() => When::Now,
+            Some(next) if next > now.get() => When::At(next),
+            _ => When::Now,
         }
-        Spacing::when(self, now.get())
     }
 
-    fn take(&mut self, _: u64, _: &mut Now) -> Option<u64> {
-        self.permit();
-        None
-    }
-
-    fn launch(&mut self, launched: &mut Option<u64>, _: Launch, now: &mut Now) {
-        if launched.is_none() {
-            *launched = Some(match self.is_off() {
+    #[inline]
+    fn take(&mut self, _: &Charge, now: &mut Now) -> Turn {
+        Turn {
+            number: match self.is_off() {
                 true => 0,
-                false => Spacing::launch(self, now.get()),
-            });
+                false => self.permit(now.get()),
+            },
+            launched: AtomicBool::new(false),
         }
     }
 
-    fn release(&mut self, launched: Option<u64>, _: &mut Now) {
-        if launched.is_none() {
-            self.give_back();
+    #[inline]
+    fn launch(&mut self, turn: &Turn, _: Launch, now: &mut Now) {
+        if !turn.launched.swap(true, Relaxed) && !self.is_off() {
+            let next = self.after(now.get());
+            self.next = match turn.number == self.latest {
+                true => Some(next),
+                // Somebody else was permitted, and may launch at any moment.
+                false => self.next.max(Some(next)),
+            };
         }
     }
 
-    fn unsend(&mut self, launched: Option<u64>, _: &mut Now) {
-        match launched {
-            None => self.give_back(),
-            Some(launch) => self.take_back(launch),
+    #[inline]
+    fn release(&mut self, turn: Turn, _: &mut Now) {
+        if !turn.is_launched() {
+            self.take_back(turn.number);
         }
     }
 
-    fn never(&mut self, _: u64, _: &mut Now) -> Option<Refused> {
-        None
+    fn unsend(&mut self, turn: Turn, _: &mut Now) {
+        self.take_back(turn.number);
     }
 
-    fn expected_wait(&mut self, _: u64, ahead: Ahead, now: &mut Now) -> Duration {
+    #[inline]
+    fn has_lapsed(&mut self, turn: &Turn) -> bool {
+        !turn.is_launched() && turn.number != self.latest && !self.is_off()
+    }
+
+    fn expected_wait(&mut self, _: &Charge, ahead: Ahead, now: &mut Now) -> Duration {
         let now = now.get();
         self.eta(ahead.waiting, now) - now
     }
@@ -161,25 +176,59 @@ mod tests {
         Spacing::new(interval, jitter, Random::seeded(1))
     }
 
+    impl Spacing {
+        fn at(&mut self, now: Moment) -> When {
+            self.when(&Charge::default(), &mut Now::at(now))
+        }
+
+        fn permitted(&mut self, now: Moment) -> Turn {
+            self.take(&Charge::default(), &mut Now::at(now))
+        }
+
+        fn launched(&mut self, turn: &Turn, now: Moment) {
+            Rule::launch(self, turn, Launch::ToWire, &mut Now::at(now));
+        }
+
+        fn given_back(&mut self, turn: Turn) {
+            self.release(turn, &mut Now::unread());
+        }
+    }
+
     #[test]
     fn interval_counts_from_the_launch() {
         let start = Moment::default();
         let mut spacing = spacing(15 * SEC, 0.0);
-        assert_eq!(spacing.when(start), When::Now);
-        spacing.permit();
-        assert_eq!(spacing.when(start), When::OnRelease);
-        spacing.launch(start + 4 * SEC);
-        assert_eq!(spacing.when(start + 15 * SEC), When::At(start + 19 * SEC));
-        assert_eq!(spacing.when(start + 19 * SEC), When::Now);
+        assert_eq!(spacing.at(start), When::Now);
+        let turn = spacing.permitted(start);
+        assert_eq!(spacing.at(start), When::At(start + 15 * SEC));
+        spacing.launched(&turn, start + 4 * SEC);
+        assert_eq!(spacing.at(start + 15 * SEC), When::At(start + 19 * SEC));
+        assert_eq!(spacing.at(start + 19 * SEC), When::Now);
     }
 
     #[test]
     fn giving_up_before_launch_leaves_no_gap() {
         let start = Moment::default();
         let mut spacing = spacing(15 * SEC, 0.0);
-        spacing.permit();
-        spacing.give_back();
-        assert_eq!(spacing.when(start), When::Now);
+        let turn = spacing.permitted(start);
+        spacing.given_back(turn);
+        assert_eq!(spacing.at(start), When::Now);
+    }
+
+    #[test]
+    fn one_that_never_launches_holds_up_nobody_for_longer_than_its_interval() {
+        let start = Moment::default();
+        let mut spacing = spacing(15 * SEC, 0.0);
+        let first = spacing.permitted(start);
+        assert!(!spacing.has_lapsed(&first));
+        let second = spacing.permitted(start + 15 * SEC);
+        assert!(spacing.has_lapsed(&first));
+        assert!(!spacing.has_lapsed(&second));
+        // It launches all the same, late; and what follows keeps its distance.
+        spacing.launched(&first, start + 20 * SEC);
+        assert_eq!(spacing.at(start + 30 * SEC), When::At(start + 35 * SEC));
+        spacing.given_back(first);
+        assert_eq!(spacing.at(start + 30 * SEC), When::At(start + 35 * SEC));
     }
 
     #[test]
@@ -188,9 +237,9 @@ mod tests {
         let mut spacing = spacing(10 * SEC, 0.5);
         let mut gaps = Vec::new();
         for _ in 0..1000 {
-            spacing.permit();
-            spacing.launch(start);
-            let When::At(next) = spacing.when(start) else {
+            let turn = spacing.permitted(start);
+            spacing.launched(&turn, start);
+            let When::At(next) = spacing.at(start) else {
                 panic!("a launch is followed by a gap")
             };
             gaps.push(next - start);
@@ -203,10 +252,11 @@ mod tests {
     fn zero_switches_it_off() {
         let start = Moment::default();
         let mut spacing = spacing(Duration::ZERO, 0.0);
-        spacing.permit();
-        assert_eq!(spacing.when(start), When::Now);
-        spacing.launch(start);
-        assert_eq!(spacing.when(start), When::Now);
+        let turn = spacing.permitted(start);
+        assert_eq!(spacing.at(start), When::Now);
+        spacing.launched(&turn, start);
+        assert_eq!(spacing.at(start), When::Now);
+        assert!(!spacing.has_lapsed(&turn));
     }
 
     #[test]
@@ -214,8 +264,8 @@ mod tests {
         let start = Moment::default();
         let mut spacing = spacing(15 * SEC, 0.0);
         assert_eq!(spacing.eta(0, start), start);
-        spacing.permit();
-        spacing.launch(start);
+        let turn = spacing.permitted(start);
+        spacing.launched(&turn, start);
         assert_eq!(spacing.eta(2, start), start + 45 * SEC);
     }
 }

@@ -23,6 +23,19 @@ pub(crate) struct Counts {
 }
 
 impl Counts {
+    /// Both together.
+    pub(crate) fn plus(mut self, other: &Counts) -> Counts {
+        self.reserved(other.reserved);
+        self.refunded(other.refunded);
+        self.settled(other.settled);
+        self.launches += other.launches;
+        self.holds += other.holds;
+        for (mine, theirs) in self.denials.iter_mut().zip(other.denials) {
+            *mine += theirs;
+        }
+        self
+    }
+
     #[inline]
     pub(crate) fn reserved(&mut self, tokens: u64) {
         self.reserved = self.reserved.saturating_add(tokens);
@@ -88,24 +101,38 @@ pub(crate) const fn scope_index(scope: Scope) -> usize {
     }
 }
 
-/// How a rule stands, as of the last instant that it knows of.
+/// How a rule stands, as of the last instant that it knows of; what it knows
+/// nothing of is not there.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(crate) enum Levels {
-    /// It has nothing to show.
-    #[default]
-    None,
-    Slots {
-        taken: usize,
-        max: usize,
-    },
-    /// In tokens.
-    Budget {
-        limit: u64,
-        level: i64,
-        in_transit: u64,
-        outstanding: u64,
-        held: bool,
-    },
+pub(crate) struct Levels {
+    pub(crate) slots: Option<SlotLevels>,
+    pub(crate) budget: Option<BudgetLevels>,
+}
+
+impl Levels {
+    /// What one of two rules knows.
+    pub(crate) fn or(self, other: Levels) -> Levels {
+        Levels {
+            slots: self.slots.or(other.slots),
+            budget: self.budget.or(other.budget),
+        }
+    }
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct SlotLevels {
+    pub(crate) taken: usize,
+    pub(crate) max: usize,
+}
+
+/// In tokens.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct BudgetLevels {
+    pub(crate) limit: u64,
+    pub(crate) level: i64,
+    pub(crate) in_transit: u64,
+    pub(crate) outstanding: u64,
+    pub(crate) held: bool,
 }
 
 /// Something that happened in a rule and that somebody may want to read. It is
@@ -114,7 +141,7 @@ pub(crate) enum Levels {
 pub(crate) enum Note {
     /// Limits were taken over from an answer.
     Learned {
-        tokens_per_minute: u64,
+        tokens_per_minute: Option<u64>,
         requests_per_minute: Option<u64>,
     },
     /// An answer that was to name the limit of tokens names none.

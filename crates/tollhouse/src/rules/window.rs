@@ -100,7 +100,7 @@ impl Window {
         let first = match self.when(total - whole * self.limit, now) {
             When::At(at) => at - now,
             When::Now => Duration::ZERO,
-            When::OnRelease => self.length,
+            When::OnRelease | When::Never(_) => self.length,
         };
         rounds.saturating_add(first)
     }
@@ -143,6 +143,20 @@ impl Window {
                 self.begun = Some(at);
             }
         }
+    }
+
+    /// Taken and not landed.
+    #[inline]
+    pub(crate) fn open(&self) -> u64 {
+        self.open
+    }
+
+    /// How much more is allowed; below zero after debt.
+    pub(crate) fn left(&mut self, now: Moment) -> i64 {
+        self.expire(now);
+        let counts = self.open + (self.total - self.left);
+        let signed = |amount| i64::try_from(amount).unwrap_or(i64::MAX);
+        signed(self.limit).saturating_sub(signed(counts))
     }
 
     /// Changes the limit; what counts already goes on counting.
@@ -291,6 +305,7 @@ mod tests {
                         prop_assert!(sum(&log, at - Duration::from_nanos(1)) + cost > limit);
                     }
                     When::OnRelease => prop_assert!(cost > limit),
+                    When::Never(_) => prop_assert!(false, "a window has no never"),
                 }
             }
         }

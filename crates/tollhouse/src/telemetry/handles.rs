@@ -13,7 +13,7 @@ use super::on::{
     scope_label,
 };
 use crate::error::Refused;
-use crate::rules::stats::{Counts, Levels, SCOPES, Stats};
+use crate::rules::stats::{BudgetLevels, Counts, Levels, SCOPES, SlotLevels, Stats};
 
 /// A handle belongs to the recorder that gave it out. It is asked for anew
 /// once it is older than this, because an exporter may have forgotten an idle metric, with all
@@ -92,30 +92,27 @@ impl Handles {
             return;
         }
         let labels = || vec![policy(name)];
-        match now {
-            Levels::None => {}
-            Levels::Slots { taken, max } => {
-                let gauges = kept(&self.slots, || {
-                    [IN_FLIGHT, SLOTS].map(|metric| gauge!(metric, labels()))
-                });
-                set(gauges, [taken as f64, max as f64]);
-            }
-            Levels::Budget {
-                limit,
-                level,
-                in_transit,
-                outstanding,
-                held,
-            } => {
-                let gauges = kept(&self.budget, || {
-                    [LIMIT, LEVEL, IN_TRANSIT, OUTSTANDING, HELD]
-                        .map(|metric| gauge!(metric, labels()))
-                });
-                let held = f64::from(u8::from(held));
-                let [limit, in_transit, outstanding] =
-                    [limit, in_transit, outstanding].map(|tokens| tokens as f64);
-                set(gauges, [limit, level as f64, in_transit, outstanding, held]);
-            }
+        if let Some(SlotLevels { taken, max }) = now.slots {
+            let gauges = kept(&self.slots, || {
+                [IN_FLIGHT, SLOTS].map(|metric| gauge!(metric, labels()))
+            });
+            set(gauges, [taken as f64, max as f64]);
+        }
+        if let Some(BudgetLevels {
+            limit,
+            level,
+            in_transit,
+            outstanding,
+            held,
+        }) = now.budget
+        {
+            let gauges = kept(&self.budget, || {
+                [LIMIT, LEVEL, IN_TRANSIT, OUTSTANDING, HELD].map(|metric| gauge!(metric, labels()))
+            });
+            let held = f64::from(u8::from(held));
+            let [limit, in_transit, outstanding] =
+                [limit, in_transit, outstanding].map(|tokens| tokens as f64);
+            set(gauges, [limit, level as f64, in_transit, outstanding, held]);
         }
     }
 

@@ -143,7 +143,7 @@ pub(super) const REASONS: [&str; 4] = ["too_large", "overloaded", "exhausted", "
 
 pub(super) const fn reason_index(refused: &Refused) -> usize {
     match refused {
-        Refused::TooLarge { .. } => 0,
+        Refused::TooLarge { .. } | Refused::TooMany { .. } => 0,
         Refused::Overloaded { .. } => 1,
         Refused::Exhausted { .. } => 2,
         Refused::Closed => 3,

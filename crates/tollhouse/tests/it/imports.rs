@@ -46,12 +46,15 @@ fn imports_only(room: &str, allowed: &[&str]) {
 
 #[test]
 fn rules_are_pure_and_know_nobody() {
-    imports_only("rules", &["rules::", "time::", "answer::", "error::"]);
+    imports_only(
+        "rules",
+        &["rules::", "charge::", "time::", "answer::", "error::"],
+    );
 }
 
 #[test]
 fn the_queue_knows_no_gate() {
-    let below = ["rules::", "time::", "answer::", "error::"];
+    let below = ["rules::", "charge::", "time::", "answer::", "error::"];
     imports_only(
         "queue",
         &[&below[..], &["queue::", "telemetry", "tracing::"]].concat(),

@@ -357,18 +357,16 @@ async fn only_the_fused_gates_know_the_true_launch() {
     assert_eq!(budget.snapshot().level, before - 1_000);
 }
 
-/// Nobody stands in the line for a slot to be turned away by the budget.
+/// Nobody stands in line for a slot to be turned away by the budget.
 #[tokio::test(start_paused = true)]
-async fn what_no_gate_behind_would_let_in_is_refused_while_it_waits_for_a_slot() {
-    let budget = TokenBudget::per_minute(1_000).build().expect("allowed");
-    let slots = ConcurrencyLayer::new(1);
-    let client = GateLayer::new((
-        slots.clone(),
-        TpmBudgetLayer::new(budget.clone(), |cost: &u64| *cost).observe(|told: &Observation| *told),
-        StaggerLayer::new(Duration::ZERO),
-    ))
-    .until_response()
-    .layer(service_fn(async |_: u64| {
+async fn what_no_meter_would_let_in_is_refused_while_it_waits_for_a_slot() {
+    let budget = TokenBudget::per_minute(1_000)
+        .max_concurrency(1)
+        .build()
+        .expect("allowed");
+    let gate =
+        TpmBudgetLayer::new(budget.clone(), |cost: &u64| *cost).observe(|told: &Observation| *told);
+    let client = gate.until_response().layer(service_fn(async |_: u64| {
         sleep(Duration::from_secs(60)).await;
         // The day's limit: used up with the first answer.
         let denial = Denial {
@@ -383,7 +381,7 @@ async fn what_no_gate_behind_would_let_in_is_refused_while_it_waits_for_a_slot()
     let start = Instant::now();
     let first = tokio::spawn(client.clone().oneshot(10));
     sleep(Duration::from_secs(1)).await;
-    assert_eq!(slots.in_flight(), 1);
+    assert_eq!(budget.snapshot().in_flight, 1);
 
     let too_large = client.clone().oneshot(5_000).await.expect_err("never");
     assert!(matches!(
@@ -409,5 +407,6 @@ async fn what_no_gate_behind_would_let_in_is_refused_while_it_waits_for_a_slot()
         ));
     }
     assert_eq!(start.elapsed(), Duration::from_secs(60));
-    assert_eq!((slots.in_flight(), slots.waiting()), (0, 0));
+    let now = budget.snapshot();
+    assert_eq!((now.in_flight, now.waiting), (0, 0));
 }

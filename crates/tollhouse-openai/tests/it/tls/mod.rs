@@ -78,11 +78,11 @@ async fn a_policy_holds_over_http_2() {
     let open = async || client.clone().oneshot(post()).await.expect("an answer");
     let (one, two) = tokio::join!(open(), open());
     assert_eq!(one.version(), Version::HTTP_2);
-    assert_eq!(policy.concurrency().in_flight(), 2);
+    assert_eq!(policy.budget().snapshot().in_flight, 2);
     drop(one);
-    assert_eq!(policy.concurrency().in_flight(), 1);
+    assert_eq!(policy.budget().snapshot().in_flight, 1);
     two.into_body().collect().await.expect("a whole body");
-    assert_eq!(policy.concurrency().in_flight(), 0);
+    assert_eq!(policy.budget().snapshot().in_flight, 0);
 }
 
 #[tokio::test]

@@ -2,27 +2,23 @@
 
 use std::time::Duration;
 
-use super::correction::{Meters, Sent};
+use super::metered::Metered;
 use super::trust::{Epoch, Untold};
-use super::{Entry, Ledger, Stage};
+use super::{Entry, Ledger, REQUESTS, Sent, Stage, TOKENS, Told};
 use crate::answer::{Denial, Observation, RateLimits, Scope};
-use crate::rules::Key;
+use crate::charge::{Charge, Per, Unit};
 use crate::rules::stats::Note;
+use crate::rules::{Allowed, Key, Meter};
 use crate::time::Moment;
 
 /// No answer closes an account for longer without a probe.
 const DAY: Duration = Duration::from_secs(24 * 60 * 60);
 
-/// The longest answer that any model writes, in tokens.
-const LONGEST_ANSWER: u64 = 128_000;
-
-/// By how much an estimate may be wrong, whatever it is an estimate of.
-const UNDERESTIMATED: u64 = 16;
-
 /// Whose answer it is that tells something.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Answered {
-    pub(super) cost: u64,
+    pub(super) key: Key,
+    pub(super) charge: Charge,
     pub(super) sent: Sent,
     /// Whether it was let in.
     pub(super) good: bool,
@@ -31,9 +27,10 @@ pub(super) struct Answered {
 impl Ledger {
     /// The head of an answer went by.
     ///
-    /// That it was counted comes first; then the limits, since everything else is reckoned by them; then
-    /// the refusal, which may hold or slow everybody; then the counts, which
-    /// correct every meter they speak of, whichever of them refused.
+    /// That it was counted comes first; then the limits, since everything else is
+    /// reckoned by them; then the refusal, which may hold or slow everybody; then
+    /// the counts, which correct every meter they speak of, whichever of them
+    /// refused.
     #[inline]
     pub(crate) fn observe_answer(&mut self, key: Key, told: &Observation, now: Moment) {
         let now = self.catch_up(now);
@@ -41,24 +38,41 @@ impl Ledger {
         self.answered(key, good, now);
         if self.terms.learns.anything() {
             self.adopt(&told.limits, good, now);
-            self.bound(key, now);
         }
         let Entry {
-            cost, epoch, sent, ..
+            charge,
+            epoch,
+            sent,
+            ..
         } = *self.transit.get_mut(key);
         if let Some(denial) = told.denial {
-            self.tally.denied(denial.scope);
-            self.correction.refused(sent, denial.scope, now);
-            if matches!(denial.scope, Scope::Tokens | Scope::Requests) {
-                self.correction.spared(cost);
-            }
-            self.deny((cost, epoch, sent), denial, &told.limits, now);
+            self.refused(&charge, sent, denial.scope, now);
+            self.deny((&charge, epoch, sent), denial, &told.limits, now);
         } else if self.terms.pace.recover(sent.reserved) {
             self.resize(now);
         }
         if told.limits != RateLimits::default() {
-            let from = Answered { cost, sent, good };
+            let from = Answered {
+                key,
+                charge,
+                sent,
+                good,
+            };
             self.learn(&told.limits, Some(from), now);
+        }
+    }
+
+    fn refused(&mut self, charge: &Charge, sent: Sent, scope: Scope, now: Moment) {
+        self.tally.denied(scope);
+        for metered in &mut self.meters {
+            let unit = metered.meter.unit();
+            metered.correction.refused(sent, now);
+            if is_about(scope, unit) {
+                metered.belief.refused();
+            }
+            if matches!(scope, Scope::Tokens | Scope::Requests) {
+                metered.correction.spared(charge.get(unit));
+            }
         }
     }
 
@@ -67,69 +81,57 @@ impl Ledger {
     /// all, nothing more is waited for.
     fn adopt(&mut self, told: &RateLimits, good: bool, now: Moment) {
         if self.terms.adopt(told) {
-            let terms = &self.terms;
             self.notes.push(Note::Learned {
-                tokens_per_minute: terms.limit,
-                requests_per_minute: terms.requests.map(|requests| requests.limit),
+                tokens_per_minute: self.terms.limit(TOKENS),
+                requests_per_minute: self.terms.limit(REQUESTS),
             });
             self.resize(now);
         }
         let done = good || self.terms.learns.are_named_by(told);
         if done && std::mem::take(&mut self.unlearned) {
-            self.note_fallbacks(told);
-            self.bound_those_before(now);
-        }
-    }
-
-    /// Those that went before anybody knew what fits, and that nobody waited
-    /// for, may have been charged any number; the provider took no more than it
-    /// had.
-    fn bound_those_before(&mut self, now: Moment) {
-        let mut orphan = self.transit.first();
-        while let Some(key) = orphan {
-            self.bound(key, now);
-            orphan = self.transit.after(key);
-        }
-        self.tokens.bucket.forgive_debt(now);
-    }
-
-    /// A request that went before its limits were known is charged no more than
-    /// could ever fit: what is more was surely not taken by the provider.
-    fn bound(&mut self, key: Key, now: Moment) {
-        let capacity = self.terms.capacity;
-        let Entry { cost, stage, .. } = *self.transit.get_mut(key);
-        let Some(excess) = cost.checked_sub(capacity).filter(|excess| *excess > 0) else {
-            return;
-        };
-        match stage {
-            Stage::Landed { at, .. } => self.tokens.uncount(excess, at, now),
-            _ => self.tokens.refund(excess, now),
-        }
-        self.transit.get_mut(key).cost = capacity;
-        self.correction.refunded(excess);
-        // Nobody settles an orphan: it was told of as it was abandoned.
-        if !matches!(stage, Stage::Sent { orphan: true, .. }) {
-            self.outstanding -= excess;
-            self.tally.refunded(excess);
+            self.fall_back(told, now);
         }
     }
 
     /// Brings the meters into line with the terms.
-    fn resize(&mut self, now: Moment) {
-        let terms = &self.terms;
-        self.tokens
-            .resize(terms.limit, terms.token_rate(), terms.capacity, now);
-        if let (Some(meter), Some(requests), Some(rate)) =
-            (&mut self.requests, terms.requests, terms.request_rate())
-        {
-            meter.resize(requests.limit, rate, now);
+    pub(super) fn resize(&mut self, now: Moment) {
+        for (n, limit) in self.terms.limits.iter().enumerate() {
+            let allowed = self.terms.allowed(limit);
+            if let Some(metered) = self.meters.get_mut(n) {
+                metered.resize(allowed, now);
+                continue;
+            }
+            let mut metered = Metered::new(Meter::new(allowed, self.terms.windowed(), now));
+            // What was reserved before there was a meter is in it all the same; but
+            // no more of it than could ever fit, because the provider surely took
+            // no more.
+            for (key, entry) in self.transit.entries_mut() {
+                let excess = entry.bound(limit.unit, allowed.capacity);
+                if limit.unit == Unit::Tokens {
+                    self.outstanding -= excess;
+                    self.tally.refunded(excess);
+                }
+                let amount = entry.charge.get(limit.unit);
+                if amount == 0 {
+                    continue;
+                }
+                metered.reserve(key, amount, now);
+                match entry.stage {
+                    Stage::Landed { at } => metered.land(key, amount, at),
+                    // Nobody settles an orphan.
+                    Stage::Sent { orphan: true, .. } => metered.stand(amount),
+                    _ => {}
+                }
+            }
+            metered.meter.forgive_debt(now);
+            self.meters.push(metered);
         }
     }
 
-    fn note_fallbacks(&mut self, told: &RateLimits) {
-        if self.terms.learns.tokens && told.limit_tokens.is_none() {
-            let fallback = self.terms.limit;
+    pub(super) fn fall_back(&mut self, told: &RateLimits, now: Moment) {
+        if let Some(fallback) = self.terms.fall_back() {
             self.notes.push(Note::NoTokenLimit { fallback });
+            self.resize(now);
         }
         if self.terms.learns.requests && told.limit_requests.is_none() {
             self.notes.push(Note::NoRequestLimit);
@@ -143,13 +145,16 @@ impl Ledger {
     }
 
     fn learn(&mut self, limits: &RateLimits, from: Option<Answered>, now: Moment) {
-        let meters = Meters {
-            tokens: &mut self.tokens,
-            requests: self.requests.as_mut(),
-            notes: &mut self.notes,
-        };
-        self.correction
-            .learn(limits, from, &self.terms, meters, now);
+        for metered in &mut self.meters {
+            let &Allowed { unit, per, .. } = metered.meter.allowed();
+            let Some(told) = told(limits, unit, per) else {
+                continue;
+            };
+            if metered.learn(&told, from, &self.terms, now) {
+                let meter = unit.name();
+                self.notes.push(Note::Disbelieved { meter });
+            }
+        }
     }
 
     /// A refusal is news for everybody: rule 6.
@@ -158,7 +163,7 @@ impl Ledger {
     /// then goes first and asks again.
     fn deny(
         &mut self,
-        (cost, epoch, sent): (u64, Epoch, Sent),
+        (charge, epoch, sent): (&Charge, Epoch, Sent),
         denial: Denial,
         told: &RateLimits,
         now: Moment,
@@ -176,29 +181,33 @@ impl Ledger {
             }
             return;
         };
-        match (denial.scope, &mut self.requests) {
-            (scope @ (Scope::TokensPerDay | Scope::RequestsPerDay), _) => {
+        match denial.scope {
+            scope @ (Scope::TokensPerDay | Scope::RequestsPerDay) => {
                 self.exhaust(scope, delay, now);
             }
-            (scope, _) if delay > self.terms.max_told_delay => {
+            scope if delay > self.terms.max_told_delay => {
                 self.exhaust(longer(scope), delay, now);
             }
-            (Scope::Tokens | Scope::Requests, _) if self.unlearned => {
-                // Nothing to reckon with yet.
-                self.hold(now + delay, now);
-            }
-            (Scope::Tokens, _) => {
+            // Nothing to reckon with yet.
+            Scope::Tokens | Scope::Requests if self.unlearned => self.hold(now + delay, now),
+            scope if self.waits_for(scope).next().is_some() => {
+                // First the pace, by which the delay is reckoned.
                 self.slow_if_repeated(sent, told, now);
-                self.tokens.bucket.wait_for(cost, delay, now);
-            }
-            (Scope::Requests, Some(_)) => {
-                self.slow_if_repeated(sent, told, now);
-                if let Some(requests) = &mut self.requests {
-                    requests.bucket.wait_for(1, delay, now);
+                for metered in self.waits_for(scope) {
+                    let amount = charge.get(metered.meter.unit());
+                    metered.meter.wait_for(amount, delay, now);
                 }
             }
-            (_, _) => self.hold(now + delay, now),
+            _ => self.hold(now + delay, now),
         }
+    }
+
+    /// The meters by the minute, or shorter, that a refusal of this scope speaks of.
+    fn waits_for(&mut self, scope: Scope) -> impl Iterator<Item = &mut Metered> {
+        self.meters.iter_mut().filter(move |metered| {
+            let &Allowed { unit, per, .. } = metered.meter.allowed();
+            is_about(scope, unit) && per <= Per::Minute
+        })
     }
 
     /// No delay was told: all is held. Where nothing else was told, either, the
@@ -251,26 +260,18 @@ impl Ledger {
         let delay = until - now;
         self.notes.push(Note::Held { delay });
         self.trust.hold(until);
-        self.correction.hold(until, now);
-    }
-
-    /// What is believed of the usage that an answer tells.
-    ///
-    /// A request that was let in fitted into a minute's limit, and no model
-    /// writes more than [`LONGEST_ANSWER`] beyond that; or its estimate was
-    /// [`UNDERESTIMATED`]. More is no usage but a broken number, and a debt
-    /// that nothing would ever correct.
-    pub(super) fn believed(&mut self, cost: u64, told: u64) -> u64 {
-        let estimated = cost.saturating_mul(UNDERESTIMATED);
-        let most = estimated.max(self.terms.limit.saturating_add(LONGEST_ANSWER));
-        if told > most {
-            self.notes.push(Note::UsageCapped {
-                reserved: cost,
-                told,
-                believed: most,
-            });
+        for metered in &mut self.meters {
+            metered.correction.hold(until, now);
         }
-        told.min(most)
+    }
+}
+
+/// Whether a refusal of this scope speaks of such a meter.
+fn is_about(scope: Scope, unit: Unit) -> bool {
+    match unit {
+        Unit::Tokens | Unit::Input | Unit::Output => scope == Scope::Tokens,
+        Unit::Requests => scope == Scope::Requests,
+        Unit::Images => false,
     }
 }
 
@@ -286,5 +287,22 @@ fn longer(scope: Scope) -> Scope {
         Scope::Tokens => Scope::TokensPerDay,
         Scope::Requests => Scope::RequestsPerDay,
         scope => scope,
+    }
+}
+
+/// What an answer tells of the meter of a unit by a period.
+fn told(limits: &RateLimits, unit: Unit, per: Per) -> Option<Told> {
+    match (unit, per) {
+        TOKENS => Some(Told {
+            limit: limits.limit_tokens,
+            remaining: limits.remaining_tokens,
+            reset: limits.reset_tokens,
+        }),
+        REQUESTS => Some(Told {
+            limit: limits.limit_requests,
+            remaining: limits.remaining_requests,
+            reset: limits.reset_requests,
+        }),
+        _ => None,
     }
 }

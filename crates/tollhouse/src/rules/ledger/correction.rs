@@ -3,14 +3,11 @@
 use std::time::Duration;
 
 use super::TRANSIT;
-use super::answers::Answered;
-use super::belief::{Belief, Verdict};
 use super::cross_traffic::CrossTraffic;
-use super::meters::{Requests, Tokens};
 use super::refill::Refill;
 use super::terms::{Accounting, Terms, Window};
-use crate::answer::{RateLimits, Scope};
-use crate::rules::stats::Note;
+use super::{Sent, Told};
+use crate::rules::Meter;
 use crate::time::Moment;
 
 const MINUTE: Duration = Duration::from_secs(60);
@@ -39,38 +36,12 @@ pub(super) struct Correction {
     /// By how much the level was raised while usage was still to be settled.
     /// What the provider told may have had refunds in it already.
     advanced: u64,
-    tokens_believed: Belief,
-    requests_believed: Belief,
 }
 
-/// When a request left, as far as that is known, and what the provider may
-/// have counted since.
-///
-/// Its launch is told once it has been handed on. On another thread it may have
-/// been counted by then, even answered, and others after it: so what the count in
-/// its answer has in it for sure is reckoned from its reservation.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Sent {
-    /// It left no sooner.
-    pub(super) reserved: Moment,
-    /// It left no later, where that was told.
-    pub(super) launched: Option<Moment>,
-    /// To be subtracted later from all that was charged.
-    mark: u64,
-}
-
-impl Sent {
-    fn by(&self, now: Moment) -> Moment {
-        self.launched.unwrap_or(now)
-    }
-}
-
-/// The meters that a correction touches.
-pub(super) struct Meters<'a> {
-    pub(super) tokens: &'a mut Tokens,
-    pub(super) requests: Option<&'a mut Requests>,
-    pub(super) notes: &'a mut Vec<Note>,
-}
+/// All that had been charged at some moment, less what was in transit then: to be
+/// subtracted later from all that was charged.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Mark(u64);
 
 impl Correction {
     #[inline]
@@ -102,24 +73,20 @@ impl Correction {
         unused - told
     }
 
-    /// What was just charged, itself included, and `others_in_transit` before it.
+    /// What was just charged, itself included, with `others_in_transit` before it.
     #[inline]
-    pub(super) fn reserved(&self, others_in_transit: u64, now: Moment) -> Sent {
-        Sent {
-            reserved: now,
-            launched: None,
-            mark: self.charged.wrapping_sub(others_in_transit),
-        }
+    pub(super) fn mark(&self, others_in_transit: u64) -> Mark {
+        Mark(self.charged.wrapping_sub(others_in_transit))
     }
 
     /// An answer to this one was a refusal.
-    pub(super) fn refused(&mut self, sent: Sent, scope: Scope, now: Moment) {
-        match scope {
-            Scope::Tokens => self.tokens_believed.refused(),
-            Scope::Requests => self.requests_believed.refused(),
-            _ => {}
-        }
+    pub(super) fn refused(&mut self, sent: Sent, now: Moment) {
         self.distrust_before(sent.by(now));
+    }
+
+    /// Nobody takes what a count that is not believed is silent about.
+    pub(super) fn forget_others(&mut self) {
+        self.others = CrossTraffic::default();
     }
 
     /// Something that is known of the account since `at` is worse than what
@@ -139,109 +106,72 @@ impl Correction {
     /// particular.
     pub(super) fn learn(
         &mut self,
-        told: &RateLimits,
-        from: Option<Answered>,
+        told: &Told,
+        sent: Option<(Mark, Sent)>,
         terms: &Terms,
-        meters: Meters<'_>,
+        meter: &mut Meter,
         now: Moment,
     ) {
-        let Meters {
-            tokens,
-            requests,
-            notes,
-        } = meters;
-        let sent = from.map(|from| from.sent);
-        // Only an admitted request contradicts what was said before.
-        let admitted = from.filter(|from| from.good);
-        if let (Some(requests), Some(remaining)) = (requests, told.remaining_requests) {
-            let verdict = admitted.map_or(Verdict::Believed, |from| {
-                let reserved = from.sent.reserved;
-                self.requests_believed.admitted(remaining, 1, reserved, now)
-            });
-            match verdict {
-                Verdict::Believed => requests.bucket.lower_to(signed(remaining), now),
-                Verdict::Lost => notes.push(Note::Disbelieved { meter: "requests" }),
-                Verdict::Disbelieved => {}
+        if let Some(remaining) = told.remaining {
+            meter.lower_pace(remaining, now);
+            if !meter.is_windowed() {
+                self.share(remaining, told.limit, meter, now);
             }
+            self.correct(remaining, told.limit, sent, terms, meter, now);
         }
-        let remaining_tokens = told.remaining_tokens.filter(|&remaining| {
-            let verdict = admitted.map_or(Verdict::Believed, |from| {
-                let reserved = from.sent.reserved;
-                self.tokens_believed
-                    .admitted(remaining, from.cost, reserved, now)
-            });
-            if verdict == Verdict::Lost {
-                notes.push(Note::Disbelieved { meter: "tokens" });
-                // Nobody takes what the count is silent about.
-                self.others = CrossTraffic::default();
-                tokens
-                    .bucket
-                    .resize(terms.token_rate(), terms.capacity, now);
-            }
-            verdict == Verdict::Believed
-        });
-        if let Some(remaining) = remaining_tokens {
-            if tokens.minute.is_none() {
-                self.share(remaining, told.limit_tokens, terms, tokens, now);
-            }
-            self.correct(remaining, told.limit_tokens, sent, terms, tokens, now);
-        }
-        let left = sent.map_or((now, now), |sent| (sent.reserved, sent.by(now)));
-        if terms.window == Window::Auto && self.refill.is_continuous(told, left, now) {
-            tokens.minute = None;
+        let left = sent.map_or((now, now), |(_, sent)| (sent.reserved, sent.by(now)));
+        let per = meter.allowed().per;
+        if terms.window == Window::Auto && self.refill.is_continuous(told, per, left, now) {
+            meter.drop_window();
         }
     }
 
     /// Leaves others what they take of the refill.
-    fn share(
-        &mut self,
-        remaining: u64,
-        limit: Option<u64>,
-        terms: &Terms,
-        tokens: &mut Tokens,
-        now: Moment,
-    ) {
+    fn share(&mut self, remaining: u64, limit: Option<u64>, meter: &mut Meter, now: Moment) {
+        let allowed = *meter.allowed();
         // Of a larger account, others may well have the rest.
-        let Some(limit) = limit.filter(|limit| *limit <= terms.limit) else {
+        let Some(limit) = limit.filter(|limit| *limit <= allowed.limit) else {
             return;
         };
-        self.others.learn(remaining, limit, now);
-        let rate = terms.token_rate().min(self.others.leave(limit));
-        tokens.bucket.resize(rate, terms.capacity, now);
+        self.others.learn(remaining, limit, allowed.per, now);
+        meter.slow_to(self.others.leave(limit, allowed.per), now);
     }
 
     fn correct(
         &mut self,
         remaining: u64,
         limit: Option<u64>,
-        sent: Option<Sent>,
+        sent: Option<(Mark, Sent)>,
         terms: &Terms,
-        tokens: &mut Tokens,
+        meter: &mut Meter,
         now: Moment,
     ) {
-        let bucket = &mut tokens.bucket;
+        let allowed = *meter.allowed();
+        let Some(bucket) = meter.level() else {
+            return;
+        };
         // A count from longer ago than any transit has been refilled since.
-        let age = sent.map_or(Duration::ZERO, |sent| now - (sent.by(now) + TRANSIT));
+        let age = sent.map_or(Duration::ZERO, |(_, sent)| now - (sent.by(now) + TRANSIT));
         let left = remaining.saturating_add(bucket.refill_in(age));
-        let theirs = self.others.in_transit(terms.limit);
+        let theirs = self.others.in_transit(allowed.limit, allowed.per);
         // A burst in transit is mostly counted already; at the pace of the
         // refill, no more than this is not.
         let uncounted = bucket.in_transit().min(bucket.refill_in(TRANSIT));
         let most = signed(left).saturating_sub_unsigned(uncounted.saturating_add(theirs));
         if most < bucket.level(now) {
             bucket.lower_to(most, now);
-            self.distrust_before(sent.map_or(now, |sent| sent.by(now)));
+            self.distrust_before(sent.map_or(now, |(_, sent)| sent.by(now)));
             return;
         }
         // Of a larger account, only the share that the terms allow is ours.
-        let ours = limit.is_some_and(|limit| limit <= terms.limit);
-        let newer = sent.is_none_or(|sent| Some(sent.reserved) > self.lowered);
+        let ours = limit.is_some_and(|limit| limit <= allowed.limit);
+        let newer = sent.is_none_or(|(_, sent)| Some(sent.reserved) > self.lowered);
         if ours && newer && now >= self.steady {
             let since = match sent {
-                Some(sent) => self.charged.wrapping_sub(sent.mark),
+                Some((mark, _)) => self.charged.wrapping_sub(mark.0),
                 None => bucket.in_transit(),
             };
-            let kept = terms.reserve().saturating_add(since).saturating_add(theirs);
+            let kept = allowed.kept.saturating_add(since).saturating_add(theirs);
             let before = bucket.level(now);
             bucket.raise_to(remaining.saturating_sub(kept), now);
             if terms.accounting == Accounting::AsUsed {

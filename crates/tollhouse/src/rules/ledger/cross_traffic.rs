@@ -7,6 +7,7 @@
 use std::time::Duration;
 
 use super::TRANSIT;
+use crate::charge::Per;
 use crate::time::Moment;
 
 /// The time over which the estimate forgets: long against the gap between two
@@ -54,8 +55,8 @@ impl CrossTraffic {
     }
 
     /// The provider said, `now`, that `remaining` of `limit` tokens are left;
-    /// `limit` a minute come back.
-    pub(super) fn learn(&mut self, remaining: u64, limit: u64, now: Moment) {
+    /// `limit` in the period come back.
+    pub(super) fn learn(&mut self, remaining: u64, limit: u64, per: Per, now: Moment) {
         let count = Count {
             at: now,
             remaining,
@@ -71,33 +72,34 @@ impl CrossTraffic {
         }
         self.last = Some(count);
         let weight = 1.0 - (-time.as_secs_f64() / MEMORY.as_secs_f64()).exp();
-        self.rate += weight * (missing(last, count, limit) - self.rate);
+        self.rate += weight * (missing(last, count, limit, per) - self.rate);
     }
 
     /// Tokens a second, or zero where they cannot be told from noise.
-    fn rate(&self, limit: u64) -> f64 {
-        let refill = a_second_of(limit);
+    fn rate(&self, limit: u64, per: Per) -> f64 {
+        let refill = a_second_of(limit, per);
         match self.rate {
             rate if rate < NOISE * refill => 0.0,
             rate => rate.min((1.0 - LEAST) * refill),
         }
     }
 
-    /// The tokens a minute that others leave of `limit`.
-    pub(super) fn leave(&self, limit: u64) -> u64 {
-        limit - whole(self.rate(limit) * 60.0).min(limit)
+    /// What others leave in the period of `limit`.
+    pub(super) fn leave(&self, limit: u64, per: Per) -> u64 {
+        let theirs = self.rate(limit, per) * per.duration().as_secs_f64();
+        limit - whole(theirs).min(limit)
     }
 
     /// What others may have in transit, as we may.
-    pub(super) fn in_transit(&self, limit: u64) -> u64 {
-        whole(self.rate(limit) * TRANSIT.as_secs_f64())
+    pub(super) fn in_transit(&self, limit: u64, per: Per) -> u64 {
+        whole(self.rate(limit, per) * TRANSIT.as_secs_f64())
     }
 }
 
 /// The tokens a second that are missing between two counts.
-fn missing(earlier: Count, later: Count, limit: u64) -> f64 {
+fn missing(earlier: Count, later: Count, limit: u64, per: Per) -> f64 {
     let seconds = (later.at - earlier.at).as_secs_f64();
-    let refilled = earlier.remaining as f64 + a_second_of(limit) * seconds;
+    let refilled = earlier.remaining as f64 + a_second_of(limit, per) * seconds;
     // A full bucket takes no refill, and nobody can be blamed for it.
     if refilled >= limit as f64 {
         return 0.0;
@@ -113,8 +115,8 @@ impl Count {
     }
 }
 
-fn a_second_of(limit: u64) -> f64 {
-    limit as f64 / 60.0
+fn a_second_of(limit: u64, per: Per) -> f64 {
+    limit as f64 / per.duration().as_secs_f64()
 }
 
 #[expect(
@@ -141,6 +143,7 @@ mod tests {
             others.learn(
                 level,
                 LIMIT,
+                Per::Minute,
                 Moment::default() + second * Duration::from_secs(1),
             );
             others.spent(ours);
@@ -153,8 +156,8 @@ mod tests {
     fn who_is_alone_is_left_everything() {
         for ours in [0, 500, 1_000] {
             let others = after(30, 30_000, ours, 0);
-            assert_eq!(others.leave(LIMIT), LIMIT);
-            assert_eq!(others.in_transit(LIMIT), 0);
+            assert_eq!(others.leave(LIMIT, Per::Minute), LIMIT);
+            assert_eq!(others.in_transit(LIMIT, Per::Minute), 0);
         }
     }
 
@@ -162,11 +165,11 @@ mod tests {
     fn others_show_by_what_is_missing() {
         let others = after(60, 30_000, 600, 400);
         assert!(
-            (36_000..36_500).contains(&others.leave(LIMIT)),
+            (36_000..36_500).contains(&others.leave(LIMIT, Per::Minute)),
             "{others:?}"
         );
         assert!(
-            (790..=800).contains(&others.in_transit(LIMIT)),
+            (790..=800).contains(&others.in_transit(LIMIT, Per::Minute)),
             "{others:?}"
         );
     }
@@ -177,31 +180,36 @@ mod tests {
         let gone = Moment::default() + Duration::from_secs(60);
         for second in 0..60 {
             others.spent(1_000);
-            others.learn(30_000, LIMIT, gone + second * Duration::from_secs(1));
+            others.learn(
+                30_000,
+                LIMIT,
+                Per::Minute,
+                gone + second * Duration::from_secs(1),
+            );
         }
-        assert_eq!(others.leave(LIMIT), LIMIT);
+        assert_eq!(others.leave(LIMIT, Per::Minute), LIMIT);
     }
 
     #[test]
     fn a_full_bucket_blames_nobody() {
         let others = after(30, LIMIT, 100, 0);
-        assert_eq!(others.leave(LIMIT), LIMIT);
+        assert_eq!(others.leave(LIMIT, Per::Minute), LIMIT);
     }
 
     #[test]
     fn what_was_given_back_is_not_held_against_others() {
         let mut others = CrossTraffic::default();
         let start = Moment::default();
-        others.learn(30_000, LIMIT, start);
+        others.learn(30_000, LIMIT, Per::Minute, start);
         others.spent(5_000);
         others.returned(4_000);
-        others.learn(30_000, LIMIT, start + Duration::from_secs(1));
-        assert_eq!(others.leave(LIMIT), LIMIT);
+        others.learn(30_000, LIMIT, Per::Minute, start + Duration::from_secs(1));
+        assert_eq!(others.leave(LIMIT, Per::Minute), LIMIT);
     }
 
     #[test]
     fn something_is_left_whatever_others_take() {
         let others = after(30, 60_000, 0, 1_900);
-        assert_eq!(others.leave(LIMIT), 3_000);
+        assert_eq!(others.leave(LIMIT, Per::Minute), 3_000);
     }
 }

@@ -9,7 +9,7 @@ mod answers;
 mod belief;
 mod correction;
 mod cross_traffic;
-mod meters;
+mod metered;
 mod refill;
 mod snapshot;
 mod terms;
@@ -18,19 +18,19 @@ mod unsent;
 
 use std::time::Duration;
 
-use super::stats::{Counts, Levels, Note};
-use super::{Ahead, Key, Launch, Line, Room, Rule, When};
-use crate::answer::Scope;
+use super::stats::{BudgetLevels, Counts, Levels, Note};
+use super::{Ahead, Key, Launch, Line, Rule, When};
+use crate::answer::{RateLimits, Scope};
+use crate::charge::{Charge, Unit};
 use crate::error::Refused;
 use crate::time::{Moment, Now};
-use correction::{Correction, Sent};
-use meters::{Requests, Tokens};
+use metered::Metered;
 use trust::{Allowance, Epoch, Trust};
 
 pub(crate) use aimd::Aimd;
-pub use snapshot::Snapshot;
+pub use snapshot::{MeterSnapshot, Snapshot};
 pub use terms::{Accounting, Window};
-pub(crate) use terms::{Learns, MOST, RequestTerms, Terms, allowed, is_limit};
+pub(crate) use terms::{Learns, Limit, MOST, REQUESTS, TOKENS, Terms, is_limit};
 
 /// How long after its launch a request has surely been counted by the
 /// provider, where no answer has shown it sooner.
@@ -40,15 +40,14 @@ const TRANSIT: Duration = Duration::from_secs(2);
 #[derive(Debug)]
 pub(crate) struct Ledger {
     terms: Terms,
-    tokens: Tokens,
-    requests: Option<Requests>,
+    /// In the order of the terms' limits. None is no limit.
+    meters: Vec<Metered>,
     /// Every reservation; those that were launched and have not landed stand
     /// in line, in the order of their launch and so of their deadline.
     transit: Line<Entry>,
     /// Reserved and not settled, in tokens.
     outstanding: u64,
     trust: Trust,
-    correction: Correction,
     exhausted: Option<(Scope, Moment)>,
     /// Whether the limits are still to be learned from a first answer.
     unlearned: bool,
@@ -64,11 +63,51 @@ pub(crate) struct Ledger {
 
 #[derive(Debug)]
 struct Entry {
-    cost: u64,
+    charge: Charge,
     stage: Stage,
     epoch: Epoch,
     answered: bool,
     sent: Sent,
+}
+
+impl Entry {
+    /// Charges no more than `most` of a unit; says by how much that is less.
+    fn bound(&mut self, unit: Unit, most: u64) -> u64 {
+        let before = self.charge.get(unit);
+        self.charge = self.charge.bounded(unit, most);
+        // Nobody settles an orphan: it was told of as it was abandoned.
+        match self.stage {
+            Stage::Sent { orphan: true, .. } => 0,
+            _ => before - self.charge.get(unit),
+        }
+    }
+}
+
+/// When a request left, as far as that is known.
+///
+/// Its launch is told once it has been handed on. On another thread it may have
+/// been counted by then, even answered, and others after it: so what the count in
+/// its answer has in it for sure is reckoned from its reservation.
+#[derive(Clone, Copy, Debug)]
+struct Sent {
+    /// It left no sooner.
+    reserved: Moment,
+    /// It left no later, where that was told.
+    launched: Option<Moment>,
+}
+
+impl Sent {
+    fn by(&self, now: Moment) -> Moment {
+        self.launched.unwrap_or(now)
+    }
+}
+
+/// What an answer tells of one meter.
+#[derive(Clone, Copy, Debug, Default)]
+struct Told {
+    limit: Option<u64>,
+    remaining: Option<u64>,
+    reset: Option<Duration>,
 }
 
 /// How far a request has come.
@@ -96,51 +135,50 @@ enum Stage {
     /// - dropped: stays here as an orphan, which nobody settles, and is
     ///   forgotten when it lands
     Sent { deadline: Moment, orphan: bool },
-    /// Counted by the provider; and the room that there was then for what may
-    /// yet be given back.
+    /// Counted by the provider.
     ///
     /// - settled or dropped: forgotten
     /// - never sent after all: given back as far as there was room, and
     ///   forgotten
-    Landed { at: Moment, rooms: Rooms },
-}
-
-/// See [`Bucket::room`](super::Bucket::room).
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct Rooms {
-    tokens: Room,
-    requests: Room,
+    Landed { at: Moment },
 }
 
 impl Ledger {
     pub(crate) fn new(terms: Terms, now: Moment) -> Self {
-        Ledger {
-            tokens: Tokens::new(
-                terms.limit,
-                terms.rate,
-                terms.capacity,
-                terms.windowed(),
-                now,
-            ),
-            requests: terms.requests.map(|requests| {
-                Requests::new(requests.limit, requests.rate, terms.windowed(), now)
-            }),
+        let mut ledger = Ledger {
+            meters: Vec::new(),
             transit: Line::new(),
             outstanding: 0,
-            trust: Trust::new(match terms {
-                _ if terms.learns.anything() => Some(Allowance::new(0, terms.rate)),
-                _ if terms.cautious_start => Some(Allowance::new(terms.capacity / 10, terms.rate)),
-                _ => None,
-            }),
+            trust: Trust::new(None),
             unlearned: terms.learns.anything(),
-            correction: Correction::default(),
             exhausted: None,
             seen: now,
             landing: Moment::NEVER,
             tally: Counts::default(),
             notes: Vec::new(),
             terms,
-        }
+        };
+        ledger.resize(now);
+        ledger.trust = Trust::new(match &ledger.terms {
+            terms if terms.learns.anything() => Some(Allowance::NONE),
+            terms if terms.cautious_start => Some(Allowance::new(ledger.caution())),
+            _ => None,
+        });
+        ledger
+    }
+
+    /// A tenth of what may be spent at once, of whichever meter has least.
+    fn caution(&self) -> Duration {
+        let meters = self.meters.iter().map(|it| &it.meter);
+        let tenths = meters.map(|meter| meter.time_for(meter.allowed().capacity / 10));
+        tenths.min().unwrap_or(Duration::MAX)
+    }
+
+    /// How long this takes to refill, on the meter on which it takes longest.
+    fn time_for(&self, charge: &Charge) -> Duration {
+        let meters = self.meters.iter().map(|it| &it.meter);
+        let times = meters.map(|meter| meter.time_for(charge.get(meter.unit())));
+        times.max().unwrap_or_default()
     }
 
     /// Lets everything land whose deadline has passed, each at its own
@@ -191,17 +229,15 @@ impl Ledger {
             Stage::Reserved => self.tally.launched(),
             Stage::Handed | Stage::Sent { .. } => {}
         }
-        let cost = entry.cost;
+        entry.stage = Stage::Landed { at };
+        let charge = entry.charge;
         self.transit.step_aside(key);
-        self.tokens.land(cost, at);
-        let rooms = Rooms {
-            tokens: self.tokens.bucket.room(at),
-            requests: match &mut self.requests {
-                Some(requests) => requests.land(at),
-                None => Room::default(),
-            },
-        };
-        self.transit.get_mut(key).stage = Stage::Landed { at, rooms };
+        for metered in &mut self.meters {
+            let amount = charge.get(metered.meter.unit());
+            if amount > 0 {
+                metered.land(key, amount, at);
+            }
+        }
     }
 
     /// The earliest instant at which something lands by itself.
@@ -232,91 +268,149 @@ impl Ledger {
     /// The reservation ends: with its real cost where that is known, else with
     /// what it reserved, or with nothing where it never left.
     #[inline]
-    pub(crate) fn close(&mut self, key: Key, actual: Option<u64>, now: Moment) {
-        match actual {
-            Some(actual) => self.settle(key, actual, now),
+    pub(crate) fn close(&mut self, key: Key, used: Option<Charge>, now: Moment) {
+        match used {
+            Some(used) => self.settle(key, &used, now),
             None => self.abandon(key, now),
         }
     }
 
-    fn settle(&mut self, key: Key, actual: u64, now: Moment) {
+    fn settle(&mut self, key: Key, used: &Charge, now: Moment) {
         let now = self.catch_up(now);
         self.answered(key, true, now);
-        let entry = self.transit.remove(key);
-        self.outstanding -= entry.cost;
-        let actual = self.believed(entry.cost, actual);
-        self.tally.settled(actual);
-        if actual > entry.cost {
-            self.correction.charged(actual - entry.cost);
-            self.tokens.owe(actual - entry.cost, now);
-        } else if let (Accounting::AsUsed, Stage::Landed { at, rooms }) =
-            (self.terms.accounting, entry.stage)
-        {
-            let unused = self
-                .correction
-                .settled(entry.cost - actual, self.outstanding);
-            self.tokens.give_back(unused, at, rooms.tokens, now);
+        if std::mem::take(&mut self.unlearned) {
+            // It was answered well, and nobody said with what limits.
+            self.fall_back(&RateLimits::default(), now);
         }
+        let entry = self.transit.remove(key);
+        let reserved = entry.charge.get(Unit::Tokens);
+        self.outstanding -= reserved;
+        let mut tokens = used.named(Unit::Tokens).unwrap_or(reserved);
+        let Stage::Landed { at } = entry.stage else {
+            unreachable!("who was answered has landed")
+        };
+        for metered in &mut self.meters {
+            let unit = metered.meter.unit();
+            let reserved = entry.charge.get(unit);
+            match used.named(unit) {
+                Some(told) if unit.is_settled() => {
+                    let believed = told.min(metered.believable(reserved));
+                    if believed < told {
+                        self.notes.push(Note::UsageCapped {
+                            reserved,
+                            told,
+                            believed,
+                        });
+                    }
+                    if unit == Unit::Tokens {
+                        tokens = tokens.min(believed);
+                    }
+                    metered.settle(key, (reserved, believed), at, &self.terms, now);
+                }
+                _ => metered.stand(reserved),
+            }
+        }
+        self.tally.settled(tokens);
     }
 
     #[inline]
     fn abandon(&mut self, key: Key, now: Moment) {
         let now = self.catch_up(now);
         let entry = self.transit.get_mut(key);
-        self.outstanding -= entry.cost;
+        let charge = entry.charge;
+        let tokens = charge.get(Unit::Tokens);
+        self.outstanding -= tokens;
         if !entry.answered {
             self.trust.forget(entry.epoch);
         }
-        match entry.stage {
-            Stage::Reserved => self.tally.refunded(entry.cost),
-            _ => self.tally.settled(entry.cost),
+        if entry.stage == Stage::Reserved {
+            self.tally.refunded(tokens);
+            return self.refund(key, now);
         }
+        self.tally.settled(tokens);
         match &mut entry.stage {
-            Stage::Landed { .. } => drop(self.transit.remove(key)),
-            Stage::Reserved => self.refund(key, now),
+            Stage::Landed { .. } | Stage::Reserved => drop(self.transit.remove(key)),
             // It may yet arrive.
             Stage::Sent { orphan, .. } => *orphan = true,
             Stage::Handed => self.send(key, true, now),
         }
-    }
-
-    fn refund(&mut self, key: Key, now: Moment) {
-        let entry = self.transit.remove(key);
-        self.correction.refunded(entry.cost);
-        self.tokens.refund(entry.cost, now);
-        if let Some(requests) = &mut self.requests {
-            requests.refund(entry.sent.reserved, now);
+        for metered in &mut self.meters {
+            metered.stand(charge.get(metered.meter.unit()));
         }
     }
 
-    /// When `cost` more would be admitted behind those who wait.
-    pub(crate) fn eta(&mut self, cost: u64, ahead: Ahead, now: Moment) -> Duration {
+    fn refund(&mut self, key: Key, now: Moment) {
+        let Entry { charge, sent, .. } = self.transit.remove(key);
+        for metered in &mut self.meters {
+            let amount = charge.get(metered.meter.unit());
+            if amount > 0 {
+                metered.refund(amount, sent.reserved, now);
+            }
+        }
+    }
+
+    /// The refusal of everybody, while a limit is used up for longer than anybody
+    /// waits.
+    #[inline]
+    fn exhausted(&mut self, now: Moment) -> Option<Refused> {
+        let (scope, until) = self.exhausted?;
+        if until <= now {
+            self.exhausted = None;
+            return None;
+        }
+        Some(Refused::Exhausted {
+            scope,
+            until: until.into(),
+        })
+    }
+
+    /// When `charge` more would be admitted behind those who wait.
+    pub(crate) fn eta(&mut self, charge: &Charge, ahead: Ahead, now: Moment) -> Duration {
         let now = self.catch_up(now);
-        let held = self
-            .trust
-            .held_until(now)
-            .map_or(Duration::ZERO, |until| until - now);
-        let tokens = self.tokens.eta(ahead.cost.saturating_add(cost), now);
-        let requests = self.requests.as_mut().map_or(Duration::ZERO, |requests| {
-            requests.eta(ahead.waiting as u64 + 1, now)
+        let held = self.trust.held_until(now).map(|until| until - now);
+        let meters = self.meters.iter_mut().map(|metered| {
+            let unit = metered.meter.unit();
+            let total = ahead.charge.get(unit).saturating_add(charge.get(unit));
+            metered.meter.eta(total, now)
         });
-        held.max(tokens).max(requests)
+        let known = meters.chain(held).max().unwrap_or_default();
+        known.max(self.unlearned_eta(charge, ahead))
+    }
+
+    /// As long as a limit is not known, it is reckoned with the one that is gone on
+    /// with if nobody ever names it.
+    fn unlearned_eta(&self, charge: &Charge, ahead: Ahead) -> Duration {
+        let Some(fallback) = self.terms.learns.tokens.filter(|_| self.unlearned) else {
+            return Duration::ZERO;
+        };
+        let (unit, per) = TOKENS;
+        let amount = fallback;
+        let allowed = self.terms.allowed(&Limit { unit, per, amount });
+        let total = ahead.charge.get(unit).saturating_add(charge.get(unit));
+        allowed.time_for(total.saturating_sub(allowed.capacity))
     }
 
     /// How it stands, and how many wait.
     pub(crate) fn snapshot(&mut self, waiting: usize, now: Moment) -> Snapshot {
         let now = self.catch_up(now);
+        let meters: Vec<_> = self.meters.iter_mut().map(|it| it.snapshot(now)).collect();
+        let tokens = meters.iter().find(|it| (it.unit, it.per) == TOKENS);
+        let first = tokens.or(meters.first());
         Snapshot {
-            limit: self.terms.limit,
-            capacity: self.terms.capacity,
-            level: self.tokens.bucket.level(now),
-            in_transit: self.tokens.bucket.in_transit(),
+            limit: first.map_or(0, |meter| meter.limit),
+            capacity: first.map_or(0, |meter| meter.capacity),
+            level: first.map_or(0, |meter| meter.level),
+            in_transit: first.map_or(0, |meter| meter.in_transit),
             outstanding: self.outstanding,
             waiting,
+            in_flight: 0,
+            max_concurrency: None,
+            next_launch: None,
             held_until: self.trust.held_until(now).map(Into::into),
-            requests_limit: self.terms.requests.map(|requests| requests.limit),
-            windowed: self.tokens.minute.is_some(),
+            requests_limit: self.terms.limit(REQUESTS),
+            windowed: first.is_some_and(|meter| meter.windowed),
             pace_percent: self.terms.pace.percent(),
+            meters,
         }
     }
 }
@@ -326,14 +420,21 @@ impl Rule for Ledger {
     type Held = Key;
 
     #[inline]
-    fn when(&mut self, cost: u64, now: &mut Now) -> When {
+    fn when(&mut self, charge: &Charge, now: &mut Now) -> When {
         let now = self.catch_up(now.get());
-        if self.unlearned {
-            return self.trust.when(cost, now);
+        if let Some(refused) = self.exhausted(now) {
+            return When::Never(refused);
         }
-        let mut when = self.trust.when(cost, now).and(self.tokens.when(cost, now));
-        if let Some(requests) = &mut self.requests {
-            when = when.and(requests.when(now));
+        let mut when = self.trust.when(|| self.time_for(charge), now);
+        for metered in &mut self.meters {
+            let allowed = metered.meter.allowed();
+            let amount = charge.get(allowed.unit);
+            if amount > allowed.capacity {
+                return When::Never(too_large(allowed.unit, amount, allowed.capacity));
+            }
+            if amount > 0 {
+                when = when.and(metered.meter.when(amount, now));
+            }
         }
         match when {
             // A landing releases too, and nobody else would notice.
@@ -343,34 +444,45 @@ impl Rule for Ledger {
     }
 
     #[inline]
-    fn take(&mut self, cost: u64, _: &mut Now) -> Key {
+    fn take(&mut self, charge: &Charge, _: &mut Now) -> Key {
         // `when` has just caught up.
         let now = self.seen;
-        // Before its limits are known a request may ask for any number.
-        let cost = cost.min(MOST);
-        self.tokens.reserve(cost, now);
-        if let Some(requests) = &mut self.requests {
-            requests.reserve(now);
-        }
-        let (epoch, drains) = self.trust.admit(cost, now);
-        if drains {
-            self.tokens.bucket.lower_to(0, now);
-        }
-        self.correction.charged(cost);
-        self.tally.reserved(cost);
-        self.outstanding += cost;
-        let others = self.tokens.bucket.in_transit() - cost;
-        self.transit.insert(Entry {
-            cost,
+        let time = || {
+            let meters = self.meters.iter().map(|it| &it.meter);
+            let times = meters.map(|meter| meter.time_for(charge.get(meter.unit())));
+            times.max().unwrap_or_default()
+        };
+        let (epoch, drains) = self.trust.admit(time, now);
+        // A request may ask for any number where there is no limit, or none that is
+        // known yet.
+        let charge = charge.at_most(MOST);
+        let key = self.transit.insert(Entry {
+            charge,
             stage: Stage::Reserved,
             epoch,
             answered: false,
-            sent: self.correction.reserved(others, now),
-        })
+            sent: Sent {
+                reserved: now,
+                launched: None,
+            },
+        });
+        for metered in &mut self.meters {
+            let amount = charge.get(metered.meter.unit());
+            if amount > 0 {
+                metered.reserve(key, amount, now);
+            }
+            if drains {
+                metered.meter.drain(now);
+            }
+        }
+        let tokens = charge.get(Unit::Tokens);
+        self.tally.reserved(tokens);
+        self.outstanding += tokens;
+        key
     }
 
     #[inline]
-    fn launch(&mut self, held: &mut Key, to: Launch, now: &mut Now) {
+    fn launch(&mut self, held: &Key, to: Launch, now: &mut Now) {
         let now = self.catch_up(now.get());
         let entry = self.transit.get_mut(*held);
         if entry.stage != Stage::Reserved {
@@ -393,25 +505,8 @@ impl Rule for Ledger {
         self.take_back(held, now.get());
     }
 
-    #[inline]
-    fn never(&mut self, cost: u64, now: &mut Now) -> Option<Refused> {
-        let limit = self.terms.capacity;
-        if cost > limit && !self.unlearned {
-            return Some(Refused::TooLarge { cost, limit });
-        }
-        let (scope, until) = self.exhausted?;
-        if until <= now.get() {
-            self.exhausted = None;
-            return None;
-        }
-        Some(Refused::Exhausted {
-            scope,
-            until: until.into(),
-        })
-    }
-
-    fn expected_wait(&mut self, cost: u64, ahead: Ahead, now: &mut Now) -> Duration {
-        self.eta(cost, ahead, now.get())
+    fn expected_wait(&mut self, charge: &Charge, ahead: Ahead, now: &mut Now) -> Duration {
+        self.eta(charge, ahead, now.get())
     }
 
     #[inline]
@@ -421,17 +516,37 @@ impl Rule for Ledger {
 
     fn levels(&mut self) -> Levels {
         let now = self.seen;
-        Levels::Budget {
-            limit: self.terms.limit,
-            level: self.tokens.bucket.level(now),
-            in_transit: self.tokens.bucket.in_transit(),
+        let mut meters = self.meters.iter_mut().map(|it| &mut it.meter);
+        let tokens = meters.find(|meter| meter.unit() == Unit::Tokens);
+        let budget = tokens.map(|tokens| BudgetLevels {
+            limit: tokens.allowed().limit,
+            level: tokens.left(now),
+            in_transit: tokens.in_transit(),
             outstanding: self.outstanding,
             held: self.trust.held_until(now).is_some(),
+        });
+        Levels {
+            budget,
+            ..Levels::default()
         }
     }
 
     #[inline]
     fn take_notes(&mut self) -> Vec<Note> {
         std::mem::take(&mut self.notes)
+    }
+}
+
+fn too_large(unit: Unit, amount: u64, limit: u64) -> Refused {
+    match unit {
+        Unit::Requests | Unit::Images => Refused::TooMany {
+            unit,
+            amount,
+            limit,
+        },
+        Unit::Tokens | Unit::Input | Unit::Output => Refused::TooLarge {
+            cost: amount,
+            limit,
+        },
     }
 }

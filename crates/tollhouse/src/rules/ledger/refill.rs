@@ -2,17 +2,19 @@
 
 use std::time::Duration;
 
-use crate::answer::RateLimits;
+use super::Told;
+use crate::charge::Per;
 use crate::time::Moment;
 
 /// Looks for proof that resets show a bucket that refills all the time, and
-/// not a minute that ends.
+/// not a period that ends.
 ///
-/// A continuous bucket is full again after `used / limit` minutes, so
-/// `limit x reset / used` is a minute at every answer. A fixed minute's reset
+/// A continuous bucket is full again after `used / limit` periods, so
+/// `limit x reset / used` is the period at every answer. A fixed minute's reset
 /// falls while its use rises, so it can look like that at one level of use,
 /// but not at two in a row; nor for longer than the one second that the
 /// tolerance spans, or the five between two answers that a new minute hides in.
+/// For other periods all of that is as much longer or shorter.
 #[derive(Debug, Default)]
 pub(super) struct Refill {
     /// Answers in a row that agree.
@@ -29,21 +31,25 @@ impl Refill {
     const PROOFS: u32 = 3;
 
     /// So much later must an answer be counted than another one came.
-    const SPAN: Duration = Duration::from_secs(10);
+    fn span(per: Per) -> Duration {
+        per.duration() / 6
+    }
 
     /// The longest gap within that time.
-    const GAP: Duration = Duration::from_secs(5);
+    fn gap(per: Per) -> Duration {
+        per.duration() / 12
+    }
 
     /// Whether that is proven with what an answer tells that came `now`, to a
     /// request that left no sooner than `from` and no later than `by`.
     pub(super) fn is_continuous(
         &mut self,
-        told: &RateLimits,
+        told: &Told,
+        per: Per,
         (from, by): (Moment, Moment),
         now: Moment,
     ) -> bool {
-        let (Some(limit), Some(remaining), Some(reset)) =
-            (told.limit_tokens, told.remaining_tokens, told.reset_tokens)
+        let (Some(limit), Some(remaining), Some(reset)) = (told.limit, told.remaining, told.reset)
         else {
             return false;
         };
@@ -52,23 +58,24 @@ impl Refill {
         if used.saturating_mul(100) < limit || limit == 0 {
             return false;
         }
-        let window = reset.as_millis().saturating_mul(u128::from(limit)) / u128::from(used);
-        if !(59_500..=60_500).contains(&window) {
+        let shown = reset.as_millis().saturating_mul(u128::from(limit)) / u128::from(used);
+        let period = per.duration().as_millis();
+        if shown.abs_diff(period) > period / 120 {
             *self = Refill::default();
             return false;
         }
-        self.agrees(used, by, now);
+        self.agrees(used, per, by, now);
         let differ = self.most_used - self.least_used >= limit / 40;
-        let lasted = from >= self.first + Self::SPAN;
+        let lasted = from >= self.first + Self::span(per);
         self.in_a_row >= Self::PROOFS && (differ || lasted)
     }
 
     /// One more in a row. A silence counts as long as it may have been.
-    fn agrees(&mut self, used: u64, by: Moment, now: Moment) {
+    fn agrees(&mut self, used: u64, per: Per, by: Moment, now: Moment) {
         if self.in_a_row == 0 {
             (self.least_used, self.most_used) = (used, used);
         }
-        if self.in_a_row == 0 || by > self.last + Self::GAP {
+        if self.in_a_row == 0 || by > self.last + Self::gap(per) {
             self.first = now;
         }
         self.in_a_row = self.in_a_row.saturating_add(1);
@@ -82,12 +89,11 @@ impl Refill {
 mod tests {
     use super::*;
 
-    fn told(limit: u64, remaining: u64, reset_millis: u64) -> RateLimits {
-        RateLimits {
-            limit_tokens: Some(limit),
-            remaining_tokens: Some(remaining),
-            reset_tokens: Some(Duration::from_millis(reset_millis)),
-            ..RateLimits::default()
+    fn told(limit: u64, remaining: u64, reset_millis: u64) -> Told {
+        Told {
+            limit: Some(limit),
+            remaining: Some(remaining),
+            reset: Some(Duration::from_millis(reset_millis)),
         }
     }
 
@@ -97,8 +103,8 @@ mod tests {
 
     impl Refill {
         /// Counted at `at`, and told at once.
-        fn proven(&mut self, told: &RateLimits, at: Moment) -> bool {
-            self.is_continuous(told, (at, at), at)
+        fn proven(&mut self, told: &Told, at: Moment) -> bool {
+            self.is_continuous(told, Per::Minute, (at, at), at)
         }
     }
 
@@ -123,7 +129,7 @@ mod tests {
         assert!(!refill.proven(&empty, at(5)));
         assert!(!refill.proven(&empty, at(9)));
         assert!(
-            !refill.is_continuous(&empty, (at(0), at(0)), at(10)),
+            !refill.is_continuous(&empty, Per::Minute, (at(0), at(0)), at(10)),
             "it may be an old count"
         );
         assert!(refill.proven(&empty, at(10)));
@@ -178,7 +184,7 @@ mod tests {
         for _ in 0..10 {
             assert!(!refill.proven(&told(0, 0, 60_000), at));
             assert!(!refill.proven(&told(10, 500, 60_000), at));
-            assert!(!refill.proven(&RateLimits::default(), at));
+            assert!(!refill.proven(&Told::default(), at));
         }
     }
 }

@@ -2,7 +2,9 @@
 
 use tokio::time::Instant;
 
-/// A budget at one moment; see [`TokenBudget::snapshot`].
+use crate::charge::{Per, Unit};
+
+/// A budget at one moment; see [`TokenBudget::snapshot`](crate::TokenBudget::snapshot).
 ///
 /// # Examples
 ///
@@ -29,18 +31,27 @@ use tokio::time::Instant;
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Snapshot {
-    /// Tokens a minute that the provider allows.
+    /// What the provider allows, of tokens by the minute; where the budget has no
+    /// such meter, of its first one, as are the next three. All four are 0 where it
+    /// has none: see [`meters`](Self::meters).
     pub limit: u64,
-    /// The most tokens that one request may cost: the burst, after headroom.
+    /// The most that one request may cost: the burst, after headroom.
     pub capacity: u64,
-    /// Tokens that may be spent now; below zero is debt.
+    /// What may be spent now; below zero is debt.
     pub level: i64,
-    /// Tokens reserved that the provider has not surely counted yet.
+    /// Reserved, and not surely counted by the provider yet.
     pub in_transit: u64,
     /// Tokens reserved whose real usage is not known yet.
     pub outstanding: u64,
     /// How many requests wait.
     pub waiting: usize,
+    /// How many were let in and are not over.
+    pub in_flight: usize,
+    /// The most that may be, if limited.
+    pub max_concurrency: Option<usize>,
+    /// When the next may be launched at the earliest, if launches are spaced and
+    /// the time has not come.
+    pub next_launch: Option<Instant>,
     /// The end of the present hold.
     pub held_until: Option<Instant>,
     /// Requests a minute that the provider allows, if limited.
@@ -51,4 +62,52 @@ pub struct Snapshot {
     /// refusals that told neither a delay nor what is left, until good answers
     /// have shown more to be safe.
     pub pace_percent: u8,
+    /// Every limit that there is. What is not limited, or whose limit is not known
+    /// yet, is not here.
+    pub meters: Vec<MeterSnapshot>,
+}
+
+/// One of a budget's limits at one moment.
+///
+/// # Examples
+///
+/// ```
+/// use tollhouse::{Charge, Per, TokenBudget, Unit};
+///
+/// # #[tokio::main(flavor = "current_thread", start_paused = true)]
+/// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// let budget = TokenBudget::unlimited()
+///     .meter(Unit::Input, Per::Minute, 50_000)
+///     .meter(Unit::Output, Per::Minute, 8_000)
+///     .build()?;
+/// let charge = Charge::of(Unit::Input, 1_200).and(Unit::Output, 400);
+/// let reservation = budget.reserve(charge).await?;
+///
+/// let [input, output] = &budget.snapshot().meters[..] else {
+///     panic!("two meters")
+/// };
+/// assert_eq!((input.unit, input.level), (Unit::Input, 48_800));
+/// assert_eq!((output.unit, output.level), (Unit::Output, 7_600));
+/// # Ok(())
+/// # }
+/// ```
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct MeterSnapshot {
+    /// What it counts.
+    pub unit: Unit,
+    /// Over which time.
+    pub per: Per,
+    /// What the provider allows in that time.
+    pub limit: u64,
+    /// The most that one request may take, after headroom.
+    pub capacity: u64,
+    /// What may be spent now; below zero is debt.
+    pub level: i64,
+    /// Reserved, and not surely counted by the provider yet.
+    pub in_transit: u64,
+    /// Reserved, and its real usage not known yet.
+    pub outstanding: u64,
+    /// Whether no stretch as long as the period may hold more than the limit.
+    pub windowed: bool,
 }

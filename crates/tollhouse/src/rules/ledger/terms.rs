@@ -4,6 +4,8 @@ use std::time::Duration;
 
 use super::aimd::Aimd;
 use crate::answer::RateLimits;
+use crate::charge::{Per, Unit};
+use crate::rules::Allowed;
 
 /// Whether the provider gives back what a request reserved and did not use.
 ///
@@ -99,19 +101,23 @@ pub(crate) fn allowed(limit: u64, headroom: f64) -> u64 {
     (left as u64).clamp(1, limit.max(1))
 }
 
-/// A valid budget's numbers.
-#[derive(Clone, Copy, Debug)]
+/// A limit, as a budget is told of it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Limit {
+    pub(crate) unit: Unit,
+    pub(crate) per: Per,
+    /// What the provider allows.
+    pub(crate) amount: u64,
+}
+
+/// A valid budget's numbers. A limit that is not there limits nothing.
+#[derive(Clone, Debug)]
 pub(crate) struct Terms {
-    /// Tokens a minute that the provider allows.
-    pub(crate) limit: u64,
-    /// Tokens a minute that the headroom leaves.
-    pub(crate) rate: u64,
-    /// The most that can be spent at once.
-    pub(crate) capacity: u64,
-    pub(crate) requests: Option<RequestTerms>,
+    /// No two of one unit and period.
+    pub(crate) limits: Vec<Limit>,
     /// The share of the limits that is never used.
     pub(crate) headroom: f64,
-    /// The configured burst, if any.
+    /// The most tokens at once, if less than a minute's.
     pub(crate) burst: Option<u64>,
     pub(crate) learns: Learns,
     pub(crate) accounting: Accounting,
@@ -119,33 +125,30 @@ pub(crate) struct Terms {
     pub(crate) cautious_start: bool,
     /// What tells a longer delay is no limit by the minute.
     pub(crate) max_told_delay: Duration,
-    /// The share of both rates that is used.
+    /// The share of the rates that is used.
     pub(crate) pace: Aimd,
 }
 
 /// Which limits the provider's answers name.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Learns {
-    pub(crate) tokens: bool,
+    /// Tokens a minute, and what to go on with where no answer names them.
+    pub(crate) tokens: Option<u64>,
+    /// Requests a minute.
     pub(crate) requests: bool,
 }
 
 impl Learns {
     pub(crate) fn anything(self) -> bool {
-        self.tokens || self.requests
+        self.tokens.is_some() || self.requests
     }
 
     /// Whether everything that is to be learned is told.
     pub(crate) fn are_named_by(self, told: &RateLimits) -> bool {
         let named = |limit: Option<u64>| limit.is_some_and(is_limit);
-        (!self.tokens || named(told.limit_tokens)) && (!self.requests || named(told.limit_requests))
+        (self.tokens.is_none() || named(told.limit_tokens))
+            && (!self.requests || named(told.limit_requests))
     }
-}
-
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct RequestTerms {
-    pub(crate) limit: u64,
-    pub(crate) rate: u64,
 }
 
 impl Terms {
@@ -153,43 +156,63 @@ impl Terms {
         self.window != Window::Off
     }
 
+    /// What a limit leaves at the present pace.
+    pub(crate) fn allowed(&self, limit: &Limit) -> Allowed {
+        let &Limit { unit, per, amount } = limit;
+        let rate = allowed(amount, self.headroom);
+        let burst = self.burst.filter(|_| (unit, per) == TOKENS);
+        Allowed {
+            unit,
+            per,
+            limit: amount,
+            rate: self.pace.of(rate),
+            kept: amount - rate,
+            capacity: burst.map_or(rate, |burst| burst.min(rate)),
+        }
+    }
+
+    pub(crate) fn limit(&self, (unit, per): (Unit, Per)) -> Option<u64> {
+        let mut limits = self.limits.iter();
+        let found = limits.find(|limit| (limit.unit, limit.per) == (unit, per));
+        found.map(|limit| limit.amount)
+    }
+
     /// Takes over the limits that were told and are to be learned; says
     /// whether that changed anything.
     pub(crate) fn adopt(&mut self, told: &RateLimits) -> bool {
-        let before = (self.limit, self.requests.map(|requests| requests.limit));
-        if let Some(limit) = told.limit_tokens
-            && self.learns.tokens
-            && is_limit(limit)
-        {
-            self.limit = limit;
-            self.rate = allowed(limit, self.headroom);
-            self.capacity = self.burst.map_or(self.rate, |burst| burst.min(self.rate));
+        let tokens = told.limit_tokens.filter(|_| self.learns.tokens.is_some());
+        let requests = told.limit_requests.filter(|_| self.learns.requests);
+        let new_tokens = self.set(TOKENS, tokens);
+        self.set(REQUESTS, requests) || new_tokens
+    }
+
+    /// Goes on with the fallback where no limit of tokens was learned; says what
+    /// it is.
+    pub(crate) fn fall_back(&mut self) -> Option<u64> {
+        let fallback = self.learns.tokens?;
+        (self.limit(TOKENS).is_none() && self.set(TOKENS, Some(fallback))).then_some(fallback)
+    }
+
+    fn set(&mut self, (unit, per): (Unit, Per), amount: Option<u64>) -> bool {
+        let Some(amount) = amount.filter(|amount| is_limit(*amount)) else {
+            return false;
+        };
+        let mut limits = self.limits.iter_mut();
+        match limits.find(|limit| (limit.unit, limit.per) == (unit, per)) {
+            Some(limit) => std::mem::replace(&mut limit.amount, amount) != amount,
+            None => {
+                self.limits.push(Limit { unit, per, amount });
+                true
+            }
         }
-        if let Some(limit) = told.limit_requests
-            && self.learns.requests
-            && is_limit(limit)
-        {
-            let rate = allowed(limit, self.headroom);
-            self.requests = Some(RequestTerms { limit, rate });
-        }
-        before != (self.limit, self.requests.map(|requests| requests.limit))
-    }
-
-    /// Tokens a minute at the present pace.
-    pub(crate) fn token_rate(&self) -> u64 {
-        self.pace.of(self.rate)
-    }
-
-    /// Requests a minute at the present pace.
-    pub(crate) fn request_rate(&self) -> Option<u64> {
-        Some(self.pace.of(self.requests?.rate))
-    }
-
-    /// The tokens of a minute that are never used.
-    pub(crate) fn reserve(&self) -> u64 {
-        self.limit - self.rate
     }
 }
+
+/// The limit that most providers name.
+pub(crate) const TOKENS: (Unit, Per) = (Unit::Tokens, Per::Minute);
+
+/// The other one.
+pub(crate) const REQUESTS: (Unit, Per) = (Unit::Requests, Per::Minute);
 
 #[cfg(test)]
 mod tests {

@@ -12,44 +12,39 @@ const FIRST_HOLD: Duration = Duration::from_secs(1);
 /// The longest such hold.
 const LONGEST_HOLD: Duration = Duration::from_secs(60);
 
-const MINUTE: Duration = Duration::from_secs(60);
-
 /// Which period of trust a request belongs to: an answer to one that was sent
 /// before a hold says nothing about the time after it.
 pub(super) type Epoch = u32;
 
-/// What may be spent on a level that is not confirmed.
+/// What may be spent on levels that are not confirmed: costs are the time that
+/// they take to refill, of whichever meter takes longest.
 ///
 /// It is spent no faster than the bucket refills. If the provider's is full,
 /// that loses nothing; if it is empty, that is as fast as anybody may go.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Allowance {
-    /// Tokens in all.
-    left: u64,
-    /// Tokens a minute.
-    rate: u64,
+    /// In all.
+    left: Duration,
     /// When all that was spent will have been refilled.
     refilled: Option<Moment>,
 }
 
 impl Allowance {
-    /// At most `tokens`, at a pace of `rate` a minute.
-    pub(super) fn new(tokens: u64, rate: u64) -> Self {
+    /// At most so much, at the pace of the refill.
+    pub(super) fn new(left: Duration) -> Self {
         Allowance {
-            left: tokens,
-            rate,
+            left,
             refilled: None,
         }
     }
 
     /// One request at a time.
-    const NONE: Allowance = Allowance {
-        left: 0,
-        rate: 1,
+    pub(super) const NONE: Allowance = Allowance {
+        left: Duration::ZERO,
         refilled: None,
     };
 
-    fn when(self, cost: u64, now: Moment) -> When {
+    fn when(self, cost: Duration, now: Moment) -> When {
         match self.refilled {
             _ if cost > self.left => When::OnRelease,
             Some(refilled) if refilled > now => When::At(refilled),
@@ -57,11 +52,9 @@ impl Allowance {
         }
     }
 
-    fn spend(&mut self, cost: u64, now: Moment) {
+    fn spend(&mut self, cost: Duration, now: Moment) {
         self.left = self.left.saturating_sub(cost);
-        let nanos = u128::from(cost) * MINUTE.as_nanos() / u128::from(self.rate.max(1));
-        let refill = Duration::from_nanos(u64::try_from(nanos).unwrap_or(u64::MAX));
-        self.refilled = Some(self.refilled.map_or(now, |at| at.max(now)) + refill);
+        self.refilled = Some(self.refilled.map_or(now, |at| at.max(now)) + cost);
     }
 }
 
@@ -110,12 +103,13 @@ impl Trust {
     }
 
     #[inline]
-    pub(super) fn when(&self, cost: u64, now: Moment) -> When {
-        // One that is free may be refused like any other.
-        let cost = cost.max(1);
+    pub(super) fn when(&self, cost: impl FnOnce() -> Duration, now: Moment) -> When {
         match (self.held_until, self.allowance) {
             (Some(until), _) if until > now => When::At(until),
-            (_, Some(allowance)) if self.unanswered > 0 => allowance.when(cost, now),
+            // One that is free may be refused like any other.
+            (_, Some(allowance)) if self.unanswered > 0 => {
+                allowance.when(cost().max(Duration::from_nanos(1)), now)
+            }
             _ => When::Now,
         }
     }
@@ -123,10 +117,10 @@ impl Trust {
     /// A request is admitted; says to which epoch it belongs, and whether the
     /// burst goes with it.
     #[inline]
-    pub(super) fn admit(&mut self, cost: u64, now: Moment) -> (Epoch, bool) {
+    pub(super) fn admit(&mut self, cost: impl FnOnce() -> Duration, now: Moment) -> (Epoch, bool) {
         self.unanswered += 1;
         if let Some(allowance) = &mut self.allowance {
-            allowance.spend(cost, now);
+            allowance.spend(cost(), now);
         }
         (self.epoch, std::mem::take(&mut self.drains))
     }
@@ -188,47 +182,51 @@ mod tests {
     #[test]
     fn an_unconfirmed_level_is_spent_with_care() {
         let now = Moment::default();
-        let mut trust = Trust::new(Some(Allowance::new(100, 60)));
-        assert_eq!(trust.when(500, now), When::Now, "somebody must go first");
-        let (epoch, drains) = trust.admit(60, now);
+        let mut trust = Trust::new(Some(Allowance::new(100 * SEC)));
+        assert_eq!(
+            trust.when(|| 500 * SEC, now),
+            When::Now,
+            "somebody must go first"
+        );
+        let (epoch, drains) = trust.admit(|| 60 * SEC, now);
         assert!(!drains);
         let refilled = now + 60 * SEC;
-        assert_eq!(trust.when(40, now), When::At(refilled));
-        assert_eq!(trust.when(40, refilled), When::Now);
-        assert_eq!(trust.when(41, refilled), When::OnRelease);
+        assert_eq!(trust.when(|| 40 * SEC, now), When::At(refilled));
+        assert_eq!(trust.when(|| 40 * SEC, refilled), When::Now);
+        assert_eq!(trust.when(|| 41 * SEC, refilled), When::OnRelease);
         trust.forget(epoch);
         assert_eq!(
-            trust.when(41, now),
+            trust.when(|| 41 * SEC, now),
             When::Now,
             "nobody else will confirm it"
         );
-        let (epoch, _) = trust.admit(41, now);
+        let (epoch, _) = trust.admit(|| 41 * SEC, now);
         trust.confirm(epoch);
-        assert_eq!(trust.when(u64::MAX, now), When::Now);
+        assert_eq!(trust.when(|| Duration::MAX, now), When::Now);
     }
 
     #[test]
     fn a_hold_ends_with_one_probe() {
         let now = Moment::default();
         let mut trust = Trust::new(None);
-        let (old, _) = trust.admit(1, now);
+        let (old, _) = trust.admit(|| 1 * SEC, now);
         trust.hold(now + 10 * SEC);
         trust.hold(now + 5 * SEC);
-        assert_eq!(trust.when(1, now), When::At(now + 10 * SEC));
+        assert_eq!(trust.when(|| 1 * SEC, now), When::At(now + 10 * SEC));
         let end = now + 10 * SEC;
-        assert_eq!(trust.when(1, end), When::Now);
-        let (probe, drains) = trust.admit(1, now);
+        assert_eq!(trust.when(|| 1 * SEC, end), When::Now);
+        let (probe, drains) = trust.admit(|| 1 * SEC, now);
         assert!(drains);
-        assert_eq!(trust.when(1, end), When::OnRelease);
+        assert_eq!(trust.when(|| 1 * SEC, end), When::OnRelease);
         trust.confirm(old);
         trust.forget(old);
         assert_eq!(
-            trust.when(1, end),
+            trust.when(|| 1 * SEC, end),
             When::OnRelease,
             "an old answer proves nothing"
         );
         trust.confirm(probe);
-        assert_eq!(trust.when(1, end), When::Now);
+        assert_eq!(trust.when(|| 1 * SEC, end), When::Now);
     }
 
     #[test]
@@ -236,7 +234,7 @@ mod tests {
         let now = Moment::default();
         let mut trust = Trust::new(None);
         for whole in [1, 2, 4, 8, 16, 32, 60, 60] {
-            let (epoch, _) = trust.admit(1, now);
+            let (epoch, _) = trust.admit(|| 1 * SEC, now);
             let Untold { delay, confirmed } = trust.untold(epoch).expect("of this epoch");
             assert_eq!(confirmed, whole == 1, "the first time");
             assert!(

@@ -1,6 +1,7 @@
 //! What never reached the provider: all of it comes back.
 
-use super::{Ledger, Stage};
+use super::{Entry, Ledger, Stage};
+use crate::charge::Unit;
 use crate::rules::Key;
 use crate::time::Moment;
 
@@ -13,12 +14,13 @@ impl Ledger {
             // Somebody answered it: then it did leave.
             return self.abandon(key, now);
         }
-        self.outstanding -= entry.cost;
-        self.trust.forget(entry.epoch);
-        self.tally.refunded(entry.cost);
-        match entry.stage {
+        let (epoch, stage, tokens) = (entry.epoch, entry.stage, entry.charge.get(Unit::Tokens));
+        self.outstanding -= tokens;
+        self.trust.forget(epoch);
+        self.tally.refunded(tokens);
+        match stage {
             Stage::Reserved | Stage::Handed | Stage::Sent { .. } => self.refund(key, now),
-            Stage::Landed { .. } => self.raise(key, now),
+            Stage::Landed { at } => self.raise(key, at, now),
         }
     }
 
@@ -29,15 +31,13 @@ impl Ledger {
     ///
     /// What was charged stays in the reckoning of what answers tell, because
     /// later requests have been reckoned with it.
-    fn raise(&mut self, key: Key, now: Moment) {
-        let entry = self.transit.remove(key);
-        let Stage::Landed { at, rooms } = entry.stage else {
-            unreachable!("only what has landed is raised")
-        };
-        self.correction.spared(entry.cost);
-        self.tokens.give_back(entry.cost, at, rooms.tokens, now);
-        if let Some(requests) = &mut self.requests {
-            requests.give_back(at, rooms.requests, now);
+    fn raise(&mut self, key: Key, landed: Moment, now: Moment) {
+        let Entry { charge, .. } = self.transit.remove(key);
+        for metered in &mut self.meters {
+            let amount = charge.get(metered.meter.unit());
+            if amount > 0 {
+                metered.raise(key, amount, landed, now);
+            }
         }
     }
 }

@@ -3,6 +3,7 @@
 //! independent reference for the instant at which each request passes.
 
 mod layers;
+mod many;
 mod naive;
 mod provider;
 mod reference;

@@ -1,4 +1,5 @@
-//! The other side: three ways in which a provider may count a minute. Knows
+//! The other side: three ways in which a provider may count a minute, or any other
+//! period. Knows
 //! nothing of the ledger. Time is in milliseconds.
 
 const MINUTE: u64 = 60_000;
@@ -6,37 +7,38 @@ const MINUTE: u64 = 60_000;
 /// How a provider counts.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Counting {
-    /// A bucket of a minute's worth that refills all the time.
+    /// A bucket of a period's worth that refills all the time.
     Continuous,
-    /// Any 60 seconds.
+    /// Any stretch of the period's length.
     Sliding,
-    /// Minutes of a clock that began `phase` ago.
+    /// Periods of a clock that began `phase` ago.
     Fixed { phase: u64 },
 }
 
 /// One limit, counted one way.
 #[derive(Debug)]
-struct Meter {
+pub(crate) struct Meter {
     limit: u64,
+    period: u64,
     count: Count,
 }
 
 #[derive(Debug)]
 enum Count {
-    /// In sixty-thousandths of a unit, so that a limit of one refills one a
-    /// millisecond.
+    /// In fractions of a unit, as many as the period has milliseconds, so that a
+    /// limit of one refills one a millisecond.
     Level { level: i128, at: u64 },
     /// Who was admitted when, at what charge.
     Log(Vec<(usize, u64, u64)>),
-    /// What this minute has seen.
+    /// What this period has seen.
     Minute { phase: u64, minute: u64, used: u64 },
 }
 
 impl Meter {
-    fn new(limit: u64, counting: Counting) -> Self {
+    pub(crate) fn new(limit: u64, period: u64, counting: Counting) -> Self {
         let count = match counting {
             Counting::Continuous => Count::Level {
-                level: i128::from(limit * MINUTE),
+                level: i128::from(limit * period),
                 at: 0,
             },
             Counting::Sliding => Count::Log(Vec::new()),
@@ -46,19 +48,24 @@ impl Meter {
                 used: 0,
             },
         };
-        Meter { limit, count }
+        Meter {
+            limit,
+            period,
+            count,
+        }
     }
 
-    fn left(&mut self, now: u64) -> i128 {
+    pub(crate) fn left(&mut self, now: u64) -> i128 {
+        let period = self.period;
         match &mut self.count {
             Count::Level { level, at } => {
                 let refilled = i128::from(self.limit) * i128::from(now - *at);
-                *level = (*level + refilled).min(i128::from(self.limit * MINUTE));
+                *level = (*level + refilled).min(i128::from(self.limit * period));
                 *at = now;
-                level.div_euclid(i128::from(MINUTE))
+                level.div_euclid(i128::from(period))
             }
             Count::Log(log) => {
-                log.retain(|(_, at, _)| at + MINUTE > now);
+                log.retain(|(_, at, _)| at + period > now);
                 let used: u64 = log.iter().map(|entry| entry.2).sum();
                 i128::from(self.limit) - i128::from(used)
             }
@@ -67,7 +74,7 @@ impl Meter {
                 minute,
                 used,
             } => {
-                let present = (now + *phase) / MINUTE;
+                let present = (now + *phase) / period;
                 if present != *minute {
                     (*minute, *used) = (present, 0);
                 }
@@ -76,24 +83,33 @@ impl Meter {
         }
     }
 
-    fn charge(&mut self, id: usize, amount: u64, now: u64) {
+    pub(crate) fn charge(&mut self, id: usize, amount: u64, now: u64) {
+        let period = self.period;
         match &mut self.count {
-            Count::Level { level, .. } => *level -= i128::from(amount * MINUTE),
+            Count::Level { level, .. } => *level -= i128::from(amount * period),
             Count::Log(log) => log.push((id, now, amount)),
             Count::Minute { used, .. } => *used += amount,
         }
     }
 
     /// Replaces what `id` was charged at `charged` by what it really used.
-    fn true_up(&mut self, id: usize, charged: u64, reserved: u64, actual: u64, now: u64) {
+    pub(crate) fn true_up(
+        &mut self,
+        id: usize,
+        charged: u64,
+        reserved: u64,
+        actual: u64,
+        now: u64,
+    ) {
         self.left(now);
         let extra = actual.saturating_sub(reserved);
         let unused = reserved.saturating_sub(actual);
         self.charge(id, extra, now);
+        let period = self.period;
         match &mut self.count {
             Count::Level { level, .. } => {
-                let full = i128::from(self.limit * MINUTE);
-                *level = (*level + i128::from(unused * MINUTE)).min(full.max(*level));
+                let full = i128::from(self.limit * period);
+                *level = (*level + i128::from(unused * period)).min(full.max(*level));
             }
             Count::Log(log) => {
                 if let Some(entry) = log.iter_mut().find(|entry| entry.0 == id) {
@@ -106,7 +122,7 @@ impl Meter {
                 used,
             } => {
                 // A minute that is over gives nothing back to the next one.
-                if (charged + *phase) / MINUTE == *minute {
+                if (charged + *phase) / period == *minute {
                     *used -= unused;
                 }
             }
@@ -142,8 +158,8 @@ pub(crate) struct Provider {
 impl Provider {
     pub(crate) fn new(counting: Counting, tokens: u64, requests: Option<u64>) -> Self {
         Provider {
-            tokens: Meter::new(tokens, counting),
-            requests: requests.map(|limit| Meter::new(limit, counting)),
+            tokens: Meter::new(tokens, MINUTE, counting),
+            requests: requests.map(|limit| Meter::new(limit, MINUTE, counting)),
         }
     }
 

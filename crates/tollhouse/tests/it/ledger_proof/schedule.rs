@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use tokio::time::{Instant, Sleep, sleep_until};
 use tollhouse::budget::Reserve;
-use tollhouse::{Reservation, TokenBudget};
+use tollhouse::{Charge, Reservation, TokenBudget};
 
 use crate::support::random::Random;
 
@@ -31,7 +31,16 @@ pub(crate) struct Plan {
     pub(crate) returns: u64,
     /// What it really uses.
     pub(crate) uses: u64,
+    /// Both by unit, where there is more than tokens to it.
+    pub(crate) units: Option<(Charge, Charge)>,
     pub(crate) fate: Fate,
+}
+
+impl Plan {
+    /// What it reserves, and what it uses.
+    pub(crate) fn charges(&self) -> (Charge, Charge) {
+        self.units.unwrap_or((self.cost.into(), self.uses.into()))
+    }
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -103,6 +112,7 @@ fn request(random: &mut Random, shape: Shape, asks: u64) -> Plan {
             Uses::Exact => cost,
             _ => random.within(0..cost + 1),
         },
+        units: None,
         fate: match random.within(0..12) {
             0 => Fate::LeavesQueue(up_to(random, 60_000)),
             1 => Fate::LeavesUnsent(up_to(random, 30_000)),
@@ -229,7 +239,7 @@ impl Play<'_> {
         match step {
             Step::Ask => {
                 self.note(id, Happened::Asked, now);
-                self.waiting[id] = Some(self.budget.reserve(plan.cost));
+                self.waiting[id] = Some(self.budget.reserve(plan.charges().0));
                 if let Fate::LeavesQueue(after) = plan.fate {
                     self.due.push(Reverse((now + after, id, Step::LeaveQueue)));
                 }
@@ -253,7 +263,7 @@ impl Play<'_> {
             }
             Step::Settle => {
                 let held = self.held[id].take().expect("held until now");
-                held.settle(plan.uses);
+                held.settle(plan.charges().1);
                 self.note(id, Happened::Settled, now);
             }
         }

@@ -1,0 +1,185 @@
+//! Several rules at once: a tuple of rules is a rule, and so is one that may not be
+//! there.
+//!
+//! It says *now* when all of them do, and takes from all of them in the same step.
+//! So whoever waits holds nothing of any of them, and nobody can be let in by one
+//! and not by another.
+
+use std::time::Duration;
+
+use super::stats::{Counts, Levels, Note};
+use super::{Ahead, Launch, Rule, When};
+use crate::charge::Charge;
+use crate::time::Now;
+
+/// What is not limited.
+impl<R: Rule> Rule for Option<R> {
+    const NAME: &'static str = R::NAME;
+    const LAPSES: bool = R::LAPSES;
+    type Held = Option<R::Held>;
+
+    #[inline]
+    fn when(&mut self, charge: &Charge, now: &mut Now) -> When {
+        match self {
+            Some(rule) => rule.when(charge, now),
+            None => When::Now,
+        }
+    }
+
+    #[inline]
+    fn take(&mut self, charge: &Charge, now: &mut Now) -> Self::Held {
+        self.as_mut().map(|rule| rule.take(charge, now))
+    }
+
+    #[inline]
+    fn launch(&mut self, held: &Self::Held, to: Launch, now: &mut Now) {
+        if let (Some(rule), Some(held)) = (self, held) {
+            rule.launch(held, to, now);
+        }
+    }
+
+    #[inline]
+    fn release(&mut self, held: Self::Held, now: &mut Now) {
+        if let (Some(rule), Some(held)) = (self, held) {
+            rule.release(held, now);
+        }
+    }
+
+    #[inline]
+    fn unsend(&mut self, held: Self::Held, now: &mut Now) {
+        if let (Some(rule), Some(held)) = (self, held) {
+            rule.unsend(held, now);
+        }
+    }
+
+    #[inline]
+    fn has_lapsed(&mut self, held: &Self::Held) -> bool {
+        match (self, held) {
+            (Some(rule), Some(held)) => rule.has_lapsed(held),
+            _ => false,
+        }
+    }
+
+    fn expected_wait(&mut self, charge: &Charge, ahead: Ahead, now: &mut Now) -> Duration {
+        self.as_mut().map_or(Duration::ZERO, |rule| {
+            rule.expected_wait(charge, ahead, now)
+        })
+    }
+
+    fn counts(&self) -> Counts {
+        self.as_ref().map(Rule::counts).unwrap_or_default()
+    }
+
+    fn levels(&mut self) -> Levels {
+        self.as_mut().map(Rule::levels).unwrap_or_default()
+    }
+
+    #[inline]
+    fn take_notes(&mut self) -> Vec<Note> {
+        self.as_mut().map(Rule::take_notes).unwrap_or_default()
+    }
+}
+
+macro_rules! tuple_of_rules {
+    ($($rule:ident $index:tt),+) => {
+        impl<$($rule: Rule),+> Rule for ($($rule,)+) {
+            const NAME: &'static str = "several";
+            const LAPSES: bool = false $(|| $rule::LAPSES)+;
+            type Held = ($($rule::Held,)+);
+
+            #[inline]
+            fn when(&mut self, charge: &Charge, now: &mut Now) -> When {
+                When::Now$(.and(self.$index.when(charge, now)))+
+            }
+
+            #[inline]
+            fn take(&mut self, charge: &Charge, now: &mut Now) -> Self::Held {
+                ($(self.$index.take(charge, now),)+)
+            }
+
+            #[inline]
+            fn launch(&mut self, held: &Self::Held, to: Launch, now: &mut Now) {
+                $(self.$index.launch(&held.$index, to, now);)+
+            }
+
+            #[inline]
+            fn release(&mut self, held: Self::Held, now: &mut Now) {
+                $(self.$index.release(held.$index, now);)+
+            }
+
+            fn unsend(&mut self, held: Self::Held, now: &mut Now) {
+                $(self.$index.unsend(held.$index, now);)+
+            }
+
+            #[inline]
+            fn has_lapsed(&mut self, held: &Self::Held) -> bool {
+                false$(|| self.$index.has_lapsed(&held.$index))+
+            }
+
+            fn expected_wait(&mut self, charge: &Charge, ahead: Ahead, now: &mut Now) -> Duration {
+                Duration::ZERO$(.max(self.$index.expected_wait(charge, ahead, now)))+
+            }
+
+            fn counts(&self) -> Counts {
+                Counts::default()$(.plus(&self.$index.counts()))+
+            }
+
+            fn levels(&mut self) -> Levels {
+                Levels::default()$(.or(self.$index.levels()))+
+            }
+
+            #[inline]
+            fn take_notes(&mut self) -> Vec<Note> {
+                let mut all = Vec::new();
+                $(all.append(&mut self.$index.take_notes());)+
+                all
+            }
+        }
+    };
+}
+
+tuple_of_rules!(A 0, B 1);
+tuple_of_rules!(A 0, B 1, C 2);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::rules::{Random, Slots, Spacing};
+    use crate::time::Moment;
+
+    const SEC: Duration = Duration::from_secs(1);
+
+    fn both() -> (Option<Slots>, Spacing) {
+        let spacing = Spacing::new(SEC, 0.0, Random::seeded(1));
+        (Some(Slots::new(2)), spacing)
+    }
+
+    #[test]
+    fn it_says_now_when_all_of_them_do_and_takes_from_all() {
+        let mut both = both();
+        let start = Moment::default();
+        let at = |moment: Moment| Now::at(moment);
+        let charge = Charge::default();
+        assert_eq!(both.when(&charge, &mut at(start)), When::Now);
+        let first = both.take(&charge, &mut at(start));
+        both.launch(&first, Launch::ToWire, &mut at(start));
+        let next = start + SEC;
+        assert_eq!(both.when(&charge, &mut at(start)), When::At(next));
+        assert_eq!(both.when(&charge, &mut at(next)), When::Now);
+        let _second = both.take(&charge, &mut at(next));
+        let later = next + SEC;
+        assert_eq!(both.when(&charge, &mut at(later)), When::OnRelease);
+        both.release(first, &mut at(later));
+        assert_eq!(both.when(&charge, &mut at(later)), When::Now);
+    }
+
+    #[test]
+    fn what_is_not_there_limits_nothing() {
+        let mut none: (Option<Slots>, Option<Spacing>) = (None, None);
+        let mut now = Now::at(Moment::default());
+        for _ in 0..100 {
+            assert_eq!(none.when(&Charge::default(), &mut now), When::Now);
+            let _held = none.take(&Charge::default(), &mut now);
+        }
+    }
+}

@@ -1,0 +1,182 @@
+//! One of the ledger's meters with what is known of it: what stands in it, and
+//! what the provider says of it.
+
+use super::answers::Answered;
+use super::belief::{Belief, Verdict};
+use super::correction::{Correction, Mark};
+use super::terms::{Accounting, Terms};
+use super::{MeterSnapshot, Told};
+use crate::rules::{Allowed, Key, Meter, Room};
+use crate::time::Moment;
+
+/// The longest answer that any model writes, in tokens.
+const LONGEST_ANSWER: u64 = 128_000;
+
+/// By how much an estimate may be wrong, whatever it is an estimate of.
+const UNDERESTIMATED: u64 = 16;
+
+/// A meter, its correction by the provider's word, and what each reservation
+/// needs remembered for this meter alone.
+#[derive(Debug)]
+pub(super) struct Metered {
+    pub(super) meter: Meter,
+    pub(super) correction: Correction,
+    pub(super) belief: Belief,
+    /// Reserved and not settled.
+    pub(super) outstanding: u64,
+    /// By the slots of the ledger's entries, as far as any was used. Kept apart
+    /// from them, so that an entry needs no list of its own.
+    parts: Vec<Part>,
+}
+
+/// What is remembered of one reservation.
+#[derive(Clone, Copy, Debug, Default)]
+struct Part {
+    /// What had been charged when it was taken.
+    mark: Mark,
+    /// The room there was for a refund when it landed.
+    room: Room,
+}
+
+impl Metered {
+    pub(super) fn new(meter: Meter) -> Self {
+        Metered {
+            meter,
+            correction: Correction::default(),
+            belief: Belief::default(),
+            outstanding: 0,
+            parts: Vec::new(),
+        }
+    }
+
+    #[inline]
+    pub(super) fn reserve(&mut self, key: Key, amount: u64, now: Moment) {
+        let before = self.meter.in_transit();
+        self.meter.reserve(amount, now);
+        self.outstanding = self.outstanding.saturating_add(amount);
+        self.correction.charged(amount);
+        let mark = self.correction.mark(before);
+        *self.part(key) = Part {
+            mark,
+            room: Room::default(),
+        };
+    }
+
+    #[inline]
+    pub(super) fn land(&mut self, key: Key, amount: u64, at: Moment) {
+        self.meter.land(amount, at);
+        self.part(key).room = self.meter.room(at);
+    }
+
+    /// What landed turns out never to have left.
+    pub(super) fn raise(&mut self, key: Key, amount: u64, landed: Moment, now: Moment) {
+        self.stand(amount);
+        self.correction.spared(amount);
+        let room = self.part(key).room;
+        self.meter.give_back(amount, landed, room, now);
+    }
+
+    /// It never left.
+    pub(super) fn refund(&mut self, amount: u64, reserved: Moment, now: Moment) {
+        self.outstanding = self.outstanding.saturating_sub(amount);
+        self.correction.refunded(amount);
+        self.meter.refund(amount, reserved, now);
+    }
+
+    /// It ends as it was reserved.
+    #[inline]
+    pub(super) fn stand(&mut self, amount: u64) {
+        self.outstanding = self.outstanding.saturating_sub(amount);
+    }
+
+    /// It ends with what was really used, having landed at `landed`.
+    pub(super) fn settle(
+        &mut self,
+        key: Key,
+        (reserved, used): (u64, u64),
+        landed: Moment,
+        terms: &Terms,
+        now: Moment,
+    ) {
+        self.stand(reserved);
+        if used > reserved {
+            self.correction.charged(used - reserved);
+            self.meter.owe(used - reserved, now);
+        } else if terms.accounting == Accounting::AsUsed {
+            let unused = self.correction.settled(reserved - used, self.outstanding);
+            let room = self.part(key).room;
+            self.meter.give_back(unused, landed, room, now);
+        }
+    }
+
+    /// What is believed of the usage that an answer tells.
+    ///
+    /// A request that was let in fitted into the limit, and no model writes more
+    /// than [`LONGEST_ANSWER`] beyond that; or its estimate was
+    /// [`UNDERESTIMATED`]. More is no usage but a broken number, and a debt that
+    /// nothing would ever correct.
+    pub(super) fn believable(&self, reserved: u64) -> u64 {
+        let limit = self.meter.allowed().limit;
+        let estimated = reserved.saturating_mul(UNDERESTIMATED);
+        estimated.max(limit.saturating_add(LONGEST_ANSWER))
+    }
+
+    /// The provider told how this meter stands, in an answer or in nobody's in
+    /// particular; says whether its count is not believed from here on.
+    pub(super) fn learn(
+        &mut self,
+        told: &Told,
+        from: Option<Answered>,
+        terms: &Terms,
+        now: Moment,
+    ) -> bool {
+        let mut told = *told;
+        // Only an admitted request contradicts what was said before.
+        let admitted = from.filter(|from| from.good);
+        let verdict = match (told.remaining, admitted) {
+            (Some(remaining), Some(from)) => {
+                let amount = from.charge.get(self.meter.unit());
+                self.belief
+                    .admitted(remaining, amount, from.sent.reserved, now)
+            }
+            _ => Verdict::Believed,
+        };
+        if verdict == Verdict::Lost {
+            self.correction.forget_others();
+            self.meter.forget_others(now);
+        }
+        if verdict != Verdict::Believed {
+            told.remaining = None;
+        }
+        let sent = from.map(|from| (self.part(from.key).mark, from.sent));
+        self.correction
+            .learn(&told, sent, terms, &mut self.meter, now);
+        verdict == Verdict::Lost
+    }
+
+    pub(super) fn snapshot(&mut self, now: Moment) -> MeterSnapshot {
+        let allowed = self.meter.allowed();
+        MeterSnapshot {
+            unit: allowed.unit,
+            per: allowed.per,
+            limit: allowed.limit,
+            capacity: allowed.capacity,
+            level: self.meter.left(now),
+            in_transit: self.meter.in_transit(),
+            outstanding: self.outstanding,
+            windowed: self.meter.is_windowed(),
+        }
+    }
+
+    pub(super) fn resize(&mut self, allowed: Allowed, now: Moment) {
+        self.meter.resize(allowed, now);
+    }
+
+    #[inline]
+    fn part(&mut self, key: Key) -> &mut Part {
+        if key.index() >= self.parts.len() {
+            self.parts.resize(key.index() + 1, Part::default());
+        }
+        &mut self.parts[key.index()]
+    }
+}

@@ -1,0 +1,438 @@
+//! One limit: so much of a unit in a period, with its bucket and its windows.
+
+use std::time::Duration;
+
+use super::{Bucket, Room, When, Window};
+use crate::charge::{Per, Unit};
+use crate::time::Moment;
+
+/// What a meter allows.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Allowed {
+    pub(crate) unit: Unit,
+    pub(crate) per: Per,
+    /// What the provider allows in the period.
+    pub(crate) limit: u64,
+    /// What of it is used.
+    pub(crate) rate: u64,
+    /// What of it is never used.
+    pub(crate) kept: u64,
+    /// The most that may be spent at once.
+    pub(crate) capacity: u64,
+}
+
+impl Allowed {
+    /// How long `amount` takes to refill.
+    pub(crate) fn time_for(&self, amount: u64) -> Duration {
+        let rate = u128::from(self.rate.max(1));
+        let nanos = u128::from(amount) * u128::from(self.per.nanos()) / rate;
+        Duration::from_nanos(u64::try_from(nanos).unwrap_or(u64::MAX))
+    }
+
+    /// A provider may enforce a minute's limit of requests by the second.
+    fn is_paced(&self) -> bool {
+        self.unit == Unit::Requests && self.per == Per::Minute
+    }
+}
+
+/// A limit and what has been taken of it.
+///
+/// Of its parts all that are there must allow a request:
+///
+/// * the **level**, a bucket whose ceiling falls with what is in transit;
+/// * the **window**, in which no stretch as long as the period holds more than the
+///   limit;
+/// * the **pace** of requests by the minute, of which a second's worth may go at
+///   once. Under a window that minds a whole minute, and what is in transit, they
+///   have no level of their own: a second's worth never waits for an answer.
+#[derive(Debug)]
+pub(crate) struct Meter {
+    allowed: Allowed,
+    level: Option<Bucket>,
+    window: Option<Window>,
+    pace: Option<Pace>,
+}
+
+impl Meter {
+    pub(crate) fn new(allowed: Allowed, windowed: bool, now: Moment) -> Self {
+        let Allowed {
+            per,
+            limit,
+            rate,
+            capacity,
+            ..
+        } = allowed;
+        let paced = allowed.is_paced();
+        Meter {
+            level: (!paced || !windowed).then(|| Bucket::new(rate, per, capacity, now)),
+            window: windowed.then(|| Window::new(per.duration(), limit)),
+            pace: paced.then(|| Pace::new(limit, rate, now)),
+            allowed,
+        }
+    }
+
+    #[inline]
+    pub(crate) fn allowed(&self) -> &Allowed {
+        &self.allowed
+    }
+
+    #[inline]
+    pub(crate) fn unit(&self) -> Unit {
+        self.allowed.unit
+    }
+
+    /// When so much more is allowed. Exact unless something changes meanwhile.
+    #[inline]
+    pub(crate) fn when(&mut self, amount: u64, now: Moment) -> When {
+        let mut when = When::Now;
+        if let Some(level) = &mut self.level {
+            when = level.when(amount, now);
+        }
+        if let Some(window) = &mut self.window {
+            when = when.and(window.when(amount, now));
+        }
+        if let Some(pace) = &mut self.pace {
+            when = when.and(pace.when(amount, now));
+        }
+        when
+    }
+
+    /// When `total` more would be allowed, spent in pieces as it fits.
+    pub(crate) fn eta(&mut self, total: u64, now: Moment) -> Duration {
+        let level = self.level.as_mut().map(|level| level.eta(total, now));
+        let window = self.window.as_mut().map(|window| window.eta(total, now));
+        let pace = self.pace.as_mut().map(|pace| pace.eta(total, now));
+        [level, window, pace]
+            .into_iter()
+            .flatten()
+            .max()
+            .unwrap_or_default()
+    }
+
+    #[inline]
+    pub(crate) fn reserve(&mut self, amount: u64, now: Moment) {
+        if let Some(level) = &mut self.level {
+            level.reserve(amount, now);
+        }
+        if let Some(window) = &mut self.window {
+            window.reserve(amount);
+        }
+        if let Some(pace) = &mut self.pace {
+            pace.reserve(amount, now);
+        }
+    }
+
+    /// What was reserved has surely been counted by `at`.
+    #[inline]
+    pub(crate) fn land(&mut self, amount: u64, at: Moment) {
+        if let Some(level) = &mut self.level {
+            level.land(amount, at);
+        }
+        if let Some(window) = &mut self.window {
+            window.land(amount, at);
+        }
+    }
+
+    /// What was reserved at `reserved` never left.
+    pub(crate) fn refund(&mut self, amount: u64, reserved: Moment, now: Moment) {
+        if let Some(level) = &mut self.level {
+            level.refund(amount, now);
+        }
+        if let Some(window) = &mut self.window {
+            window.refund(amount);
+        }
+        if let Some(pace) = &mut self.pace {
+            pace.refund(amount, reserved, now);
+        }
+    }
+
+    /// More was used than was reserved: debt.
+    pub(crate) fn owe(&mut self, extra: u64, now: Moment) {
+        if let Some(level) = &mut self.level {
+            level.spend(extra, now);
+        }
+        if let Some(window) = &mut self.window {
+            window.add(extra, now);
+        }
+    }
+
+    /// How much room the level has, to be remembered for
+    /// [`give_back`](Self::give_back).
+    pub(crate) fn room(&mut self, now: Moment) -> Room {
+        self.level
+            .as_mut()
+            .map_or(Room::default(), |level| level.room(now))
+    }
+
+    /// The provider gave `unused` back of what landed at `landed`, when there was
+    /// `room`.
+    pub(crate) fn give_back(&mut self, unused: u64, landed: Moment, room: Room, now: Moment) {
+        if let Some(level) = &mut self.level {
+            level.credit_late(unused, room, now);
+        }
+        if let Some(window) = &mut self.window {
+            window.forgive(unused, landed, now);
+        }
+    }
+
+    /// Takes over what is allowed from now on, of the same unit and period; what
+    /// was taken stays taken. A raised limit adds rate at once, and no level.
+    pub(crate) fn resize(&mut self, allowed: Allowed, now: Moment) {
+        let Allowed {
+            limit,
+            rate,
+            capacity,
+            ..
+        } = allowed;
+        self.allowed = allowed;
+        if let Some(level) = &mut self.level {
+            level.resize(rate, capacity, now);
+        }
+        if let Some(window) = &mut self.window {
+            window.resize(limit);
+        }
+        if let Some(pace) = &mut self.pace {
+            pace.resize(limit, rate, now);
+        }
+    }
+
+    /// The bucket that may be set right by the provider's own count.
+    pub(crate) fn level(&mut self) -> Option<&mut Bucket> {
+        self.level.as_mut()
+    }
+
+    /// The provider says that `remaining` are left, of what has no level here.
+    pub(crate) fn lower_pace(&mut self, remaining: u64, now: Moment) {
+        if let (None, Some(pace)) = (&self.level, &mut self.pace) {
+            let most = i64::try_from(remaining).unwrap_or(i64::MAX);
+            pace.bucket.lower_to(most, now);
+        }
+    }
+
+    /// Whatever was taken before this limit was known, the provider took no more
+    /// than it had.
+    pub(crate) fn forgive_debt(&mut self, now: Moment) {
+        if let Some(level) = &mut self.level {
+            level.forgive_debt(now);
+        }
+    }
+
+    /// Nothing is left of a burst: what follows does so as it refills. A day's or
+    /// any longer refill is not waited for.
+    pub(crate) fn drain(&mut self, now: Moment) {
+        if self.allowed.per <= Per::Minute
+            && let Some(level) = &mut self.level
+        {
+            level.lower_to(0, now);
+        }
+    }
+
+    /// The provider said that `amount` would be there after `delay`.
+    pub(crate) fn wait_for(&mut self, amount: u64, delay: Duration, now: Moment) {
+        match (&mut self.level, &mut self.pace) {
+            (Some(level), _) => level.wait_for(amount, delay, now),
+            (None, Some(pace)) => pace.bucket.wait_for(amount, delay, now),
+            (None, None) => {}
+        }
+    }
+
+    /// Lets it refill as fast as is allowed: nobody else takes any of it.
+    pub(crate) fn forget_others(&mut self, now: Moment) {
+        self.slow_to(u64::MAX, now);
+    }
+
+    /// Lets it refill no faster than `rate`; others have the rest.
+    pub(crate) fn slow_to(&mut self, rate: u64, now: Moment) {
+        if let Some(level) = &mut self.level {
+            let rate = rate.min(self.allowed.rate);
+            level.resize(rate, self.allowed.capacity, now);
+        }
+    }
+
+    /// Reserved and not surely counted by the provider yet.
+    #[inline]
+    pub(crate) fn in_transit(&self) -> u64 {
+        match (&self.level, &self.window) {
+            (Some(level), _) => level.in_transit(),
+            (None, Some(window)) => window.open(),
+            (None, None) => 0,
+        }
+    }
+
+    /// What may be spent now; below zero is debt.
+    pub(crate) fn left(&mut self, now: Moment) -> i64 {
+        match (&mut self.level, &mut self.window) {
+            (Some(level), _) => level.level(now),
+            (None, Some(window)) => window.left(now),
+            (None, None) => 0,
+        }
+    }
+
+    /// How long `amount` takes to refill.
+    #[inline]
+    pub(crate) fn time_for(&self, amount: u64) -> Duration {
+        self.allowed.time_for(amount)
+    }
+
+    pub(crate) fn is_windowed(&self) -> bool {
+        self.window.is_some()
+    }
+
+    /// The provider is known to refill all the time: the bucket suffices.
+    pub(crate) fn drop_window(&mut self) {
+        if self.level.is_some() {
+            self.window = None;
+        }
+    }
+}
+
+/// A second's worth of requests may go at once, because a limit by the minute may
+/// be enforced by the second.
+///
+/// Its ceiling does not fall with what is in transit, and the second is counted
+/// where a request is reserved, so that none of it waits for an answer.
+#[derive(Debug)]
+struct Pace {
+    bucket: Bucket,
+    second: Window,
+    /// The most that can ever go at once; what is more goes as much.
+    most: u64,
+}
+
+impl Pace {
+    fn new(limit: u64, rate: u64, now: Moment) -> Self {
+        let most = a_second_at(rate).min(a_second_of(limit));
+        Pace {
+            bucket: Bucket::new(rate, Per::Minute, a_second_at(rate), now),
+            second: Window::new(Per::Second.duration(), a_second_of(limit)),
+            most,
+        }
+    }
+
+    #[inline]
+    fn when(&mut self, amount: u64, now: Moment) -> When {
+        let amount = amount.min(self.most);
+        self.bucket
+            .when(amount, now)
+            .and(self.second.when(amount, now))
+    }
+
+    fn eta(&mut self, total: u64, now: Moment) -> Duration {
+        self.bucket.eta(total, now).max(self.second.eta(total, now))
+    }
+
+    #[inline]
+    fn reserve(&mut self, amount: u64, now: Moment) {
+        self.bucket.spend(amount, now);
+        self.second.add(amount, now);
+    }
+
+    fn refund(&mut self, amount: u64, reserved: Moment, now: Moment) {
+        self.bucket.credit(amount, now);
+        self.second.forgive(amount, reserved, now);
+    }
+
+    fn resize(&mut self, limit: u64, rate: u64, now: Moment) {
+        self.most = a_second_at(rate).min(a_second_of(limit));
+        self.bucket.resize(rate, a_second_at(rate), now);
+        self.second.resize(a_second_of(limit));
+    }
+}
+
+/// The pace's burst.
+fn a_second_at(rate: u64) -> u64 {
+    (rate / 60).max(1)
+}
+
+/// What a provider that enforces a minute's limit by the second allows in one:
+/// rounded down, which is safe, where that costs less than a twentieth; else
+/// up, since no provider would enforce 100 a minute as 1 a second.
+fn a_second_of(limit: u64) -> u64 {
+    let down = limit / 60;
+    if down * 60 * 20 >= limit * 19 {
+        down
+    } else {
+        down + 1
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const SECOND: Duration = Duration::from_secs(1);
+
+    fn meter(unit: Unit, per: Per, limit: u64, windowed: bool) -> Meter {
+        let allowed = Allowed {
+            unit,
+            per,
+            limit,
+            rate: limit,
+            kept: 0,
+            capacity: limit,
+        };
+        Meter::new(allowed, windowed, Moment::default())
+    }
+
+    #[test]
+    fn a_second_is_rounded_down_where_that_is_cheap() {
+        let table = [
+            (1, 1),
+            (59, 1),
+            (60, 1),
+            (63, 1),
+            (64, 2),
+            (100, 2),
+            (500, 8),
+            (600, 10),
+            (60_000, 1000),
+            (60_059, 1000),
+        ];
+        for (limit, second) in table {
+            assert_eq!(a_second_of(limit), second, "{limit}");
+        }
+    }
+
+    #[test]
+    fn requests_are_paced_by_the_second() {
+        let start = Moment::default();
+        let mut requests = meter(Unit::Requests, Per::Minute, 60, true);
+        requests.reserve(1, start);
+        assert_eq!(requests.when(1, start), When::At(start + SECOND));
+        requests.refund(1, start, start);
+        assert_eq!(requests.when(1, start), When::Now);
+    }
+
+    #[test]
+    fn more_requests_than_a_second_has_go_when_the_second_is_free() {
+        let start = Moment::default();
+        let mut requests = meter(Unit::Requests, Per::Minute, 60, true);
+        assert_eq!(requests.when(5, start), When::Now);
+        requests.reserve(5, start);
+        assert_eq!(requests.when(1, start), When::At(start + 5 * SECOND));
+    }
+
+    #[test]
+    fn a_day_refills_all_day() {
+        let start = Moment::default();
+        let mut day = meter(Unit::Tokens, Per::Day, 86_400, false);
+        day.reserve(86_400, start);
+        day.land(86_400, start);
+        assert_eq!(day.when(10, start), When::At(start + 10 * SECOND));
+    }
+
+    #[test]
+    fn a_window_of_a_day_lets_go_after_a_day() {
+        let start = Moment::default();
+        let mut day = meter(Unit::Requests, Per::Day, 3, true);
+        for _ in 0..3 {
+            assert_eq!(day.when(1, start), When::Now);
+            day.reserve(1, start);
+            day.land(1, start + SECOND);
+        }
+        assert_eq!(
+            day.when(1, start + 3600 * SECOND),
+            When::At(start + 86_401 * SECOND)
+        );
+    }
+}

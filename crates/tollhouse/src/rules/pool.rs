@@ -1,0 +1,132 @@
+//! What a pool's one queue stands over.
+
+use std::time::Duration;
+
+use super::ledger::{Ledger, Snapshot};
+use super::stats::{Counts, Levels, Note};
+use super::{Ahead, Key, Launch, Rule, Slots, Spacing, When};
+use crate::answer::Observation;
+use crate::charge::Charge;
+use crate::time::Now;
+
+/// Calls in flight, what the meters have, and the time between launches: one rule,
+/// so that one queue under one lock admits to all three.
+#[derive(Debug)]
+pub(crate) struct Pool {
+    rule: Parts,
+}
+
+/// What is not limited is not there.
+type Parts = (Option<Slots>, Ledger, Option<Spacing>);
+
+/// What an admitted request holds of each.
+pub(crate) type Held = <Parts as Rule>::Held;
+
+impl Pool {
+    pub(crate) fn new(slots: Option<Slots>, ledger: Ledger, spacing: Option<Spacing>) -> Self {
+        Pool {
+            rule: (slots, ledger, spacing),
+        }
+    }
+
+    pub(crate) fn ledger(&mut self) -> &mut Ledger {
+        &mut self.rule.1
+    }
+
+    /// The head of an answer is here. Where nobody said that its request was
+    /// launched, it was launched at this very instant.
+    #[inline]
+    pub(crate) fn answered(&mut self, held: &Held, told: &Observation, now: &mut Now) {
+        if let (Some(spacing), Some(turn)) = (&mut self.rule.2, &held.2)
+            && !turn.is_launched()
+        {
+            spacing.launch(turn, Launch::ToWire, now);
+        }
+        let key: Key = held.1;
+        self.rule.1.observe_answer(key, told, now.get());
+    }
+
+    /// The request is over: with what its body told, if it told a refusal, and what
+    /// it really used, where that is known.
+    #[inline]
+    pub(crate) fn end(
+        &mut self,
+        held: Held,
+        told: Option<&Observation>,
+        used: Option<Charge>,
+        now: &mut Now,
+    ) {
+        let (slot, key, turn) = held;
+        let (slots, ledger, spacing) = &mut self.rule;
+        if let Some(told) = told {
+            ledger.observe_answer(key, told, now.get());
+        }
+        ledger.close(key, used, now.get());
+        slots.release(slot, now);
+        spacing.release(turn, now);
+    }
+
+    pub(crate) fn snapshot(&mut self, ahead: Ahead, now: &mut Now) -> Snapshot {
+        let (slots, ledger, spacing) = &mut self.rule;
+        let now = now.get();
+        let mut snapshot = ledger.snapshot(ahead.waiting, now);
+        snapshot.in_flight = ahead.in_flight;
+        snapshot.max_concurrency = slots.as_ref().map(|slots| slots.max);
+        let next = spacing.as_ref().and_then(|spacing| spacing.next(now));
+        snapshot.next_launch = next.map(Into::into);
+        snapshot
+    }
+}
+
+impl Rule for Pool {
+    const NAME: &'static str = "budget";
+    const IS_TIMED: bool = true;
+    const LAPSES: bool = Parts::LAPSES;
+    type Held = Held;
+
+    #[inline]
+    fn when(&mut self, charge: &Charge, now: &mut Now) -> When {
+        self.rule.when(charge, now)
+    }
+
+    #[inline]
+    fn take(&mut self, charge: &Charge, now: &mut Now) -> Held {
+        self.rule.take(charge, now)
+    }
+
+    #[inline]
+    fn launch(&mut self, held: &Held, to: Launch, now: &mut Now) {
+        self.rule.launch(held, to, now);
+    }
+
+    #[inline]
+    fn release(&mut self, held: Held, now: &mut Now) {
+        self.rule.release(held, now);
+    }
+
+    fn unsend(&mut self, held: Held, now: &mut Now) {
+        self.rule.unsend(held, now);
+    }
+
+    #[inline]
+    fn has_lapsed(&mut self, held: &Held) -> bool {
+        self.rule.has_lapsed(held)
+    }
+
+    fn expected_wait(&mut self, charge: &Charge, ahead: Ahead, now: &mut Now) -> Duration {
+        self.rule.expected_wait(charge, ahead, now)
+    }
+
+    fn counts(&self) -> Counts {
+        self.rule.counts()
+    }
+
+    fn levels(&mut self) -> Levels {
+        self.rule.levels()
+    }
+
+    #[inline]
+    fn take_notes(&mut self) -> Vec<Note> {
+        self.rule.take_notes()
+    }
+}
