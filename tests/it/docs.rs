@@ -161,9 +161,11 @@ fn tables_of_variables_are_the_policys() {
 
 /// Every setter of a policy is in one of the guide's two tables, and sets what its
 /// variable sets.
+type Set = fn(Policy) -> Policy;
+
 #[test]
 fn tables_of_setters_are_the_policys() {
-    let by_variable: [(&str, &str, fn(Policy) -> Policy); 8] = [
+    let by_variable: [(&str, &str, Set); 8] = [
         ("max_concurrency", "7", |p| p.max_concurrency(7)),
         ("stagger", "1.5", |p| {
             p.stagger(Duration::from_millis(1_500))
