@@ -70,7 +70,10 @@ enum Kind {
 #[derive(Debug, Default)]
 pub(crate) struct Unwritten {
     pub(crate) lines: u64,
+    /// The answers, and after them the failures.
     pub(crate) text: Vec<u8>,
+    /// How much of it are answers.
+    pub(crate) answers: usize,
 }
 
 impl Error {
@@ -157,6 +160,23 @@ impl Error {
     pub fn unwritten(&self) -> &[u8] {
         match &self.inner.kind {
             Kind::Write { unwritten, .. } => &unwritten.text,
+            _ => &[],
+        }
+    }
+
+    /// Of [`unwritten`](Self::unwritten), the lines that were meant for the output.
+    /// A part of the first may be in it already.
+    pub fn unwritten_answers(&self) -> &[u8] {
+        match &self.inner.kind {
+            Kind::Write { unwritten, .. } => &unwritten.text[..unwritten.answers],
+            _ => &[],
+        }
+    }
+
+    /// Of [`unwritten`](Self::unwritten), the lines that were meant for the errors.
+    pub fn unwritten_failures(&self) -> &[u8] {
+        match &self.inner.kind {
+            Kind::Write { unwritten, .. } => &unwritten.text[unwritten.answers..],
             _ => &[],
         }
     }

@@ -74,10 +74,12 @@ where
     pub(crate) fn into_failure(self) -> Option<Error> {
         let (what, source) = self.failed?;
         let mut text = self.output.text;
+        let answers = text.len();
         text.extend_from_slice(&self.errors.text);
         let unwritten = Unwritten {
             lines: self.output.lines + self.errors.lines,
             text,
+            answers,
         };
         Some(Error::write(what, unwritten, source))
     }

@@ -87,16 +87,12 @@ impl Args {
                 ));
             }
         };
-        let input = ("IN.jsonl", self.input.file());
-        let output = ("--output", self.output.file());
-        for (name, path) in [input, output] {
-            if let Some(path) = path.filter(|path| files::is_same_file(path, &errors)) {
-                let path = path.display();
-                return Err(failure::error(format!(
-                    "--errors and {name} are both {path}; they must be different files"
-                )));
-            }
-        }
+        files::all_different(&[
+            ("IN.jsonl", self.input.file()),
+            ("--output", self.output.file()),
+            ("--errors", Some(&errors)),
+            ("--summary", self.summary.as_deref()),
+        ])?;
         Ok(errors)
     }
 }

@@ -174,20 +174,78 @@ pub(crate) async fn answered(path: &Path) -> Result<Done, BoxError> {
     Ok(done)
 }
 
-/// Where failed requests go unless told: `out.jsonl` has `out.errors.jsonl`.
+/// Where failed requests go unless it is said: the output's whole name, but for
+/// `.jsonl`, and `.errors.jsonl`.
 pub(crate) fn errors_beside(output: &Path) -> PathBuf {
-    output.with_extension("errors.jsonl")
+    let stem = match output.extension() {
+        Some(extension) if extension == "jsonl" => output.with_extension(""),
+        _ => output.to_owned(),
+    };
+    let mut name = stem.into_os_string();
+    name.push(".errors.jsonl");
+    name.into()
 }
 
-/// Whether two paths are one file, however they are written.
-pub(crate) fn is_same_file(one: &Path, other: &Path) -> bool {
-    let real = |path: &Path| -> io::Result<PathBuf> {
-        match std::fs::canonicalize(path) {
-            Err(error) if error.kind() == io::ErrorKind::NotFound => std::path::absolute(path),
-            found => found,
+/// A file that a command reads or writes, by the name that the user knows it by.
+pub(crate) type Named<'a> = (&'static str, Option<&'a Path>);
+
+/// Refuses files that are one file, by whatever names.
+pub(crate) fn all_different(files: &[Named<'_>]) -> Result<(), BoxError> {
+    for (n, (name, path)) in files.iter().enumerate() {
+        for (other, before) in &files[..n] {
+            if let (Some(path), Some(before)) = (path, before)
+                && is_same_file(path, before)
+            {
+                let (one, two) = (before.display(), path.display());
+                let both = match before == path {
+                    true => format!("are both {two}"),
+                    false => format!("are one file, {one} and {two}"),
+                };
+                return Err(failure::error(format!(
+                    "{name} and {other} {both}; they must be different files"
+                )));
+            }
         }
+    }
+    Ok(())
+}
+
+/// Whether two paths lead to one file, which need not be there yet. A terminal, a
+/// pipe or the null device is no file that could be overwritten.
+fn is_same_file(one: &Path, other: &Path) -> bool {
+    match (identity(one), identity(other)) {
+        (Some(one), Some(other)) => one == other,
+        (None, None) => matches!((real(one), real(other)), (Ok(one), Ok(other)) if one == other),
+        _ => false,
+    }
+}
+
+/// What tells a file that is there from every other.
+#[cfg(unix)]
+fn identity(path: &Path) -> Option<(u64, u64)> {
+    use std::os::unix::fs::MetadataExt;
+    let file = std::fs::metadata(path).ok()?;
+    Some((file.dev(), file.ino()))
+}
+
+#[cfg(not(unix))]
+fn identity(path: &Path) -> Option<PathBuf> {
+    std::fs::canonicalize(path).ok()
+}
+
+/// Where a file will be that is not there yet.
+fn real(path: &Path) -> io::Result<PathBuf> {
+    // A link to nowhere names the file that it will become.
+    if let Ok(target) = std::fs::read_link(path) {
+        let folder = path.parent().unwrap_or(Path::new(""));
+        return real(&folder.join(target));
+    }
+    let path = std::path::absolute(path)?;
+    let (Some(folder), Some(name)) = (path.parent(), path.file_name()) else {
+        return Ok(path);
     };
-    matches!((real(one), real(other)), (Ok(one), Ok(other)) if one == other)
+    let folder = std::fs::canonicalize(folder).unwrap_or_else(|_| folder.to_owned());
+    Ok(folder.join(name))
 }
 
 #[cfg(test)]
@@ -199,6 +257,8 @@ mod tests {
         let beside = |path| errors_beside(Path::new(path));
         assert_eq!(beside("a/out.jsonl"), Path::new("a/out.errors.jsonl"));
         assert_eq!(beside("out"), Path::new("out.errors.jsonl"));
+        assert_eq!(beside("run.1"), Path::new("run.1.errors.jsonl"));
+        assert_eq!(beside("run.2"), Path::new("run.2.errors.jsonl"));
     }
 
     #[test]

@@ -7,6 +7,7 @@ mod hopeless;
 mod notes;
 mod outlook;
 mod preflight;
+mod rescue;
 mod status;
 mod summary;
 
@@ -56,10 +57,30 @@ struct Run {
 
 /// Runs the batch.
 pub(crate) async fn run(args: Args) -> Ended {
+    // Heard from the beginning: reading a long input takes its time.
+    let mut signals = Signals::listen()?;
+    let screen = Screen::new(args.quiet);
+    let prepared = tokio::select! {
+        prepared = prepare(args, screen.clone()) => prepared?,
+        () = signals.next() => {
+            screen.note("Interrupted before anything was sent");
+            return Ok(Exit::Interrupted);
+        }
+    };
+    let (run, input, outputs, scope) = prepared;
+    run.send(input, outputs, scope, signals).await
+}
+
+async fn prepare(
+    args: Args,
+    screen: Screen,
+) -> Result<(Run, Requests, Outputs, Scope), failure::BoxError> {
     let (policy, client) = args.policy.account(&args.client)?;
     let errors = args.errors()?;
     let input = Requests::find(&args.input).await?;
-    let outputs = Outputs::open(&args.output, &errors, args.retry_errors).await?;
+    let mut outputs = Outputs::open(&args.output, &errors, args.retry_errors).await?;
+    let again = args.retry_errors;
+    let taken = rescue::take_in(args.output.file(), &errors, &mut outputs, again).await?;
     let scope = preflight(&args, &input, outputs.done.clone(), &policy).await?;
     if args.retry_errors {
         files::empty(&errors).await?;
@@ -67,14 +88,20 @@ pub(crate) async fn run(args: Args) -> Ended {
     let run = Run {
         watch: Watch::new(policy.charge(), MINUTE),
         board: Board::default(),
-        screen: Screen::new(args.quiet),
+        screen,
         errors,
         policy,
         client,
         args,
     };
+    if taken > 0 {
+        let taken = counted(taken, "line");
+        run.screen.remark(&format!(
+            "Taking in {taken} that an earlier run could not save"
+        ));
+    }
     run.announce(&outputs, &scope);
-    run.send(input, outputs, scope).await
+    Ok((run, input, outputs, scope))
 }
 
 impl Run {
@@ -107,8 +134,13 @@ impl Run {
         ));
     }
 
-    async fn send(self, input: Requests, outputs: Outputs, scope: Scope) -> Ended {
-        let signals = Signals::listen()?;
+    async fn send(
+        self,
+        input: Requests,
+        outputs: Outputs,
+        scope: Scope,
+        signals: Signals,
+    ) -> Ended {
         let input = input.open().await?;
         let notes = Notes::new(self.screen.clone(), self.errors.clone());
         let board = self.board.clone();
@@ -137,7 +169,7 @@ impl Run {
                 if let Some(summary) = error.summary() {
                     self.save(&self.conclusion(summary))?;
                 }
-                Err(summary::rescue(error))
+                Err(rescue::rescue(error, self.args.output.file(), &self.errors))
             }
             None => {
                 self.screen.note(&self.how_to_go_on("Stopped at once", 0));

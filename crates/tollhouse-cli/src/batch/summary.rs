@@ -1,9 +1,9 @@
 //! What a batch came to.
 
 use std::fmt;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
-use tollhouse_batch::{Error, Summary};
+use tollhouse_batch::Summary;
 use tollhouse_openai::Policy;
 
 use crate::failure::{self, BoxError};
@@ -105,29 +105,6 @@ impl fmt::Display for Conclusion<'_> {
 fn row(f: &mut fmt::Formatter<'_>, name: &str, value: impl fmt::Display) -> fmt::Result {
     let end = if name == "429s" { "" } else { "\n" };
     write!(f, "{name:<10} {value}{end}")
-}
-
-/// The error of a run. Answers that could not be written were paid for, so
-/// they are put where there may be room.
-pub(super) fn rescue(error: Error) -> BoxError {
-    if error.unwritten().is_empty() {
-        return error.into();
-    }
-    let path = rescue_path();
-    match std::fs::write(&path, error.unwritten()) {
-        Ok(()) => failure::because(
-            format!(
-                "the answers that could not be saved are in {}; append it to the output to keep them",
-                path.display()
-            ),
-            error,
-        ),
-        Err(_) => error.into(),
-    }
-}
-
-fn rescue_path() -> PathBuf {
-    std::env::temp_dir().join(format!("tollhouse-unsaved-{}.jsonl", std::process::id()))
 }
 
 #[cfg(test)]

@@ -110,6 +110,139 @@ async fn a_full_disk_costs_no_answer() {
     assert_eq!(provider.sim.report().arrived, 60);
 }
 
+/// A file may grow to so many KiB and no further: a disk that is full in the middle
+/// of a line.
+#[cfg(unix)]
+fn in_room_for(kilobytes: u64, command: std::process::Command) -> std::process::Command {
+    let mut limited = std::process::Command::new("bash");
+    let script = format!(r#"trap "" XFSZ; ulimit -f {kilobytes}; exec "$@""#);
+    limited
+        .args(["-c", &script, "bash"])
+        .arg(command.get_program());
+    limited.args(command.get_args()).env_clear();
+    for (name, value) in command.get_envs() {
+        limited.env(name, value.expect("it is set"));
+    }
+    limited
+}
+
+#[cfg(unix)]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn failure_34_a_disk_that_is_full_in_the_middle_of_a_line_costs_nothing() {
+    use std::os::unix::fs::PermissionsExt;
+
+    for kilobytes in [5, 9] {
+        let slow = Sim::builder().latency(Duration::from_millis(20), Duration::ZERO);
+        let provider = Provider::start(slow).await;
+        let files = Files::new(&format!("torn{kilobytes}"), lines(60, 10));
+        let folder = files.output.parent().expect("a folder");
+        let command = || {
+            let mut command = provider.tollhouse(&files.arguments(&["--quiet"]));
+            command.env("TMPDIR", folder);
+            command
+        };
+        let ran = run(in_room_for(kilobytes, command()));
+        assert_eq!(ran.code, Some(2), "{}", ran.stderr);
+        assert!(ran.stderr.contains("File too large"), "{}", ran.stderr);
+        let saved = ran
+            .stderr
+            .split(" are in ")
+            .nth(1)
+            .expect("a place is named");
+        let saved = Path::new(saved.split("; ").next().expect("a path"));
+        let mode = fs::metadata(saved)
+            .expect("it is there")
+            .permissions()
+            .mode();
+        assert_eq!(mode & 0o777, 0o600);
+
+        // Each answer is in one of the two, once, and no line is torn.
+        let (mut all, rescued) = (answers(&files.output), answers(saved));
+        for (id, times) in rescued {
+            *all.entry(id).or_default() += times;
+        }
+        assert!(all.values().all(|times| *times == 1), "{all:?}");
+        let asked = provider.sim.report().total.completed as usize;
+        assert_eq!(all.len(), asked);
+
+        // The same command goes on; with no more room it changes nothing.
+        let before = fs::read(&files.output).expect("it is there");
+        let again = run(in_room_for(1, command()));
+        assert_eq!(again.code, Some(2), "{}", again.stderr);
+        assert_eq!(fs::read(&files.output).expect("it is there"), before);
+        assert!(saved.exists());
+        let again = run(command());
+        assert_eq!(again.code, Some(0), "{}", again.stderr);
+        assert_each_once(&files.output, 60);
+        assert!(!saved.exists());
+        assert_eq!(provider.sim.report().arrived, 60);
+    }
+}
+
+#[cfg(unix)]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn failure_35_two_files_that_are_one_are_refused_before_anything_is_opened() {
+    let provider = Provider::start(Sim::builder()).await;
+    let files = Files::new("one_file", lines(3, 10));
+    let folder = files.output.parent().expect("a folder");
+    let path = |name: &str| folder.join(name);
+    fs::write(&files.output, "").expect("a file");
+    fs::hard_link(&files.output, path("hard")).expect("a link");
+    std::os::unix::fs::symlink(&files.output, path("soft")).expect("a link");
+    std::os::unix::fs::symlink("out.errors.jsonl", path("dangling")).expect("a link");
+    let roundabout = folder.join("..").join(folder.file_name().expect("a name"));
+    let cases = [
+        ("--output", files.output.clone()),
+        ("--output", path("hard")),
+        ("--output", path("soft")),
+        ("--output", roundabout.join("out.jsonl")),
+        ("--errors", path("dangling")),
+        ("--errors", roundabout.join("out.errors.jsonl")),
+        ("IN.jsonl", files.input.clone()),
+    ];
+    for (other, summary) in cases {
+        let ran = run(provider.tollhouse(&files.arguments(&["--summary", text(&summary)])));
+        assert_eq!(ran.code, Some(2), "{}", ran.stderr);
+        let said = format!("--summary and {other} are ");
+        assert!(ran.stderr.contains(&said), "{}", ran.stderr);
+        assert_eq!(fs::read(&files.output).expect("it is there"), b"");
+        assert_eq!(provider.sim.report().arrived, 0);
+    }
+}
+
+#[cfg(unix)]
+#[tokio::test]
+async fn a_signal_while_the_input_is_read_ends_it_as_an_interruption() {
+    for name in ["-TERM", "-INT"] {
+        let files = Files::new(&format!("early{name}"), "");
+        let mut command = crate::common::tollhouse_at(
+            "http://127.0.0.1:9/v1",
+            &["batch", "-", "--output", text(&files.output)],
+        );
+        command.stdin(std::process::Stdio::piped());
+        let child = start(command, &files.stderr);
+        crate::common::until(
+            "the output to be opened or the input to be waited for",
+            || {
+                let pid = child.id();
+                let caught = fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
+                let mask = caught.lines().find_map(|line| line.strip_prefix("SigCgt:"));
+                let mask = mask.map(|mask| u64::from_str_radix(mask.trim(), 16).unwrap_or(0));
+                // SIGINT is 2, SIGTERM 15.
+                mask.is_some_and(|mask| mask & (1 << 1) != 0 && mask & (1 << 14) != 0)
+            },
+        )
+        .await;
+        crate::common::signal(&child, name);
+        assert_eq!(ended(child).await, Some(130), "{name}");
+        let said = fs::read_to_string(&files.stderr).expect("it is there");
+        assert!(
+            said.contains("Interrupted before anything was sent"),
+            "{said}"
+        );
+    }
+}
+
 #[test]
 fn an_output_that_cannot_be_written_is_named() {
     let files = Files::new("unwritable", lines(1, 10));
