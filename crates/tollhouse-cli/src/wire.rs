@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use bytes::Bytes;
 use http::{Request, Response, StatusCode};
 use tokio::time::{Duration, Instant};
-use tollhouse_openai::{Charge, Cost, Error, OpenAi, ResponseBody};
+use tollhouse_openai::{Call, Cost, Error, Estimator, OpenAi, ResponseBody};
 use tower::{Service, ServiceExt};
 
 /// Into so many parts the last minute is divided.
@@ -20,7 +20,7 @@ pub(crate) const RECENT: usize = 20;
 /// Clones share what was counted.
 #[derive(Clone, Debug)]
 pub(crate) struct Watch {
-    charge: Charge,
+    estimator: Estimator,
     minute: Duration,
     seen: Arc<Mutex<Counted>>,
 }
@@ -54,10 +54,10 @@ struct Counted {
 }
 
 impl Watch {
-    /// Counts tokens as `charge` does, over minutes of this length.
-    pub(crate) fn new(charge: Charge, minute: Duration) -> Self {
+    /// Counts tokens as `estimator` does, over minutes of this length.
+    pub(crate) fn new(estimator: Estimator, minute: Duration) -> Self {
         Self {
-            charge,
+            estimator,
             minute,
             seen: Arc::default(),
         }
@@ -75,7 +75,7 @@ impl Watch {
         let (before, after) = (self.clone(), self.clone());
         client
             .map_request(move |request: Request<Bytes>| {
-                before.launched(before.charge.cost(&request));
+                before.launched(before.estimator.cost(&Call::of(&request)));
                 request
             })
             .map_response(move |response: Response<ResponseBody>| {

@@ -7,6 +7,7 @@
 //! | question | answered by |
 //! |---|---|
 //! | How does a request get there? | [`OpenAi`], a [`Service`](tower_service::Service) over hyper and rustls |
+//! | What does it ask for? | [`Call`], read once and kept with the request |
 //! | What will it be charged? | [`ChargeRule`], a [`Cost`] |
 //! | What does the account have left? | [`RateLimits`], read from headers |
 //! | Is an unsuccessful answer worth another try, and when? | [`classify`], a [`Verdict`] |
@@ -64,12 +65,14 @@
 
 pub mod adapters;
 pub mod api_error;
+pub mod call;
 pub mod client;
 pub mod layers;
 pub mod policy;
 pub mod wire;
 
 pub use api_error::ApiError;
+pub use call::Call;
 pub use client::{Error, OpenAi, OpenAiBuilder, ResponseBody};
 pub use layers::include_usage::IncludeUsage;
 #[cfg(feature = "spans")]
@@ -78,7 +81,7 @@ pub use layers::verdict::{VerdictLayer, WithVerdict};
 pub use policy::AnswerReader;
 pub use policy::{Limit, Policy, PolicyError};
 pub use tollhouse::*;
-pub use wire::cost::{Charge, ChargeRule};
+pub use wire::cost::{ChargeRule, Estimator};
 pub use wire::learned::LearnedFactor;
 pub use wire::limits::RateLimits;
 pub use wire::usage::{Asked, UsageMeter};

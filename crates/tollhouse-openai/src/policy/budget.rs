@@ -1,12 +1,12 @@
 //! A policy's gate to the budget.
 
-use bytes::Bytes;
 use http::{Request, Response};
 use tollhouse::budget::BudgetPass;
 use tollhouse::{Gate, TokenBudget};
 
+use crate::call::{Call, CallBody};
 use crate::policy::AnswerReader;
-use crate::wire::cost::Charge;
+use crate::wire::cost::Estimator;
 use crate::wire::learned::Learned;
 use crate::wire::usage::{Asked, UsageMeter};
 
@@ -14,7 +14,7 @@ use crate::wire::usage::{Asked, UsageMeter};
 /// says was used.
 ///
 /// A [`TpmBudgetLayer`](tollhouse::TpmBudgetLayer) knows a request by its cost
-/// alone. This gate reads each request once and keeps what its answer is to be
+/// alone. This gate asks what was read of the request and keeps what its answer is to be
 /// held against: the prompt, which is the least that a call can have used, and
 /// the factor that is learned from the real usage.
 ///
@@ -27,7 +27,7 @@ use crate::wire::usage::{Asked, UsageMeter};
 #[derive(Clone, Debug)]
 pub struct BudgetGate {
     pub(super) budget: TokenBudget,
-    pub(super) charge: Charge,
+    pub(super) estimator: Estimator,
     pub(super) learned: Option<Learned>,
 }
 
@@ -38,11 +38,12 @@ impl BudgetGate {
     }
 }
 
-impl<B> Gate<Request<Bytes>, Response<B>> for BudgetGate {
+impl<Q: CallBody, B> Gate<Request<Q>, Response<B>> for BudgetGate {
     type Pass = BudgetPass<Asked, AnswerReader, UsageMeter>;
 
-    fn pass(&self, request: &Request<Bytes>) -> Self::Pass {
-        let Some(estimate) = self.charge.estimate(request) else {
+    fn pass(&self, request: &Request<Q>) -> Self::Pass {
+        let call = Call::of(request);
+        let Some(estimate) = self.estimator.estimate(call.facts()) else {
             return BudgetPass::new(&self.budget, 0, Asked::default(), AnswerReader);
         };
         let learned = self.learned.as_ref();

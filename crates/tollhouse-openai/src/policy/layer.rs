@@ -116,7 +116,7 @@ impl Shared {
     pub(super) fn new(settings: &Settings) -> Self {
         let budget = BudgetGate {
             budget: budget(settings),
-            charge: settings.charge_rule.with_est_tokens(settings.est_tokens),
+            estimator: settings.charge_rule.with_est_tokens(settings.est_tokens),
             learned: settings.learn_factor.then(Learned::default),
         };
         Shared {

@@ -24,7 +24,7 @@ pub use limit::Limit;
 pub use reader::AnswerReader;
 use tollhouse::TokenBudget;
 
-use crate::wire::cost::Charge;
+use crate::wire::cost::Estimator;
 use crate::wire::learned::{Learned, LearnedFactor};
 use layer::Shared;
 use settings::Settings;
@@ -322,7 +322,7 @@ impl Policy {
     /// // A token of text, four for the message, three for the reply's start.
     /// assert_eq!(Policy::default().charge().cost(&request), 1 + 4 + 3 + 100);
     /// ```
-    pub fn charge(&self) -> Charge {
+    pub fn charge(&self) -> Estimator {
         let settings = &self.settings;
         settings.charge_rule.with_est_tokens(settings.est_tokens)
     }

@@ -4,6 +4,7 @@
 pub mod cost;
 pub(crate) mod learned;
 pub(crate) mod limits;
+pub(crate) mod request;
 pub(crate) mod sse;
 pub(crate) mod time;
 pub(crate) mod transport_error;

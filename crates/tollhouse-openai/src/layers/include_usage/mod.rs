@@ -50,7 +50,6 @@
 
 mod body;
 mod filter;
-mod request;
 mod service;
 
 pub use body::WithoutUsage;

@@ -11,7 +11,7 @@ use pin_project_lite::pin_project;
 use tower_service::Service;
 
 use super::WithoutUsage;
-use super::request::ask;
+use crate::call::{self, Call, CallBody};
 use crate::wire::sse::is_event_stream;
 use crate::wire::usage::is_compressed;
 
@@ -82,9 +82,10 @@ impl<S> IncludeUsage<S> {
     }
 }
 
-impl<S, B> Service<Request<Bytes>> for IncludeUsage<S>
+impl<S, Q, B> Service<Request<Q>> for IncludeUsage<S>
 where
-    S: Service<Request<Bytes>, Response = Response<B>>,
+    S: Service<Request<Q>, Response = Response<B>>,
+    Q: CallBody,
     B: Body<Data = Bytes>,
 {
     type Response = Response<WithoutUsage<B>>;
@@ -95,8 +96,10 @@ where
         self.inner.poll_ready(cx)
     }
 
-    fn call(&mut self, mut request: Request<Bytes>) -> Self::Future {
-        let asked = self.asks && ask(&mut request);
+    fn call(&mut self, mut request: Request<Q>) -> Self::Future {
+        // For the gates behind, and for all attempts.
+        Call::attach(&mut request);
+        let asked = self.asks && call::ask_for_usage(&mut request);
         let future = self.inner.call(request);
         IncludeUsageFuture { future, asked }
     }

@@ -13,6 +13,7 @@ use tower_service::Service;
 use tracing::Span;
 
 use super::{SpannedBody, error, span};
+use crate::call::CallBody;
 use crate::wire::usage::UsageMeter;
 
 /// Opens a span for every call that asks a model for something; see the
@@ -147,9 +148,10 @@ impl<S> Spanned<S> {
     }
 }
 
-impl<S, B> Service<Request<Bytes>> for Spanned<S>
+impl<S, Q, B> Service<Request<Q>> for Spanned<S>
 where
-    S: Service<Request<Bytes>, Response = Response<B>>,
+    S: Service<Request<Q>, Response = Response<B>>,
+    Q: CallBody,
     S::Error: StdError + 'static,
     B: Body<Data = Bytes>,
 {
@@ -161,8 +163,8 @@ where
         self.inner.poll_ready(cx)
     }
 
-    fn call(&mut self, request: Request<Bytes>) -> Self::Future {
-        let span = span::open(self.layer.provider, &request);
+    fn call(&mut self, mut request: Request<Q>) -> Self::Future {
+        let span = span::open(self.layer.provider, &mut request);
         let future = span.in_scope(|| self.inner.call(request));
         SpanFuture { future, span }
     }

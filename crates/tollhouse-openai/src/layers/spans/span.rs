@@ -1,11 +1,10 @@
 //! The span and what is written on it.
 
-use bytes::Bytes;
-use http::Request;
+use http::{Request, Uri};
 use tracing::Span;
 use tracing::field::Empty;
 
-use crate::wire::cost::{ChargeRule, Endpoint, Estimate};
+use crate::call::{Call, CallBody, Endpoint};
 use crate::wire::usage::Counts;
 
 /// The conventions' word for what an endpoint does; `None` where they have
@@ -15,36 +14,29 @@ fn operation(endpoint: Endpoint) -> Option<&'static str> {
         Endpoint::Chat | Endpoint::Responses => Some("chat"),
         Endpoint::Completions => Some("text_completion"),
         Endpoint::Embeddings => Some("embeddings"),
-        Endpoint::Moderations | Endpoint::Keeping | Endpoint::Other => None,
+        Endpoint::Moderations | Endpoint::Storage | Endpoint::Other => None,
     }
 }
 
 /// The span of a call; disabled where nobody listens or the conventions do not
 /// apply.
-pub(super) fn open(provider: &'static str, request: &Request<Bytes>) -> Span {
+pub(super) fn open<B: CallBody>(provider: &'static str, request: &mut Request<B>) -> Span {
     if !tracing::span_enabled!(tracing::Level::INFO) {
         return Span::none();
     }
-    // What it costs does not matter here, only what it asks for.
-    let estimate = ChargeRule::Safe.with_est_tokens(1).estimate(request);
-    match estimate.and_then(|asked| Some((operation(asked.endpoint)?, asked))) {
-        Some((operation, asked)) => describe(provider, operation, &asked, request),
+    let call = Call::attach(request);
+    match operation(call.endpoint()).filter(|_| call.runs_a_model()) {
+        Some(operation) => describe(provider, operation, &call, request.uri()),
         None => Span::none(),
     }
 }
 
-fn describe(
-    provider: &'static str,
-    operation: &'static str,
-    asked: &Estimate<'_>,
-    request: &Request<Bytes>,
-) -> Span {
-    let model = asked.model();
-    let name = match &model {
+fn describe(provider: &'static str, operation: &'static str, call: &Call, uri: &Uri) -> Span {
+    let model = call.model();
+    let name = match model {
         Some(model) => format!("{operation} {model}"),
         None => operation.to_owned(),
     };
-    let uri = request.uri();
     tracing::info_span!(
         "gen_ai.client",
         otel.name = name,
@@ -52,8 +44,8 @@ fn describe(
         otel.status_code = Empty,
         gen_ai.operation.name = operation,
         gen_ai.provider.name = provider,
-        gen_ai.request.model = model.as_deref(),
-        gen_ai.request.max_tokens = asked.longest.map(int),
+        gen_ai.request.model = model,
+        gen_ai.request.max_tokens = call.longest_answer().map(int),
         gen_ai.usage.input_tokens = Empty,
         gen_ai.usage.output_tokens = Empty,
         http.response.status_code = Empty,

@@ -2,24 +2,17 @@
 //!
 //! Nobody can copy a provider's own sum, and it has changed overnight; so the
 //! default errs on the safe side, and what the provider's headers and the real
-//! usage say later sets it right. The path tells what is asked, the body is
-//! counted in one pass, and a [`ChargeRule`] puts a price on it.
+//! usage say later sets it right. A [`ChargeRule`] puts a price on what is known of
+//! a request; nothing is read here.
 
-mod endpoint;
 mod estimate;
-mod shape;
 
 #[cfg(test)]
 mod tests;
 
-use bytes::Bytes;
-use http::{Method, Request};
-use tollhouse::Cost;
-
-pub(crate) use endpoint::Endpoint;
 pub(crate) use estimate::Estimate;
-use estimate::deployment;
-use shape::Shape;
+
+use super::request::{Endpoint, RequestFacts, Shape};
 
 /// The tokens charged to a request that does not say how long its answer may
 /// be: `OPENAI_EST_TOKENS_PER_RUN` by default.
@@ -97,17 +90,11 @@ impl ChargeRule {
     ///     1_200
     /// );
     /// ```
-    pub fn with_est_tokens(self, est_tokens: u64) -> Charge {
-        Charge {
+    pub fn with_est_tokens(self, est_tokens: u64) -> Estimator {
+        Estimator {
             rule: self,
             est_tokens,
         }
-    }
-}
-
-impl Cost<Request<Bytes>> for ChargeRule {
-    fn cost(&self, request: &Request<Bytes>) -> u64 {
-        self.with_est_tokens(DEFAULT_EST_TOKENS).cost(request)
     }
 }
 
@@ -139,28 +126,34 @@ impl Cost<Request<Bytes>> for ChargeRule {
 /// # }
 /// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Charge {
+pub struct Estimator {
     rule: ChargeRule,
     est_tokens: u64,
 }
 
-impl Charge {
-    /// All that can be told of a request beforehand; `None` where it costs no
-    /// tokens.
-    pub(crate) fn estimate<'r>(&self, request: &'r Request<Bytes>) -> Option<Estimate<'r>> {
-        let endpoint = charged(request)?;
-        let estimate = match read(endpoint, request.body()) {
-            Some(shape) => self.of_shape(endpoint, &shape),
-            None => self.of_bytes(endpoint, request.body().len()),
+impl Estimator {
+    /// What a request may be charged; `None` where it costs no tokens: what
+    /// runs no model, and what is streamed and cannot be read.
+    pub(crate) fn estimate<'c>(&self, facts: &'c RequestFacts) -> Option<Estimate<'c>> {
+        if facts.is_read || facts.endpoint == Endpoint::Storage {
+            return None;
+        }
+        let bytes = facts.bytes?;
+        let (prompt, upfront, tokens) = match (facts.endpoint, &facts.shape) {
+            (Endpoint::Other, _) | (_, None) => self.of_bytes(bytes),
+            (endpoint, Some(shape)) => self.of_shape(endpoint, shape),
         };
-        let named = estimate.model.is_some();
         Some(Estimate {
-            deployment: (!named).then(|| deployment(request.uri().path())).flatten(),
-            ..estimate
+            endpoint: facts.endpoint,
+            model: facts.model(),
+            prompt,
+            upfront,
+            tokens,
         })
     }
 
-    fn of_shape<'b>(&self, endpoint: Endpoint, shape: &Shape<'b>) -> Estimate<'b> {
+    /// The prompt, the least that may be charged, and what it is safe to expect.
+    fn of_shape(&self, endpoint: Endpoint, shape: &Shape) -> (u64, u64, u64) {
         let prompt = input(endpoint, shape);
         let (upfront, tokens) = match self.rule {
             ChargeRule::Safe => self.safe(endpoint, shape, prompt),
@@ -173,76 +166,34 @@ impl Charge {
         // What the provider adds from its own memory cannot be seen from here.
         let unseen = shape.continues_elsewhere && !matches!(self.rule, ChargeRule::Fixed(_));
         let least = if unseen { self.est_tokens } else { 0 };
-        Estimate {
-            endpoint,
-            model: shape.model,
-            deployment: None,
-            prompt,
-            longest: shape.asked_output,
-            upfront,
-            tokens: tokens.max(least),
-        }
+        (prompt, upfront, tokens.max(least))
     }
 
-    fn of_bytes<'b>(&self, endpoint: Endpoint, bytes: usize) -> Estimate<'b> {
-        let prompt = quarter(bytes as u64);
-        let (upfront, tokens) = match self.rule {
-            ChargeRule::Fixed(tokens) => (tokens, tokens),
-            _ => (prompt, prompt.saturating_add(self.est_tokens)),
-        };
-        Estimate {
-            endpoint,
-            model: None,
-            deployment: None,
-            prompt,
-            longest: None,
-            upfront,
-            tokens,
+    fn of_bytes(&self, bytes: u64) -> (u64, u64, u64) {
+        let prompt = quarter(bytes);
+        match self.rule {
+            ChargeRule::Fixed(tokens) => (prompt, tokens, tokens),
+            _ => (prompt, prompt, prompt.saturating_add(self.est_tokens)),
         }
     }
 
     /// The least that may be charged, and what it is safe to expect.
-    fn safe(&self, endpoint: Endpoint, shape: &Shape<'_>, input: u64) -> (u64, u64) {
+    fn safe(&self, endpoint: Endpoint, shape: &Shape, input: u64) -> (u64, u64) {
         if !endpoint.writes() {
             return (input, input);
         }
         // The API's oldest default; mostly the estimate is what counts.
-        let length = shape.asked_output.unwrap_or(16);
+        let length = shape.longest_answer.unwrap_or(16);
         let asked = input.saturating_add(length.saturating_mul(shape.answers));
-        match shape.asked_output {
+        match shape.longest_answer {
             Some(_) => (asked, asked),
             None => (asked, asked.max(self.est_tokens)),
         }
     }
 }
 
-impl Cost<Request<Bytes>> for Charge {
-    fn cost(&self, request: &Request<Bytes>) -> u64 {
-        match (self.rule, charged(request)) {
-            (_, None) => 0,
-            // Spares the reading.
-            (ChargeRule::Fixed(tokens), Some(_)) => tokens,
-            _ => self.estimate(request).map_or(0, |estimate| estimate.tokens),
-        }
-    }
-}
-
-/// What is asked for, if it costs tokens.
-fn charged(request: &Request<Bytes>) -> Option<Endpoint> {
-    let reads = [Method::GET, Method::HEAD, Method::OPTIONS, Method::DELETE];
-    let endpoint = Endpoint::of(request.uri().path());
-    (endpoint != Endpoint::Keeping && !reads.contains(request.method())).then_some(endpoint)
-}
-
-fn read(endpoint: Endpoint, body: &[u8]) -> Option<Shape<'_>> {
-    match endpoint {
-        Endpoint::Other => None,
-        _ => Shape::read(body),
-    }
-}
-
 /// The tokens of all that is sent.
-fn input(endpoint: Endpoint, shape: &Shape<'_>) -> u64 {
+fn input(endpoint: Endpoint, shape: &Shape) -> u64 {
     let messages = match endpoint {
         Endpoint::Chat | Endpoint::Responses => shape.messages.saturating_mul(4) + 3,
         _ => 0,
@@ -252,7 +203,7 @@ fn input(endpoint: Endpoint, shape: &Shape<'_>) -> u64 {
         .saturating_add(quarter(shape.schema_bytes))
 }
 
-fn openai(endpoint: Endpoint, shape: &Shape<'_>) -> u64 {
+fn openai(endpoint: Endpoint, shape: &Shape) -> u64 {
     match endpoint {
         Endpoint::Chat => content(shape) + shape.messages + 1,
         Endpoint::Responses if shape.has_functions => input(endpoint, shape) + 217,
@@ -262,7 +213,7 @@ fn openai(endpoint: Endpoint, shape: &Shape<'_>) -> u64 {
 }
 
 /// The tokens of text, token ids and images.
-fn content(shape: &Shape<'_>) -> u64 {
+fn content(shape: &Shape) -> u64 {
     quarter(shape.text_bytes) + shape.token_ids + shape.images * IMAGE
 }
 

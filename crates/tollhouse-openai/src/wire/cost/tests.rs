@@ -2,6 +2,10 @@ use proptest::prelude::*;
 use serde_json::{Value, json};
 
 use super::*;
+use crate::call::Call;
+use bytes::Bytes;
+use http::Request;
+use tollhouse::Cost;
 
 fn post(path: &str, body: &Value) -> Request<Bytes> {
     let body = Bytes::from(body.to_string());
@@ -54,9 +58,10 @@ fn chat_counts_text_messages_and_asked_output() {
 fn what_is_charged_up_front_leaves_out_what_nobody_asked_for() {
     let estimate = |rule: ChargeRule, path: &str, body: Value| {
         let request = post(path, &body);
-        let estimate = rule.with_est_tokens(7_000).estimate(&request);
+        let call = Call::of(&request);
+        let estimate = rule.with_est_tokens(7_000).estimate(call.facts());
         let estimate = estimate.expect("a cost");
-        let model = estimate.model().map(|model| model.into_owned());
+        let model = estimate.model.map(ToOwned::to_owned);
         (estimate.prompt, estimate.upfront, estimate.tokens, model)
     };
     // 8 bytes are 2 tokens; 4 for the message and 3 for the reply.

@@ -11,7 +11,8 @@ mod quantile;
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use crate::wire::cost::{Endpoint, Estimate};
+use crate::wire::cost::Estimate;
+use crate::wire::request::Endpoint;
 use quantile::Quantile;
 
 /// The most models and endpoints that are kept apart; of more, the one that
@@ -196,7 +197,7 @@ impl Keys {
 
 /// The key of a request, if it is one to learn of.
 fn key(estimate: &Estimate<'_>) -> Option<Key> {
-    let model = estimate.model()?;
+    let model = estimate.model?;
     let worth = estimate.tokens > 0 && model.len() <= MOST_NAME_BYTES;
     worth.then(|| (estimate.endpoint, model.into()))
 }

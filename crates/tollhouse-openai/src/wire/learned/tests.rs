@@ -2,8 +2,18 @@ use proptest::prelude::*;
 
 use super::*;
 
+fn asks(endpoint: Endpoint, model: Option<&str>, upfront: u64, tokens: u64) -> Estimate<'_> {
+    Estimate {
+        endpoint,
+        model,
+        prompt: upfront,
+        upfront,
+        tokens,
+    }
+}
+
 fn estimate(model: &str, upfront: u64, tokens: u64) -> Estimate<'_> {
-    Estimate::new(Endpoint::Chat, Some(model), upfront, tokens)
+    asks(Endpoint::Chat, Some(model), upfront, tokens)
 }
 
 fn teach(learned: &Learned, estimate: &Estimate<'_>, used: u64, times: u64) {
@@ -29,7 +39,7 @@ fn models_and_endpoints_are_learned_apart() {
     let learned = Learned::default();
     teach(&learned, &estimate("a", 10, 100), 300, 50);
     assert_eq!(learned.cost(&estimate("b", 10, 100), NO_BOUND), 100);
-    let other = Estimate::new(Endpoint::Responses, Some("a"), 10, 100);
+    let other = asks(Endpoint::Responses, Some("a"), 10, 100);
     assert_eq!(learned.cost(&other, NO_BOUND), 100);
 
     teach(&learned, &other, 20, 3);
@@ -95,7 +105,7 @@ fn what_has_no_name_or_costs_nothing_is_not_learned() {
     let learned = Learned::default();
     let long = "x".repeat(MOST_NAME_BYTES + 1);
     for call in [
-        Estimate::new(Endpoint::Chat, None, 10, 10),
+        asks(Endpoint::Chat, None, 10, 10),
         estimate("a", 0, 0),
         estimate(&long, 10, 10),
     ] {

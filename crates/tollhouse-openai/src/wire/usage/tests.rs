@@ -6,6 +6,7 @@ use proptest::prelude::*;
 use tollhouse::{Scope, Usage};
 
 use super::*;
+use crate::call::Call;
 use crate::wire::cost::ChargeRule;
 
 fn headers(kind: &'static str) -> HeaderMap {
@@ -194,7 +195,10 @@ fn asked() -> Asked {
     let request = Request::post("/v1/chat/completions").body(body);
     let request = request.expect("a request");
     let charge = ChargeRule::Safe.with_est_tokens(7_000);
-    Asked::new(&charge.estimate(&request).expect("a cost"), None)
+    Asked::new(
+        &charge.estimate(Call::of(&request).facts()).expect("a cost"),
+        None,
+    )
 }
 
 /// What a stream is settled with, whatever the cut.

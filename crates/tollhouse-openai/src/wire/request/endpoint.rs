@@ -1,23 +1,42 @@
 //! What a path asks for.
 
 /// The kinds of endpoint that are charged differently.
+///
+/// # Examples
+///
+/// Whatever stands before it, `/v1` or Azure's deployment:
+///
+/// ```
+/// use tollhouse_openai::call::Endpoint;
+///
+/// assert_eq!(Endpoint::of("/v1/chat/completions"), Endpoint::Chat);
+/// let azure = "/openai/deployments/mine/embeddings";
+/// assert_eq!(Endpoint::of(azure).name(), "embeddings");
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub(crate) enum Endpoint {
+#[non_exhaustive]
+pub enum Endpoint {
+    /// `chat/completions`.
     Chat,
+    /// `responses`.
     Responses,
+    /// `completions`.
     Completions,
+    /// `embeddings`.
     Embeddings,
+    /// `moderations`.
     Moderations,
     /// Keeps things and runs no model at once: files, batches and the like.
-    Keeping,
+    Storage,
+    /// Anything else.
     Other,
 }
 
 impl Endpoint {
     /// Tells the endpoint from a path, whatever stands before it (`/v1`,
     /// Azure's `/openai/deployments/NAME`).
-    pub(crate) fn of(path: &str) -> Endpoint {
-        const KEEPING: [&str; 6] = [
+    pub fn of(path: &str) -> Endpoint {
+        const STORAGE: [&str; 6] = [
             "files",
             "uploads",
             "batches",
@@ -32,29 +51,36 @@ impl Endpoint {
             (Some("completions"), _) => Endpoint::Completions,
             (Some("embeddings"), _) => Endpoint::Embeddings,
             (Some("moderations"), _) => Endpoint::Moderations,
-            _ if path.split('/').any(|segment| KEEPING.contains(&segment)) => Endpoint::Keeping,
+            _ if path.split('/').any(|segment| STORAGE.contains(&segment)) => Endpoint::Storage,
             _ => Endpoint::Other,
         }
     }
 
-    /// The end of the path.
-    pub(crate) fn name(self) -> &'static str {
+    /// The end of the path; `storage` and `other` where there are several.
+    pub fn name(self) -> &'static str {
         match self {
             Endpoint::Chat => "chat/completions",
             Endpoint::Responses => "responses",
             Endpoint::Completions => "completions",
             Endpoint::Embeddings => "embeddings",
             Endpoint::Moderations => "moderations",
-            Endpoint::Keeping => "keeping",
+            Endpoint::Storage => "storage",
             Endpoint::Other => "other",
         }
     }
 
     /// Whether a model writes an answer of some length.
-    pub(super) fn writes(self) -> bool {
+    pub(crate) fn writes(self) -> bool {
         matches!(
             self,
             Endpoint::Chat | Endpoint::Responses | Endpoint::Completions
         )
     }
+}
+
+/// Azure's name of a model in a path: `/openai/deployments/NAME/...`.
+pub(crate) fn deployment(path: &str) -> Option<&str> {
+    let mut segments = path.split('/');
+    segments.find(|segment| *segment == "deployments")?;
+    segments.next()
 }

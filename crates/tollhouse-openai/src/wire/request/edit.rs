@@ -1,41 +1,20 @@
-//! Puts the question into a request's body.
+//! What makes a chat stream tell its usage.
 
 use std::ops::Range;
 
 use bytes::{Bytes, BytesMut};
-use http::header::CONTENT_LENGTH;
-use http::{HeaderValue, Method, Request};
 use serde::{Deserialize, Deserializer};
 use serde_json::value::RawValue;
 
-use crate::wire::cost::Endpoint;
-
-/// Asks for the usage of a chat stream that has not asked; `true` if it did.
-pub(super) fn ask(request: &mut Request<Bytes>) -> bool {
-    let is_chat = Endpoint::of(request.uri().path()) == Endpoint::Chat;
-    if !is_chat || request.method() != Method::POST {
-        return false;
-    }
-    let Some(edit) = edit(request.body()) else {
-        return false;
-    };
-    let body = edit.apply(request.body());
-    if let Some(length) = request.headers_mut().get_mut(CONTENT_LENGTH) {
-        *length = HeaderValue::from(body.len());
-    }
-    *request.body_mut() = body;
-    true
-}
-
-/// What to put in place of which bytes.
-#[derive(Debug, PartialEq, Eq)]
-struct Edit {
+/// What to put in place of which bytes of a body.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Edit {
     replaced: Range<usize>,
     text: &'static str,
 }
 
 impl Edit {
-    fn apply(self, body: &[u8]) -> Bytes {
+    pub(crate) fn apply(&self, body: &[u8]) -> Bytes {
         let mut edited = BytesMut::with_capacity(body.len() + self.text.len());
         edited.extend_from_slice(&body[..self.replaced.start]);
         edited.extend_from_slice(self.text.as_bytes());
@@ -44,16 +23,53 @@ impl Edit {
     }
 }
 
-/// The fields that matter, where they stand. A name that comes twice is an
-/// error, for nobody knows which one the provider takes.
-#[derive(Deserialize)]
-struct Body<'b> {
-    #[serde(borrow, default, deserialize_with = "present")]
+/// The two fields of a body that an edit depends on, where they stand.
+#[derive(Default)]
+pub(super) struct Streaming<'b> {
     stream: Option<&'b RawValue>,
-    #[serde(borrow, default, deserialize_with = "present")]
-    stream_options: Option<&'b RawValue>,
+    options: Option<&'b RawValue>,
+    /// One of them came twice: nobody knows which one the provider takes.
+    twice: bool,
 }
 
+impl<'b> Streaming<'b> {
+    pub(super) fn stream(&mut self, value: &'b RawValue) {
+        self.twice |= self.stream.replace(value).is_some();
+    }
+
+    pub(super) fn options(&mut self, value: &'b RawValue) {
+        self.twice |= self.options.replace(value).is_some();
+    }
+
+    pub(super) fn is_on(&self) -> bool {
+        self.stream.is_some_and(|stream| stream.get() == "true")
+    }
+
+    /// The edit that makes a body ask, unless it asks already or cannot.
+    pub(super) fn edit(&self, body: &[u8]) -> Option<Edit> {
+        let start = opening(body)?;
+        if !self.is_on() || self.twice {
+            return None;
+        }
+        let Some(options) = self.options else {
+            return Some(Edit {
+                replaced: start..start,
+                // There is a field after it: the stream's own.
+                text: r#""stream_options":{"include_usage":true},"#,
+            });
+        };
+        let at = place(body, options);
+        if options.get() == "null" {
+            return Some(Edit {
+                replaced: at,
+                text: r#"{"include_usage":true}"#,
+            });
+        }
+        edit_options(body, at)
+    }
+}
+
+/// A name that comes twice is an error here, too.
 #[derive(Deserialize)]
 struct Options<'b> {
     #[serde(borrow, default, deserialize_with = "present")]
@@ -63,30 +79,6 @@ struct Options<'b> {
 /// Tells a `null` from nothing.
 fn present<'b, D: Deserializer<'b>>(deserializer: D) -> Result<Option<&'b RawValue>, D::Error> {
     <&RawValue>::deserialize(deserializer).map(Some)
-}
-
-/// The edit that makes a body ask, unless it asks already or cannot.
-fn edit(body: &[u8]) -> Option<Edit> {
-    let start = opening(body)?;
-    let fields: Body<'_> = serde_json::from_slice(body).ok()?;
-    if fields.stream?.get() != "true" {
-        return None;
-    }
-    let Some(options) = fields.stream_options else {
-        return Some(Edit {
-            replaced: start..start,
-            // There is a field after it: the stream's own.
-            text: r#""stream_options":{"include_usage":true},"#,
-        });
-    };
-    let at = place(body, options);
-    if options.get() == "null" {
-        return Some(Edit {
-            replaced: at,
-            text: r#"{"include_usage":true}"#,
-        });
-    }
-    edit_options(body, at)
 }
 
 fn edit_options(body: &[u8], at: Range<usize>) -> Option<Edit> {
@@ -127,10 +119,11 @@ fn place(body: &[u8], value: &RawValue) -> Range<usize> {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
+    use super::super::Shape;
 
     fn edited(body: &str) -> Option<String> {
-        let edit = edit(body.as_bytes())?;
+        let (_, edit) = Shape::read(body.as_bytes())?;
+        let edit = edit?;
         let edited = edit.apply(body.as_bytes());
         Some(String::from_utf8(edited.to_vec()).expect("text"))
     }
@@ -191,29 +184,6 @@ mod tests {
             r#"{"messages":[{"stream":true}]}"#,
         ] {
             assert_eq!(edited(body), None, "{body}");
-        }
-    }
-
-    #[test]
-    fn only_posts_to_chat_are_asked_and_a_told_length_is_corrected() {
-        let body = r#"{"stream":true}"#;
-        let with = |method: &str, path: &str| {
-            let request = Request::builder().method(method).uri(path);
-            let request = request.header("content-length", "15");
-            request.body(Bytes::from(body)).expect("a request")
-        };
-        let mut chat = with("POST", "/v1/chat/completions");
-        assert!(ask(&mut chat));
-        let length = chat.body().len().to_string();
-        assert_eq!(chat.headers()["content-length"], length);
-        for (method, path) in [
-            ("POST", "/v1/responses"),
-            ("POST", "/v1/completions"),
-            ("GET", "/v1/chat/completions"),
-        ] {
-            let mut other = with(method, path);
-            assert!(!ask(&mut other), "{method} {path}");
-            assert_eq!(other.body(), body);
         }
     }
 }
