@@ -67,6 +67,16 @@ pub(crate) struct ClientArgs {
 
 const BASE_URL: &str = "OPENAI_BASE_URL";
 
+/// What was read, unless a variable looks like a misspelt one.
+fn known(policy: Result<Policy, String>) -> Result<Policy, String> {
+    let names = std::env::vars_os().map(|(name, _)| name.to_string_lossy().into_owned());
+    match (Policy::known_names(names), policy) {
+        (Ok(()), policy) => policy,
+        (Err(misspelt), Ok(_)) => Err(misspelt.to_string()),
+        (Err(misspelt), Err(what)) => Err(format!("{what}; {misspelt}")),
+    }
+}
+
 impl PolicyArgs {
     /// The policy of these flags and the environment.
     ///
@@ -74,7 +84,7 @@ impl PolicyArgs {
     ///
     /// Names every value that is not allowed, where it stands, and what is.
     pub(crate) fn policy(&self) -> Result<Policy, BoxError> {
-        self.policy_over(&environment).map_err(failure::error)
+        known(self.policy_over(&environment)).map_err(failure::error)
     }
 
     /// The policy, and a client of the account that it is for.
@@ -83,7 +93,7 @@ impl PolicyArgs {
     ///
     /// As [`policy`](Self::policy), and what the client lacks in the same line.
     pub(crate) fn account(&self, client: &ClientArgs) -> Result<(Policy, OpenAi), BoxError> {
-        let policy = self.policy_over(&environment);
+        let policy = known(self.policy_over(&environment));
         let client = client.client_over(&environment);
         match (policy, client) {
             (Ok(policy), Ok(client)) => Ok((policy, client)),

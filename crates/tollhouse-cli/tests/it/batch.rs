@@ -231,7 +231,7 @@ fn files_that_cannot_be_used_are_named() {
         ),
         (
             vec!["batch", input, "--output", input],
-            "line 1 is not an answer of a batch",
+            "error: --output and IN.jsonl are both",
         ),
         (
             vec!["batch", input, "--output", "o.jsonl", "--errors", input],

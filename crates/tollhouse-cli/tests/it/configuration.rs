@@ -94,3 +94,14 @@ fn log_filter_that_is_none_is_named() {
         "{said}"
     );
 }
+
+#[test]
+fn a_variable_that_is_one_slip_from_a_known_one_is_named() {
+    let mut command = tollhouse(&["plan", "-"]);
+    command.env("OPENAI_TPM_LIMITS", "90000");
+    command.env("OPENAI_ORG_ID", "org-1");
+    let ran = run(command);
+    assert_eq!(ran.code, Some(2), "{}", ran.stderr);
+    let said = "OPENAI_TPM_LIMITS is not known: OPENAI_TPM_LIMIT is meant, perhaps";
+    assert!(ran.stderr.contains(said), "{}", ran.stderr);
+}

@@ -5,7 +5,7 @@ use std::time::Duration;
 use http::HeaderValue;
 
 use super::target::Target;
-use super::transport::Transport;
+use super::transport::{Patience, Transport};
 use super::{Account, Error, OpenAi};
 use crate::layers::verdict::WithVerdict;
 
@@ -35,8 +35,7 @@ pub struct OpenAiBuilder {
     base_url: String,
     api_key: Option<String>,
     extra_roots: Vec<u8>,
-    connect_timeout: Duration,
-    attempt_timeout: Duration,
+    patience: Patience,
 }
 
 impl Default for OpenAiBuilder {
@@ -45,8 +44,13 @@ impl Default for OpenAiBuilder {
             base_url: BASE_URL.to_owned(),
             api_key: None,
             extra_roots: Vec::new(),
-            connect_timeout: Duration::from_secs(10),
-            attempt_timeout: Duration::from_secs(600),
+            patience: Patience {
+                connect: Duration::from_secs(10),
+                attempt: Duration::from_secs(600),
+                body_idle: None,
+                body: Duration::from_secs(600),
+                keep_alive: Duration::from_secs(20),
+            },
         }
     }
 }
@@ -207,7 +211,7 @@ impl OpenAiBuilder {
     /// # }
     /// ```
     pub fn connect_timeout(mut self, timeout: Duration) -> Self {
-        self.connect_timeout = timeout;
+        self.patience.connect = timeout;
         self
     }
 
@@ -240,7 +244,38 @@ impl OpenAiBuilder {
     /// # }
     /// ```
     pub fn attempt_timeout(mut self, timeout: Duration) -> Self {
-        self.attempt_timeout = timeout;
+        self.patience.attempt = timeout;
+        self
+    }
+
+    /// The longest that a body may stand still, events of a stream included; as long
+    /// as an attempt may take to its head unless set. It is an error of the body then, the connection is not
+    /// used again, and a gate's slot comes back.
+    pub fn body_idle_timeout(mut self, timeout: Duration) -> Self {
+        self.patience.body_idle = Some(timeout);
+        self
+    }
+
+    /// The longest that a whole body may take from the head on, however it trickles;
+    /// 10 minutes unless set. A stream of events may take as long as it likes.
+    pub fn body_timeout(mut self, timeout: Duration) -> Self {
+        self.patience.body = timeout;
+        self
+    }
+
+    /// The time after which a silent connection is asked for a sign of life, and
+    /// given up where it gives none for as long again; 20 seconds unless set. HTTP/2
+    /// connections are pinged, idle ones too; others have TCP's own probes.
+    ///
+    /// # Panics
+    ///
+    /// If it is zero.
+    pub fn keep_alive(mut self, interval: Duration) -> Self {
+        assert!(
+            !interval.is_zero(),
+            "a keep-alive interval must not be zero"
+        );
+        self.patience.keep_alive = interval;
         self
     }
 
@@ -269,12 +304,7 @@ impl OpenAiBuilder {
         let base = Target::parse(&self.base_url)?;
         let authorization = self.api_key.as_deref().map(bearer).transpose()?;
         let roots_needed = base.is_https();
-        let transport = Transport::new(
-            roots_needed,
-            &self.extra_roots,
-            self.connect_timeout,
-            self.attempt_timeout,
-        )?;
+        let transport = Transport::new(roots_needed, &self.extra_roots, self.patience)?;
         Ok(OpenAi {
             account: Arc::new(Account {
                 base,
@@ -305,8 +335,7 @@ impl fmt::Debug for OpenAiBuilder {
         f.debug_struct("OpenAiBuilder")
             .field("has_key", &self.api_key.is_some())
             .field("extra_root_bytes", &self.extra_roots.len())
-            .field("connect_timeout", &self.connect_timeout)
-            .field("attempt_timeout", &self.attempt_timeout)
+            .field("patience", &self.patience)
             .finish_non_exhaustive()
     }
 }

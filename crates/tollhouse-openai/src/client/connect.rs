@@ -33,10 +33,17 @@ impl Connector {
         roots_needed: bool,
         extra_roots: &[u8],
         timeout: Duration,
+        keep_alive: Duration,
     ) -> Result<Connector, Error> {
         let mut tcp = HttpConnector::new();
         tcp.enforce_http(false);
         tcp.set_nodelay(true);
+        // A peer that is gone without a word is found out, under HTTP/1.1, too.
+        tcp.set_keepalive(Some(keep_alive));
+        tcp.set_keepalive_interval(Some(keep_alive));
+        tcp.set_keepalive_retries(Some(3));
+        #[cfg(any(target_os = "android", target_os = "fuchsia", target_os = "linux"))]
+        tcp.set_tcp_user_timeout(Some(keep_alive.saturating_mul(3)));
         let inner = HttpsConnectorBuilder::new()
             .with_tls_config(tls(roots(roots_needed, extra_roots)?)?)
             .https_or_http()

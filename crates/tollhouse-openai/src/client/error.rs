@@ -235,6 +235,11 @@ impl Error {
         Kind::BodyTimeout.into()
     }
 
+    /// The stream was reset before its end, and nobody said that it was an error.
+    pub(super) fn body_cut() -> Error {
+        Error::from(Kind::Body).because("its stream was reset before its end")
+    }
+
     pub(super) fn body(error: hyper::Error) -> Error {
         Error::from(Kind::Body).because(error)
     }

@@ -9,6 +9,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use http::{Request, Response};
 use http_body_util::Full;
+use hyper_util::client::legacy::connect::{CaptureConnection, capture_connection};
 use hyper_util::client::legacy::{Client, ResponseFuture};
 use hyper_util::rt::{TokioExecutor, TokioTimer};
 use pin_project_lite::pin_project;
@@ -23,25 +24,41 @@ use super::connect::Connector;
 #[derive(Clone)]
 pub(super) struct Transport {
     client: Client<Connector, Full<Bytes>>,
-    timeout: Duration,
+    patience: Patience,
+}
+
+/// How long each part of an attempt may take.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Patience {
+    pub(super) connect: Duration,
+    /// To the head of the answer.
+    pub(super) attempt: Duration,
+    /// Between two pieces of a body; as for an attempt, unless set.
+    pub(super) body_idle: Option<Duration>,
+    /// For a whole body, streams of events left out.
+    pub(super) body: Duration,
+    /// Between two signs of life of a connection.
+    pub(super) keep_alive: Duration,
 }
 
 impl Transport {
     pub(super) fn new(
         roots_needed: bool,
         extra_roots: &[u8],
-        connect_timeout: Duration,
-        attempt_timeout: Duration,
+        patience: Patience,
     ) -> Result<Transport, Error> {
-        let connector = Connector::new(roots_needed, extra_roots, connect_timeout)?;
+        let (connect, keep_alive) = (patience.connect, patience.keep_alive);
+        let connector = Connector::new(roots_needed, extra_roots, connect, keep_alive)?;
         let client = Client::builder(TokioExecutor::new())
             .timer(TokioTimer::new())
             .pool_timer(TokioTimer::new())
+            // A connection that goes silent is pinged, while it is idle, too, and
+            // given up: it serves nobody for longer than this.
+            .http2_keep_alive_interval(keep_alive)
+            .http2_keep_alive_timeout(keep_alive)
+            .http2_keep_alive_while_idle(true)
             .build(connector);
-        Ok(Transport {
-            client,
-            timeout: attempt_timeout,
-        })
+        Ok(Transport { client, patience })
     }
 }
 
@@ -61,10 +78,13 @@ impl Service<Request<Bytes>> for Transport {
             body_bytes = request.body().len(),
             "sending a request"
         );
+        let mut request = request.map(Full::new);
+        let connection = capture_connection(&mut request);
         TransportFuture {
-            sent: self.client.request(request.map(Full::new)),
-            patience: None,
-            timeout: self.timeout,
+            sent: self.client.request(request),
+            timer: None,
+            patience: self.patience,
+            connection,
         }
     }
 }
@@ -75,8 +95,10 @@ pin_project! {
         sent: ResponseFuture,
         // Made at the first poll, which is sure to be inside the runtime.
         #[pin]
-        patience: Option<Sleep>,
-        timeout: Duration,
+        timer: Option<Sleep>,
+        patience: Patience,
+        // The one that the attempt is on, once it is known.
+        connection: CaptureConnection,
     }
 }
 
@@ -88,23 +110,32 @@ impl Future for TransportFuture {
         if let Poll::Ready(result) = this.sent.poll(cx) {
             let response = result.map_err(Error::sending)?;
             tracing::debug!(status = response.status().as_u16(), "the answer began");
-            let timeout = *this.timeout;
-            return Poll::Ready(Ok(response.map(|body| TimedBody::new(body, timeout))));
+            let (patience, connection) = (*this.patience, this.connection.clone());
+            return Poll::Ready(Ok(TimedBody::around(response, patience, connection)));
         }
-        if this.patience.is_none() {
-            this.patience.set(Some(sleep(*this.timeout)));
+        if this.timer.is_none() {
+            this.timer.set(Some(sleep(this.patience.attempt)));
         }
-        if let Some(patience) = this.patience.as_pin_mut() {
-            ready!(patience.poll(cx));
+        if let Some(timer) = this.timer.as_pin_mut() {
+            ready!(timer.poll(cx));
         }
+        // Whatever is wrong with the connection: the next attempt is on another.
+        poison(this.connection);
         Poll::Ready(Err(Error::attempt_timeout()))
+    }
+}
+
+/// Lets nobody use a connection again.
+pub(super) fn poison(connection: &CaptureConnection) {
+    if let Some(connected) = &*connection.connection_metadata() {
+        connected.poison();
     }
 }
 
 impl fmt::Debug for Transport {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Transport")
-            .field("timeout", &self.timeout)
+            .field("patience", &self.patience)
             .finish_non_exhaustive()
     }
 }

@@ -1,3 +1,4 @@
+use std::borrow::Cow;
 use std::fmt;
 
 /// Variables of a policy whose values are not allowed; all of them, so that
@@ -43,14 +44,22 @@ pub struct PolicyError {
 /// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct BadVariable {
-    name: &'static str,
+    name: Cow<'static, str>,
     value: String,
     allowed: String,
+    /// The known one that it is a slip of.
+    meant: Option<&'static str>,
 }
 
 impl PolicyError {
     pub(super) fn new(bad: Vec<BadVariable>) -> Self {
         PolicyError { bad }
+    }
+
+    /// Both, at once.
+    pub(super) fn with(mut self, other: PolicyError) -> Self {
+        self.bad.extend(other.bad);
+        self
     }
 
     /// The bad variables, in the order of the policy's table.
@@ -73,15 +82,25 @@ impl PolicyError {
 impl BadVariable {
     pub(super) fn new(name: &'static str, value: &str, allowed: String) -> Self {
         BadVariable {
-            name,
+            name: name.into(),
             value: value.to_owned(),
             allowed,
+            meant: None,
+        }
+    }
+
+    pub(super) fn misspelt(name: String, meant: &'static str) -> Self {
+        BadVariable {
+            name: name.into(),
+            value: String::new(),
+            allowed: meant.to_owned(),
+            meant: Some(meant),
         }
     }
 
     /// Its name.
     pub fn name(&self) -> &str {
-        self.name
+        &self.name
     }
 
     /// Its value.
@@ -111,7 +130,11 @@ impl fmt::Display for BadVariable {
             name,
             value,
             allowed,
+            meant,
         } = self;
+        if let Some(meant) = meant {
+            return write!(f, "{name} is not known: {meant} is meant, perhaps");
+        }
         write!(f, "{name}={value:?}: allowed is {allowed}")
     }
 }

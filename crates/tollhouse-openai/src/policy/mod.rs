@@ -121,9 +121,29 @@ impl Policy {
     /// ```
     pub fn from_env() -> Result<Policy, PolicyError> {
         // What is not Unicode is no number either, and is named as such.
-        Policy::from_vars(|name| {
+        let read = Policy::from_vars(|name| {
             std::env::var_os(name).map(|value| value.to_string_lossy().into_owned())
-        })
+        });
+        let names = std::env::vars_os().map(|(name, _)| name.to_string_lossy().into_owned());
+        match (Policy::known_names(names), read) {
+            (Ok(()), read) => read,
+            (Err(misspelt), Ok(_)) => Err(misspelt),
+            (Err(misspelt), Err(bad)) => Err(bad.with(misspelt)),
+        }
+    }
+
+    /// Names every variable among `names` that looks like a misspelt one of ours or
+    /// of a client's, for whoever reads variables from somewhere else than the
+    /// environment.
+    ///
+    /// # Errors
+    ///
+    /// [`PolicyError`], with what each may have been meant for.
+    pub fn known_names(names: impl Iterator<Item = String>) -> Result<(), PolicyError> {
+        match vars::misspelt(names) {
+            none if none.is_empty() => Ok(()),
+            bad => Err(PolicyError::new(bad)),
+        }
     }
 
     /// A policy from variables as `var` finds them: a command lays its flags

@@ -154,6 +154,19 @@ mod tests {
         scope: Scope::Overload,
     };
 
+    /// It was taken for a delay of 0: 4 lines made 20 requests in 5 ms.
+    #[test]
+    fn a_date_that_has_come_means_the_backoff() {
+        for told in ["Wed, 21 Oct 2015 07:28:00 GMT", "0"] {
+            let answer = Response::builder().status(503).header("retry-after", told);
+            let answer = answer.body(()).expect("a response");
+            let decided = AnswerReader.classify(Ok::<_, &IoError>(&answer));
+            assert_eq!(decided, AGAIN, "{told}");
+            let denial = AnswerReader.observe(&answer).denial;
+            assert_eq!(denial.expect("it is one").after, None, "{told}");
+        }
+    }
+
     #[test]
     fn a_denial_is_told_with_its_delay_and_a_success_has_none() {
         let told = AnswerReader.observe(&answer(429));

@@ -82,6 +82,60 @@ impl<'v> Vars<'v> {
     }
 }
 
+/// The variables that a policy is made of.
+const OURS: [&str; 8] = [
+    "OPENAI_MAX_CONCURRENCY",
+    "OPENAI_STAGGER_SECONDS",
+    "OPENAI_TPM_LIMIT",
+    "OPENAI_RPM_LIMIT",
+    "OPENAI_TPM_HEADROOM",
+    "OPENAI_EST_TOKENS_PER_RUN",
+    "OPENAI_RETRY_MAX_ATTEMPTS",
+    "OPENAI_BACKOFF_BASE_SECONDS",
+];
+
+/// Those that clients and SDKs know, which are no slips however close they come.
+const OTHERS: [&str; 8] = [
+    "OPENAI_API_KEY",
+    "OPENAI_BASE_URL",
+    "OPENAI_API_BASE",
+    "OPENAI_ORG_ID",
+    "OPENAI_ORGANIZATION",
+    "OPENAI_PROJECT_ID",
+    "OPENAI_WEBHOOK_SECRET",
+    "OPENAI_LOG",
+];
+
+/// The variables among `names` that are one slip away from one that is known: a
+/// letter too many, one too few, another one, or two that changed places.
+pub(super) fn misspelt(names: impl Iterator<Item = String>) -> Vec<BadVariable> {
+    let mut bad: Vec<_> = names
+        .filter(|name| !OURS.contains(&&**name) && !OTHERS.contains(&&**name))
+        .filter_map(|name| {
+            let known = OURS
+                .into_iter()
+                .chain(["OPENAI_API_KEY", "OPENAI_BASE_URL"]);
+            let meant = known.filter(|known| is_one_slip(&name, known)).min()?;
+            Some(BadVariable::misspelt(name, meant))
+        })
+        .collect();
+    bad.sort_by(|one, other| one.name().cmp(other.name()));
+    bad
+}
+
+fn is_one_slip(name: &str, known: &str) -> bool {
+    let (name, known) = (name.as_bytes(), known.as_bytes());
+    let same = name.iter().zip(known).take_while(|(a, b)| a == b).count();
+    let (name, known) = (&name[same..], &known[same..]);
+    match (name, known) {
+        ([a, b, name @ ..], [c, d, known @ ..]) if a == d && b == c && name == known => true,
+        ([_, name @ ..], [_, known @ ..]) if name == known => true,
+        ([_, name @ ..], known) if name == known => true,
+        (name, [_, known @ ..]) => name == known,
+        _ => false,
+    }
+}
+
 fn from_to<T: Display>(range: &RangeInclusive<T>) -> String {
     format!("from {} to {}", range.start(), range.end())
 }
@@ -96,4 +150,41 @@ pub(super) fn whole(value: &str) -> Option<u64> {
 fn real(value: &str) -> Option<f64> {
     let (number, rest) = decimal(value)?;
     rest.is_empty().then_some(number)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_name_that_is_one_slip_away_is_named() {
+        let names = [
+            "OPENAI_TPM_LIMITS",
+            "OPENAI_TPM_LIMT",
+            "OPENAI_TMP_LIMIT",
+            "OPENAI_RPN_LIMIT",
+            "OPENAI_API_KEYS",
+            "OPENAI_MAX_CONCURENCY",
+            // Nothing of ours, or as it should be.
+            "OPENAI_TPM_LIMIT",
+            "OPENAI_API_KEY",
+            "OPENAI_ORG_ID",
+            "OPENAI_MODEL",
+            "OPENAI_TIMEOUT",
+            "PATH",
+        ];
+        let bad = misspelt(names.into_iter().map(str::to_owned));
+        let said: Vec<_> = bad.iter().map(ToString::to_string).collect();
+        assert_eq!(
+            said,
+            [
+                "OPENAI_API_KEYS is not known: OPENAI_API_KEY is meant, perhaps",
+                "OPENAI_MAX_CONCURENCY is not known: OPENAI_MAX_CONCURRENCY is meant, perhaps",
+                "OPENAI_RPN_LIMIT is not known: OPENAI_RPM_LIMIT is meant, perhaps",
+                "OPENAI_TMP_LIMIT is not known: OPENAI_TPM_LIMIT is meant, perhaps",
+                "OPENAI_TPM_LIMITS is not known: OPENAI_TPM_LIMIT is meant, perhaps",
+                "OPENAI_TPM_LIMT is not known: OPENAI_TPM_LIMIT is meant, perhaps",
+            ]
+        );
+    }
 }

@@ -115,6 +115,17 @@ impl Reader {
         self.after_cr && chunk.first() == Some(&b'\n')
     }
 
+    /// How many bytes of the byte-order mark `chunk`, the next, begins with. They
+    /// are of no event.
+    pub(crate) fn mark_in(&self, chunk: &[u8]) -> usize {
+        let mark = MARK.get(usize::from(self.mark)..).unwrap_or_default();
+        let same = mark
+            .iter()
+            .zip(chunk)
+            .take_while(|(mark, byte)| mark == byte);
+        same.count()
+    }
+
     /// Whether a byte stands outside every line: the LF of a CRLF, the
     /// byte-order mark.
     fn skips(&mut self, byte: u8) -> bool {

@@ -58,7 +58,7 @@ impl Filter {
         let mut run = Run {
             chunk: chunk.clone(),
             begin: 0,
-            event: 0,
+            event: self.reader.mark_in(&chunk),
         };
         let mut rest = &*chunk;
         if self.reader.splits_line_end(rest) && !self.reader.is_inside() {

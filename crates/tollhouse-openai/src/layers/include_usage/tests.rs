@@ -64,6 +64,16 @@ fn the_extra_event_is_taken_out_in_every_form() {
     assert_eq!(filtered(&stream), [TEXT, TEXT, ""].join("\n\n"));
 }
 
+/// The mark went with a hidden first event, or stayed, as the chunks were cut.
+#[test]
+fn a_byte_order_mark_before_a_hidden_event_passes_whatever_the_cut() {
+    for end in ["\n\n", "\r\n\r\n"] {
+        let stream = format!("\u{feff}{}", [USAGE, TEXT, ""].join(end));
+        let expected = format!("\u{feff}{}", [TEXT, ""].join(end));
+        assert_eq!(filtered(&stream), expected);
+    }
+}
+
 #[test]
 fn every_other_event_passes_byte_for_byte() {
     for event in [

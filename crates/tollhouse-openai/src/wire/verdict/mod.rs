@@ -103,8 +103,15 @@ impl Verdict {
         let concerns_all = self.retry || self.scope == Scope::Quota;
         (concerns_all && self.scope != Scope::None).then_some(Denial {
             scope: self.scope,
-            after: self.after,
+            after: self.delay(),
         })
+    }
+
+    /// The told delay. A date that has come, or a delay of nothing, is no
+    /// permission to ask at once and for ever: then the backoff decides, as in the
+    /// official SDKs.
+    fn delay(&self) -> Option<Duration> {
+        self.after.filter(|after| !after.is_zero())
     }
 }
 
@@ -114,7 +121,7 @@ impl From<Verdict> for Decision {
             return Decision::GiveUp;
         }
         Decision::Retry {
-            after: verdict.after,
+            after: verdict.delay(),
             scope: verdict.scope,
         }
     }

@@ -2,6 +2,7 @@
 //! HTTP/1.1 where it does not.
 
 mod server;
+mod silent;
 
 use std::time::Duration;
 

@@ -31,11 +31,7 @@ pub(crate) struct Server {
 impl Server {
     /// Offers these protocols, the first one rather than the others.
     pub(crate) async fn start(protocols: &[&str]) -> Server {
-        let CertifiedKey { cert, signing_key } =
-            rcgen::generate_simple_self_signed(["localhost".to_owned()]).expect("a certificate");
-        let acceptor = TlsAcceptor::from(Arc::new(config(&cert, &signing_key, protocols)));
-        let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
-        let port = listener.local_addr().expect("an address").port();
+        let (raw, acceptor, listener) = tls_server(protocols).await;
         let connections = Arc::<AtomicUsize>::default();
         let counted = Arc::clone(&connections);
         let accepting = tokio::spawn(async move {
@@ -46,8 +42,8 @@ impl Server {
             }
         });
         Server {
-            url: format!("https://localhost:{port}/v1"),
-            certificate: cert.pem(),
+            url: raw.url,
+            certificate: raw.certificate,
             connections,
             accepting: accepting.abort_handle(),
         }
@@ -55,6 +51,11 @@ impl Server {
 
     pub(crate) fn client(&self) -> OpenAiBuilder {
         OpenAi::builder().base_url(&self.url).api_key("sk-test")
+    }
+
+    pub(crate) fn port(&self) -> u16 {
+        let port = self.url.trim_end_matches("/v1").rsplit(':').next();
+        port.and_then(|port| port.parse().ok()).expect("a port")
     }
 
     /// How many connections were made.
@@ -67,6 +68,35 @@ impl Drop for Server {
     fn drop(&mut self) {
         self.accepting.abort();
     }
+}
+
+/// A place to listen with TLS, for a test that answers by itself.
+pub(crate) struct Raw {
+    url: String,
+    certificate: String,
+}
+
+impl Raw {
+    /// A client that trusts it.
+    pub(crate) fn client(&self) -> OpenAi {
+        let client = OpenAi::builder().base_url(&self.url).api_key("sk-test");
+        let client = client.root_certificates(&self.certificate);
+        client.build().expect("a client")
+    }
+}
+
+/// Offers these protocols, the first one rather than the others.
+pub(crate) async fn tls_server(protocols: &[&str]) -> (Raw, TlsAcceptor, TcpListener) {
+    let CertifiedKey { cert, signing_key } =
+        rcgen::generate_simple_self_signed(["localhost".to_owned()]).expect("a certificate");
+    let acceptor = TlsAcceptor::from(Arc::new(config(&cert, &signing_key, protocols)));
+    let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
+    let port = listener.local_addr().expect("an address").port();
+    let raw = Raw {
+        url: format!("https://localhost:{port}/v1"),
+        certificate: cert.pem(),
+    };
+    (raw, acceptor, listener)
 }
 
 fn config(cert: &rcgen::Certificate, key: &KeyPair, protocols: &[&str]) -> ServerConfig {
