@@ -5,7 +5,7 @@ use std::time::Duration;
 use http::Uri;
 use tokio::io::AsyncRead;
 use tollhouse_batch::{Done, Limits, Plan};
-use tollhouse_openai::{Cost, Limit, Policy};
+use tollhouse_openai::{Cost, Limit, MeterSnapshot, Per, Policy, Unit};
 
 use crate::batch::args::endpoint;
 use crate::batch::files::{self, Place, Requests};
@@ -55,11 +55,35 @@ pub(crate) async fn run(args: Args) -> Ended {
     let plan = plan(input, done, &policy, args.answer_seconds, args.url).await?;
     match args.json {
         true => to_stdout(format_args!("{}\n", serde_json::to_string_pretty(&plan)?))?,
-        false => to_stdout(&plan)?,
+        false => {
+            to_stdout(&plan)?;
+            if let Some(unknown) = unknown(&policy) {
+                to_stdout(format_args!("{unknown}\n"))?;
+            }
+        }
     }
     Ok(match plan.bad_lines.count + plan.impossible.count {
         0 => Exit::Done,
         _ => Exit::BadInput,
+    })
+}
+
+/// What the plan could not reckon with.
+fn unknown(policy: &Policy) -> Option<String> {
+    let learned = [
+        (policy.get_tpm_limit(), "tokens"),
+        (policy.get_rpm_limit(), "requests"),
+    ];
+    let learned = learned
+        .into_iter()
+        .filter(|(limit, _)| *limit == Limit::Auto);
+    let learned: Vec<_> = learned.map(|(_, what)| what).collect();
+    (!learned.is_empty()).then(|| {
+        let learned = learned.join(" and ");
+        format!(
+            "not reckoned with: the limit of {learned} a minute, which the first answer tells; \
+             until then one request goes alone"
+        )
     })
 }
 
@@ -83,9 +107,9 @@ pub(crate) async fn plan(
 /// answer will tell is none yet.
 fn limits(policy: &Policy, answers_take: Option<Duration>) -> Limits {
     let mut limits = Limits::new().stagger(policy.get_stagger());
-    if let Limit::PerMinute(_) = policy.get_tpm_limit() {
+    if let Some(rate) = tokens_a_minute(policy) {
         limits = limits
-            .tokens_per_minute(tokens_a_minute(policy))
+            .tokens_per_minute(rate)
             .capacity(policy.budget().snapshot().capacity);
     }
     if let (Limit::PerMinute(_), Some(rate)) = (policy.get_rpm_limit(), requests_a_minute(policy)) {
@@ -97,10 +121,17 @@ fn limits(policy: &Policy, answers_take: Option<Duration>) -> Limits {
     }
 }
 
-/// The tokens a minute that a policy uses; where the provider tells the limit,
-/// as far as it is known by now.
-pub(crate) fn tokens_a_minute(policy: &Policy) -> u64 {
-    less_headroom(policy.budget().snapshot().limit, policy)
+/// The tokens a minute that the provider allows, where they are limited and the
+/// limit is known by now.
+pub(crate) fn token_limit(policy: &Policy) -> Option<u64> {
+    let meters = policy.budget().snapshot().meters;
+    let is_it = |meter: &&MeterSnapshot| (meter.unit, meter.per) == (Unit::Tokens, Per::Minute);
+    meters.iter().find(is_it).map(|meter| meter.limit)
+}
+
+/// The tokens a minute that a policy uses of it.
+pub(crate) fn tokens_a_minute(policy: &Policy) -> Option<u64> {
+    Some(less_headroom(token_limit(policy)?, policy))
 }
 
 /// The requests a minute that a policy uses, if they are limited.

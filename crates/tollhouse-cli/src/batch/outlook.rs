@@ -48,8 +48,11 @@ impl Outlook {
 
     /// What is in the budget already needs no time.
     fn tokens_take(&self, tokens: f64) -> f64 {
+        let Some(rate) = tokens_a_minute(&self.policy) else {
+            return 0.0;
+        };
         let level = self.policy.budget().snapshot().level.max(0) as f64;
-        (tokens - level) / tokens_a_minute(&self.policy) as f64 * MINUTE
+        (tokens - level) / rate as f64 * MINUTE
     }
 
     fn held(&self) -> Duration {
@@ -65,7 +68,8 @@ pub(super) fn closed_for(policy: &Policy) -> Option<Duration> {
         .held_until
         .map(|until| until.saturating_duration_since(Instant::now()));
     let debt = now.level.min(0).unsigned_abs() as f64;
-    let debt = seconds(debt / tokens_a_minute(policy) as f64 * MINUTE);
+    let debt = tokens_a_minute(policy).map_or(0.0, |rate| debt / rate as f64 * MINUTE);
+    let debt = seconds(debt);
     let closed = held.unwrap_or_default().max(debt);
     (!closed.is_zero()).then_some(closed)
 }

@@ -44,7 +44,10 @@ impl View {
 /// What of the allowed tokens is used: each bar of the last minute against its
 /// share of what a minute allows.
 fn tokens(seen: &Seen, policy: &Policy) -> String {
-    let allowed = tokens_a_minute(policy);
+    let Some(allowed) = tokens_a_minute(policy) else {
+        let used = Count(seen.tokens_this_minute);
+        return format!("{used} tokens/min, of a limit that is not known");
+    };
     let spark = Spark {
         bars: &seen.recent,
         full: allowed as f64 / RECENT as f64,

@@ -7,6 +7,7 @@ use tollhouse_batch::Summary;
 use tollhouse_openai::Policy;
 
 use crate::failure::{self, BoxError};
+use crate::plan::token_limit;
 use crate::print::{Count, Percent, Span};
 use crate::wire::Seen;
 
@@ -35,7 +36,7 @@ struct Told<'a> {
     /// The share of what the limits allowed that was reserved. The headroom is not
     /// taken off, so it shows here; more than 1 where the provider showed that it
     /// charged less than was reserved.
-    utilisation: f64,
+    utilisation: Option<f64>,
 }
 
 impl Conclusion<'_> {
@@ -61,9 +62,9 @@ impl Conclusion<'_> {
 
 /// The share of what an account allows in a time that was charged in it: a
 /// minute's tokens at first, and their refill since.
-fn utilisation(policy: &Policy, seen: &Seen) -> f64 {
-    let limit = policy.budget().snapshot().limit as f64;
-    seen.tokens as f64 / (limit * (1.0 + seen.span.as_secs_f64() / 60.0))
+fn utilisation(policy: &Policy, seen: &Seen) -> Option<f64> {
+    let limit = token_limit(policy)? as f64;
+    Some(seen.tokens as f64 / (limit * (1.0 + seen.span.as_secs_f64() / 60.0)))
 }
 
 impl fmt::Display for Conclusion<'_> {
@@ -83,15 +84,15 @@ impl fmt::Display for Conclusion<'_> {
         if summary.withdrawn > 0 {
             row(f, "put off", Count(summary.withdrawn))?;
         }
-        let share = Percent(utilisation(self.policy, seen));
+        let share = match utilisation(self.policy, seen) {
+            Some(share) => format!(": {} of what the limits allowed", Percent(share)),
+            None => String::new(),
+        };
         let tokens = (Count(summary.tokens), Count(seen.tokens));
         row(
             f,
             "tokens",
-            format_args!(
-                "{} used, {} reserved: {share} of what the limits allowed",
-                tokens.0, tokens.1
-            ),
+            format_args!("{} used, {} reserved{share}", tokens.0, tokens.1),
         )?;
         row(f, "time", Span(summary.elapsed))?;
         row(
@@ -124,6 +125,8 @@ mod tests {
             span: Duration::from_secs(60),
             ..Seen::default()
         };
-        assert_eq!(utilisation(&policy, &seen), 0.45);
+        assert_eq!(utilisation(&policy, &seen), Some(0.45));
+        let unlimited = Policy::default().tpm_limit(Limit::Unlimited);
+        assert_eq!(utilisation(&unlimited, &seen), None);
     }
 }

@@ -2,7 +2,7 @@
 
 use http::{Request, Response};
 use tollhouse::budget::BudgetPass;
-use tollhouse::{Gate, TokenBudget};
+use tollhouse::{Gate, TokenBudget, Unit};
 
 use crate::call::{Call, CallBody};
 use crate::policy::AnswerReader;
@@ -32,6 +32,13 @@ pub struct BudgetGate {
 }
 
 impl BudgetGate {
+    /// The most tokens that one request may cost.
+    fn most(&self) -> u64 {
+        let meters = self.budget.snapshot().meters;
+        let tokens = meters.iter().filter(|meter| meter.unit == Unit::Tokens);
+        tokens.map(|meter| meter.capacity).min().unwrap_or(u64::MAX)
+    }
+
     /// The budget.
     pub fn budget(&self) -> &TokenBudget {
         &self.budget
@@ -48,7 +55,7 @@ impl<Q: CallBody, B> Gate<Request<Q>, Response<B>> for BudgetGate {
         };
         let learned = self.learned.as_ref();
         let cost = match learned {
-            Some(learned) => learned.cost(&estimate, || self.budget.snapshot().capacity),
+            Some(learned) => learned.cost(&estimate, || self.most()),
             None => estimate.tokens,
         };
         BudgetPass::new(
