@@ -5,8 +5,10 @@ use std::time::Duration;
 use axum::http::StatusCode;
 use serde_json::json;
 
+use crate::go_duration;
 use crate::limits::{Rejection, Shortfall};
-use crate::wire::go_duration;
+use crate::memory::Full;
+use crate::schema::Flaw;
 
 /// An answer that is an error.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -137,9 +139,67 @@ impl ApiError {
             .code("array_above_max_length")
     }
 
-    pub(crate) fn unreadable(limit: usize) -> Self {
-        let message =
-            format!("The body of your request could not be read, or is larger than {limit} bytes.");
+    pub(crate) fn too_long_text(param: &str, most: usize, got: usize) -> Self {
+        let message = format!(
+            "Invalid '{param}': string too long. Expected a string with maximum length {most}, \
+             but got a string with length {got} instead."
+        );
+        Self::new(StatusCode::BAD_REQUEST, INVALID, message)
+            .param(param)
+            .code("string_above_max_length")
+    }
+
+    pub(crate) fn bad_value(param: &str, got: &str, allowed: &str) -> Self {
+        // What came from outside is repeated, but not at any length.
+        let got: String = got.chars().take(100).collect();
+        let message = format!("Invalid value: '{got}'. Supported values are: {allowed}.");
+        Self::new(StatusCode::BAD_REQUEST, INVALID, message)
+            .param(param)
+            .code("invalid_value")
+    }
+
+    pub(crate) fn bad_name(param: &str) -> Self {
+        let message = format!(
+            "Invalid '{param}': string does not match pattern. Expected a string that matches \
+             the pattern '^[a-zA-Z0-9_-]+$' and has at most 64 characters."
+        );
+        Self::new(StatusCode::BAD_REQUEST, INVALID, message)
+            .param(param)
+            .code("invalid_value")
+    }
+
+    /// `what` is `response_format` or `function`.
+    pub(crate) fn bad_schema(what: &str, name: &str, param: &str, flaw: &Flaw) -> Self {
+        let message = format!("Invalid schema for {what} '{name}': {flaw}");
+        let error = Self::new(StatusCode::BAD_REQUEST, INVALID, message).param(param);
+        error.code(match what {
+            "function" => "invalid_function_parameters",
+            _ => "invalid_json_schema",
+        })
+    }
+
+    pub(crate) fn json_not_asked(messages: &str, format: &str) -> Self {
+        let message = format!(
+            "'{messages}' must contain the word 'json' in some form, to use '{format}' of type \
+             'json_object'."
+        );
+        Self::new(StatusCode::BAD_REQUEST, INVALID, message).param(messages)
+    }
+
+    pub(crate) fn no_tools() -> Self {
+        let message = "Invalid value for 'tool_choice': 'tool_choice' is only allowed when 'tools' \
+                       are specified. (This simulated provider calls function tools alone.)";
+        Self::new(StatusCode::BAD_REQUEST, INVALID, message).param("tool_choice")
+    }
+
+    pub(crate) fn unknown_tool(name: &str) -> Self {
+        let name: String = name.chars().take(100).collect();
+        let message = format!("Tool choice '{name}' not found in 'tools' parameter.");
+        Self::new(StatusCode::BAD_REQUEST, INVALID, message).param("tool_choice")
+    }
+
+    pub(crate) fn unreadable() -> Self {
+        let message = "The body of your request broke off.";
         Self::new(StatusCode::BAD_REQUEST, INVALID, message)
     }
 
@@ -188,6 +248,57 @@ impl ApiError {
         Self::new(StatusCode::BAD_REQUEST, INVALID, message)
             .param("model")
             .code("model_not_found")
+    }
+}
+
+// ===== A bound is met =====
+
+impl ApiError {
+    pub(crate) fn too_long(bound: u64) -> Self {
+        let message = format!(
+            "The body of your request is longer than {bound} bytes, which is this simulated \
+             provider's bounds.body_bytes."
+        );
+        Self::too_large(message)
+    }
+
+    /// What a call would make the provider hold is too much.
+    pub(crate) fn full(full: Full, bound: u64) -> Self {
+        match full {
+            Full::Now => {
+                let message = format!(
+                    "This simulated provider holds as much as it may for other calls: \
+                     bounds.memory_bytes is {bound}. Please try again later."
+                );
+                let kind = "service_unavailable_error";
+                Self::new(StatusCode::SERVICE_UNAVAILABLE, kind, message)
+                    .code("server_is_overloaded")
+            }
+            Full::Ever { bytes } => Self::too_large(format!(
+                "This simulated provider would have to hold {bytes} bytes for your request and \
+                 its answer; its bounds.memory_bytes is {bound}. Send less, or ask for less."
+            )),
+        }
+    }
+
+    fn too_large(message: String) -> Self {
+        Self::new(StatusCode::PAYLOAD_TOO_LARGE, INVALID, message).code("request_too_large")
+    }
+
+    pub(crate) fn slow(bound: Duration) -> Self {
+        let message = format!(
+            "The body of your request took longer than {bound:?} to arrive, which is this \
+             simulated provider's bounds.body_seconds."
+        );
+        Self::new(StatusCode::REQUEST_TIMEOUT, INVALID, message).code("request_timeout")
+    }
+
+    pub(crate) fn too_many_models(model: &str, bound: u64) -> Self {
+        let message = format!(
+            "The model `{model}` does not exist: this simulated provider was asked for {bound} \
+             models already, and its bounds.models allows no more."
+        );
+        Self::new(StatusCode::NOT_FOUND, INVALID, message).code("model_not_found")
     }
 }
 

@@ -65,22 +65,26 @@
 mod answer;
 mod ask;
 mod builder;
+mod call;
 mod config;
-mod draw;
 mod error;
+mod go_duration;
 pub mod limits;
+mod memory;
 mod provider;
-mod recorder;
+mod random;
 mod report;
+mod schema;
 mod serve;
 mod sim;
-mod visit;
+mod tallies;
 mod wire;
+mod words;
 
 pub use builder::Builder;
 pub use config::{
-    Answers, ChargeRule, Claim, Config, ConfigError, Enforcement, Faults, Headers, Latency, Limits,
-    RequestEnforcement, Storm,
+    Answers, Bounds, ChargeRule, Claim, Config, ConfigError, Enforcement, Faults, Headers, Latency,
+    Limits, RequestEnforcement, Storm,
 };
 pub use report::{Faulted, Rejected, Report, Tally};
 pub use serve::Served;

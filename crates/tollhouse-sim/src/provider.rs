@@ -1,76 +1,76 @@
-//! The provider's books: the accounts of all models, and who is there.
+//! What all calls share: the accounts of all models, and what was counted.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use tokio::time::Instant;
 
 use crate::config::{Config, Limits};
 use crate::limits::{Account, Levels, Rules};
-use crate::recorder::Recorder;
+use crate::memory::Memory;
 use crate::report::Report;
-use crate::visit::Visit;
+use crate::tallies::Tallies;
 
 /// One provider, shared by all its faces.
 #[derive(Debug)]
 pub(crate) struct Provider {
     pub(crate) config: Config,
     rules: Rules,
+    pub(crate) memory: Arc<Memory>,
     /// Opened by the first call, so that a run does not depend on how long
     /// before it the provider was made.
-    books: Mutex<Option<Books>>,
+    state: Mutex<Option<State>>,
 }
 
 /// Everything that calls change.
 #[derive(Debug)]
-pub(crate) struct Books {
+pub(crate) struct State {
     /// The moment of the first call.
     pub(crate) epoch: Instant,
     accounts: HashMap<String, Account>,
-    pub(crate) recorder: Recorder,
+    /// Names that were asked for, known or not; bounded.
+    names: HashSet<String>,
+    pub(crate) tallies: Tallies,
 }
 
 impl Provider {
     pub(crate) fn new(config: Config) -> Self {
         Self {
-            rules: config.rules(),
+            rules: rules(&config),
+            memory: Memory::new(config.bounds.memory_bytes),
             config,
-            books: Mutex::new(None),
+            state: Mutex::new(None),
         }
     }
 
-    /// Lets a call in.
-    pub(crate) fn arrive(self: Arc<Self>) -> Visit {
-        let number = self.with_books(|books, now| books.recorder.arrive(now));
-        Visit::new(self, number)
-    }
-
-    /// Works on the books. The time is read once they are locked, so that it
-    /// never runs backwards in them.
-    pub(crate) fn with_books<T>(&self, work: impl FnOnce(&mut Books, Instant) -> T) -> T {
-        let mut books = self.lock();
+    /// Works on the state. The time is read once it is locked, so that it never
+    /// runs backwards there.
+    pub(crate) fn with_state<T>(&self, work: impl FnOnce(&mut State, Instant) -> T) -> T {
+        let mut state = self.lock();
         let now = Instant::now();
-        let books = books.get_or_insert_with(|| Books {
+        let state = state.get_or_insert_with(|| State {
             epoch: now,
             accounts: HashMap::new(),
-            recorder: Recorder::new(self.rules.clock(now)),
+            names: HashSet::new(),
+            tallies: Tallies::new(self.rules.clock(now)),
         });
-        work(books, now)
+        work(state, now)
     }
 
-    /// A panic in a caller's thread leaves the books in order: no sum is ever
+    /// A panic in a caller's thread leaves the state in order: no sum is ever
     /// half made.
-    fn lock(&self) -> MutexGuard<'_, Option<Books>> {
-        self.books.lock().unwrap_or_else(PoisonError::into_inner)
+    fn lock(&self) -> MutexGuard<'_, Option<State>> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     pub(crate) fn report(&self) -> Report {
-        let books = self.lock();
-        let Some(books) = &*books else {
+        let state = self.lock();
+        let Some(state) = &*state else {
             return Report::default();
         };
-        books.recorder.report(|model, first, last| {
-            let account = books.accounts.get(model)?;
+        state.tallies.report(|model, first, last| {
+            let account = state.accounts.get(model)?;
             account.allowance(first, last)
         })
     }
@@ -80,7 +80,29 @@ impl Provider {
     }
 }
 
-impl Books {
+/// The rules by which accounts are kept.
+fn rules(config: &Config) -> Rules {
+    Rules {
+        enforcement: config.enforcement,
+        requests: config.requests,
+        count_refused: config.count_refused,
+        start_level: config.start_level,
+        others: config.others,
+        minute: config.in_client_time(Duration::from_secs(60)),
+    }
+}
+
+impl State {
+    /// Whether a name is among the first `bound` ones.
+    pub(crate) fn meets(&mut self, model: &str, bound: u64) -> bool {
+        let known = self.names.contains(model);
+        let meets = known || (self.names.len() as u64) < bound;
+        if meets && !known {
+            self.names.insert(model.to_owned());
+        }
+        meets
+    }
+
     /// The account of a model, which its first call opens.
     pub(crate) fn account(
         &mut self,

@@ -44,8 +44,12 @@ use serde::{Deserialize, Serialize};
 pub struct Report {
     /// Calls whose head arrived.
     pub arrived: u64,
-    /// Calls answered 400, 401 or 404.
+    /// Calls answered 400, 401, 404, 408 or 413.
     pub invalid: u64,
+    /// Calls answered 503 because of
+    /// [`bounds.memory_bytes`](crate::Bounds::memory_bytes).
+    #[serde(default)]
+    pub overloaded: u64,
     /// Calls that have arrived and have not ended yet: an answer ends when its
     /// last byte was handed on, or when the client drops it.
     pub in_flight: u64,
@@ -58,7 +62,8 @@ pub struct Report {
     /// The same in provider's minutes.
     pub elapsed_minutes: f64,
     /// Different requests among those that were answered in full. How the
-    /// answer is delivered (`stream`) makes no difference.
+    /// answer is delivered (`stream`) makes no difference. The first 1,048,576
+    /// are remembered; what comes after them counts as different.
     pub distinct: u64,
     /// Requests that were answered in full once more than needed.
     pub repeated: u64,
@@ -70,41 +75,6 @@ pub struct Report {
 }
 
 /// What became of the calls, and of the tokens.
-///
-/// # Examples
-///
-/// ```
-/// # #[tokio::main(flavor = "current_thread", start_paused = true)]
-/// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
-/// # fn chat(tokens: u64) -> http::Request<String> {
-/// #     let (asked, said) = (tokens - 4, r#"[{"role":"user","content":"Hi there"}]"#);
-/// #     let body = format!(r#"{{"model":"gpt-4o","max_tokens":{asked},"messages":{said}}}"#);
-/// #     http::Request::post("/v1/chat/completions").body(body).unwrap()
-/// # }
-/// use http_body_util::BodyExt;
-/// use tollhouse_sim::Sim;
-/// use tower::ServiceExt;
-///
-/// // `chat(600)` is a chat of 600 tokens.
-/// let sim = Sim::builder().tokens_per_minute(1_000).build()?;
-/// let answer = sim.service().oneshot(chat(600)).await?;
-/// answer.into_body().collect().await?;
-/// // Nobody reads this one.
-/// drop(sim.service().oneshot(chat(300)).await?);
-///
-/// let total = sim.report().total;
-/// assert_eq!(
-///     (total.admitted, total.completed, total.abandoned),
-///     (2, 1, 1)
-/// );
-/// assert_eq!(
-///     (total.tokens_charged, total.tokens_allowed),
-///     (900, Some(1_000))
-/// );
-/// assert_eq!(total.utilisation, Some(0.9));
-/// # Ok(())
-/// # }
-/// ```
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Tally {
     /// Calls that passed the limits.
@@ -141,31 +111,6 @@ pub struct Tally {
 }
 
 /// Calls answered 429, by reason.
-///
-/// # Examples
-///
-/// ```
-/// # #[tokio::main(flavor = "current_thread", start_paused = true)]
-/// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
-/// # fn chat(tokens: u64) -> http::Request<String> {
-/// #     let (asked, said) = (tokens - 4, r#"[{"role":"user","content":"Hi there"}]"#);
-/// #     let body = format!(r#"{{"model":"gpt-4o","max_tokens":{asked},"messages":{said}}}"#);
-/// #     http::Request::post("/v1/chat/completions").body(body).unwrap()
-/// # }
-/// use tollhouse_sim::Sim;
-/// use tower::ServiceExt;
-///
-/// // `chat(600)` is a chat of 600 tokens.
-/// let sim = Sim::builder().tokens_per_minute(1_000).build()?;
-/// for tokens in [600, 600, 2_000] {
-///     sim.service().oneshot(chat(tokens)).await?;
-/// }
-/// let rejected = sim.report().total.rejected;
-/// assert_eq!((rejected.tokens, rejected.too_large), (1, 1));
-/// assert_eq!(rejected.total(), 2);
-/// # Ok(())
-/// # }
-/// ```
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Rejected {
     /// The minute's tokens were used up.
@@ -186,32 +131,6 @@ impl Rejected {
 }
 
 /// Calls that met a fault, by kind.
-///
-/// # Examples
-///
-/// ```
-/// # #[tokio::main(flavor = "current_thread", start_paused = true)]
-/// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
-/// # fn chat(tokens: u64) -> http::Request<String> {
-/// #     let (asked, said) = (tokens - 4, r#"[{"role":"user","content":"Hi there"}]"#);
-/// #     let body = format!(r#"{{"model":"gpt-4o","max_tokens":{asked},"messages":{said}}}"#);
-/// #     http::Request::post("/v1/chat/completions").body(body).unwrap()
-/// # }
-/// use tollhouse_sim::{Faults, Sim};
-/// use tower::ServiceExt;
-///
-/// // `chat(600)` is a chat of 600 tokens.
-/// let faults = Faults {
-///     reset: 1.0,
-///     ..Faults::default()
-/// };
-/// let sim = Sim::builder().faults(faults).build()?;
-/// assert!(sim.service().oneshot(chat(600)).await.is_err());
-/// let faulted = sim.report().total.faults;
-/// assert_eq!((faulted.reset, faulted.total()), (1, 1));
-/// # Ok(())
-/// # }
-/// ```
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Faulted {
     /// Answered 500.
@@ -241,6 +160,9 @@ impl fmt::Display for Report {
         row(f, "rejected", &total.rejected)?;
         row(f, "faults", &total.faults)?;
         row(f, "invalid", &self.invalid)?;
+        if self.overloaded > 0 {
+            row(f, "overloaded", &self.overloaded)?;
+        }
         row(f, "in flight", &self.flight())?;
         row(f, "least gap", &Gap(self.least_gap_seconds))?;
         row(f, "repeated", &self.repetitions())?;
@@ -352,33 +274,6 @@ impl fmt::Display for Gap {
 
 impl Report {
     /// The least time between two arrivals.
-    ///
-    /// # Examples
-    ///
-    /// Checks that a client keeps its calls apart:
-    ///
-    /// ```
-    /// # #[tokio::main(flavor = "current_thread", start_paused = true)]
-    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
-    /// # fn chat(tokens: u64) -> http::Request<String> {
-    /// #     let (asked, said) = (tokens - 4, r#"[{"role":"user","content":"Hi there"}]"#);
-    /// #     let body = format!(r#"{{"model":"gpt-4o","max_tokens":{asked},"messages":{said}}}"#);
-    /// #     http::Request::post("/v1/chat/completions").body(body).unwrap()
-    /// # }
-    /// use std::time::Duration;
-    /// use tollhouse_sim::Sim;
-    /// use tower::ServiceExt;
-    ///
-    /// // `chat(600)` is a chat of 600 tokens.
-    /// let sim = Sim::builder().build()?;
-    /// for gap in [5, 2, 3] {
-    ///     sim.service().oneshot(chat(600)).await?;
-    ///     tokio::time::sleep(Duration::from_secs(gap)).await;
-    /// }
-    /// assert_eq!(sim.report().least_gap(), Some(Duration::from_secs(2)));
-    /// # Ok(())
-    /// # }
-    /// ```
     pub fn least_gap(&self) -> Option<Duration> {
         self.least_gap_seconds.map(Duration::from_secs_f64)
     }

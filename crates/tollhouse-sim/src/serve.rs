@@ -156,22 +156,6 @@ impl Served {
     /// # Errors
     ///
     /// The serving task panicked.
-    ///
-    /// # Examples
-    ///
-    /// ```
-    /// # #[tokio::main(flavor = "current_thread")]
-    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
-    /// use tokio::net::TcpStream;
-    /// use tollhouse_sim::Sim;
-    ///
-    /// let served = Sim::builder().build()?.spawn("127.0.0.1:0").await?;
-    /// let address = served.addr();
-    /// served.shutdown().await?;
-    /// assert!(TcpStream::connect(address).await.is_err());
-    /// # Ok(())
-    /// # }
-    /// ```
     pub async fn shutdown(mut self) -> io::Result<()> {
         drop(self.stop.take());
         (&mut self.task).await.map_err(io::Error::other)

@@ -51,20 +51,6 @@ pub struct Sim {
 
 impl Sim {
     /// Begins with the default [`Config`].
-    ///
-    /// # Examples
-    ///
-    /// ```
-    /// use tollhouse_sim::Sim;
-    ///
-    /// let sim = Sim::builder()
-    ///     .tokens_per_minute(200_000)
-    ///     .speed(60.0)
-    ///     .build()?;
-    /// assert_eq!(sim.config().limits.tokens_per_minute, Some(200_000));
-    /// assert_eq!(sim.config().limits.requests_per_minute, Some(500));
-    /// # Ok::<(), tollhouse_sim::ConfigError>(())
-    /// ```
     pub fn builder() -> Builder {
         Builder::default()
     }
@@ -74,20 +60,6 @@ impl Sim {
     /// # Errors
     ///
     /// A setting is not allowed.
-    ///
-    /// # Examples
-    ///
-    /// ```
-    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
-    /// use tollhouse_sim::{Config, Sim};
-    ///
-    /// let text = r#"{"limits": {"tokens_per_minute": 200000, "requests_per_minute": null}}"#;
-    /// let config: Config = serde_json::from_str(text)?;
-    /// let sim = Sim::new(config)?;
-    /// assert_eq!(sim.config().limits.requests_per_minute, None);
-    /// # Ok(())
-    /// # }
-    /// ```
     pub fn new(config: Config) -> Result<Self, ConfigError> {
         config.validate()?;
         Ok(Self {
@@ -101,30 +73,6 @@ impl Sim {
     }
 
     /// What it saw until now.
-    ///
-    /// # Examples
-    ///
-    /// ```
-    /// # #[tokio::main(flavor = "current_thread", start_paused = true)]
-    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
-    /// # fn chat(tokens: u64) -> http::Request<String> {
-    /// #     let (asked, said) = (tokens - 4, r#"[{"role":"user","content":"Hi there"}]"#);
-    /// #     let body = format!(r#"{{"model":"gpt-4o","max_tokens":{asked},"messages":{said}}}"#);
-    /// #     http::Request::post("/v1/chat/completions").body(body).unwrap()
-    /// # }
-    /// use tollhouse_sim::Sim;
-    /// use tower::ServiceExt;
-    ///
-    /// // `chat(600)` is a chat of 600 tokens.
-    /// let sim = Sim::builder().build()?;
-    /// assert_eq!(sim.report().arrived, 0);
-    /// let answer = sim.service().oneshot(chat(600)).await?;
-    /// assert_eq!(sim.report().in_flight, 1);
-    /// drop(answer);
-    /// assert_eq!(sim.report().in_flight, 0);
-    /// # Ok(())
-    /// # }
-    /// ```
     pub fn report(&self) -> Report {
         self.provider.report()
     }
@@ -133,45 +81,11 @@ impl Sim {
     /// a connection reset is an answer there whose body fails at once with
     /// `ConnectionReset`; [`service`](Self::service) and
     /// [`serve`](Self::serve) do better.
-    ///
-    /// # Examples
-    ///
-    /// ```
-    /// # #[tokio::main(flavor = "current_thread", start_paused = true)]
-    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
-    /// use axum::Router;
-    /// use tollhouse_sim::Sim;
-    /// use tower::ServiceExt;
-    ///
-    /// let sim = Sim::builder().build()?;
-    /// let router: Router = Router::new().nest("/openai", sim.router());
-    /// let request = http::Request::get("/openai/v1/models").body(String::new())?;
-    /// assert_eq!(router.oneshot(request).await?.status(), 200);
-    /// # Ok(())
-    /// # }
-    /// ```
     pub fn router(&self) -> Router {
         router(Arc::clone(&self.provider))
     }
 
     /// A tower service, in the process and in virtual time.
-    ///
-    /// # Examples
-    ///
-    /// ```
-    /// # #[tokio::main(flavor = "current_thread", start_paused = true)]
-    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
-    /// use tollhouse_sim::Sim;
-    /// use tower::ServiceExt;
-    ///
-    /// let sim = Sim::builder().build()?;
-    /// let body = r#"{"model": "text-embedding-3-small", "input": "Hi there"}"#;
-    /// let request = http::Request::post("/v1/embeddings").body(body)?;
-    /// let answer = sim.service().oneshot(request).await?;
-    /// assert_eq!(answer.headers()["x-ratelimit-remaining-tokens"], "29998");
-    /// # Ok(())
-    /// # }
-    /// ```
     pub fn service(&self) -> SimService {
         SimService::new(self.router())
     }
@@ -183,34 +97,6 @@ impl Sim {
     /// # Cancellation
     ///
     /// Dropping the future resets all connections.
-    ///
-    /// # Examples
-    ///
-    /// ```
-    /// # #[tokio::main(flavor = "current_thread")]
-    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
-    /// use tokio::io::{AsyncReadExt, AsyncWriteExt};
-    /// use tokio::net::{TcpListener, TcpStream};
-    /// use tokio::sync::oneshot;
-    /// use tollhouse_sim::Sim;
-    ///
-    /// let sim = Sim::builder().build()?;
-    /// let listener = TcpListener::bind("127.0.0.1:0").await?;
-    /// let mut client = TcpStream::connect(listener.local_addr()?).await?;
-    /// let (stop, stopped) = oneshot::channel::<()>();
-    /// let server = tokio::spawn(async move {
-    ///     sim.serve(listener, async { _ = stopped.await }).await;
-    /// });
-    ///
-    /// client.write_all(b"GET /v1/models HTTP/1.0\r\n\r\n").await?;
-    /// let mut answer = String::new();
-    /// client.read_to_string(&mut answer).await?;
-    /// assert!(answer.starts_with("HTTP/1.0 200 OK"));
-    /// drop(stop);
-    /// server.await?;
-    /// # Ok(())
-    /// # }
-    /// ```
     pub async fn serve(&self, listener: TcpListener, stop: impl Future<Output = ()>) {
         serve(self.service(), listener, stop).await;
     }
@@ -246,5 +132,19 @@ impl Sim {
     /// ```
     pub async fn spawn(&self, address: impl ToSocketAddrs) -> io::Result<Served> {
         Served::start(self.service(), address).await
+    }
+}
+
+// ===== impl Builder =====
+
+/// Here and not beside the rest, so that a builder knows no provider.
+impl Builder {
+    /// Makes the provider.
+    ///
+    /// # Errors
+    ///
+    /// The first setting that is not allowed, with its value and what is.
+    pub fn build(self) -> Result<Sim, ConfigError> {
+        Sim::new(self.config)
     }
 }

@@ -25,6 +25,7 @@ async fn every_request_is_answered_once_and_none_is_refused() {
             .answers(Answers {
                 share: 0.001,
                 tokens: 10,
+                ..Answers::default()
             }),
     )
     .await;

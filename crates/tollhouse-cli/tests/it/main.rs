@@ -7,3 +7,5 @@ mod configuration;
 mod kills;
 mod plan;
 mod sim_and_demo;
+#[cfg(target_os = "linux")]
+mod sim_memory;

@@ -4,18 +4,14 @@ use std::iter;
 
 use serde_json::{Value, json};
 
+use super::text::Text;
 use super::{CREATED, Frame, Frames, Reply, sse};
 
 pub(super) fn whole(reply: &Reply) -> Value {
-    let choice = |(index, text): (usize, &super::Text)| {
+    let choice = |(index, text): (usize, &Text)| {
         json!({
             "index": index,
-            "message": {
-                "role": "assistant",
-                "content": text.whole(),
-                "refusal": null,
-                "annotations": [],
-            },
+            "message": message(text),
             "logprobs": null,
             "finish_reason": text.finish_reason(),
         })
@@ -33,19 +29,54 @@ pub(super) fn whole(reply: &Reply) -> Value {
     })
 }
 
+fn message(text: &Text) -> Value {
+    let mut message = json!({
+        "role": "assistant",
+        "content": null,
+        "refusal": null,
+        "annotations": [],
+    });
+    match text.call() {
+        None => message["content"] = json!(text.whole()),
+        Some((name, id)) => {
+            let function = json!({"name": name, "arguments": text.whole()});
+            message["tool_calls"] = json!([{"id": id, "type": "function", "function": function}]);
+        }
+    }
+    message
+}
+
+/// What a stream begins with.
+fn opening(text: &Text) -> Value {
+    let Some((name, id)) = text.call() else {
+        return json!({"role": "assistant", "content": "", "refusal": null});
+    };
+    let function = json!({"name": name, "arguments": ""});
+    let call = json!([{"index": 0, "id": id, "type": "function", "function": function}]);
+    json!({"role": "assistant", "content": null, "tool_calls": call, "refusal": null})
+}
+
+fn token_delta(text: &Text, token: &str) -> Value {
+    match text.call() {
+        None => json!({"content": token}),
+        Some(_) => json!({"tool_calls": [{"index": 0, "function": {"arguments": token}}]}),
+    }
+}
+
 pub(super) fn stream(reply: Reply) -> Frames {
     let end = reply.steps().saturating_sub(1);
     let chunk = Chunk::of(&reply);
     let choices = reply.choices.clone();
     let opening = {
         let chunk = chunk.clone();
-        let delta = json!({"role": "assistant", "content": "", "refusal": null});
-        (0..choices.len()).map(move |index| chunk.delta(0, 0, index, &delta, None))
+        let texts = choices.clone().into_iter().enumerate();
+        texts.map(move |(index, text)| chunk.delta(0, 0, index, &opening(&text), None))
     };
     let content = {
-        let chunk = chunk.clone();
+        let (chunk, texts) = (chunk.clone(), choices.clone());
         reply.tokens_in_time().map(move |(step, index, token)| {
-            chunk.delta(step, 1, index, &json!({"content": token}), None)
+            let delta = token_delta(&texts[index], &token);
+            chunk.delta(step, 1, index, &delta, None)
         })
     };
     let closing = {

@@ -1,33 +1,52 @@
 //! `POST /v1/embeddings`.
 
+use std::iter;
+
 use serde_json::{Value, json};
 
-use super::Reply;
-use crate::draw::Draw;
+use super::{Frame, Frames, Reply};
+use crate::random::Rng;
 
-pub(super) fn whole(reply: &Reply) -> Value {
-    let data: Vec<_> = (0..reply.ask.items())
-        .map(|index| {
-            let vector = vector(Draw::nth(reply.seed, index), reply.ask.dimensions);
-            let embedding = match reply.ask.base64 {
-                true => json!(base64(&vector)),
-                false => json!(vector),
-            };
-            json!({"object": "embedding", "index": index, "embedding": embedding})
-        })
-        .collect();
+/// The answer, one vector at a time: all together they are a hundred million
+/// bytes and more.
+pub(super) fn pieces(reply: &Reply) -> Frames {
+    let (seed, items) = (reply.seed, reply.ask.items());
+    let (dimensions, packed) = (reply.ask.dimensions, reply.ask.base64);
     let tokens = reply.ask.prompt_tokens();
-    json!({
-        "object": "list",
-        "data": data,
-        "model": reply.ask.model,
-        "usage": {"prompt_tokens": tokens, "total_tokens": tokens},
-    })
+    let usage = json!({"prompt_tokens": tokens, "total_tokens": tokens});
+    let model = Value::from(reply.ask.model.as_str());
+    let items = (0..items).map(move |index| {
+        let comma = if index + 1 < items { "," } else { "" };
+        let vector = vector(Rng::nth(seed, index), dimensions);
+        let embedding = match packed {
+            true => format!("\"{}\"", base64(&vector)),
+            false => numbers(&vector),
+        };
+        format!(
+            "    {{\"object\": \"embedding\", \"index\": {index}, \"embedding\": {embedding}}}{comma}\n"
+        )
+    });
+    let head = "{\n  \"object\": \"list\",\n  \"data\": [\n".to_owned();
+    let tail = format!("  ],\n  \"model\": {model},\n  \"usage\": {usage}\n}}\n");
+    Box::new(
+        iter::once(head)
+            .chain(items)
+            .chain(iter::once(tail))
+            .map(|text| Frame {
+                step: 0,
+                tokens: 0,
+                data: text.into(),
+            }),
+    )
+}
+
+fn numbers(vector: &[f32]) -> String {
+    serde_json::to_string(vector).expect("numbers are JSON")
 }
 
 /// A vector of length 1, as the real ones are.
-fn vector(mut draw: Draw, dimensions: u64) -> Vec<f32> {
-    let vector: Vec<f64> = (0..dimensions).map(|_| draw.share() - 0.5).collect();
+fn vector(mut rng: Rng, dimensions: u64) -> Vec<f32> {
+    let vector: Vec<f64> = (0..dimensions).map(|_| rng.share() - 0.5).collect();
     let length = vector.iter().map(|x| x * x).sum::<f64>().sqrt();
     let length = if length > 0.0 { length } else { 1.0 };
     vector.into_iter().map(|x| (x / length) as f32).collect()
@@ -66,7 +85,7 @@ mod tests {
 
     #[test]
     fn vectors_have_length_one() {
-        let vector = vector(Draw::seeded(3), 100);
+        let vector = vector(Rng::seeded(3), 100);
         let square: f32 = vector.iter().map(|x| x * x).sum();
         assert!((square - 1.0).abs() < 1e-5, "{square}");
     }

@@ -4,18 +4,24 @@ mod chat;
 mod completions;
 mod embeddings;
 mod models;
+mod moderations;
 mod responses;
 mod sse;
 mod text;
 
-use bytes::Bytes;
-use serde_json::Value;
+use std::sync::Arc;
 
-use crate::ask::{Ask, Endpoint};
+use bytes::Bytes;
+use serde_json::{Value, json};
+
+use crate::ask::{Ask, Choice, Endpoint, Format, Named};
 use crate::config::Answers;
-use crate::draw::{Draw, Hash};
-pub(crate) use models::{list, model};
-use text::Text;
+use crate::error::ApiError;
+use crate::random::{Hash, Rng};
+use crate::schema::satisfy;
+use crate::words::word;
+pub(crate) use models::{list, model, rate_limits};
+use text::{Kind, Text, tokens_of};
 
 /// When every answer was made, in Unix seconds: 2026-01-01. A real time would
 /// make two runs differ.
@@ -38,6 +44,13 @@ pub(crate) struct Frame {
 /// The pieces of a body, in order, made as they are asked for.
 pub(crate) type Frames = Box<dyn Iterator<Item = Frame> + Send>;
 
+/// A body that is not a stream.
+pub(crate) enum Whole {
+    Bytes(Bytes),
+    /// One that is long, and is made as it is sent.
+    Pieces(Frames),
+}
+
 /// An answer that has been thought of, but not yet said.
 #[derive(Clone, Debug)]
 pub(crate) struct Reply {
@@ -48,25 +61,64 @@ pub(crate) struct Reply {
     seed: u64,
 }
 
+/// What a token of a text takes while its whole answer is made.
+const TOKEN_BYTES: u64 = 32;
+/// What a token of JSON takes beside that.
+const JSON_TOKEN_BYTES: u64 = 48;
+/// What a choice takes beside its text: whole, and streamed.
+const CHOICE_BYTES: u64 = 2_048;
+const STREAMED_CHOICE_BYTES: u64 = 128;
+
 impl Reply {
-    pub(crate) fn new(ask: Ask, seed: u64, answers: &Answers) -> Self {
-        let seed = Hash::new()
+    /// # Errors
+    ///
+    /// Nothing satisfies a schema that it must satisfy.
+    pub(crate) fn new(ask: Ask, seed: u64, answers: &Answers) -> Result<Self, ApiError> {
+        let seed = Hash::default()
             .add(&seed.to_le_bytes())
             .add(&ask.hash.to_le_bytes())
             .finish();
-        let choices = match ask.endpoint {
-            Endpoint::Embeddings => 0,
-            _ => ask.choices,
+        let choices = if ask.endpoint.generates() {
+            ask.choices
+        } else {
+            0
         };
-        let choices = (0..choices)
-            .map(|index| choose(Draw::nth(seed, index), ask.length, answers))
+        let choices: Result<_, _> = (0..choices)
+            .map(|index| choose(Rng::nth(seed, index), &ask, answers))
             .collect();
-        Self {
+        Ok(Self {
+            choices: choices?,
             ask,
             id: format!("{seed:016x}"),
-            choices,
             seed,
+        })
+    }
+
+    /// What was asked.
+    pub(crate) fn ask(&self) -> &Ask {
+        &self.ask
+    }
+
+    /// Bytes that are held while it is sent, at most.
+    pub(crate) fn weight(&self) -> u64 {
+        if !self.ask.endpoint.generates() {
+            // Made piece by piece, but for what is flagged.
+            return self.ask.dimensions * 64 + self.ask.flags.len() as u64 * 4_096;
         }
+        let json = |text: &&Text| !matches!(text.kind, Kind::Words);
+        let json: u64 = self
+            .choices
+            .iter()
+            .filter(json)
+            .map(|text| text.tokens)
+            .sum();
+        // Its last events repeat the whole text.
+        let whole = !self.ask.stream || self.ask.endpoint == Endpoint::Responses;
+        let (each, tokens) = match whole {
+            true => (CHOICE_BYTES, self.tokens()),
+            false => (STREAMED_CHOICE_BYTES, 0),
+        };
+        each * self.choices.len() as u64 + tokens * TOKEN_BYTES + json * JSON_TOKEN_BYTES
     }
 
     /// Tokens of all choices.
@@ -94,13 +146,14 @@ impl Reply {
     }
 
     /// The whole answer, laid out over several lines as OpenAI's are.
-    pub(crate) fn whole(&self) -> Bytes {
-        pretty(&match self.ask.endpoint {
+    pub(crate) fn whole(&self) -> Whole {
+        Whole::Bytes(pretty(&match self.ask.endpoint {
             Endpoint::Chat => chat::whole(self),
             Endpoint::Completions => completions::whole(self),
             Endpoint::Responses => responses::whole(self),
-            Endpoint::Embeddings => embeddings::whole(self),
-        })
+            Endpoint::Moderations => moderations::whole(self),
+            Endpoint::Embeddings => return Whole::Pieces(embeddings::pieces(self)),
+        }))
     }
 
     /// The answer as a stream of server-sent events.
@@ -110,7 +163,7 @@ impl Reply {
             Endpoint::Completions => completions::stream(self),
             Endpoint::Responses => responses::stream(self),
             // Nobody can ask for it: `stream` is not read there.
-            Endpoint::Embeddings => Box::new(std::iter::empty()),
+            Endpoint::Embeddings | Endpoint::Moderations => Box::new(std::iter::empty()),
         }
     }
 
@@ -126,15 +179,59 @@ impl Reply {
     }
 }
 
-fn choose(mut draw: Draw, asked: Option<u64>, answers: &Answers) -> Text {
-    let most = asked.unwrap_or(LONGEST);
-    let mean = asked.map_or(answers.tokens as f64, |asked| asked as f64 * answers.share);
-    let tokens = draw.log_normal(mean, SIGMA).round() as u64;
-    Text {
-        seed: draw.next(),
+fn choose(mut rng: Rng, ask: &Ask, answers: &Answers) -> Result<Text, ApiError> {
+    let most = ask.length.unwrap_or(LONGEST);
+    let kind = kind(&mut rng, ask, answers)?;
+    let tokens = match &kind {
+        Kind::Json(tokens)
+        | Kind::Call {
+            arguments: tokens, ..
+        } => tokens.len() as u64,
+        Kind::Words => {
+            let mean = ask
+                .length
+                .map_or(answers.tokens as f64, |asked| asked as f64 * answers.share);
+            rng.log_normal(mean, SIGMA).round() as u64
+        }
+    };
+    Ok(Text {
+        seed: rng.next(),
         tokens: tokens.clamp(1, most),
         cut_off: tokens > most,
+        kind,
+    })
+}
+
+/// What an answer is made of: a tool's arguments, JSON, or words.
+fn kind(rng: &mut Rng, ask: &Ask, answers: &Answers) -> Result<Kind, ApiError> {
+    let form = &ask.form;
+    let calls = match form.choice {
+        Choice::May => rng.share() < answers.tool_calls,
+        Choice::Must | Choice::MustThis => true,
+        Choice::Never => false,
+    };
+    if calls {
+        let tool = &form.tools[rng.below(form.tools.len() as u64) as usize];
+        return Ok(Kind::Call {
+            name: tool.name.as_str().into(),
+            arguments: json_for(tool, rng)?,
+            finish: if form.choice == Choice::MustThis {
+                "stop"
+            } else {
+                "tool_calls"
+            },
+        });
     }
+    Ok(match &form.format {
+        Format::Text => Kind::Words,
+        Format::Object => Kind::Json(tokens_of(&json!({"answer": word(rng)}).to_string())),
+        Format::Schema(schema) => Kind::Json(json_for(schema, rng)?),
+    })
+}
+
+fn json_for(named: &Named, rng: &mut Rng) -> Result<Arc<[Box<str>]>, ApiError> {
+    let made = satisfy(&named.schema, rng).map_err(|flaw| named.flawed(&flaw))?;
+    Ok(tokens_of(&made.to_string()))
 }
 
 pub(crate) fn pretty(body: &Value) -> Bytes {

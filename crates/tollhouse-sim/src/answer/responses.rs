@@ -4,11 +4,12 @@ use serde_json::{Value, json};
 
 use super::text::Text;
 use super::{CREATED, Frames, Reply, sse};
+use crate::ask::{Choice, Format};
 
 pub(super) fn whole(reply: &Reply) -> Value {
     let text = the_text(reply);
     let mut body = response(reply, status(&text));
-    body["output"] = json!([item(reply, status(&text), &[part(&text.whole())])]);
+    body["output"] = json!([item(reply, status(&text), &text.whole())]);
     body["usage"] = usage(reply);
     if text.cut_off {
         body["incomplete_details"] = json!({"reason": "max_output_tokens"});
@@ -20,11 +21,14 @@ pub(super) fn stream(reply: Reply) -> Frames {
     let text = the_text(&reply);
     let end = reply.steps().saturating_sub(1);
     let item_id = item_id(&reply);
+    let is_call = text.call().is_some();
     let deltas = reply.tokens_in_time().map(move |(step, _, token)| {
-        let delta = json!({
-            "item_id": item_id, "output_index": 0, "content_index": 0,
-            "delta": token, "logprobs": [],
-        });
+        let mut delta = json!({"item_id": item_id, "output_index": 0, "delta": token});
+        if is_call {
+            return (step, 1, "response.function_call_arguments.delta", delta);
+        }
+        delta["content_index"] = json!(0);
+        delta["logprobs"] = json!([]);
         (step, 1, "response.output_text.delta", delta)
     });
     let opening = opening(&reply).into_iter();
@@ -45,53 +49,62 @@ pub(super) fn stream(reply: Reply) -> Frames {
 
 type Event = (&'static str, Value);
 
-fn opening(reply: &Reply) -> [Event; 4] {
+fn opening(reply: &Reply) -> Vec<Event> {
     let begun = json!({"response": response(reply, "in_progress")});
-    [
+    let added = json!({"output_index": 0, "item": item(reply, "in_progress", "")});
+    let mut events = vec![
         ("response.created", begun.clone()),
         ("response.in_progress", begun),
-        (
-            "response.output_item.added",
-            json!({"output_index": 0, "item": item(reply, "in_progress", &[])}),
-        ),
-        (
-            "response.content_part.added",
-            json!({
-                "item_id": item_id(reply), "output_index": 0, "content_index": 0,
-                "part": part(""),
-            }),
-        ),
-    ]
+        ("response.output_item.added", added),
+    ];
+    if the_text(reply).call().is_none() {
+        let mut part_added = place(reply);
+        part_added["part"] = part("");
+        events.push(("response.content_part.added", part_added));
+    }
+    events
 }
 
-fn closing(reply: &Reply, text: &Text) -> [Event; 4] {
+fn closing(reply: &Reply, text: &Text) -> Vec<Event> {
     let said = text.whole();
-    let place = json!({"item_id": item_id(reply), "output_index": 0, "content_index": 0});
-    let mut text_done = place.clone();
-    text_done["text"] = json!(said);
-    text_done["logprobs"] = json!([]);
-    let mut part_done = place;
-    part_done["part"] = part(&said);
-    let item = item(reply, status(text), &[part(&said)]);
+    let mut events = match text.call() {
+        Some((name, _)) => {
+            let done = json!({
+                "item_id": item_id(reply), "output_index": 0, "name": name, "arguments": said,
+            });
+            vec![("response.function_call_arguments.done", done)]
+        }
+        None => {
+            let (mut text_done, mut part_done) = (place(reply), place(reply));
+            text_done["text"] = json!(said);
+            text_done["logprobs"] = json!([]);
+            part_done["part"] = part(&said);
+            vec![
+                ("response.output_text.done", text_done),
+                ("response.content_part.done", part_done),
+            ]
+        }
+    };
+    let item = item(reply, status(text), &said);
     let last = if text.cut_off {
         "response.incomplete"
     } else {
         "response.completed"
     };
-    [
-        ("response.output_text.done", text_done),
-        ("response.content_part.done", part_done),
-        (
-            "response.output_item.done",
-            json!({"output_index": 0, "item": item}),
-        ),
-        (last, json!({"response": whole(reply)})),
-    ]
+    let item_done = json!({"output_index": 0, "item": item});
+    events.push(("response.output_item.done", item_done));
+    events.push((last, json!({"response": whole(reply)})));
+    events
+}
+
+/// Where the text stands.
+fn place(reply: &Reply) -> Value {
+    json!({"item_id": item_id(reply), "output_index": 0, "content_index": 0})
 }
 
 /// A response has one text.
 fn the_text(reply: &Reply) -> Text {
-    reply.choices[0]
+    reply.choices[0].clone()
 }
 
 fn status(text: &Text) -> &'static str {
@@ -116,23 +129,58 @@ fn response(reply: &Reply, status: &str) -> Value {
         "output": [],
         "parallel_tool_calls": true,
         "service_tier": "default",
+        "text": {"format": format(reply)},
+        "tool_choice": tool_choice(reply),
         "tools": [],
         "usage": null,
         "metadata": {},
     })
 }
 
-fn item_id(reply: &Reply) -> String {
-    format!("msg_{}", reply.id)
+fn format(reply: &Reply) -> Value {
+    match &reply.ask.form.format {
+        Format::Text => json!({"type": "text"}),
+        Format::Object => json!({"type": "json_object"}),
+        Format::Schema(named) => json!({
+            "type": "json_schema", "name": named.name, "schema": named.schema,
+        }),
+    }
 }
 
-fn item(reply: &Reply, status: &str, content: &[Value]) -> Value {
+fn tool_choice(reply: &Reply) -> Value {
+    let form = &reply.ask.form;
+    match (form.choice, form.tools.as_slice()) {
+        (Choice::Must, _) => json!("required"),
+        (Choice::MustThis, [tool, ..]) => json!({"type": "function", "name": tool.name}),
+        _ => json!("auto"),
+    }
+}
+
+fn item_id(reply: &Reply) -> String {
+    let kind = match the_text(reply).call() {
+        None => "msg",
+        Some(_) => "fc",
+    };
+    format!("{kind}_{}", reply.id)
+}
+
+/// A message, or the call of a function; empty until it has begun.
+fn item(reply: &Reply, status: &str, said: &str) -> Value {
+    let id = item_id(reply);
+    if let Some((name, call_id)) = the_text(reply).call() {
+        return json!({
+            "id": id, "type": "function_call", "status": status,
+            "name": name, "call_id": call_id, "arguments": said,
+        });
+    }
+    let content = if said.is_empty() {
+        json!([])
+    } else {
+        json!([part(said)])
+    };
     json!({
-        "id": item_id(reply),
-        "type": "message",
-        "status": status,
-        "content": content,
-        "role": "assistant",
+        "id": id, "type": "message", "status": status,
+        "content": content, "role": "assistant",
     })
 }
 

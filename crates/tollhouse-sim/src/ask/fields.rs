@@ -20,6 +20,12 @@ impl<'a> Fields<'a> {
         self.get(name).ok_or_else(|| ApiError::missing(name))
     }
 
+    /// As [`required`](Self::required), for a field of what stands at `place`.
+    pub(super) fn required_at(&self, place: &str, name: &str) -> Result<&'a Value, ApiError> {
+        let missing = || ApiError::missing(&format!("{place}.{name}"));
+        self.get(name).ok_or_else(missing)
+    }
+
     pub(super) fn flag(&self, name: &str) -> Result<bool, ApiError> {
         match self.get(name) {
             None => Ok(false),

@@ -34,6 +34,7 @@ impl Input {
             Endpoint::Responses => Self::responses(fields),
             Endpoint::Completions => Self::texts("prompt", fields),
             Endpoint::Embeddings => Self::texts("input", fields),
+            Endpoint::Moderations => Self::moderated(fields),
         }
     }
 
@@ -67,12 +68,10 @@ impl Input {
     }
 
     fn conversation(fields: &Fields<'_>) -> Self {
-        let tools = fields
-            .get("tools")
-            .map_or(0, |tools| tools.to_string().len());
+        let tools = fields.get("tools").map_or(0, length);
         Self {
             items: 1,
-            tool_bytes: tools as u64,
+            tool_bytes: tools,
             ..Self::default()
         }
     }
@@ -113,6 +112,35 @@ impl Input {
 
     fn text(&mut self, text: &str) {
         self.bytes += text.len() as u64;
+    }
+
+    /// A string, strings, or parts of one message.
+    fn moderated(fields: &Fields<'_>) -> Result<Self, ApiError> {
+        let mut input = Self {
+            items: 1,
+            ..Self::default()
+        };
+        match fields.required("input")? {
+            Value::String(text) => input.text(text),
+            value => {
+                let elements = elements("input", value)?;
+                if elements.len() > MOST_TEXTS {
+                    return Err(ApiError::too_many("input", MOST_TEXTS, elements.len()));
+                }
+                for (index, element) in elements.iter().enumerate() {
+                    match element {
+                        Value::String(text) => input.text(text),
+                        Value::Object(_) => input.part(element),
+                        other => {
+                            let place = format!("input[{index}]");
+                            let expected = "a string or an object";
+                            return Err(ApiError::wrong_type(&place, expected, kind(other)));
+                        }
+                    }
+                }
+            }
+        }
+        Ok(input)
     }
 
     /// A string, strings, the numbers of one token array, or token arrays.
@@ -158,7 +186,9 @@ impl Input {
         match endpoint {
             Endpoint::Chat => self.content_tokens() + self.messages + 1,
             Endpoint::Responses => self.used(endpoint),
-            Endpoint::Completions | Endpoint::Embeddings => self.content_tokens(),
+            Endpoint::Completions | Endpoint::Embeddings | Endpoint::Moderations => {
+                self.content_tokens()
+            }
         }
     }
 
@@ -167,7 +197,7 @@ impl Input {
     pub(super) fn used(&self, endpoint: Endpoint) -> u64 {
         let markup = match endpoint {
             Endpoint::Chat | Endpoint::Responses => 4 * self.messages + 3,
-            Endpoint::Completions | Endpoint::Embeddings => 0,
+            Endpoint::Completions | Endpoint::Embeddings | Endpoint::Moderations => 0,
         };
         self.content_tokens() + self.tool_bytes.div_ceil(4) + markup
     }
@@ -175,6 +205,23 @@ impl Input {
     fn content_tokens(&self) -> u64 {
         self.bytes.div_ceil(4) + self.ids + self.images * IMAGE_TOKENS
     }
+}
+
+/// Of a value's JSON, without a copy of it.
+pub(super) fn length(value: &Value) -> u64 {
+    struct Count(u64);
+    impl std::io::Write for Count {
+        fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+            self.0 += bytes.len() as u64;
+            Ok(bytes.len())
+        }
+        fn flush(&mut self) -> std::io::Result<()> {
+            Ok(())
+        }
+    }
+    let mut count = Count(0);
+    serde_json::to_writer(&mut count, value).expect("a count takes everything");
+    count.0
 }
 
 fn elements<'a>(name: &str, value: &'a Value) -> Result<&'a [Value], ApiError> {

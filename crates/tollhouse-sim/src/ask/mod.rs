@@ -1,14 +1,18 @@
 //! What a request asks for, read from its body.
 
 mod fields;
+mod flags;
+mod form;
 mod input;
 
 use serde_json::{Map, Value};
 
 use crate::config::ChargeRule;
-use crate::draw::Hash;
 use crate::error::ApiError;
+use crate::random::Hash;
 use fields::Fields;
+pub(crate) use flags::{CATEGORIES, Flags};
+pub(crate) use form::{Choice, Form, Format, Named};
 use input::Input;
 
 /// The most tokens that one answer may be asked to have.
@@ -31,6 +35,7 @@ pub(crate) enum Endpoint {
     Completions,
     Responses,
     Embeddings,
+    Moderations,
 }
 
 impl Endpoint {
@@ -40,15 +45,25 @@ impl Endpoint {
             Self::Chat => &["max_completion_tokens", "max_tokens"],
             Self::Completions => &["max_tokens"],
             Self::Responses => &["max_output_tokens"],
-            Self::Embeddings => &[],
+            Self::Embeddings | Self::Moderations => &[],
         }
+    }
+
+    /// The model where none is named, if there is one.
+    fn usual_model(self) -> Option<&'static str> {
+        (self == Self::Moderations).then_some("omni-moderation-latest")
+    }
+
+    /// Whether answers are made of tokens.
+    pub(crate) fn generates(self) -> bool {
+        !matches!(self, Self::Embeddings | Self::Moderations)
     }
 
     /// The error for a model that does not exist.
     pub(crate) fn unknown_model(self, model: &str) -> ApiError {
         match self {
             Self::Responses => ApiError::unknown_model_for_responses(model),
-            Self::Chat | Self::Completions | Self::Embeddings => ApiError::unknown_model(model),
+            _ => ApiError::unknown_model(model),
         }
     }
 }
@@ -66,6 +81,9 @@ pub(crate) struct Ask {
     pub(crate) stream: bool,
     /// Whether a chat's stream ends with its usage.
     pub(crate) include_usage: bool,
+    pub(crate) form: Form,
+    /// What each text that is moderated is flagged as.
+    pub(crate) flags: Vec<Flags>,
     /// Numbers in an embedding.
     pub(crate) dimensions: u64,
     /// Whether embeddings are packed as base64.
@@ -75,12 +93,16 @@ pub(crate) struct Ask {
 }
 
 /// The model a body names, and the object that names it.
-pub(crate) fn open(body: &[u8]) -> Result<(String, Map<String, Value>), ApiError> {
+pub(crate) fn open(
+    endpoint: Endpoint,
+    body: &[u8],
+) -> Result<(String, Map<String, Value>), ApiError> {
     let Ok(Value::Object(object)) = serde_json::from_slice(body) else {
         return Err(ApiError::not_json());
     };
-    let model = match object.get("model") {
-        Some(Value::String(model)) if !model.is_empty() => model.clone(),
+    let model = match (object.get("model"), endpoint.usual_model()) {
+        (Some(Value::String(model)), _) if !model.is_empty() => model.clone(),
+        (None | Some(Value::Null), Some(model)) => model.to_owned(),
         _ => return Err(ApiError::no_model()),
     };
     Ok((model, object))
@@ -94,18 +116,22 @@ impl Ask {
     ) -> Result<Self, ApiError> {
         let fields = Fields(body);
         let input = Input::read(endpoint, &fields)?;
-        let answers_have_text = endpoint != Endpoint::Embeddings;
         let each = match endpoint {
             Endpoint::Chat | Endpoint::Completions => fields.integer("n", 1, MOST_CHOICES)?,
-            Endpoint::Responses | Endpoint::Embeddings => None,
+            _ => None,
         };
         Ok(Self {
             endpoint,
             model,
             choices: each.unwrap_or(1) * input.items,
             length: length(endpoint, &fields)?,
-            stream: answers_have_text && fields.flag("stream")?,
+            stream: endpoint.generates() && fields.flag("stream")?,
             include_usage: fields.object("stream_options")?.flag("include_usage")?,
+            form: Form::read(endpoint, &fields)?,
+            flags: match endpoint {
+                Endpoint::Moderations => flags::read(&fields)?,
+                _ => vec![],
+            },
             dimensions: fields
                 .integer("dimensions", 1, 4_096)?
                 .unwrap_or(DIMENSIONS),
@@ -119,7 +145,7 @@ impl Ask {
     pub(crate) fn charge(&self, rule: ChargeRule) -> u64 {
         let asked = self.choices * self.length.unwrap_or(UNASKED_LENGTH);
         match (rule, self.endpoint) {
-            (_, Endpoint::Embeddings) => self.input.charged(self.endpoint),
+            (_, Endpoint::Embeddings | Endpoint::Moderations) => self.input.charged(self.endpoint),
             (ChargeRule::AsRequested, _) => self.input.charged(self.endpoint) + asked,
             (ChargeRule::OpenAi, _) => self.input.charged(self.endpoint) + self.guess(),
         }
@@ -158,8 +184,9 @@ fn length(endpoint: Endpoint, fields: &Fields<'_>) -> Result<Option<u64>, ApiErr
 fn hash(endpoint: Endpoint, body: &Map<String, Value>) -> u64 {
     body.iter()
         .filter(|(name, _)| !matches!(name.as_str(), "stream" | "stream_options"))
-        .fold(Hash::new().add(&[endpoint as u8]), |hash, (name, value)| {
-            hash.add(name.as_bytes()).add(value.to_string().as_bytes())
-        })
+        .fold(
+            Hash::default().add(&[endpoint as u8]),
+            |hash, (name, value)| hash.add(name.as_bytes()).add_json(value),
+        )
         .finish()
 }

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::{Answers, Config, ConfigError, Enforcement, Faults, Latency, Limits};
+use super::{Answers, Bounds, Config, ConfigError, Enforcement, Faults, Latency, Limits};
 
 /// Far above every real limit, and low enough for all sums to be exact.
 const MOST: u64 = 1_000_000_000_000;
@@ -54,6 +54,7 @@ impl Config {
         self.faults.validate()?;
         self.latency.validate()?;
         self.answers.validate()?;
+        self.bounds.validate()?;
         self.validate_times()?;
         let key_is_empty = self.api_key.as_ref().is_some_and(String::is_empty);
         require(!key_is_empty, "api_key", "empty", "a key, or none at all")
@@ -143,6 +144,31 @@ impl Answers {
             "answers.tokens",
             self.tokens,
             "1 to 100000",
+        )?;
+        share("answers.tool_calls", self.tool_calls)
+    }
+}
+
+impl Bounds {
+    fn validate(&self) -> Result<(), ConfigError> {
+        let bounds = [
+            ("bounds.body_bytes", self.body_bytes),
+            ("bounds.memory_bytes", self.memory_bytes),
+        ];
+        for (place, bytes) in bounds {
+            require((1..=MOST).contains(&bytes), place, bytes, "1 to 10^12")?;
+        }
+        require(
+            !self.body_time.is_zero() && self.body_time <= DAY,
+            "bounds.body_seconds",
+            format_args!("{:?}", self.body_time),
+            "more than 0 s, at most a day",
+        )?;
+        require(
+            (1..=1_000_000).contains(&self.models),
+            "bounds.models",
+            self.models,
+            "1 to 1000000",
         )
     }
 }

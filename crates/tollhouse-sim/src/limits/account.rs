@@ -95,25 +95,6 @@ impl Rules {
 }
 
 /// What an admitted request was charged, and when.
-///
-/// # Examples
-///
-/// ```
-/// use tokio::time::Instant;
-/// use tollhouse_sim::Limits;
-/// use tollhouse_sim::limits::{Account, Charge, Rules};
-///
-/// let now = Instant::now();
-/// let mut account = Account::new(Limits::default(), &Rules::default(), now, now);
-/// let charge = account.admit(now, 600).unwrap();
-/// assert_eq!(
-///     charge,
-///     Charge {
-///         at: now,
-///         tokens: 600
-///     }
-/// );
-/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Charge {
     /// The moment of its admission.
@@ -123,33 +104,6 @@ pub struct Charge {
 }
 
 /// Why a request was refused.
-///
-/// # Examples
-///
-/// ```
-/// use tokio::time::Instant;
-/// use tollhouse_sim::Limits;
-/// use tollhouse_sim::limits::{Account, Rejection, Rules};
-///
-/// let now = Instant::now();
-/// let limits = Limits {
-///     tokens_per_minute: Some(1_000),
-///     requests_per_minute: Some(2),
-/// };
-/// let mut account = Account::new(limits, &Rules::default(), now, now);
-/// let never = Rejection::TooLarge {
-///     limit: 1_000,
-///     requested: 1_001,
-/// };
-/// assert_eq!(account.admit(now, 1_001), Err(never));
-///
-/// account.admit(now, 600).unwrap();
-/// // The refused request counts too, so that there were two.
-/// assert!(matches!(
-///     account.admit(now, 600),
-///     Err(Rejection::Requests(_))
-/// ));
-/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Rejection {
     /// The minute's tokens are used up.
@@ -166,25 +120,6 @@ pub enum Rejection {
 }
 
 /// What the headers say; `None` where there is no such limit.
-///
-/// # Examples
-///
-/// ```
-/// use tokio::time::Instant;
-/// use tollhouse_sim::Limits;
-/// use tollhouse_sim::limits::{Account, Rules};
-///
-/// let now = Instant::now();
-/// let limits = Limits {
-///     tokens_per_minute: Some(1_000),
-///     requests_per_minute: None,
-/// };
-/// let mut account = Account::new(limits, &Rules::default(), now, now);
-/// account.admit(now, 600).unwrap();
-/// let levels = account.levels(now);
-/// assert_eq!(levels.tokens.unwrap().remaining, 400);
-/// assert!(levels.requests.is_none());
-/// ```
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Levels {
     /// Requests a minute.
@@ -229,30 +164,6 @@ impl Account {
     ///
     /// A limit or the minute is zero, or a share of the rules is not as its
     /// field demands.
-    ///
-    /// # Examples
-    ///
-    /// ```
-    /// use std::time::Duration;
-    /// use tokio::time::Instant;
-    /// use tollhouse_sim::limits::{Account, Rules};
-    /// use tollhouse_sim::{Enforcement, Limits};
-    ///
-    /// let phase = Duration::ZERO;
-    /// let rules = Rules {
-    ///     enforcement: Enforcement::FixedMinute { phase },
-    ///     ..Rules::default()
-    /// };
-    /// // Opened 50 s after the clock was started: 10 s of its minute are left.
-    /// let epoch = Instant::now();
-    /// let now = epoch + Duration::from_secs(50);
-    /// let mut account = Account::new(Limits::default(), &rules, epoch, now);
-    /// account.admit(now, 600).unwrap();
-    /// assert_eq!(
-    ///     account.levels(now).tokens.unwrap().reset,
-    ///     Duration::from_secs(10)
-    /// );
-    /// ```
     pub fn new(limits: Limits, rules: &Rules, epoch: Instant, now: Instant) -> Self {
         rules.assert_sane(limits);
         let open = |limit: Option<u64>, of: Of| Some(meter(limit?, of, rules, epoch, now));
@@ -271,34 +182,6 @@ impl Account {
     /// The limit that refused it. A request too large for an untouched limit
     /// is told so first, then one over the request limit, then one over the
     /// token limit.
-    ///
-    /// # Examples
-    ///
-    /// ```
-    /// use std::time::Duration;
-    /// use tokio::time::Instant;
-    /// use tollhouse_sim::Limits;
-    /// use tollhouse_sim::limits::{Account, Rejection, Rules};
-    ///
-    /// let now = Instant::now();
-    /// let limits = Limits {
-    ///     tokens_per_minute: Some(1_000),
-    ///     requests_per_minute: None,
-    /// };
-    /// let mut account = Account::new(limits, &Rules::default(), now, now);
-    /// account.admit(now, 600).unwrap();
-    /// let Err(Rejection::Tokens(short)) = account.admit(now, 600) else {
-    ///     panic!()
-    /// };
-    /// // 200 tokens come back in 12 s, and not a nanosecond earlier.
-    /// assert_eq!(short.wait, Duration::from_secs(12));
-    /// assert!(
-    ///     account
-    ///         .admit(now + short.wait - Duration::from_nanos(1), 600)
-    ///         .is_err()
-    /// );
-    /// assert!(account.admit(now + short.wait, 600).is_ok());
-    /// ```
     pub fn admit(&mut self, now: Instant, tokens: u64) -> Result<Charge, Rejection> {
         self.fits(now, tokens)
             .inspect_err(|_| self.refuse(now))
@@ -349,21 +232,6 @@ impl Account {
 
     /// Counts a request that failed for a reason of its own, such as a missing
     /// field.
-    ///
-    /// # Examples
-    ///
-    /// ```
-    /// use tokio::time::Instant;
-    /// use tollhouse_sim::Limits;
-    /// use tollhouse_sim::limits::{Account, Rules};
-    ///
-    /// let now = Instant::now();
-    /// let mut account = Account::new(Limits::default(), &Rules::default(), now, now);
-    /// account.refuse(now);
-    /// let levels = account.levels(now);
-    /// assert_eq!(levels.requests.unwrap().remaining, 499);
-    /// assert_eq!(levels.tokens.unwrap().remaining, 30_000);
-    /// ```
     pub fn refuse(&mut self, now: Instant) {
         if let (true, Some(meter)) = (self.count_refused, &mut self.requests) {
             meter.count().take_refused(now);
@@ -375,20 +243,6 @@ impl Account {
     /// What was charged too much goes back to the minute that was charged, if
     /// that still counts; what was charged too little is charged now, whether
     /// it fits or not.
-    ///
-    /// # Examples
-    ///
-    /// ```
-    /// use tokio::time::Instant;
-    /// use tollhouse_sim::Limits;
-    /// use tollhouse_sim::limits::{Account, Rules};
-    ///
-    /// let now = Instant::now();
-    /// let mut account = Account::new(Limits::default(), &Rules::default(), now, now);
-    /// let charge = account.admit(now, 10_000).unwrap();
-    /// account.true_up(now, charge, 2_500);
-    /// assert_eq!(account.levels(now).tokens.unwrap().remaining, 27_500);
-    /// ```
     pub fn true_up(&mut self, now: Instant, charge: Charge, used: u64) {
         let Some(meter) = &mut self.tokens else {
             return;
@@ -403,22 +257,6 @@ impl Account {
     }
 
     /// What the headers of an answer sent at `now` say.
-    ///
-    /// # Examples
-    ///
-    /// ```
-    /// use std::time::Duration;
-    /// use tokio::time::Instant;
-    /// use tollhouse_sim::Limits;
-    /// use tollhouse_sim::limits::{Account, Rules};
-    ///
-    /// let now = Instant::now();
-    /// let mut account = Account::new(Limits::default(), &Rules::default(), now, now);
-    /// account.admit(now, 10_000).unwrap();
-    /// let tokens = account.levels(now + Duration::from_secs(5)).tokens.unwrap();
-    /// assert_eq!(tokens.remaining, 22_500);
-    /// assert_eq!(tokens.reset, Duration::from_secs(15));
-    /// ```
     pub fn levels(&mut self, now: Instant) -> Levels {
         Levels {
             requests: self.requests.as_mut().map(|meter| meter.level(now)),
@@ -433,25 +271,6 @@ impl Account {
     /// since, others' use taken off. With fixed minutes: the limit for each
     /// minute of the clock that was touched. With sliding minutes: the limit,
     /// others' use taken off, once and again for each whole minute since.
-    ///
-    /// # Examples
-    ///
-    /// ```
-    /// use std::time::Duration;
-    /// use tokio::time::Instant;
-    /// use tollhouse_sim::Limits;
-    /// use tollhouse_sim::limits::{Account, Rules};
-    ///
-    /// let start = Instant::now();
-    /// let rules = Rules {
-    ///     others: 0.5,
-    ///     ..Rules::default()
-    /// };
-    /// let account = Account::new(Limits::default(), &rules, start, start);
-    /// // A full bucket, and half of what came in two minutes.
-    /// let last = start + Duration::from_secs(120);
-    /// assert_eq!(account.allowance(start, last), Some(60_000));
-    /// ```
     pub fn allowance(&self, first: Instant, last: Instant) -> Option<u64> {
         let meter = self.tokens.as_ref()?;
         Some(meter.allowance(first, last))

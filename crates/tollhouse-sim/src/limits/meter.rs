@@ -36,29 +36,6 @@ pub(super) trait Count: Debug + Send {
 }
 
 /// What an answer's headers say about one limit.
-///
-/// # Examples
-///
-/// ```
-/// use std::time::Duration;
-/// use tokio::time::Instant;
-/// use tollhouse_sim::Limits;
-/// use tollhouse_sim::limits::{Account, Level, Rules};
-///
-/// let now = Instant::now();
-/// let limits = Limits {
-///     tokens_per_minute: Some(1_000),
-///     requests_per_minute: None,
-/// };
-/// let mut account = Account::new(limits, &Rules::default(), now, now);
-/// account.admit(now, 600).unwrap();
-/// let level = Level {
-///     limit: 1_000,
-///     remaining: 400,
-///     reset: Duration::from_secs(36),
-/// };
-/// assert_eq!(account.levels(now).tokens, Some(level));
-/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Level {
     /// Allowed in one provider's minute.
@@ -70,30 +47,6 @@ pub struct Level {
 }
 
 /// Why a request does not fit now, in the numbers the error text tells.
-///
-/// # Examples
-///
-/// ```
-/// use std::time::Duration;
-/// use tokio::time::Instant;
-/// use tollhouse_sim::Limits;
-/// use tollhouse_sim::limits::{Account, Rejection, Rules, Shortfall};
-///
-/// let now = Instant::now();
-/// let limits = Limits {
-///     tokens_per_minute: Some(1_000),
-///     requests_per_minute: None,
-/// };
-/// let mut account = Account::new(limits, &Rules::default(), now, now);
-/// account.admit(now, 600).unwrap();
-/// let short = Shortfall {
-///     limit: 1_000,
-///     used: 600,
-///     requested: 500,
-///     wait: Duration::from_secs(6),
-/// };
-/// assert_eq!(account.admit(now, 500), Err(Rejection::Tokens(short)));
-/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Shortfall {
     /// Allowed in one provider's minute.

@@ -14,7 +14,10 @@ use pin_project_lite::pin_project;
 use tokio::time::{Instant, Sleep, sleep_until};
 
 use crate::answer::{Frame, Frames};
-use crate::visit::Visit;
+use crate::call::Call;
+
+/// The most bytes that are handed on at once.
+const PIECE: usize = 64 << 10;
 
 pin_project! {
     /// Hands on each frame when it is due.
@@ -32,36 +35,31 @@ pin_project! {
         #[pin]
         sleep: Option<Sleep>,
         // Until the last frame.
-        visit: Option<Visit>,
+        call: Option<Call>,
         // What is left, where that is known beforehand.
         size: Option<u64>,
     }
 }
 
 impl AnswerBody {
-    /// Everything at once.
-    pub(super) fn whole(data: Bytes, visit: Visit) -> Self {
+    /// All of it, as fast as it is taken.
+    pub(super) fn whole(data: Bytes, call: Call) -> Self {
         let size = data.len() as u64;
-        let frame = Frame {
-            step: 0,
-            tokens: 0,
-            data,
-        };
         Self {
             size: Some(size),
-            ..Self::stream(Box::new(iter::once(frame)), visit, Duration::ZERO)
+            ..Self::stream(pieces(data), call, Duration::ZERO)
         }
     }
 
     /// Frames whose steps are `per_token` apart, from now on.
-    pub(super) fn stream(frames: Frames, visit: Visit, per_token: Duration) -> Self {
+    pub(super) fn stream(frames: Frames, call: Call, per_token: Duration) -> Self {
         Self {
             frames: frames.peekable(),
             begun: Instant::now(),
             per_token,
             cut_at: None,
             sleep: None,
-            visit: Some(visit),
+            call: Some(call),
             size: None,
         }
     }
@@ -75,8 +73,8 @@ impl AnswerBody {
     }
 
     /// Breaks off at once.
-    pub(super) fn lost(visit: Visit) -> Self {
-        Self::whole(Bytes::new(), visit).cut_at(0)
+    pub(super) fn lost(call: Call) -> Self {
+        Self::whole(Bytes::new(), call).cut_at(0)
     }
 
     fn poll_due(self: Pin<&mut Self>, cx: &mut Context<'_>, step: u64) -> Poll<()> {
@@ -98,13 +96,13 @@ impl AnswerBody {
     fn hand_on(self: Pin<&mut Self>) -> Option<Bytes> {
         let this = self.project();
         let frame = this.frames.next()?;
-        if let Some(visit) = this.visit {
-            visit.generated(frame.tokens);
+        if let Some(call) = this.call {
+            call.generated(frame.tokens);
         }
         if this.frames.peek().is_none()
-            && let Some(visit) = this.visit.take()
+            && let Some(call) = this.call.take()
         {
-            visit.complete();
+            call.complete();
         }
         if let Some(size) = this.size {
             *size -= frame.data.len() as u64;
@@ -115,11 +113,28 @@ impl AnswerBody {
     fn break_off(self: Pin<&mut Self>) -> io::Error {
         let this = self.project();
         *this.frames = (Box::new(iter::empty()) as Frames).peekable();
-        if let Some(visit) = this.visit.take() {
-            visit.cut();
+        if let Some(call) = this.call.take() {
+            call.cut();
         }
         connection_reset()
     }
+}
+
+/// Pieces that are copies, so that a connection which has taken some of them
+/// holds those and not the whole.
+fn pieces(mut data: Bytes) -> Frames {
+    let frame = |data| Frame {
+        step: 0,
+        tokens: 0,
+        data,
+    };
+    if data.len() <= PIECE {
+        return Box::new(iter::once(frame(data)));
+    }
+    Box::new(iter::from_fn(move || {
+        let piece = data.split_to(data.len().min(PIECE));
+        (!piece.is_empty()).then(|| frame(Bytes::copy_from_slice(&piece)))
+    }))
 }
 
 impl Body for AnswerBody {
@@ -143,7 +158,7 @@ impl Body for AnswerBody {
     }
 
     fn is_end_stream(&self) -> bool {
-        self.visit.is_none()
+        self.call.is_none()
     }
 
     fn size_hint(&self) -> SizeHint {
@@ -155,7 +170,7 @@ impl Body for AnswerBody {
 impl fmt::Debug for AnswerBody {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("AnswerBody")
-            .field("visit", &self.visit)
+            .field("call", &self.call)
             .field("size", &self.size)
             .finish_non_exhaustive()
     }

@@ -12,16 +12,14 @@ use tokio::time::{Instant, sleep_until};
 
 use super::body::AnswerBody;
 use super::headers::{put, put_levels, put_retry_after};
-use crate::answer::Reply;
+use super::receive::receive;
+use crate::answer::{Reply, Whole};
 use crate::ask::{self, Ask, Endpoint};
+use crate::call::{Call, Draws};
 use crate::config::Limits;
 use crate::error::ApiError;
 use crate::provider::Provider;
-use crate::recorder::Fault;
-use crate::visit::{Fate, Visit};
-
-/// The longest request body, in bytes.
-const LONGEST_BODY: usize = 64 << 20;
+use crate::tallies::Fault;
 
 /// Marks the response that stands for a connection reset.
 #[derive(Clone, Copy, Debug)]
@@ -41,37 +39,41 @@ enum Refusal {
 }
 
 /// Answers a call, and makes it take its time.
-pub(super) async fn call(
+pub(super) async fn handle(
     provider: Arc<Provider>,
     endpoint: Endpoint,
     request: Request,
 ) -> Response<Body> {
-    let mut call = Call::new(provider.arrive());
+    let mut exchange = Exchange::new(Call::arrive(provider));
     let (head, body) = request.into_parts();
-    let judged = match axum::body::to_bytes(body, LONGEST_BODY).await {
-        Ok(body) => call.judge(endpoint, &head.headers, &body),
-        Err(_) => Err(call.invalid(ApiError::unreadable(LONGEST_BODY))),
+    let bounds = exchange.call.config().bounds;
+    let judged = match receive(body, &bounds, &mut exchange.call.hold).await {
+        Ok(body) => exchange.judge(endpoint, &head.headers, &body),
+        Err(error) => Err(exchange.invalid(error)),
     };
+    // The body is gone, and what was parsed of it.
+    let answer = judged.as_ref().map_or(0, Reply::weight);
+    exchange.call.hold.shrink_to(answer);
     match judged {
-        Ok(reply) => call.answer(reply).await,
-        Err(Refusal::Error { error, model }) => call.error(&error, model.as_deref()),
-        Err(Refusal::Fault { fault, model }) => call.fault(fault, &model).await,
+        Ok(reply) => exchange.answer(reply).await,
+        Err(Refusal::Error { error, model }) => exchange.error(&error, model.as_deref()),
+        Err(Refusal::Fault { fault, model }) => exchange.fault(fault, &model).await,
     }
 }
 
-struct Call {
-    visit: Visit,
-    fate: Fate,
+struct Exchange {
+    call: Call,
+    draws: Draws,
     arrived: Instant,
 }
 
 // ===== Judging =====
 
-impl Call {
-    fn new(visit: Visit) -> Self {
+impl Exchange {
+    fn new(call: Call) -> Self {
         Self {
-            fate: visit.fate(),
-            visit,
+            draws: call.draws(),
+            call,
             arrived: Instant::now(),
         }
     }
@@ -82,25 +84,33 @@ impl Call {
         headers: &HeaderMap,
         body: &[u8],
     ) -> Result<Reply, Refusal> {
-        let (model, body) = check_key(self.visit.config().api_key.as_deref(), headers)
-            .and_then(|()| ask::open(body))
+        let (model, body) = check_key(self.call.config().api_key.as_deref(), headers)
+            .and_then(|()| ask::open(endpoint, body))
             .map_err(|error| self.invalid(error))?;
-        let Some(limits) = self.visit.config().limits_of(&model) else {
-            return Err(self.invalid(endpoint.unknown_model(&model)));
-        };
+        let limits = self.call.limits_of(endpoint, &model);
+        let limits = limits.map_err(|error| self.invalid(error))?;
         self.meet_storm(&model)?;
         self.meet_fault(&model, false)?;
-        let ask = Ask::read(endpoint, model.clone(), &body)
+        let config = self.call.config();
+        let reply = Ask::read(endpoint, model.clone(), &body)
+            .and_then(|ask| Reply::new(ask, config.seed, &config.answers))
             .map_err(|error| self.invalid_for(&model, limits, error))?;
-        self.admit(&ask, limits)?;
+        self.hold(reply.weight())?;
+        self.admit(reply.ask(), limits)?;
         self.meet_fault(&model, true)?;
-        let config = self.visit.config();
-        Ok(Reply::new(ask, config.seed, &config.answers))
+        Ok(reply)
+    }
+
+    /// Holds what the answer will take.
+    fn hold(&mut self, bytes: u64) -> Result<(), Refusal> {
+        let bound = self.call.config().bounds.memory_bytes;
+        let held = self.call.hold.grow(bytes);
+        held.map_err(|full| self.invalid(ApiError::full(full, bound)))
     }
 
     fn admit(&mut self, ask: &Ask, limits: Limits) -> Result<(), Refusal> {
-        self.visit.admit(ask, limits).map_err(|rejection| {
-            let told = self.visit.config().headers.on_rejection;
+        self.call.admit(ask, limits).map_err(|rejection| {
+            let told = self.call.config().headers.on_rejection;
             Refusal::Error {
                 error: ApiError::rejected(&ask.model, &rejection),
                 model: told.then(|| ask.model.clone()),
@@ -109,10 +119,10 @@ impl Call {
     }
 
     fn meet_storm(&self, model: &str) -> Result<(), Refusal> {
-        if !self.visit.is_in_storm() {
+        if !self.call.is_in_storm() {
             return Ok(());
         }
-        self.visit.storm(model);
+        self.call.storm(model);
         Err(Refusal::Error {
             error: ApiError::storm(model),
             model: None,
@@ -121,8 +131,8 @@ impl Call {
 
     /// Faults strike before the limits or after them.
     fn meet_fault(&self, model: &str, charged: bool) -> Result<(), Refusal> {
-        match self.fate.fault {
-            Some(fault) if self.visit.config().faults.charged == charged => Err(Refusal::Fault {
+        match self.draws.fault {
+            Some(fault) if self.call.config().faults.charged == charged => Err(Refusal::Fault {
                 fault,
                 model: model.to_owned(),
             }),
@@ -131,13 +141,16 @@ impl Call {
     }
 
     fn invalid_for(&self, model: &str, limits: Limits, error: ApiError) -> Refusal {
-        self.visit.invalid(Some((model, limits)));
+        self.call.invalid(Some((model, limits)));
         let model = Some(model.to_owned());
         Refusal::Error { error, model }
     }
 
     fn invalid(&self, error: ApiError) -> Refusal {
-        self.visit.invalid(None);
+        match error.status {
+            StatusCode::SERVICE_UNAVAILABLE => self.call.overloaded(),
+            _ => self.call.invalid(None),
+        }
         Refusal::Error { error, model: None }
     }
 }
@@ -156,7 +169,7 @@ fn check_key(wanted: Option<&str>, headers: &HeaderMap) -> Result<(), ApiError> 
 
 // ===== Answering =====
 
-impl Call {
+impl Exchange {
     async fn answer(self, reply: Reply) -> Response<Body> {
         if reply.is_streamed() {
             self.stream(reply).await
@@ -167,20 +180,24 @@ impl Call {
 
     async fn whole(mut self, reply: Reply) -> Response<Body> {
         let gaps = u32::try_from(reply.steps().saturating_sub(1)).unwrap_or(u32::MAX);
-        let takes = self.fate.first_token + self.fate.per_token.saturating_mul(gaps);
+        let takes = self.draws.first_token + self.draws.per_token.saturating_mul(gaps);
         self.pass(takes).await;
-        self.visit.generated(reply.tokens());
-        self.visit.settle();
+        self.call.generated(reply.tokens());
+        self.call.settle();
         let head = self.head(StatusCode::OK, JSON, Some(reply.model()));
-        head.map(|()| Body::new(AnswerBody::whole(reply.whole(), self.visit)))
+        let body = match reply.whole() {
+            Whole::Bytes(bytes) => AnswerBody::whole(bytes, self.call),
+            Whole::Pieces(pieces) => AnswerBody::stream(pieces, self.call, Duration::ZERO),
+        };
+        head.map(|()| Body::new(body))
     }
 
     async fn stream(self, reply: Reply) -> Response<Body> {
-        self.pass(self.fate.first_token).await;
+        self.pass(self.draws.first_token).await;
         let head = self.head(StatusCode::OK, EVENTS, Some(reply.model()));
         let half = reply.steps() / 2;
-        let body = AnswerBody::stream(reply.stream(), self.visit, self.fate.per_token);
-        head.map(|()| match self.fate.cut {
+        let body = AnswerBody::stream(reply.stream(), self.call, self.draws.per_token);
+        head.map(|()| match self.draws.cut {
             true => Body::new(body.cut_at(half)),
             false => Body::new(body),
         })
@@ -188,26 +205,26 @@ impl Call {
 
     fn error(self, error: &ApiError, model: Option<&str>) -> Response<Body> {
         let mut head = self.head(error.status, JSON, model);
-        if let (true, Some(wait)) = (self.visit.config().headers.retry_after, error.wait) {
+        if let (true, Some(wait)) = (self.call.config().headers.retry_after, error.wait) {
             put_retry_after(head.headers_mut(), wait);
         }
         let body = Bytes::from(error.body());
-        head.map(|()| Body::new(AnswerBody::whole(body, self.visit)))
+        head.map(|()| Body::new(AnswerBody::whole(body, self.call)))
     }
 
     async fn fault(mut self, fault: Fault, model: &str) -> Response<Body> {
-        self.pass(self.fate.first_token).await;
-        self.visit.fail(model, fault);
+        self.pass(self.draws.first_token).await;
+        self.call.fail(model, fault);
         match fault {
             Fault::ServerError => {
-                let error = ApiError::server_error(&self.visit.request_id());
+                let error = ApiError::server_error(&self.call.request_id());
                 self.error(&error, None)
             }
             Fault::Unavailable => self.error(&ApiError::overloaded(), None),
             Fault::Reset | Fault::Cut => {
                 let mut head = self.head(StatusCode::OK, JSON, None);
                 head.extensions_mut().insert(Reset);
-                head.map(|()| Body::new(AnswerBody::lost(self.visit)))
+                head.map(|()| Body::new(AnswerBody::lost(self.call)))
             }
         }
     }
@@ -226,16 +243,16 @@ impl Call {
         content_type: &'static str,
         model: Option<&str>,
     ) -> Response<()> {
-        let config = self.visit.config();
+        let config = self.call.config();
         let mut head = Response::new(());
         *head.status_mut() = status;
         let headers = head.headers_mut();
         headers.insert(CONTENT_TYPE, HeaderValue::from_static(content_type));
-        put(headers, "x-request-id", &self.visit.request_id());
+        put(headers, "x-request-id", &self.call.request_id());
         let millis = self.arrived.elapsed().as_millis();
         put(headers, "openai-processing-ms", &millis.to_string());
-        if let (Some(model), false) = (model, self.fate.headers_missing) {
-            let levels = self.visit.levels(model);
+        if let (Some(model), false) = (model, self.draws.headers_missing) {
+            let levels = self.call.levels(model);
             let minute = config.in_client_time(Duration::from_secs(60));
             put_levels(headers, levels, config.headers.claim, minute);
         }

@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use axum::http::header::{HeaderMap, HeaderName, HeaderValue};
 
-use super::go_duration;
 use crate::config::Claim;
+use crate::go_duration;
 use crate::limits::{Level, Levels};
 
 /// The rate-limit headers: the truth, or what is claimed instead.

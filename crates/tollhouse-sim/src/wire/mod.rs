@@ -1,9 +1,9 @@
 //! The HTTP face.
 
 mod body;
-pub(crate) mod go_duration;
 mod handler;
 mod headers;
+mod receive;
 mod router;
 mod service;
 

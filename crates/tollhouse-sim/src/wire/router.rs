@@ -10,9 +10,10 @@ use axum::http::{HeaderValue, Method, Response, StatusCode, Uri};
 use axum::routing::{get, post};
 use bytes::Bytes;
 
-use super::handler::call;
+use super::handler::handle;
 use crate::answer;
 use crate::ask::Endpoint;
+use crate::config::{Config, Limits};
 use crate::error::ApiError;
 use crate::provider::Provider;
 
@@ -29,27 +30,44 @@ type Sim = State<Arc<Provider>>;
 /// All routes of one provider.
 pub(crate) fn router(provider: Arc<Provider>) -> Router {
     let answers = |endpoint| {
-        post(move |State(provider): Sim, request: Request| call(provider, endpoint, request))
+        post(move |State(provider): Sim, request: Request| handle(provider, endpoint, request))
     };
     Router::new()
         .route("/v1/chat/completions", answers(Endpoint::Chat))
         .route("/v1/completions", answers(Endpoint::Completions))
         .route("/v1/responses", answers(Endpoint::Responses))
         .route("/v1/embeddings", answers(Endpoint::Embeddings))
+        .route("/v1/moderations", answers(Endpoint::Moderations))
         .route("/v1/models", get(models))
         .route("/v1/models/{id}", get(model))
+        .route(
+            "/v1/organization/projects/{id}/rate_limits",
+            get(rate_limits),
+        )
         .fallback(no_route)
         .method_not_allowed_fallback(wrong_method)
         .with_state(provider)
 }
 
+/// The models that are listed, with their limits.
+fn listed(config: &Config) -> Vec<(&str, Limits)> {
+    if config.models.is_empty() {
+        return USUAL_MODELS.map(|name| (name, config.limits)).to_vec();
+    }
+    let named = config.models.iter();
+    named
+        .map(|(name, limits)| (name.as_str(), *limits))
+        .collect()
+}
+
 async fn models(State(provider): Sim) -> Response<Body> {
-    let named = &provider.config.models;
-    let list = if named.is_empty() {
-        answer::list(USUAL_MODELS.into_iter())
-    } else {
-        answer::list(named.keys().map(String::as_str))
-    };
+    let names = listed(&provider.config).into_iter().map(|(name, _)| name);
+    json(StatusCode::OK, answer::pretty(&answer::list(names)))
+}
+
+/// Every project has the same ones.
+async fn rate_limits(State(provider): Sim) -> Response<Body> {
+    let list = answer::rate_limits(&listed(&provider.config));
     json(StatusCode::OK, answer::pretty(&list))
 }
 

@@ -160,7 +160,7 @@ async fn completions_are_answered_for_each_prompt() {
 async fn response_is_answered_whole() {
     let body = json!({
         "model": "gpt-4o", "instructions": "Be brief.", "input": "Who goes there?",
-        "max_output_tokens": 30,
+        "max_output_tokens": 100,
     });
     let body = call(&generous(), "/v1/responses", &body).await.json();
     assert_eq!(

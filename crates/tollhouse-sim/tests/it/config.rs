@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use tollhouse_sim::{Answers, Builder, Config, Enforcement, Faults, Headers, Limits, Sim};
+use tollhouse_sim::{Answers, Bounds, Builder, Config, Enforcement, Faults, Headers, Limits, Sim};
 
 #[test]
 fn what_is_not_allowed_is_named_with_its_value_and_what_is() {
@@ -89,6 +89,41 @@ fn what_is_not_allowed_is_named_with_its_value_and_what_is() {
         (
             new().answers(tokens),
             "answers.tokens is 0; allowed: 1 to 100000",
+        ),
+        (
+            new().answers(Answers {
+                tool_calls: 1.5,
+                ..Answers::default()
+            }),
+            "answers.tool_calls is 1.5; allowed: 0 to 1",
+        ),
+        (
+            new().bounds(Bounds {
+                body_bytes: 0,
+                ..Bounds::default()
+            }),
+            "bounds.body_bytes is 0; allowed: 1 to 10^12",
+        ),
+        (
+            new().bounds(Bounds {
+                memory_bytes: u64::MAX,
+                ..Bounds::default()
+            }),
+            "bounds.memory_bytes is 18446744073709551615; allowed: 1 to 10^12",
+        ),
+        (
+            new().bounds(Bounds {
+                body_time: Duration::ZERO,
+                ..Bounds::default()
+            }),
+            "bounds.body_seconds is 0ns; allowed: more than 0 s, at most a day",
+        ),
+        (
+            new().bounds(Bounds {
+                models: 0,
+                ..Bounds::default()
+            }),
+            "bounds.models is 0; allowed: 1 to 1000000",
         ),
         (
             new().api_key(""),

@@ -2,11 +2,15 @@
 //! but for `socket`.
 
 mod answers;
+mod bounds;
 mod client;
 mod config;
 mod errors;
 mod faults;
+mod imports;
 mod rejections;
 mod report;
+mod settings;
 mod socket;
+mod structured;
 mod timing;

@@ -17,9 +17,12 @@ pub(crate) enum Fault {
     Cut,
 }
 
+/// Requests that are told from their repetitions.
+const MOST_REMEMBERED: usize = 1 << 20;
+
 /// Keeps count from the first call on.
 #[derive(Debug)]
-pub(crate) struct Recorder {
+pub(crate) struct Tallies {
     clock: Clock,
     report: Report,
     least_gap: Option<Duration>,
@@ -41,7 +44,7 @@ pub(crate) struct Running {
     span: Option<(Instant, Instant)>,
 }
 
-impl Recorder {
+impl Tallies {
     pub(crate) fn new(clock: Clock) -> Self {
         Self {
             clock,
@@ -73,15 +76,23 @@ impl Recorder {
         self.report.in_flight -= 1;
     }
 
+    pub(crate) fn overloaded(&mut self) {
+        self.report.overloaded += 1;
+    }
+
     pub(crate) fn invalid(&mut self) {
         self.report.invalid += 1;
     }
 
     pub(crate) fn answered(&mut self, request: u64) {
-        if self.answered.insert(request) {
-            self.report.distinct += 1;
-        } else {
+        let full = self.answered.len() >= MOST_REMEMBERED;
+        if self.answered.contains(&request) {
             self.report.repeated += 1;
+            return;
+        }
+        self.report.distinct += 1;
+        if !full {
+            self.answered.insert(request);
         }
     }
 
