@@ -280,3 +280,44 @@ fn the_dashboard_and_its_page_show_every_metric() {
     assert_eq!(json["title"], "Tollhouse");
     assert_eq!(metrics(&dashboard), code);
 }
+
+/// The settings of a simulator by their paths, with their values as JSON.
+fn settings(path: &str, value: &serde_json::Value, found: &mut Vec<(String, String)>) {
+    match value.as_object().filter(|members| !members.is_empty()) {
+        None => found.push((path.to_owned(), value.to_string())),
+        Some(members) => {
+            for (name, value) in members {
+                let dot = if path.is_empty() { "" } else { "." };
+                settings(&format!("{path}{dot}{name}"), value, found);
+            }
+        }
+    }
+}
+
+/// The simulator's page has every setting, its true default, and no other.
+#[test]
+fn the_simulators_page_has_every_setting() {
+    let read = |text| serde_json::from_str::<tollhouse_sim::Config>(text).expect("settings");
+    let defaults = read(r#"{"storm": {"until": 1}}"#);
+    let mut known = Vec::new();
+    let defaults = serde_json::to_value(defaults).expect("JSON");
+    settings("", &defaults, &mut known);
+    assert!(known.len() > 30, "{known:?}");
+    // It has no default.
+    let until = known.iter_mut().find(|(path, _)| path == "storm.until");
+    until.expect("a storm's end").1 = "needed".to_owned();
+    known.sort();
+
+    let page = fs::read_to_string(root().join("docs/guide/simulator.md")).expect("a page");
+    let (_, table) = page.split_once("| setting |").expect("a table");
+    let (table, _) = table.split_once("\n\n").expect("its end");
+    let cell = |cell: &str| cell.trim().trim_matches('`').to_owned();
+    let row = |line: &str| {
+        let cells: Vec<_> = line.split(" | ").collect();
+        assert_eq!(cells.len(), 4, "{line}");
+        (cell(cells[0].trim_start_matches('|')), cell(cells[2]))
+    };
+    let mut told: Vec<_> = table.lines().skip(2).map(row).collect();
+    told.sort();
+    assert_eq!(told, known);
+}

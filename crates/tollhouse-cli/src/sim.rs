@@ -15,6 +15,10 @@ use crate::signals::Signals;
 ///
 /// Until Ctrl-C, which prints a report of what it saw. A second Ctrl-C does
 /// not wait for the answers under way.
+///
+/// Settings without a flag stand in a file (--config); all of them, with units
+/// and defaults:
+/// https://github.com/tollhouse-rs/tollhouse/blob/main/docs/guide/simulator.md
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
     /// Where to listen; port 0 takes a free one
@@ -73,7 +77,7 @@ pub(crate) struct Args {
     #[arg(long)]
     seed: Option<u64>,
 
-    /// All settings, also those without a flag, as a JSON file; flags go first
+    /// A JSON file of settings, also of those without a flag; flags go first
     #[arg(long, value_name = "FILE")]
     config: Option<PathBuf>,
 

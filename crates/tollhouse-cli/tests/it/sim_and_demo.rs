@@ -49,6 +49,13 @@ async fn simulator_says_where_it_is_and_reports_what_it_saw() {
 }
 
 #[test]
+fn help_leads_to_the_page_of_all_settings() {
+    let ran = run(tollhouse(&["sim", "--help"]));
+    let page = "tollhouse/blob/main/docs/guide/simulator.md";
+    assert!(ran.stdout.contains(page), "{}", ran.stdout);
+}
+
+#[test]
 fn demo_keeps_its_promise_and_shows_the_difference() {
     let ran = run(tollhouse(&[
         "demo",
