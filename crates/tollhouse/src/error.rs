@@ -104,7 +104,8 @@ impl fmt::Display for Refused {
                 expected_wait,
             } => write!(
                 f,
-                "overloaded: {waiting} requests wait already, the expected wait is {expected_wait:.1?}"
+                "overloaded: {waiting} requests wait already, the expected wait is {}",
+                Span(*expected_wait)
             ),
             Refused::Exhausted {
                 scope: Scope::Overload,
@@ -113,12 +114,13 @@ impl fmt::Display for Refused {
                 let left = until.saturating_duration_since(Instant::now());
                 write!(
                     f,
-                    "overloaded: the provider asks everybody to wait for another {left:.0?}"
+                    "overloaded: the provider asks everybody to wait for another {}",
+                    Span(left)
                 )
             }
             Refused::Exhausted { scope, until } => {
                 let left = until.saturating_duration_since(Instant::now());
-                write!(f, "exhausted: {scope} used up, for another {left:.0?}")
+                write!(f, "exhausted: {scope} used up, for another {}", Span(left))
             }
             Refused::Closed => f.write_str("closed: the gate admits no more requests"),
         }
@@ -126,6 +128,22 @@ impl fmt::Display for Refused {
 }
 
 impl StdError for Refused {}
+
+/// A time for people: its two greatest units, rounded down; seconds with their
+/// tenths.
+struct Span(Duration);
+
+impl fmt::Display for Span {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let seconds = self.0.as_secs();
+        match seconds {
+            0..60 => write!(f, "{seconds}.{}s", self.0.subsec_millis() / 100),
+            60..3_600 => write!(f, "{}m {:02}s", seconds / 60, seconds % 60),
+            3_600..86_400 => write!(f, "{}h {:02}m", seconds / 3_600, seconds / 60 % 60),
+            _ => write!(f, "{}d {:02}h", seconds / 86_400, seconds / 3_600 % 24),
+        }
+    }
+}
 
 /// Says of an error that nothing of its request ever left: no connection could
 /// be made, or the service broke before it was called. The provider has surely
@@ -445,6 +463,25 @@ mod tests {
         assert_eq!(error.to_string(), "connect: no route");
         let told: Vec<String> = chain(&error).skip(1).map(ToString::to_string).collect();
         assert_eq!(told, ["connect: no route", "no route"]);
+    }
+
+    #[test]
+    fn refusals_speak_of_hours_and_days() {
+        let shown = [0.25, 59.9, 86_385.0, 90_000.0].map(|seconds| {
+            let expected_wait = Duration::from_secs_f64(seconds);
+            Refused::Overloaded {
+                waiting: 1,
+                expected_wait,
+            }
+            .to_string()
+        });
+        let ends = ["0.2s", "59.9s", "23h 59m", "1d 01h"];
+        for (shown, end) in shown.iter().zip(ends) {
+            assert!(
+                shown.ends_with(&format!("expected wait is {end}")),
+                "{shown}"
+            );
+        }
     }
 
     #[test]
