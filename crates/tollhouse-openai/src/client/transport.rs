@@ -20,6 +20,12 @@ use super::Error;
 use super::body::TimedBody;
 use super::connect::Connector;
 
+/// What of an answer comes before anybody reads it, over HTTP/2.
+const STREAM_WINDOW: u32 = 1024 * 1024;
+/// The same for all answers of a connection together: so much that some dozens
+/// that nobody reads do not keep the others from coming.
+const CONNECTION_WINDOW: u32 = 64 * STREAM_WINDOW;
+
 /// Sends complete requests.
 #[derive(Clone)]
 pub(super) struct Transport {
@@ -54,6 +60,8 @@ impl Transport {
             .pool_timer(TokioTimer::new())
             // A connection that goes silent is pinged, while it is idle, too, and
             // given up: it serves nobody for longer than this.
+            .http2_initial_stream_window_size(STREAM_WINDOW)
+            .http2_initial_connection_window_size(CONNECTION_WINDOW)
             .http2_keep_alive_interval(keep_alive)
             .http2_keep_alive_timeout(keep_alive)
             .http2_keep_alive_while_idle(true)
