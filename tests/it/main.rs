@@ -8,6 +8,7 @@ mod face;
 mod failures;
 mod job;
 mod metrics;
+mod outage;
 mod pace;
 mod promise;
 mod published;

@@ -19,6 +19,8 @@ use crate::batch::Batch;
 use crate::ids::Seen;
 use crate::line::Line;
 use crate::outcome::Outcome;
+use crate::reins::Reins;
+use crate::room::Room;
 use crate::run::unwrap;
 use crate::task::{Over, Task};
 use crate::ticket::Ticket;
@@ -196,6 +198,7 @@ pin_project! {
         batch: Batch<S>,
         stopped: Pin<Box<dyn Future<Output = ()> + Send>>,
         in_flight: JoinSet<Over>,
+        room: Arc<Room>,
         reading: bool,
         taken: u64,
     }
@@ -206,6 +209,7 @@ impl<S, I> Answers<S, I> {
         let mut stopped = batch.stop.listen();
         Self {
             requests,
+            room: Room::new(batch.settings.answer_bytes),
             batch,
             stopped: Box::pin(async move { stopped.wait().await }),
             in_flight: JoinSet::new(),
@@ -232,12 +236,15 @@ where
         if *this.reading && this.stopped.as_mut().poll(cx).is_ready() {
             *this.reading = false;
         }
-        while *this.reading && this.in_flight.len() < this.batch.settings.look_ahead {
+        while *this.reading
+            && this.in_flight.len() < this.batch.settings.look_ahead
+            && this.room.is_for_one_more(this.in_flight.len())
+        {
             match this.requests.as_mut().poll_next(cx) {
                 Poll::Ready(Some(ask)) => {
                     *this.taken += 1;
                     if this.batch.done.ids.meet(&ask.custom_id, *this.taken) == Seen::New {
-                        let task = task(this.batch, *this.taken, ask);
+                        let task = task(this.batch, this.room, *this.taken, ask);
                         this.in_flight.spawn(task.over(this.batch.service.clone()));
                     }
                 }
@@ -258,18 +265,19 @@ where
     }
 }
 
-fn task<S>(batch: &Batch<S>, number: u64, ask: Ask) -> Task {
+fn task<S>(batch: &Batch<S>, room: &Arc<Room>, number: u64, ask: Ask) -> Task {
     let line = Line {
         number,
         custom_id: ask.custom_id,
         uri: ask.url,
         body: ask.body,
     };
+    let stopped = (batch.settings.withdraw_unsent).then(|| batch.stop.listen());
     Task {
-        ticket: Ticket::new(line.name(), &batch.observer),
-        stopped: (batch.settings.withdraw_unsent).then(|| batch.stop.listen()),
+        ticket: Ticket::new(line.name(), &batch.observer, &Arc::default()),
+        reins: Reins::of_stop(stopped),
+        room: room.clone(),
         max_body_bytes: batch.settings.max_body_bytes,
-        judge: None,
         line,
     }
 }

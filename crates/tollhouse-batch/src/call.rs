@@ -3,14 +3,16 @@
 use std::borrow::Cow;
 use std::error::Error as StdError;
 use std::future::poll_fn;
+use std::pin::pin;
 
-use bytes::Bytes;
+use bytes::{Buf, Bytes};
 use http::{Request, Response};
 use http_body::Body;
 use http_body_util::{BodyExt, LengthLimitError, Limited};
 use tower_service::Service;
 
 use crate::outcome::{Answer, Failure, Outcome};
+use crate::room::Share;
 
 type BoxError = Box<dyn StdError + Send + Sync>;
 
@@ -21,54 +23,76 @@ const RESPONSE_FAILED: &str = "response_failed";
 /// The answer is longer than is allowed.
 const RESPONSE_TOO_LARGE: &str = "response_too_large";
 
-/// Calls the service once.
+/// Calls the service once. What is read of the answer takes its share of the
+/// room from its first byte on.
 pub(crate) async fn call<S, B>(
     service: S,
     request: Request<Bytes>,
     max_body_bytes: usize,
-) -> Outcome
+    mut share: Share,
+) -> (Outcome, Option<Share>)
 where
     S: Service<Request<Bytes>, Response = Response<B>>,
     S::Error: Into<BoxError>,
     B: Body,
     B::Error: Into<BoxError>,
 {
-    answer(service, request, max_body_bytes)
-        .await
-        .map_or_else(|failed| failed, Outcome::Answered)
-}
-
-async fn answer<S, B>(
-    mut service: S,
-    request: Request<Bytes>,
-    max_body_bytes: usize,
-) -> Result<Answer, Outcome>
-where
-    S: Service<Request<Bytes>, Response = Response<B>>,
-    S::Error: Into<BoxError>,
-    B: Body,
-    B::Error: Into<BoxError>,
-{
-    let failed = |error: S::Error| {
-        let error = error.into();
-        Outcome::Failed(failure(REQUEST_FAILED, &*error), error)
+    let (head, body) = match head(service, request).await {
+        Ok(response) => response.into_parts(),
+        Err(error) => {
+            let error = error.into();
+            let failed = Outcome::Failed(failure(REQUEST_FAILED, &*error), error);
+            return (failed, None);
+        }
     };
-    poll_fn(|cx| service.poll_ready(cx)).await.map_err(failed)?;
-    let response = service.call(request).await.map_err(failed)?;
-    let (head, body) = response.into_parts();
+    share.begin();
+    let body = match read(body, max_body_bytes, &mut share).await {
+        Ok(body) => body,
+        Err(error) => {
+            let failure = body_failure(&*error, max_body_bytes);
+            return (Outcome::Failed(failure, error), None);
+        }
+    };
+    share.is_read();
     let request_id = head.headers.get("x-request-id");
     let request_id = request_id.and_then(|id| Some(id.to_str().ok()?.to_owned()));
-    let body = Limited::new(body, max_body_bytes).collect().await;
-    let body = body.map_err(|error| {
-        let failure = body_failure(&*error, max_body_bytes);
-        Outcome::Failed(failure, error)
-    })?;
-    Ok(Answer {
+    let answer = Answer {
         status: head.status,
         request_id,
         headers: head.headers,
-        body: body.to_bytes(),
-    })
+        body,
+    };
+    (Outcome::Answered(answer), Some(share))
+}
+
+async fn head<S>(mut service: S, request: Request<Bytes>) -> Result<S::Response, S::Error>
+where
+    S: Service<Request<Bytes>>,
+{
+    poll_fn(|cx| service.poll_ready(cx)).await?;
+    service.call(request).await
+}
+
+async fn read<B>(body: B, max_bytes: usize, share: &mut Share) -> Result<Bytes, BoxError>
+where
+    B: Body,
+    B::Error: Into<BoxError>,
+{
+    let mut body = pin!(Limited::new(body, max_bytes));
+    let mut all = Vec::new();
+    while let Some(frame) = body.frame().await {
+        let Ok(mut data) = frame?.into_data() else {
+            continue;
+        };
+        share.take(data.remaining()).await;
+        while data.has_remaining() {
+            let chunk = data.chunk();
+            all.extend_from_slice(chunk);
+            let read = chunk.len();
+            data.advance(read);
+        }
+    }
+    Ok(all.into())
 }
 
 fn body_failure(error: &(dyn StdError + 'static), max_body_bytes: usize) -> Failure {
@@ -90,17 +114,20 @@ fn failure(code: &'static str, error: &(dyn StdError + 'static)) -> Failure {
 }
 
 /// The error and all that caused it, in one line. Where an error repeats its
-/// cause in its own words, the cause is not said twice.
+/// cause in its own words, the cause is not said twice; and where it names the
+/// last of its causes, it has said what matters.
 fn with_sources(error: &(dyn StdError + 'static)) -> String {
     let mut message = error.to_string();
-    let mut source = error.source();
-    while let Some(cause) = source {
-        let text = cause.to_string();
-        if !message.contains(&text) {
+    let causes = std::iter::successors(error.source(), |error| (*error).source());
+    let causes: Vec<_> = causes.map(ToString::to_string).collect();
+    if causes.last().is_some_and(|last| message.contains(last)) {
+        return message;
+    }
+    for cause in causes {
+        if !message.ends_with(&cause) {
             message.push_str(": ");
-            message.push_str(&text);
+            message.push_str(&cause);
         }
-        source = cause.source();
     }
     message
 }

@@ -3,13 +3,15 @@
 use std::sync::Arc;
 
 use http::StatusCode;
-use tokio::time::Duration;
+use tokio::time::{Duration, Instant};
 
 use crate::line::BadLine;
 
 /// One step of a run, told to [`Batch::on_event`](crate::Batch::on_event).
 ///
-/// Every line that is not blank ends in exactly one of [`Finished`],
+/// Every request that was [`Started`](Self::Started) may be
+/// [`PutBack`](Self::PutBack) any number of times, and every line that is not
+/// blank ends in exactly one of [`Finished`],
 /// [`Failed`], [`Skipped`], [`BadLine`], [`Withdrawn`] and [`Unwritten`].
 ///
 /// [`Finished`]: Self::Finished
@@ -82,6 +84,24 @@ pub enum Event {
         /// Time since [`Started`](Self::Started), waiting included.
         elapsed: Duration,
     },
+    /// A request came back without an answer that is its own: because of an
+    /// outage, or perhaps so. It waits, and is sent again.
+    PutBack(Request),
+    /// The provider cannot be reached or is overloaded, as
+    /// [`Batch::judge`](crate::Batch::judge) tells. Until it
+    /// [answers](Self::Recovered) nothing is sent but a probe now and then; told
+    /// again whenever one of them has failed.
+    Outage {
+        /// When the first attempt failed.
+        since: Instant,
+        /// Why the last one did.
+        reason: Arc<str>,
+    },
+    /// The provider answers, and the run goes on.
+    Recovered {
+        /// From the first attempt that failed.
+        lasted: Duration,
+    },
     /// A request was called back, before it was sent or between two attempts,
     /// because the run stops; or it failed in a way that made the run be given up.
     /// A later run sends it.
@@ -96,7 +116,8 @@ pub enum Event {
     /// The run is given up, for this reason; [`Stopping`](Self::Stopping)
     /// follows.
     GivingUp {
-        /// As [`Batch::give_up_when`](crate::Batch::give_up_when) told it.
+        /// As [`Batch::judge`](crate::Batch::judge) told it, or what was waited for in
+        /// vain.
         reason: Arc<str>,
     },
     /// The run sends nothing more and waits for what is under way.

@@ -10,8 +10,21 @@ pub(crate) struct Count(pub(crate) u64);
 /// So many of something that takes an `s` when there are more.
 pub(crate) struct Counted(pub(crate) u64, pub(crate) &'static str);
 
-/// A time in its two greatest units, rounded down; seconds with their tenths.
-pub(crate) struct Span(pub(crate) Duration);
+/// A time for people: its two greatest units, rounded down; seconds with their
+/// tenths, or with as many digits as the precision asks for.
+///
+/// # Examples
+///
+/// ```
+/// use std::time::Duration;
+/// use tollhouse_batch::Span;
+///
+/// let shown = [0, 7, 252, 86_385].map(|s| Span(Duration::from_secs(s)).to_string());
+/// assert_eq!(shown, ["0s", "7.0s", "4m 12s", "23h 59m"]);
+/// assert_eq!(format!("{:.2}", Span(Duration::from_millis(257))), "0.25s");
+/// ```
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Span(pub Duration);
 
 impl fmt::Display for Count {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -40,12 +53,20 @@ impl fmt::Display for Span {
         let seconds = self.0.as_secs();
         let text = match seconds {
             0 if self.0.is_zero() => "0s".to_owned(),
-            0..60 => format!("{seconds}.{}s", self.0.subsec_millis() / 100),
+            0..60 => {
+                let digits = f.precision().unwrap_or(1).clamp(1, 9);
+                let nanos = format!("{:09}", self.0.subsec_nanos());
+                format!("{seconds}.{}s", &nanos[..digits])
+            }
             60..3_600 => format!("{}m {:02}s", seconds / 60, seconds % 60),
             3_600..86_400 => format!("{}h {:02}m", seconds / 3_600, seconds / 60 % 60),
             _ => format!("{}d {:02}h", seconds / 86_400, seconds / 3_600 % 24),
         };
-        f.pad(&text)
+        // A precision given to `pad` would cut the text.
+        match f.precision() {
+            Some(_) => f.write_str(&text),
+            None => f.pad(&text),
+        }
     }
 }
 

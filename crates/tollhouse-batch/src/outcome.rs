@@ -11,8 +11,8 @@ use serde_json::ser::{Formatter, Serializer};
 use serde_json::value::RawValue;
 use tokio::time::Duration;
 
-use crate::hopeless::Failed;
 use crate::ids;
+use crate::judge::Failed;
 
 /// How every line of output begins; [`Record`] has its fields in this order.
 pub(crate) const LINE_START: &str = r#"{"id":"batch_req_"#;
@@ -102,6 +102,14 @@ enum Body<'a> {
 }
 
 impl Outcome {
+    /// The length of the answer.
+    pub(crate) fn bytes(&self) -> usize {
+        match self {
+            Self::Answered(answer) => answer.body.len(),
+            Self::Failed(..) => 0,
+        }
+    }
+
     /// Writes the line for it.
     pub(crate) fn write(&self, custom_id: &str, way: Way) -> Written {
         match self {
@@ -112,6 +120,18 @@ impl Outcome {
                 tokens: None,
                 failure: Some(failure.clone()),
             },
+        }
+    }
+}
+
+impl Written {
+    /// Why the request failed, in one line.
+    pub(crate) fn reason(&self) -> String {
+        let message = self.failure.as_ref().map(|failure| &*failure.message);
+        match (self.status, message) {
+            (Some(status), Some(message)) if !message.is_empty() => format!("{status}: {message}"),
+            (Some(status), _) => status.to_string(),
+            (None, message) => message.unwrap_or_default().to_owned(),
         }
     }
 }

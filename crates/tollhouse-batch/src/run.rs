@@ -4,28 +4,35 @@ use std::error::Error as StdError;
 use std::io;
 use std::mem;
 use std::panic::resume_unwind;
+use std::sync::Arc;
 
 use bytes::Bytes;
 use http::Response;
 use http_body::Body;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::task::{JoinError, JoinSet};
-use tokio::time::{Duration, Instant};
+use tokio::time::{Duration, Instant, sleep_until};
 use tower_service::Service;
 use tracing::Instrument;
 
 use crate::batch::{Batch, Settings};
 use crate::error::Error;
 use crate::event::{Event, Observer};
-use crate::hopeless::Hopeless;
+use crate::health::Health;
+use crate::hopeless::too_many;
 use crate::input::{Input, Item};
 use crate::journal::Journal;
-use crate::line::Line;
+use crate::judge::Judge;
 use crate::order::Order;
+use crate::parked::{Parked, Parking};
+use crate::reins::Recall;
+use crate::room::Room;
 use crate::stop::Stop;
 use crate::summary::Summary;
-use crate::task::{Finished, Task};
-use crate::ticket::Ticket;
+use crate::task::{Back, Finished, Task};
+
+/// No more than this is written at once, but for the last line of it.
+const WRITTEN_TOGETHER: usize = 4 * 1024 * 1024;
 
 /// Runs a batch to its end.
 pub(crate) async fn run<S, R, W, X, B>(
@@ -49,78 +56,116 @@ where
     let mut stopped = batch.stop.listen();
     let (ids, max_bytes) = (batch.done.ids, batch.settings.max_line_bytes);
     let mut input = Input::new(input, ids, max_bytes, batch.url);
+    let health = Health::new(batch.settings.patience);
+    let pulse = health.pulse.clone();
     let mut run = Run {
         service: batch.service,
         settings: batch.settings,
         observer: batch.observer,
         stop: batch.stop,
-        hopeless: batch.hopeless,
+        judge: batch.judge,
         order: batch.settings.ordered.then(Order::default),
         journal: Journal::new(output, errors),
         in_flight: JoinSet::new(),
         bytes_in_flight: 0,
+        room: Room::new(batch.settings.answer_bytes),
+        parking: Parking::default(),
+        health,
+        recall: Recall::default(),
         reading: true,
         stopping: false,
         unreadable: None,
         summary: Summary::default(),
     };
     loop {
+        run.hand_out(Instant::now());
+        let alarm = run.alarm();
         // In this order, so that a stop is heard first, and so that many
         // answers are there together when it is their turn to be written.
         tokio::select! {
             biased;
-            () = stopped.wait(), if run.is_busy() && !run.stopping => run.interrupt(),
+            () = stopped.wait(), if run.is_busy() && !run.stopping => run.interrupt().await,
             item = input.next(), if run.has_room() => match item {
                 Ok(Some(item)) => run.take(item),
                 Ok(None) => run.reading = false,
                 Err(error) => run.give_up_reading(input.line_number(), error),
             },
-            Some(finished) = run.in_flight.join_next() => run.record(finished).await,
+            Some(back) = run.in_flight.join_next() => run.record(back).await,
+            () = pulse.next_failed(), if run.waits_out() => run.look_at_silence(),
+            () = until(alarm), if alarm.is_some() => run.look_at_clock(),
             else => return run.end(started.elapsed()),
         }
     }
 }
 
-struct Run<S, W, X> {
+/// Makes its timer only when it is waited for: most runs need none, not even a
+/// runtime that has timers.
+async fn until(alarm: Option<Instant>) {
+    match alarm {
+        Some(at) => sleep_until(at).await,
+        None => std::future::pending().await,
+    }
+}
+
+pub(crate) struct Run<S, W, X> {
     service: S,
-    settings: Settings,
+    pub(crate) settings: Settings,
     observer: Observer,
     stop: Stop,
-    hopeless: Hopeless,
+    judge: Option<Judge>,
     /// Where answers are written in the order of the input.
     order: Option<Order>,
     journal: Journal<W, X>,
     /// Tasks of their own, so that they go on while a line is being written,
     /// and whatever they hold in the service is never held for longer.
-    in_flight: JoinSet<Finished>,
-    /// The length of their bodies in the input.
+    pub(crate) in_flight: JoinSet<Back>,
+    /// The length of the bodies, in the input, of what is in hand.
     bytes_in_flight: usize,
+    /// What the answers take.
+    room: Arc<Room>,
+    /// What is to be sent again.
+    pub(crate) parking: Parking,
+    pub(crate) health: Health,
+    pub(crate) recall: Recall,
     /// Whether further lines are wanted.
     reading: bool,
     /// Whether the stop was heard.
-    stopping: bool,
+    pub(crate) stopping: bool,
     unreadable: Option<Error>,
-    summary: Summary,
+    pub(crate) summary: Summary,
 }
 
 impl<S, W, X> Run<S, W, X> {
     fn is_busy(&self) -> bool {
-        self.reading || !self.in_flight.is_empty()
+        self.reading || !self.in_flight.is_empty() || !self.parking.is_empty()
     }
 
     fn has_room(&self) -> bool {
-        let held = self.order.as_ref().map_or(0, Order::held);
-        self.reading
-            && self.in_flight.len() + held < self.settings.look_ahead
-            && (self.in_flight.is_empty() || self.bytes_in_flight < self.settings.look_ahead_bytes)
+        let open = self.in_flight.len() + self.parking.len();
+        match self.health.outage {
+            None => self.is_room_beside(open, self.settings.look_ahead),
+            // A line is read only to be the next probe.
+            Some(_) => !self.parking.has_fresh() && self.may_read_probe(open),
+        }
     }
 
-    /// The end of the input may have been seen already; then only a request
-    /// that is called back makes the run incomplete.
-    fn interrupt(&mut self) {
-        self.stopping = true;
-        self.summary.interrupted |= mem::take(&mut self.reading);
-        self.tell_stopping();
+    /// Whether another line could be read to ask with, beside so many in hand. One
+    /// more than else, so that there is one beside a single line that fails.
+    pub(crate) fn may_read_probe(&self, open: usize) -> bool {
+        self.is_room_beside(open, self.settings.look_ahead.saturating_add(1))
+    }
+
+    fn is_room_beside(&self, open: usize, most: usize) -> bool {
+        let held = self.order.as_ref().map_or(0, Order::held);
+        self.reading
+            && open + held < most
+            && self.room.is_for_one_more(open)
+            && (open == 0 || self.bytes_in_flight < self.settings.look_ahead_bytes)
+    }
+
+    /// Whether an outage is waited for, if there is one.
+    pub(crate) fn waits_out(&self) -> bool {
+        self.judge.is_some() && !self.stopping && self.is_busy()
     }
 
     fn give_up_reading(&mut self, line: u64, error: io::Error) {
@@ -135,9 +180,17 @@ impl<S, W, X> Run<S, W, X> {
         self.tell(Event::Stopping { in_flight });
     }
 
-    fn tell(&mut self, event: Event) {
+    pub(crate) fn tell(&mut self, event: Event) {
         self.summary.count(&event);
         (self.observer)(event);
+    }
+
+    pub(crate) fn give_up(&mut self, reason: &str) {
+        if self.summary.gave_up.is_none() {
+            let reason = reason.into();
+            self.tell(Event::GivingUp { reason });
+            self.stop.stop();
+        }
     }
 }
 
@@ -154,7 +207,18 @@ where
 {
     fn take(&mut self, item: Item) {
         match item {
-            Item::Request(line) => self.start(line),
+            Item::Request(line) => {
+                self.tell(Event::Started(line.name()));
+                self.bytes_in_flight += line.body.len();
+                if let Some(order) = &mut self.order {
+                    order.start(line.number);
+                }
+                let new = Parked::new(line, &self.observer, &self.health.pulse);
+                match self.health.outage {
+                    None => self.send(new, false),
+                    Some(_) => self.parking.put(new),
+                }
+            }
             Item::Answered(request) => self.tell(Event::Skipped(request)),
             Item::Bad(bad) => {
                 tracing::debug!(%bad, "bad line");
@@ -163,30 +227,72 @@ where
         }
     }
 
-    fn start(&mut self, line: Line) {
-        self.tell(Event::Started(line.name()));
+    /// Hands out what is to be sent again, or as a probe.
+    fn hand_out(&mut self, now: Instant) {
+        if self.stopping {
+            return;
+        }
+        let Some(outage) = &mut self.health.outage else {
+            for parked in self.parking.due(now) {
+                self.send(parked, false);
+            }
+            return;
+        };
+        if outage.next_probe().is_some_and(|at| at <= now)
+            && let Some(parked) = self.parking.next_probe()
+        {
+            outage.probe_left();
+            self.send(parked, true);
+        }
+    }
+
+    /// Hands a request to the service.
+    fn send(&mut self, parked: Parked, probe: bool) {
+        let Parked {
+            line, ticket, case, ..
+        } = parked;
         let span = tracing::debug_span!("line", line = line.number, custom_id = &*line.custom_id);
+        let stopped = self.settings.withdraw_unsent.then(|| self.stop.listen());
+        let once = probe && !self.health.is_stuck(Instant::now());
         let task = Task {
-            judge: self.hopeless.judge.clone(),
-            ticket: Ticket::new(line.name(), &self.observer),
-            stopped: self.settings.withdraw_unsent.then(|| self.stop.listen()),
+            reins: self.recall.reins(stopped, once, case.was_cut_short),
+            ticket,
+            room: self.room.clone(),
             max_body_bytes: self.settings.max_body_bytes,
             line,
         };
-        self.bytes_in_flight += task.bytes();
-        if let Some(order) = &mut self.order {
-            order.start(task.line.number);
-        }
-        let finished = task.run(self.service.clone());
-        self.in_flight.spawn(finished.instrument(span));
+        let back = task.run(self.service.clone(), self.judge.clone(), case, probe);
+        self.in_flight.spawn(back.instrument(span));
     }
 
-    /// Records a request that is over, and with it all others that are.
-    async fn record(&mut self, first: Result<Finished, JoinError>) {
-        let mut group = vec![unwrap(first)];
-        while let Some(next) = self.in_flight.try_join_next() {
-            group.push(unwrap(next));
+    /// Sends nothing more. The end of the input may have been seen already; then
+    /// only a request that is called back makes the run incomplete.
+    async fn interrupt(&mut self) {
+        self.stopping = true;
+        self.summary.interrupted |= mem::take(&mut self.reading);
+        self.tell_stopping();
+        let parked = self.parking.take_all();
+        self.end_all(parked.map(Parked::withdraw).collect()).await;
+    }
+
+    /// Records a request that came back, and with it others that have.
+    async fn record(&mut self, first: Result<Back, JoinError>) {
+        let mut next = Some(first);
+        let (mut group, mut bytes) = (Vec::new(), 0);
+        while let Some(back) = next {
+            let finished = self.settle(unwrap(back), Instant::now());
+            bytes += finished.as_ref().map_or(0, Finished::bytes_to_write);
+            group.extend(finished);
+            next = match bytes < WRITTEN_TOGETHER {
+                true => self.in_flight.try_join_next(),
+                false => None,
+            };
         }
+        self.end_all(group).await;
+    }
+
+    /// Writes what is over, as far as it is its turn, and tells of it.
+    async fn end_all(&mut self, group: Vec<Finished>) {
         let group = self.turns(group);
         for finished in &group {
             self.bytes_in_flight -= finished.bytes;
@@ -199,13 +305,11 @@ where
             // Nothing that is sent from now on could be kept.
             self.stop.stop();
         }
-        let mut hopeless = None;
-        for mut finished in group {
-            hopeless = hopeless.or(finished.hopeless.take());
+        for finished in group {
             self.tell(finished.event(saved));
         }
-        let too_many = || self.hopeless.too_many(&self.summary);
-        if let Some(reason) = hopeless.or_else(|| too_many().filter(|_| self.is_busy())) {
+        let most = self.settings.max_failures;
+        if let Some(reason) = too_many(most, &self.summary).filter(|_| self.is_busy()) {
             self.give_up(&reason);
         }
     }
@@ -221,16 +325,11 @@ where
         std::iter::from_fn(|| order.next()).collect()
     }
 
-    fn give_up(&mut self, reason: &str) {
-        if self.summary.gave_up.is_none() {
-            let reason = reason.into();
-            self.tell(Event::GivingUp { reason });
-            self.stop.stop();
-        }
-    }
-
     fn end(mut self, elapsed: Duration) -> Result<Summary, Error> {
         self.summary.elapsed = elapsed;
+        if let Some(outage) = &self.health.outage {
+            self.summary.outage += outage.since.elapsed();
+        }
         match self.journal.into_failure().or(self.unreadable) {
             Some(error) => Err(error.after(self.summary)),
             None => Ok(self.summary),

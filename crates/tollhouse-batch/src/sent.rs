@@ -8,6 +8,7 @@
 //! and is waited for; before it, and after one that failed, the request can be
 //! called back.
 
+use std::fmt;
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 
@@ -135,6 +136,7 @@ impl<S> Layer<S> for SentLayer {
 impl<S, B, C> Service<http::Request<B>> for Sent<S>
 where
     S: Service<http::Request<B>, Response = Response<C>>,
+    S::Error: fmt::Display,
 {
     type Response = Response<SentBody<C>>;
     type Error = S::Error;
@@ -163,6 +165,7 @@ where
 impl<F, B, E> Future for SentFuture<F>
 where
     F: Future<Output = Result<Response<B>, E>>,
+    E: fmt::Display,
 {
     type Output = Result<Response<SentBody<B>>, E>;
 
@@ -173,10 +176,11 @@ where
         };
         let result = ready!(inner.poll(cx));
         let mut attempt = this.attempt.take();
-        if let (Ok(response), Some(attempt)) = (&result, &mut attempt)
-            && response.status().is_success()
-        {
-            attempt.answered();
+        if let Some(attempt) = &mut attempt {
+            match &result {
+                Ok(response) => attempt.answered(response.status()),
+                Err(error) => attempt.failed(error),
+            }
         }
         Poll::Ready(result.map(|response| response.map(|inner| SentBody { inner, attempt })))
     }

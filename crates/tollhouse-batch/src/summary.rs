@@ -8,7 +8,8 @@ use tokio::time::Duration;
 use crate::event::Event;
 use crate::format::{Count, Counted, Span};
 
-/// What a run came to. As JSON, `elapsed` is `elapsed_seconds`.
+/// What a run came to. As JSON, `elapsed` is `elapsed_seconds`, and `outage`
+/// `outage_seconds`.
 ///
 /// `total` is the sum of `ok`, `failed`, `skipped`, `bad_lines`, `withdrawn`
 /// and `unwritten`.
@@ -64,6 +65,9 @@ pub struct Summary {
     /// Time from the start to the end of the run.
     #[serde(rename = "elapsed_seconds", serialize_with = "as_seconds")]
     pub elapsed: Duration,
+    /// Time in which the provider was away; ended [outages](Event::Outage) only.
+    #[serde(rename = "outage_seconds", serialize_with = "as_seconds")]
+    pub outage: Duration,
     /// Why the run was given up, if it was.
     pub gave_up: Option<String>,
     /// Whether the run was stopped before the end of its input.
@@ -92,7 +96,9 @@ impl Summary {
     pub(crate) fn count(&mut self, event: &Event) {
         match event {
             Event::Started(_) => self.total += 1,
-            Event::Sent(_) | Event::Stopping { .. } => {}
+            Event::Sent(_) | Event::PutBack(_) => {}
+            Event::Outage { .. } | Event::Stopping { .. } => {}
+            Event::Recovered { lasted } => self.outage += *lasted,
             Event::GivingUp { reason } => self.gave_up = Some(reason.to_string()),
             Event::Finished { tokens, .. } => {
                 self.ok += 1;
@@ -141,6 +147,9 @@ impl fmt::Display for Summary {
             Counted(self.tokens, "token"),
             Span(self.elapsed)
         )?;
+        if !self.outage.is_zero() {
+            write!(f, "; the provider was away for {}", Span(self.outage))?;
+        }
         if let Some(reason) = &self.gave_up {
             write!(f, "; given up: {reason}")?;
         } else if self.interrupted {

@@ -1,70 +1,123 @@
 //! One request on its way through the service.
 
 use std::error::Error as StdError;
+use std::mem;
+use std::sync::Arc;
 
 use bytes::Bytes;
 use http::{HeaderMap, Response};
 use http_body::Body;
-use tokio::time::Duration;
+use tokio::time::{Duration, Instant};
 use tower_service::Service;
 
 use crate::call::call;
 use crate::event::{Event, Request};
-use crate::hopeless::Judge;
+use crate::judge::{Judge, Judgement};
 use crate::line::Line;
 use crate::outcome::{Outcome, Way, Written};
-use crate::stop::Stopped;
-use crate::ticket::Ticket;
+use crate::parked::Case;
+use crate::reins::Reins;
+use crate::room::{Room, Share};
+use crate::ticket::{Round, Ticket};
 
 /// A request that is about to be handed to the service.
 pub(crate) struct Task {
     pub(crate) line: Line,
     pub(crate) ticket: Ticket,
-    /// Set where the request may be called back.
-    pub(crate) stopped: Option<Stopped>,
+    pub(crate) reins: Reins,
+    pub(crate) room: Arc<Room>,
     pub(crate) max_body_bytes: usize,
-    pub(crate) judge: Option<Judge>,
 }
 
-/// A request that is over, with what became of it.
+/// A request that came back, with what became of it.
 #[derive(Debug)]
 pub(crate) struct Over {
     pub(crate) line: Line,
+    pub(crate) ticket: Ticket,
     /// `None` where it was called back.
     pub(crate) outcome: Option<Outcome>,
     pub(crate) way: Way,
+    /// The room that its answer takes.
+    pub(crate) share: Option<Share>,
+}
+
+/// A request that came back from a run's task.
+#[derive(Debug)]
+pub(crate) struct Back {
+    pub(crate) line: Line,
+    pub(crate) ticket: Ticket,
+    pub(crate) case: Case,
+    /// Whether it was sent to see whether an outage is over.
+    pub(crate) probe: bool,
+    /// Whether it was called back between two attempts, and no probe.
+    pub(crate) was_cut_short: bool,
+    /// When it was handed to the service.
+    handed: Instant,
+    elapsed: Duration,
+    outcome: Came,
+    share: Option<Share>,
+}
+
+/// What it came back with.
+#[derive(Debug)]
+pub(crate) enum Came {
+    /// It was called back.
+    Nothing,
+    Answer(Written),
+    Failure(Written, Judgement),
 }
 
 /// A request that is over, with the line for it.
 #[derive(Debug)]
 pub(crate) struct Finished {
-    request: Request,
+    pub(crate) request: Request,
     /// The length of its body in the input.
     pub(crate) bytes: usize,
-    elapsed: Duration,
-    /// `None` where it was called back, or is left for a later run.
+    pub(crate) elapsed: Duration,
+    /// `None` where it is left for a later run.
     pub(crate) written: Option<Written>,
-    /// Why the whole run is hopeless, where this request shows it.
-    pub(crate) hopeless: Option<String>,
+    /// Held until its line is written.
+    _share: Option<Share>,
 }
 
 impl Task {
-    /// The length of the body.
-    pub(crate) fn bytes(&self) -> usize {
-        self.line.body.len()
-    }
-
     /// Sends the request, reads the whole answer and makes the line for it:
     /// here, beside the others, so that the run need only write it.
-    pub(crate) async fn run<S, B>(self, service: S) -> Finished
+    pub(crate) async fn run<S, B>(
+        self,
+        service: S,
+        judge: Option<Judge>,
+        case: Case,
+        probe: bool,
+    ) -> Back
     where
         S: Service<http::Request<Bytes>, Response = Response<B>>,
         S::Error: Into<Box<dyn StdError + Send + Sync>>,
         B: Body,
         B::Error: Into<Box<dyn StdError + Send + Sync>>,
     {
-        let judge = self.judge.clone();
-        self.over(service).await.finish(judge.as_ref())
+        let (room, handed) = (self.room.clone(), Instant::now());
+        let over = self.over(service).await;
+        let outcome = match &over.outcome {
+            None => Came::Nothing,
+            Some(outcome) => {
+                let _turn = room.turn_to_copy(outcome.bytes()).await;
+                let written = outcome.write(&over.line.custom_id, over.way);
+                judged(judge.as_ref(), outcome, written)
+            }
+        };
+        let cut_short = over.outcome.is_none() && over.ticket.round().is_some();
+        Back {
+            was_cut_short: cut_short && !probe,
+            handed,
+            elapsed: over.way.elapsed,
+            line: over.line,
+            ticket: over.ticket,
+            case,
+            probe,
+            outcome,
+            share: over.share,
+        }
     }
 
     /// Sends the request and reads the whole answer.
@@ -77,10 +130,11 @@ impl Task {
     {
         let mut request = self.line.request();
         request.extensions_mut().insert(self.ticket.clone());
-        let outcome = tokio::select! {
+        let share = Share::new(self.room.clone(), self.line.number);
+        let (outcome, share) = tokio::select! {
             biased;
-            outcome = call(service, request, self.max_body_bytes) => Some(outcome),
-            () = called_back(self.stopped, self.ticket.clone()) => None,
+            (outcome, share) = call(service, request, self.max_body_bytes, share) => (Some(outcome), share),
+            () = self.reins.pulled(self.ticket.clone()) => (None, None),
         };
         let way = Way {
             sent: self.ticket.sent(),
@@ -88,39 +142,72 @@ impl Task {
         };
         Over {
             line: self.line,
+            ticket: self.ticket,
             outcome,
             way,
+            share,
         }
     }
 }
 
-impl Over {
-    fn finish(self, judge: Option<&Judge>) -> Finished {
-        let (outcome, id) = (self.outcome.as_ref(), &self.line.custom_id);
-        let written = outcome.map(|outcome| outcome.write(id, self.way));
-        let hopeless = hopeless(judge, outcome, written.as_ref());
-        Finished {
-            bytes: self.line.body.len(),
-            // Were it written, a later run would take it for done.
-            written: written.filter(|_| hopeless.is_none()),
-            request: self.line.name(),
-            elapsed: self.way.elapsed,
-            hopeless,
-        }
-    }
-}
-
-fn hopeless(
-    judge: Option<&Judge>,
-    outcome: Option<&Outcome>,
-    written: Option<&Written>,
-) -> Option<String> {
+fn judged(judge: Option<&Judge>, outcome: &Outcome, written: Written) -> Came {
     let no_headers = HeaderMap::new();
-    let failed = outcome?.failed(written?, &no_headers)?;
-    judge?(&failed)
+    let judgement = match (outcome.failed(&written, &no_headers), judge) {
+        (None, _) => return Came::Answer(written),
+        (Some(_), None) => Judgement::Failed,
+        (Some(failed), Some(judge)) => judge(&failed),
+    };
+    Came::Failure(written, judgement)
+}
+
+impl Back {
+    /// What came of it since it was handed out this time.
+    pub(crate) fn round(&self) -> Option<Round> {
+        self.ticket.round()
+    }
+
+    /// What it came back with, the first time this is asked.
+    pub(crate) fn take(&mut self) -> Came {
+        mem::replace(&mut self.outcome, Came::Nothing)
+    }
+
+    /// When its first attempt left this time, as far as is known.
+    pub(crate) fn first_left(&self) -> Instant {
+        self.round().map_or(self.handed, |round| round.first)
+    }
+
+    /// When its last attempt left, as far as is known.
+    pub(crate) fn left(&self) -> Instant {
+        self.round().map_or(self.handed, |round| round.last)
+    }
+
+    /// It is over, with this line or, without one, for a later run.
+    pub(crate) fn finish(self, written: Option<Written>) -> Finished {
+        Finished {
+            _share: self.share,
+            ..Finished::new(&self.line, self.elapsed, written)
+        }
+    }
 }
 
 impl Finished {
+    pub(crate) fn new(line: &Line, elapsed: Duration, written: Option<Written>) -> Self {
+        Self {
+            request: line.name(),
+            bytes: line.body.len(),
+            elapsed,
+            written,
+            _share: None,
+        }
+    }
+
+    /// The length of the line for it.
+    pub(crate) fn bytes_to_write(&self) -> usize {
+        self.written
+            .as_ref()
+            .map_or(0, |written| written.text.len())
+    }
+
     /// The number of its line.
     pub(crate) fn line(&self) -> u64 {
         self.request.line
@@ -154,14 +241,4 @@ impl Finished {
             }
         }
     }
-}
-
-/// Ends when the run stops and the request can be called back: at once where it
-/// waits, else when an attempt has failed and another would have to wait.
-async fn called_back(stopped: Option<Stopped>, ticket: Ticket) {
-    let Some(mut stopped) = stopped else {
-        return std::future::pending().await;
-    };
-    stopped.wait().await;
-    ticket.call_back().await;
 }

@@ -1,13 +1,15 @@
 //! Whether a request is under way or can still be called back.
 
 use std::fmt;
-use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU16, AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Weak};
 
+use http::StatusCode;
 use tokio::sync::Notify;
 use tokio::time::{Duration, Instant};
 
 use crate::event::{Event, Observer, Request};
+use crate::pulse::Pulse;
 
 /// A request's own account of its way, in its extensions. Clones are of the same
 /// request.
@@ -15,6 +17,7 @@ use crate::event::{Event, Observer, Request};
 pub(crate) struct Ticket {
     trace: Arc<Trace>,
     request: Request,
+    pulse: Arc<Pulse>,
     /// A service may keep its requests, and with them this; the events end all
     /// the same.
     observer: Weak<dyn Fn(Event) + Send + Sync>,
@@ -25,7 +28,20 @@ pub(crate) struct Ticket {
 #[derive(Debug)]
 pub(crate) struct Attempt {
     trace: Arc<Trace>,
+    pulse: Arc<Pulse>,
     answered: bool,
+}
+
+/// What came of a request from its being handed out to its coming back.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Round {
+    pub(crate) attempts: u32,
+    /// When the first of them left.
+    pub(crate) first: Instant,
+    /// When the last of them left.
+    pub(crate) last: Instant,
+    /// What the last of them drew; `None` where no answer came.
+    pub(crate) status: Option<StatusCode>,
 }
 
 /// What is known of a request's way.
@@ -37,24 +53,36 @@ struct Trace {
     over: Notify,
     attempts: AtomicU32,
     started: Instant,
+    /// How often it had been sent when it was handed out this time.
+    before: u32,
+    /// From the start to the first attempt since it was handed out this time, in
+    /// nanoseconds, or [`NEVER`].
+    first: AtomicU64,
     /// From the start to the last attempt, in nanoseconds.
     waited: AtomicU64,
+    /// The status that the last attempt drew; 0 for none.
+    status: AtomicU16,
 }
 
 const WITHDRAWN: u32 = u32::MAX;
+const NEVER: u64 = u64::MAX;
 
 impl Ticket {
-    pub(crate) fn new(request: Request, observer: &Observer) -> Self {
+    pub(crate) fn new(request: Request, observer: &Observer, pulse: &Arc<Pulse>) -> Self {
         Self {
-            trace: Arc::new(Trace {
-                under_way: AtomicU32::new(0),
-                over: Notify::new(),
-                attempts: AtomicU32::new(0),
-                started: Instant::now(),
-                waited: AtomicU64::new(0),
-            }),
+            trace: Arc::new(Trace::new(Instant::now(), 0)),
             request,
+            pulse: pulse.clone(),
             observer: Arc::downgrade(observer),
+        }
+    }
+
+    /// The same request, about to be handed out once more.
+    pub(crate) fn again(&self) -> Self {
+        let attempts = self.trace.attempts.load(Ordering::Acquire);
+        Self {
+            trace: Arc::new(Trace::new(self.trace.started, attempts)),
+            ..self.clone()
         }
     }
 
@@ -64,6 +92,21 @@ impl Ticket {
         let attempts = self.trace.attempts.load(Ordering::Acquire);
         let waited = Duration::from_nanos(self.trace.waited.load(Ordering::Acquire));
         (attempts > 0).then_some((attempts, waited))
+    }
+
+    /// What came of it since it was handed out this time; `None` where it was not
+    /// sent, or nobody marks the place.
+    pub(crate) fn round(&self) -> Option<Round> {
+        let trace = &self.trace;
+        let first = trace.first.load(Ordering::Acquire);
+        let last = trace.waited.load(Ordering::Acquire);
+        let at = |nanos| trace.started + Duration::from_nanos(nanos);
+        (first != NEVER).then(|| Round {
+            attempts: trace.attempts.load(Ordering::Acquire) - trace.before,
+            first: at(first),
+            last: at(last),
+            status: StatusCode::from_u16(trace.status.load(Ordering::Acquire)).ok(),
+        })
     }
 
     /// Time since its start.
@@ -80,16 +123,26 @@ impl Ticket {
             .fetch_update(Ordering::AcqRel, Ordering::Acquire, one_more)
             .ok()?;
         let waited = self.trace.started.elapsed().as_nanos();
-        let waited = u64::try_from(waited).unwrap_or(u64::MAX);
+        let waited = u64::try_from(waited).unwrap_or(NEVER - 1);
         self.trace.waited.store(waited, Ordering::Release);
+        // The least of those that run beside each other is the first.
+        self.trace.first.fetch_min(waited, Ordering::AcqRel);
         self.trace.attempts.fetch_add(1, Ordering::AcqRel);
         if let Some(observer) = self.observer.upgrade() {
             observer(Event::Sent(self.request.clone()));
         }
         Some(Attempt {
             trace: self.trace.clone(),
+            pulse: self.pulse.clone(),
             answered: false,
         })
+    }
+
+    /// Calls the request back once an attempt has failed and another would have to
+    /// wait.
+    pub(crate) async fn one_attempt(&self) {
+        self.trace.over.notified().await;
+        self.call_back().await;
     }
 
     /// Calls the request back, as soon as no attempt is under way.
@@ -107,11 +160,34 @@ impl Ticket {
     }
 }
 
+impl Trace {
+    fn new(started: Instant, attempts: u32) -> Self {
+        Self {
+            under_way: AtomicU32::new(0),
+            over: Notify::new(),
+            attempts: AtomicU32::new(attempts),
+            started,
+            before: attempts,
+            first: AtomicU64::new(NEVER),
+            waited: AtomicU64::new(0),
+            status: AtomicU16::new(0),
+        }
+    }
+}
+
 impl Attempt {
-    /// Whatever its caller does with the answer from here on, it is paid for and
-    /// worth waiting for.
-    pub(crate) fn answered(&mut self) {
-        self.answered = true;
+    /// An answer has begun. Where it is good, it is paid for and worth waiting
+    /// for, whatever its caller does with it from here on.
+    pub(crate) fn answered(&mut self, status: StatusCode) {
+        self.answered = status.is_success();
+        self.trace.status.store(status.as_u16(), Ordering::Release);
+        self.pulse.answered();
+    }
+
+    /// No answer came.
+    pub(crate) fn failed(&self, error: &dyn fmt::Display) {
+        self.trace.status.store(0, Ordering::Release);
+        self.pulse.failed(error);
     }
 }
 
@@ -144,7 +220,7 @@ mod tests {
             custom_id: "a".into(),
         };
         let observer: Observer = Arc::new(|_| {});
-        Ticket::new(request, &observer)
+        Ticket::new(request, &observer, &Arc::default())
     }
 
     #[test]
@@ -166,7 +242,7 @@ mod tests {
     fn request_with_a_good_answer_is_not_called_back() {
         let ticket = ticket();
         let mut attempt = ticket.send().expect("it was not called back");
-        attempt.answered();
+        attempt.answered(StatusCode::OK);
         drop(attempt);
         assert!(!ticket.withdraw());
         assert!(

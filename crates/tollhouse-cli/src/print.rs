@@ -3,15 +3,11 @@
 use std::fmt;
 use std::io::{self, IsTerminal, Write};
 
-use tokio::time::Duration;
+pub(crate) use tollhouse_batch::Span;
 
 /// A number in groups of three digits.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Count(pub(crate) u64);
-
-/// A time in its two greatest units, rounded down; seconds with their tenths.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Span(pub(crate) Duration);
 
 /// A share as a percentage, with a tenth where it is not whole.
 #[derive(Clone, Copy, Debug)]
@@ -65,20 +61,6 @@ impl fmt::Display for Count {
     }
 }
 
-impl fmt::Display for Span {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let seconds = self.0.as_secs();
-        let text = match seconds {
-            0..10 => format!("{seconds}.{:02}s", self.0.subsec_millis() / 10),
-            10..60 => format!("{seconds}.{}s", self.0.subsec_millis() / 100),
-            60..3_600 => format!("{}m {:02}s", seconds / 60, seconds % 60),
-            3_600..86_400 => format!("{}h {:02}m", seconds / 3_600, seconds / 60 % 60),
-            _ => format!("{}d {:02}h", seconds / 86_400, seconds / 3_600 % 24),
-        };
-        f.pad(&text)
-    }
-}
-
 impl fmt::Display for Spark<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         const BARS: [char; 9] = [' ', '▁', '▂', '▃', '▄', '▅', '▆', '▇', '█'];
@@ -112,14 +94,6 @@ mod tests {
         assert_eq!(shown, ["0", "999", "1,000", "1,234,567"]);
         assert_eq!(counted(1, "line"), "1 line");
         assert_eq!(counted(1_200, "line"), "1,200 lines");
-    }
-
-    #[test]
-    fn spans_have_two_units() {
-        let seconds = [0.0, 0.25, 12.34, 60.0, 3_600.0, 90_000.0];
-        let shown = seconds.map(|s| Span(Duration::from_secs_f64(s)).to_string());
-        let expected = ["0.00s", "0.25s", "12.3s", "1m 00s", "1h 00m", "1d 01h"];
-        assert_eq!(shown, expected);
     }
 
     #[test]

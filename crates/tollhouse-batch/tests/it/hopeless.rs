@@ -6,7 +6,7 @@ use std::time::Duration;
 use crate::common::{Log, answer, id_of, ids, input, respond, word};
 use bytes::Bytes;
 use http::Request;
-use tollhouse_batch::{Batch, Done, SentLayer};
+use tollhouse_batch::{Batch, Done, Judgement, SentLayer};
 use tower::{Layer, service_fn};
 
 const SPENT: &str = r#"{"error":{"code":"insufficient_quota","message":"no money"}}"#;
@@ -33,8 +33,9 @@ async fn a_hopeless_failure_ends_the_run_and_is_left_for_a_later_one() {
     let batch = Batch::new(service)
         .look_ahead(3)
         .withdraw_unsent(true)
-        .give_up_when(|failed| {
-            (failed.code == "insufficient_quota").then(|| format!("quota: {}", failed.message))
+        .judge(|failed| match failed.code {
+            "insufficient_quota" => Judgement::Hopeless(format!("quota: {}", failed.message)),
+            _ => Judgement::Failed,
         })
         .on_event({
             let events = events.clone();
@@ -72,9 +73,10 @@ async fn a_judge_sees_the_services_own_error() {
     let broken = service_fn(|_: Request<Bytes>| async {
         Err::<http::Response<crate::common::Body>, _>(std::io::Error::other("out of order"))
     });
-    let batch = Batch::new(broken).give_up_when(|failed| {
-        let error = failed.error?.downcast_ref::<std::io::Error>()?;
-        Some(format!("{}: {error}", failed.code))
+    let batch = Batch::new(broken).judge(|failed| {
+        let error = failed.error.and_then(|error| error.downcast_ref());
+        let error: &std::io::Error = error.expect("the service's own");
+        Judgement::Hopeless(format!("{}: {error}", failed.code))
     });
     let lines = input(["1", "2"]);
     let run = batch.run(lines.as_bytes(), tokio::io::sink(), tokio::io::sink());

@@ -1,5 +1,6 @@
 //! The runner and its files, in virtual time.
 
+mod answer_bytes;
 mod answers;
 mod broken;
 mod common;
@@ -7,6 +8,7 @@ mod examples;
 mod forms;
 mod hopeless;
 mod model;
+mod outage;
 mod pace;
 mod plan;
 mod resume;

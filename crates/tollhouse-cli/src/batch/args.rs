@@ -1,6 +1,7 @@
 //! What `tollhouse batch` can be asked for.
 
 use std::path::PathBuf;
+use std::time::Duration;
 
 use http::Uri;
 
@@ -56,6 +57,20 @@ pub(crate) struct Args {
     #[arg(long)]
     pub(super) keep_going: bool,
 
+    /// Give up when the provider has been away or overloaded for so long, as 90s, 10m or 2h
+    /// [default: wait for it]
+    #[arg(long, value_name = "TIME", value_parser = time)]
+    pub(super) give_up_after: Option<Duration>,
+
+    /// The longest delay told by the provider that is waited for, as 90s, 10m or 2h
+    #[arg(long, value_name = "TIME", value_parser = time, default_value = "1h")]
+    pub(super) max_told_delay: Duration,
+
+    /// About how much of the answers to hold in memory, in MB; fewer requests are taken at once
+    /// where answers are long
+    #[arg(long, value_name = "MB", default_value = "256")]
+    pub(super) answer_megabytes: std::num::NonZeroU32,
+
     /// Give up when more than this share has failed, counted from the twentieth on
     #[arg(long, value_name = "SHARE", value_parser = share)]
     pub(super) max_failures: Option<f64>,
@@ -76,6 +91,11 @@ pub(crate) struct Args {
 }
 
 impl Args {
+    pub(super) fn answer_bytes(&self) -> usize {
+        let bytes = u64::from(self.answer_megabytes.get()) * 1_000_000;
+        usize::try_from(bytes).unwrap_or(usize::MAX)
+    }
+
     /// The errors file, which must be neither of the other two.
     pub(super) fn errors(&self) -> Result<PathBuf, BoxError> {
         let errors = match (&self.errors, self.output.file()) {
@@ -103,9 +123,51 @@ pub(crate) fn endpoint(text: &str) -> Result<Uri, &'static str> {
     uri.ok_or("a path such as /v1/chat/completions is allowed")
 }
 
+/// A whole number with its unit; seconds without one.
+fn time(text: &str) -> Result<Duration, &'static str> {
+    let digits = text.trim_end_matches(|c: char| c.is_ascii_alphabetic());
+    let unit = match &text[digits.len()..] {
+        "" | "s" => 1,
+        "m" => 60,
+        "h" => 3_600,
+        _ => 0,
+    };
+    let count: Option<u64> = digits.parse().ok();
+    // What is longer than a century is none that anybody means.
+    let seconds = count.and_then(|count| count.checked_mul(unit));
+    seconds
+        .filter(|seconds| (1..=100 * 366 * 86_400).contains(seconds))
+        .map(Duration::from_secs)
+        .ok_or("a time such as 90s, 10m or 2h is allowed")
+}
+
 fn share(text: &str) -> Result<f64, &'static str> {
     let share = text.parse().ok();
     share
         .filter(|share| (0.0..=1.0).contains(share))
         .ok_or("a number from 0 to 1 is allowed")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn times_have_a_unit_or_are_seconds() {
+        for (text, seconds) in [("90s", 90), ("10m", 600), ("2h", 7_200), ("45", 45)] {
+            assert_eq!(time(text), Ok(Duration::from_secs(seconds)), "{text}");
+        }
+        for text in [
+            "",
+            "m",
+            "0s",
+            "-1m",
+            "1.5h",
+            "10 m",
+            "1d",
+            "99999999999999999999h",
+        ] {
+            assert!(time(text).is_err(), "{text:?}");
+        }
+    }
 }

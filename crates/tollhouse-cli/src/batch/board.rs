@@ -30,8 +30,12 @@ pub(crate) struct Standing {
     pub(crate) open: u64,
     /// Attempts after the first.
     pub(crate) retries: u64,
-    /// When each open request was sent last, by its line.
-    sent: HashMap<u64, Instant>,
+    /// When each open request was sent last, by its line; `None` where it came
+    /// back and waits to be sent again.
+    sent: HashMap<u64, Option<Instant>>,
+    in_flight: u64,
+    /// Since when the provider is away, and why.
+    pub(crate) outage: Option<(Instant, Arc<str>)>,
     /// How long the answers that came have taken together.
     answering: Duration,
     answers: u32,
@@ -57,7 +61,7 @@ impl Board {
 impl Standing {
     /// Requests whose answer is under way, or that are to be asked again.
     pub(crate) fn in_flight(&self) -> u64 {
-        self.sent.len() as u64
+        self.in_flight
     }
 
     /// Requests that wait at the gates.
@@ -79,9 +83,17 @@ impl Standing {
         match event {
             Event::Started(_) => self.open += 1,
             Event::Sent(request) => {
-                let before = self.sent.insert(request.line, Instant::now());
+                let before = self.sent.insert(request.line, Some(Instant::now()));
                 self.retries += u64::from(before.is_some());
+                self.in_flight += u64::from(before.flatten().is_none());
             }
+            Event::PutBack(request) => {
+                if let Some(sent) = self.sent.get_mut(&request.line) {
+                    self.in_flight -= u64::from(sent.take().is_some());
+                }
+            }
+            Event::Outage { since, reason } => self.outage = Some((*since, reason.clone())),
+            Event::Recovered { .. } => self.outage = None,
             Event::Finished { request, .. } => self.end(request.line, true),
             Event::Failed { request, .. } => {
                 self.failed += 1;
@@ -89,7 +101,7 @@ impl Standing {
             }
             Event::Withdrawn(request) | Event::Unwritten(request) => {
                 self.open -= 1;
-                self.sent.remove(&request.line);
+                self.forget(request.line);
             }
             Event::Skipped(_) => {
                 self.skipped += 1;
@@ -103,11 +115,18 @@ impl Standing {
         }
     }
 
+    /// When it was sent last, where it is still under way.
+    fn forget(&mut self, line: u64) -> Option<Instant> {
+        let sent = self.sent.remove(&line).flatten();
+        self.in_flight -= u64::from(sent.is_some());
+        sent
+    }
+
     fn end(&mut self, line: u64, answered: bool) {
         self.open -= 1;
         self.ended += 1;
         self.done += 1;
-        let sent = self.sent.remove(&line);
+        let sent = self.forget(line);
         if let Some(sent) = sent.filter(|_| answered) {
             self.answering += sent.elapsed();
             self.answers += 1;
@@ -127,6 +146,22 @@ mod tests {
             line,
             custom_id: line.to_string().into(),
         }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_request_that_came_back_waits() {
+        let board = Board::default();
+        board.hear(&Event::Started(request(1)));
+        board.hear(&Event::Sent(request(1)));
+        board.hear(&Event::PutBack(request(1)));
+        let now = board.standing();
+        assert_eq!((now.in_flight(), now.waiting()), (0, 1));
+        board.hear(&Event::Sent(request(1)));
+        let now = board.standing();
+        assert_eq!((now.in_flight(), now.waiting(), now.retries), (1, 0, 1));
+        board.hear(&Event::Withdrawn(request(1)));
+        let now = board.standing();
+        assert_eq!((now.in_flight(), now.waiting()), (0, 0));
     }
 
     #[tokio::test(start_paused = true)]

@@ -3,13 +3,14 @@
 pub(crate) mod args;
 mod board;
 pub(crate) mod files;
-mod hopeless;
+mod judge;
 mod notes;
 mod outlook;
 mod preflight;
 mod rescue;
 mod status;
 mod summary;
+mod terms;
 
 use std::future::Future;
 use std::path::PathBuf;
@@ -23,7 +24,7 @@ use tower::Layer;
 pub(crate) use args::Args;
 pub(crate) use board::Board;
 use files::{Outputs, Requests};
-use hopeless::hopeless;
+use judge::Judge;
 use notes::Notes;
 use preflight::{Scope, preflight};
 use status::View;
@@ -76,6 +77,8 @@ async fn prepare(
     screen: Screen,
 ) -> Result<(Run, Requests, Outputs, Scope), failure::BoxError> {
     let (policy, client) = args.policy.account(&args.client)?;
+    // Nobody waits in front of a batch.
+    let policy = policy.max_told_delay(args.max_told_delay);
     let errors = args.errors()?;
     let input = Requests::find(&args.input).await?;
     let mut outputs = Outputs::open(&args.output, &errors, args.retry_errors).await?;
@@ -123,6 +126,7 @@ impl Run {
             ));
         }
         let plan = &scope.plan;
+        self.screen.remark(&terms::line(&self.policy, plan));
         self.screen.remark(&format!(
             "{} to send, {}, {}",
             counted(plan.requests, "request"),
@@ -142,7 +146,8 @@ impl Run {
         signals: Signals,
     ) -> Ended {
         let input = input.open().await?;
-        let notes = Notes::new(self.screen.clone(), self.errors.clone());
+        let base_url = self.client.base_url().to_string();
+        let notes = Notes::new(self.screen.clone(), self.errors.clone(), base_url);
         let board = self.board.clone();
         let client = SentLayer.layer(self.watch.around(self.client.clone()));
         let batch = self
@@ -159,12 +164,13 @@ impl Run {
             policy: self.policy.clone(),
             scope,
         };
+        let lines = view.scope.plan.lines;
         let progress = self.screen.show(vec![view.tell()]);
         let running = batch.run(input, outputs.output, outputs.errors);
         let ended = self.until_stopped(running, stop, signals).await;
         drop(progress);
         match ended {
-            Some(Ok(summary)) => self.conclude(&summary, outputs.failed_before),
+            Some(Ok(summary)) => self.conclude(&summary, outputs.failed_before, lines),
             Some(Err(error)) => {
                 if let Some(summary) = error.summary() {
                     self.save(&self.conclusion(summary))?;
@@ -172,7 +178,9 @@ impl Run {
                 Err(rescue::rescue(error, self.args.output.file(), &self.errors))
             }
             None => {
-                self.screen.note(&self.how_to_go_on("Stopped at once", 0));
+                let left = lines.saturating_sub(self.board.standing().done);
+                self.screen
+                    .note(&self.how_to_go_on("Stopped at once", left, 0));
                 Ok(Exit::Interrupted)
             }
         }
@@ -184,9 +192,16 @@ impl Run {
         let mut batch = batch
             .look_ahead(slots.saturating_mul(AHEAD_OF_SLOTS).max(LEAST_AHEAD))
             .withdraw_unsent(true)
-            .ordered(self.args.ordered);
-        if !self.args.keep_going {
-            batch = batch.give_up_when(hopeless);
+            .ordered(self.args.ordered)
+            .attempts(self.policy.get_max_attempts())
+            .answer_bytes(self.args.answer_bytes());
+        let judge = Judge {
+            keep_going: self.args.keep_going,
+            max_told_delay: self.args.max_told_delay,
+        };
+        batch = batch.judge(move |failed| judge.judge(failed));
+        if let Some(outage) = self.args.give_up_after {
+            batch = batch.give_up_after(outage);
         }
         if let Some(url) = &self.args.url {
             batch = batch.url(url.clone());
@@ -253,18 +268,25 @@ impl Run {
     }
 
     /// Says what the run came to.
-    fn conclude(&self, summary: &Summary, failed_before: u64) -> Ended {
+    fn conclude(&self, summary: &Summary, failed_before: u64, lines: u64) -> Ended {
         let conclusion = self.conclusion(summary);
         self.screen.remark(&conclusion.to_string());
         self.save(&conclusion)?;
         let failed = summary.failed + failed_before;
+        let ended = summary.ok + summary.failed + summary.skipped + summary.bad_lines;
+        let left = lines.saturating_sub(ended);
         if let Some(reason) = &summary.gave_up {
-            let what = format!("Given up: {reason}");
-            self.screen.note(&self.how_to_go_on(&what, failed));
+            let at = match summary.outage.is_zero() {
+                true => String::new(),
+                false => format!(" on {}", self.client.base_url()),
+            };
+            let what = format!("Given up{at}: {reason}");
+            self.screen.note(&self.how_to_go_on(&what, left, failed));
             return Ok(Exit::SomeFailed);
         }
         if summary.interrupted {
-            self.screen.note(&self.how_to_go_on("Interrupted", failed));
+            self.screen
+                .note(&self.how_to_go_on("Interrupted", left, failed));
             return Ok(Exit::Interrupted);
         }
         Ok(match (summary.bad_lines, failed) {
@@ -274,14 +296,18 @@ impl Run {
         })
     }
 
-    fn how_to_go_on(&self, what: &str, failed: u64) -> String {
+    fn how_to_go_on(&self, what: &str, left: u64, failed: u64) -> String {
+        let are_left = match left {
+            1 => "1 line is left".to_owned(),
+            left => format!("{} are left", counted(left, "line")),
+        };
         let again = match failed {
             0 => "",
             _ => ", and with --retry-errors it sends what failed again",
         };
         match self.args.output.file() {
-            Some(_) => format!("{what}; the same command goes on from here{again}"),
-            None => format!("{what}; standard output cannot be resumed"),
+            Some(_) => format!("{what}; {are_left}, the same command goes on from here{again}"),
+            None => format!("{what}; {are_left}, and standard output cannot be resumed"),
         }
     }
 }

@@ -1,11 +1,12 @@
-//! What is said while a batch runs: of lines that are bad, and of requests
-//! that fail.
+//! What is said while a batch runs: of lines that are bad, of requests that
+//! fail, and of a provider that is away.
 
 use std::path::PathBuf;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use tollhouse_batch::Event;
 
+use crate::print::Span;
 use crate::progress::Screen;
 
 /// Of each kind so many are said; the rest is counted in the summary.
@@ -17,17 +18,22 @@ const FAILURES: u64 = 10;
 pub(super) struct Notes {
     screen: Screen,
     errors: PathBuf,
+    base_url: String,
     bad_lines: AtomicU64,
     failures: AtomicU64,
+    /// Whether the outage that lasts has been said.
+    outage: AtomicBool,
 }
 
 impl Notes {
-    pub(super) fn new(screen: Screen, errors: PathBuf) -> Self {
+    pub(super) fn new(screen: Screen, errors: PathBuf, base_url: String) -> Self {
         Self {
             screen,
             errors,
+            base_url,
             bad_lines: AtomicU64::new(0),
             failures: AtomicU64::new(0),
+            outage: AtomicBool::new(false),
         }
     }
 
@@ -55,6 +61,19 @@ impl Notes {
                 )),
                 _ => {}
             },
+            Event::Outage { reason, .. } if !self.outage.swap(true, Ordering::Relaxed) => {
+                let base_url = &self.base_url;
+                self.screen.remark(&format!(
+                    "Waiting for {base_url}, and going on when it answers: {reason}"
+                ));
+            }
+            Event::Recovered { lasted } => {
+                self.outage.store(false, Ordering::Relaxed);
+                let (base_url, lasted) = (&self.base_url, Span(*lasted));
+                self.screen.remark(&format!(
+                    "{base_url} answers again, after {lasted}; going on"
+                ));
+            }
             _ => {}
         }
     }

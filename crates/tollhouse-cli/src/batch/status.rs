@@ -31,7 +31,10 @@ impl View {
             format!("{}  about {left} left", tokens(&seen, &self.policy)),
             requests(&now, &seen),
         ];
-        details.extend(hold(&self.policy));
+        match outage(&now) {
+            Some(outage) => details.push(outage),
+            None => details.extend(hold(&self.policy)),
+        }
         Status {
             name: String::new(),
             done: now.done,
@@ -74,6 +77,15 @@ fn requests(now: &Standing, seen: &Seen) -> String {
     line
 }
 
+/// Since when the provider is away, and why.
+fn outage(now: &Standing) -> Option<String> {
+    let (since, reason) = now.outage.as_ref()?;
+    let away = Span(since.elapsed());
+    Some(format!(
+        "waiting for the provider, for {away} now: {reason}"
+    ))
+}
+
 /// The count down while the budget lets nothing through.
 fn hold(policy: &Policy) -> Option<String> {
     let left = closed_for(policy)?;
@@ -107,6 +119,14 @@ mod tests {
         );
         let line = "0 in flight  0 waiting  0 retries  1 429s";
         assert_eq!(requests(&Standing::default(), &seen), line);
+
+        let mut standing = Standing::default();
+        assert_eq!(outage(&standing), None);
+        let since = Instant::now();
+        tokio::time::advance(Duration::from_secs(62)).await;
+        standing.outage = Some((since, "refused".into()));
+        let away = "waiting for the provider, for 1m 02s now: refused".to_owned();
+        assert_eq!(outage(&standing), Some(away));
 
         assert_eq!(hold(&policy), None);
         policy

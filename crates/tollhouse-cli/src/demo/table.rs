@@ -37,7 +37,7 @@ pub(super) fn header(account: &Account, load: &Load, colours: bool) -> String {
     format!(
         "\n{}\n\n\
          provider  {tokens} tokens and {REQUESTS} requests a minute; its minute takes {minute} here\n\
-         policy    at most {AT_ONCE} at once, {stagger} between launches, headroom {headroom}\n\
+         policy    at most {AT_ONCE} at once, {stagger:.2} between launches, headroom {headroom}\n\
          without   the plain client, with the official SDKs' two retries\n\n",
         paint(&title, BOLD, colours),
         tokens = Count(TOKENS),
@@ -80,7 +80,7 @@ impl fmt::Display for Table<'_> {
         self.row(f, "time", |side| self.time(Some(side.elapsed)))?;
         self.rule(f)?;
         let note = format!(
-            "times are the provider's; 1s of it took {} here",
+            "times are the provider's; 1s of it took {:.2} here",
             Span(self.account.here(Duration::from_secs(1)))
         );
         writeln!(
@@ -137,7 +137,9 @@ impl Table<'_> {
 
     /// A time here as the provider's.
     fn time(&self, here: Option<Duration>) -> String {
-        here.map_or_else(none, |here| Span(self.account.there(here)).to_string())
+        here.map_or_else(none, |here| {
+            format!("{:.2}", Span(self.account.there(here)))
+        })
     }
 
     fn verdict(&self) -> String {

@@ -5,6 +5,7 @@ mod broken;
 mod common;
 mod configuration;
 mod kills;
+mod outage;
 mod plan;
 mod sim_and_demo;
 #[cfg(target_os = "linux")]

@@ -1,0 +1,108 @@
+//! What may end a request before its answer.
+
+use tokio::sync::watch;
+
+use crate::stop::Stopped;
+use crate::ticket::Ticket;
+
+/// Calls requests back, of one run.
+#[derive(Debug, Default)]
+pub(crate) struct Recall {
+    call: watch::Sender<Call>,
+}
+
+#[derive(Clone, Copy, Debug, Default)]
+struct Call {
+    /// How often what is not under way was called back.
+    unsent: u64,
+    all: bool,
+}
+
+/// What holds one request.
+#[derive(Debug)]
+pub(crate) struct Reins {
+    /// Set where a stop may call it back.
+    stopped: Option<Stopped>,
+    call: watch::Receiver<Call>,
+    /// Whether it is to come back after one attempt that failed.
+    probe: bool,
+    /// Whether it is called back only before its first attempt.
+    to_the_end: bool,
+}
+
+impl Recall {
+    /// Calls back all that is not under way.
+    pub(crate) fn unsent(&self) {
+        self.call.send_modify(|call| call.unsent += 1);
+    }
+
+    /// Calls back all, wherever it is.
+    pub(crate) fn all(&self) {
+        self.call.send_modify(|call| call.all = true);
+    }
+
+    pub(crate) fn reins(&self, stopped: Option<Stopped>, probe: bool, to_the_end: bool) -> Reins {
+        let mut call = self.call.subscribe();
+        call.mark_unchanged();
+        Reins {
+            stopped,
+            call,
+            probe,
+            to_the_end,
+        }
+    }
+}
+
+impl Reins {
+    /// Held by nothing but a stop.
+    pub(crate) fn of_stop(stopped: Option<Stopped>) -> Self {
+        Recall::default().reins(stopped, false, false)
+    }
+
+    /// Ends when the request is to be called back and has been.
+    pub(crate) async fn pulled(self, ticket: Ticket) {
+        let Self {
+            stopped,
+            mut call,
+            probe,
+            to_the_end,
+        } = self;
+        let mut all = call.clone();
+        let unsent = async {
+            tokio::select! {
+                () = stop(stopped) => ticket.call_back().await,
+                () = called(&mut call, &ticket, to_the_end) => ticket.call_back().await,
+                () = ticket.one_attempt(), if probe => {}
+            }
+        };
+        tokio::select! {
+            () = unsent => {}
+            () = until_all(&mut all) => {}
+        }
+    }
+}
+
+async fn stop(stopped: Option<Stopped>) {
+    match stopped {
+        Some(mut stopped) => stopped.wait().await,
+        None => std::future::pending().await,
+    }
+}
+
+async fn called(call: &mut watch::Receiver<Call>, ticket: &Ticket, to_the_end: bool) {
+    loop {
+        if call.changed().await.is_err() {
+            // The run is gone, and nobody calls any more.
+            std::future::pending().await
+        }
+        if !to_the_end || ticket.round().is_none() {
+            return;
+        }
+    }
+}
+
+async fn until_all(call: &mut watch::Receiver<Call>) {
+    if call.wait_for(|call| call.all).await.is_err() {
+        std::future::pending().await
+    }
+}
