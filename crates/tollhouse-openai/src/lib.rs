@@ -72,8 +72,8 @@ pub mod policy;
 pub mod wire;
 
 pub use api_error::ApiError;
-pub use call::Call;
-pub use client::{Error, OpenAi, OpenAiBuilder, ResponseBody};
+pub use call::{Call, RequestBody};
+pub use client::{Error, OpenAi, OpenAiBuilder, ResponseBody, StreamingOpenAi};
 pub use layers::include_usage::IncludeUsage;
 #[cfg(feature = "spans")]
 pub use layers::spans;

@@ -3,16 +3,21 @@
 use std::error::Error as StdError;
 use std::fmt;
 use std::future::Future;
+use std::marker::PhantomData;
 use std::pin::Pin;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
 
-use bytes::Bytes;
-use http::Request;
-use http_body::Body;
+use bytes::{Buf, Bytes};
+use http::header::CONTENT_TYPE;
+use http::{HeaderValue, Request};
+use http_body::{Body, Frame, SizeHint};
 use http_body_util::{BodyExt, LengthLimitError, Limited};
+use pin_project_lite::pin_project;
 use tollhouse::{BoxError, Error};
 use tower_layer::Layer;
 use tower_service::Service;
+
+use crate::call::RequestBody;
 
 /// Collects the body of each request before it goes on, as a policy needs it:
 /// what a request costs is written in its body, and an attempt that failed is
@@ -59,16 +64,27 @@ use tower_service::Service;
 /// # }
 /// ```
 #[derive(Clone, Copy, Debug)]
-pub struct WholeBodyLayer {
+pub struct WholeBodyLayer<M = Everything> {
     max_bytes: usize,
+    which: PhantomData<fn() -> M>,
 }
 
 /// The service of a [`WholeBodyLayer`], which shows one at work.
 #[derive(Clone, Copy, Debug)]
-pub struct WholeBody<S> {
+pub struct WholeBody<S, M = Everything> {
     inner: S,
     max_bytes: usize,
+    which: PhantomData<fn() -> M>,
 }
+
+/// All bodies are collected; what a [`WholeBodyLayer`] begins with.
+#[derive(Clone, Copy, Debug)]
+pub enum Everything {}
+
+/// All bodies but uploads are collected; see
+/// [`streaming_multipart`](WholeBodyLayer::streaming_multipart).
+#[derive(Clone, Copy, Debug)]
+pub enum ExceptMultipart {}
 
 /// A request's body was longer than a [`WholeBodyLayer`] allows.
 ///
@@ -127,22 +143,69 @@ impl WholeBodyLayer {
     /// # }
     /// ```
     pub fn new(max_bytes: usize) -> Self {
-        Self { max_bytes }
+        Self {
+            max_bytes,
+            which: PhantomData,
+        }
     }
-}
 
-impl<S> Layer<S> for WholeBodyLayer {
-    type Service = WholeBody<S>;
-
-    fn layer(&self, inner: S) -> WholeBody<S> {
-        WholeBody {
-            inner,
+    /// Passes bodies whose content type is `multipart/..` on as they come, of
+    /// whatever length: uploads are under the limit of requests alone, and not
+    /// asked again. The client must take a [`RequestBody`], as
+    /// [`StreamingOpenAi`](crate::StreamingOpenAi) does, which shows one.
+    #[must_use]
+    pub fn streaming_multipart(self) -> WholeBodyLayer<ExceptMultipart> {
+        WholeBodyLayer {
             max_bytes: self.max_bytes,
+            which: PhantomData,
         }
     }
 }
 
-impl<S, B> Service<Request<B>> for WholeBody<S>
+impl<S, M> Layer<S> for WholeBodyLayer<M> {
+    type Service = WholeBody<S, M>;
+
+    fn layer(&self, inner: S) -> WholeBody<S, M> {
+        WholeBody {
+            inner,
+            max_bytes: self.max_bytes,
+            which: PhantomData,
+        }
+    }
+}
+
+impl<S, B> Service<Request<B>> for WholeBody<S, ExceptMultipart>
+where
+    S: Service<Request<RequestBody>> + Clone + Send + 'static,
+    S::Future: Send,
+    S::Error: Into<BoxError>,
+    B: Body + Send + 'static,
+    B::Data: Send,
+    B::Error: Into<BoxError>,
+{
+    type Response = S::Response;
+    type Error = Error;
+    type Future = Pin<Box<dyn Future<Output = Result<S::Response, Error>> + Send>>;
+
+    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Error>> {
+        self.inner.poll_ready(cx).map_err(Error::inner)
+    }
+
+    fn call(&mut self, request: Request<B>) -> Self::Future {
+        let clone = self.inner.clone();
+        let mut inner = std::mem::replace(&mut self.inner, clone);
+        let max_bytes = self.max_bytes;
+        Box::pin(async move {
+            let request = match is_multipart(&request) {
+                true => request.map(|body| RequestBody::streamed(InBytes { body })),
+                false => whole(request, max_bytes).await?.map(RequestBody::from),
+            };
+            inner.call(request).await.map_err(Error::inner)
+        })
+    }
+}
+
+impl<S, B> Service<Request<B>> for WholeBody<S, Everything>
 where
     S: Service<Request<Bytes>> + Clone + Send + 'static,
     S::Future: Send,
@@ -167,6 +230,46 @@ where
             let request = whole(request, max_bytes).await?;
             inner.call(request).await.map_err(Error::inner)
         })
+    }
+}
+
+fn is_multipart<B>(request: &Request<B>) -> bool {
+    let kind = request.headers().get(CONTENT_TYPE);
+    let kind = kind.map(HeaderValue::as_bytes).unwrap_or_default();
+    let start = kind.get(..MULTIPART.len());
+    start.is_some_and(|start| start.eq_ignore_ascii_case(MULTIPART))
+}
+
+const MULTIPART: &[u8] = b"multipart/";
+
+pin_project! {
+    /// A body in [`Bytes`]; nothing is copied of one that is in bytes already.
+    struct InBytes<B> {
+        #[pin]
+        body: B,
+    }
+}
+
+impl<B: Body> Body for InBytes<B> {
+    type Data = Bytes;
+    type Error = B::Error;
+
+    fn poll_frame(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, B::Error>>> {
+        let frame = ready!(self.project().body.poll_frame(cx));
+        let in_bytes = |mut data: B::Data| data.copy_to_bytes(data.remaining());
+        Poll::Ready(frame.map(|frame| frame.map(|frame| frame.map_data(in_bytes))))
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
+    }
+
+    /// The provider is told how long an upload is, where its sender told it.
+    fn size_hint(&self) -> SizeHint {
+        self.body.size_hint()
     }
 }
 

@@ -1,6 +1,19 @@
-use bytes::Bytes;
+use std::error::Error as StdError;
+use std::fmt;
+use std::pin::Pin;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::task::{Context, Poll};
 
-/// A request's body as a policy needs it: whole, so that it can be read.
+use bytes::Bytes;
+use http_body::{Body, Frame, SizeHint};
+use http_body_util::BodyExt;
+use http_body_util::combinators::UnsyncBoxBody;
+use tollhouse::BoxError;
+
+/// A request's body as a policy sees it: [`Bytes`], which can be read and sent
+/// again, or a [`RequestBody`], which may be a stream.
+///
+/// Sealed: a policy goes by what these two promise.
 pub trait CallBody: From<Bytes> + sealed::Sealed {
     /// All of it, where it is there.
     fn whole(&self) -> Option<&Bytes>;
@@ -12,8 +25,209 @@ impl CallBody for Bytes {
     }
 }
 
+/// A request's body that is there as a whole, or is sent on as it comes.
+///
+/// A streamed one is never collected: nobody reads it, its request costs no
+/// tokens, only the one request, slot and turn, and is **not asked again**
+/// when it fails. It is for uploads: files, sounds, pictures.
+///
+/// # Cloning
+///
+/// Clones of a whole body are the same. Clones of a stream share it: the first
+/// that is polled has it, and the others fail with [`AlreadySent`].
+///
+/// # Examples
+///
+/// ```
+/// use bytes::Bytes;
+/// use http_body::Body;
+/// use http_body_util::{BodyExt, Full};
+/// use tollhouse_openai::call::{AlreadySent, CallBody, RequestBody};
+///
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
+/// let whole = RequestBody::from(Bytes::from("{}"));
+/// assert_eq!(whole.whole().unwrap(), "{}");
+///
+/// let upload = RequestBody::streamed(Full::<Bytes>::from("a file"));
+/// assert!(upload.whole().is_none());
+/// assert_eq!(upload.size_hint().exact(), Some(6));
+/// let second = upload.clone();
+/// assert_eq!(upload.collect().await?.to_bytes(), "a file");
+/// assert!(second.collect().await.unwrap_err().is::<AlreadySent>());
+/// # Ok(())
+/// # }
+/// ```
+#[derive(Clone)]
+pub struct RequestBody {
+    kind: Kind,
+}
+
+#[derive(Clone)]
+enum Kind {
+    Whole(Bytes),
+    /// What was whole and is sent.
+    Sent,
+    Streamed(Streamed),
+}
+
+type Stream = UnsyncBoxBody<Bytes, BoxError>;
+
+struct Streamed {
+    shared: Arc<Mutex<Option<Stream>>>,
+    /// Taken at the first poll.
+    mine: Option<Stream>,
+    /// As long as nobody took it.
+    size: SizeHint,
+}
+
+impl RequestBody {
+    /// A body that is sent on as it comes.
+    pub fn streamed<B>(body: B) -> RequestBody
+    where
+        B: Body<Data = Bytes> + Send + 'static,
+        B::Error: Into<BoxError>,
+    {
+        let size = body.size_hint();
+        let stream = body.map_err(Into::into).boxed_unsync();
+        RequestBody {
+            kind: Kind::Streamed(Streamed {
+                shared: Arc::new(Mutex::new(Some(stream))),
+                mine: None,
+                size,
+            }),
+        }
+    }
+}
+
+impl From<Bytes> for RequestBody {
+    fn from(whole: Bytes) -> RequestBody {
+        RequestBody {
+            kind: Kind::Whole(whole),
+        }
+    }
+}
+
+impl CallBody for RequestBody {
+    fn whole(&self) -> Option<&Bytes> {
+        match &self.kind {
+            Kind::Whole(whole) => Some(whole),
+            Kind::Sent | Kind::Streamed(_) => None,
+        }
+    }
+}
+
+impl Body for RequestBody {
+    type Data = Bytes;
+    type Error = BoxError;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
+        match &mut self.kind {
+            Kind::Whole(whole) if whole.is_empty() => Poll::Ready(None),
+            Kind::Whole(whole) => {
+                let data = std::mem::take(whole);
+                self.kind = Kind::Sent;
+                Poll::Ready(Some(Ok(Frame::data(data))))
+            }
+            Kind::Sent => Poll::Ready(None),
+            Kind::Streamed(streamed) => streamed.poll_frame(cx),
+        }
+    }
+
+    fn is_end_stream(&self) -> bool {
+        match &self.kind {
+            Kind::Whole(whole) => whole.is_empty(),
+            Kind::Sent => true,
+            Kind::Streamed(streamed) => streamed.is_end_stream(),
+        }
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        match &self.kind {
+            Kind::Whole(whole) => SizeHint::with_exact(whole.len() as u64),
+            Kind::Sent => SizeHint::with_exact(0),
+            Kind::Streamed(streamed) => streamed.size_hint(),
+        }
+    }
+}
+
+impl fmt::Debug for RequestBody {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let kind = match &self.kind {
+            Kind::Whole(_) => "whole",
+            Kind::Sent => "sent",
+            Kind::Streamed(_) => "streamed",
+        };
+        f.debug_struct("RequestBody")
+            .field("kind", &kind)
+            .field("size", &self.size_hint())
+            .finish()
+    }
+}
+
+// ===== impl Streamed =====
+
+impl Streamed {
+    fn poll_frame(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
+        if self.mine.is_none() {
+            // Whoever comes first has it; what is polled is under no lock.
+            self.mine = self
+                .shared
+                .lock()
+                .unwrap_or_else(PoisonError::into_inner)
+                .take();
+        }
+        match &mut self.mine {
+            Some(stream) => Pin::new(stream).poll_frame(cx),
+            None => Poll::Ready(Some(Err(Box::new(AlreadySent { private: () })))),
+        }
+    }
+
+    /// One that is empty from the beginning is a stream nevertheless.
+    fn is_end_stream(&self) -> bool {
+        self.mine.as_ref().is_some_and(Body::is_end_stream)
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        match &self.mine {
+            Some(stream) => stream.size_hint(),
+            None => self.size,
+        }
+    }
+}
+
+impl Clone for Streamed {
+    /// Shares the stream, as long as nobody took it.
+    fn clone(&self) -> Self {
+        Streamed {
+            shared: Arc::clone(&self.shared),
+            mine: None,
+            size: self.size,
+        }
+    }
+}
+
+/// A streamed [`RequestBody`], which shows it, was sent already: it is not kept
+/// and cannot be sent a second time.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct AlreadySent {
+    private: (),
+}
+
+impl fmt::Display for AlreadySent {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("the request's body is a stream that was sent already")
+    }
+}
+
+impl StdError for AlreadySent {}
+
 mod sealed {
     pub trait Sealed {}
 
     impl Sealed for bytes::Bytes {}
+    impl Sealed for super::RequestBody {}
 }

@@ -6,7 +6,7 @@
 //! [attaches](Call::attach) what it read to the request, and everyone behind
 //! [asks](Call::of) for that, over all attempts.
 //!
-//! A request whose body is not whole ([`CallBody`]) is known by its head alone.
+//! A request whose body is streamed ([`RequestBody`]) is known by its head alone.
 
 mod body;
 
@@ -21,7 +21,7 @@ use http::header::CONTENT_LENGTH;
 use http::{HeaderValue, Method, Request, Uri};
 use tollhouse::Cost;
 
-pub use body::CallBody;
+pub use body::{AlreadySent, CallBody, RequestBody};
 
 use crate::wire::cost::{ChargeRule, DEFAULT_EST_TOKENS, Estimator};
 use crate::wire::request::RequestFacts;

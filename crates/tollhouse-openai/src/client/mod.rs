@@ -11,6 +11,7 @@ mod builder;
 mod connect;
 pub(crate) mod error;
 mod future;
+mod streaming;
 mod target;
 mod transport;
 
@@ -30,7 +31,9 @@ pub use body::ResponseBody;
 pub use builder::OpenAiBuilder;
 pub use error::Error;
 pub use future::ResponseFuture;
+pub use streaming::StreamingOpenAi;
 
+use crate::call::{CallBody, RequestBody};
 use crate::layers::verdict::WithVerdict;
 use target::Target;
 use transport::Transport;
@@ -164,10 +167,26 @@ impl OpenAi {
         self.account.base.url()
     }
 
-    fn complete(&self, request: &mut Request<Bytes>) -> Result<(), Error> {
+    /// This client for requests whose bodies may be streamed.
+    pub fn streaming(self) -> StreamingOpenAi {
+        StreamingOpenAi::new(self)
+    }
+
+    fn send(&mut self, mut request: Request<RequestBody>) -> ResponseFuture {
+        match self.complete(&mut request) {
+            Ok(()) => ResponseFuture::called(self.transport.call(request)),
+            Err(error) => ResponseFuture::failed(error),
+        }
+    }
+
+    fn complete<B: CallBody>(&self, request: &mut Request<B>) -> Result<(), Error> {
         let (uri, is_ours) = self.account.base.resolve(request.uri())?;
         *request.uri_mut() = uri;
-        let has_body = !request.body().is_empty();
+        // What kind of thing is streamed, only its sender knows.
+        let is_json = request
+            .body()
+            .whole()
+            .is_some_and(|whole| !whole.is_empty());
         let headers = request.headers_mut();
         // Both belong to whoever sent it here (a proxy's own client); hyper
         // writes the right ones.
@@ -178,7 +197,7 @@ impl OpenAi {
                 .entry(AUTHORIZATION)
                 .or_insert_with(|| authorization.clone());
         }
-        if has_body {
+        if is_json {
             headers
                 .entry(CONTENT_TYPE)
                 .or_insert(HeaderValue::from_static("application/json"));
@@ -199,14 +218,11 @@ impl Service<Request<Bytes>> for OpenAi {
     type Future = ResponseFuture;
 
     fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Error>> {
-        Service::<Request<Bytes>>::poll_ready(&mut self.transport, cx)
+        Service::<Request<RequestBody>>::poll_ready(&mut self.transport, cx)
     }
 
-    fn call(&mut self, mut request: Request<Bytes>) -> ResponseFuture {
-        match self.complete(&mut request) {
-            Ok(()) => ResponseFuture::called(self.transport.call(request)),
-            Err(error) => ResponseFuture::failed(error),
-        }
+    fn call(&mut self, request: Request<Bytes>) -> ResponseFuture {
+        self.send(request.map(RequestBody::from))
     }
 }
 

@@ -6,9 +6,8 @@ use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
-use bytes::Bytes;
 use http::{Request, Response};
-use http_body_util::Full;
+use http_body::Body;
 use hyper_util::client::legacy::connect::{CaptureConnection, capture_connection};
 use hyper_util::client::legacy::{Client, ResponseFuture};
 use hyper_util::rt::{TokioExecutor, TokioTimer};
@@ -19,6 +18,7 @@ use tower_service::Service;
 use super::Error;
 use super::body::TimedBody;
 use super::connect::Connector;
+use crate::call::RequestBody;
 
 /// What of an answer comes before anybody reads it, over HTTP/2.
 const STREAM_WINDOW: u32 = 1024 * 1024;
@@ -29,7 +29,7 @@ const CONNECTION_WINDOW: u32 = 64 * STREAM_WINDOW;
 /// Sends complete requests.
 #[derive(Clone)]
 pub(super) struct Transport {
-    client: Client<Connector, Full<Bytes>>,
+    client: Client<Connector, RequestBody>,
     patience: Patience,
 }
 
@@ -70,7 +70,7 @@ impl Transport {
     }
 }
 
-impl Service<Request<Bytes>> for Transport {
+impl Service<Request<RequestBody>> for Transport {
     type Response = Response<TimedBody>;
     type Error = Error;
     type Future = TransportFuture;
@@ -79,14 +79,13 @@ impl Service<Request<Bytes>> for Transport {
         Poll::Ready(Ok(()))
     }
 
-    fn call(&mut self, request: Request<Bytes>) -> TransportFuture {
+    fn call(&mut self, mut request: Request<RequestBody>) -> TransportFuture {
         tracing::debug!(
             method = %request.method(),
             path = request.uri().path(),
-            body_bytes = request.body().len(),
+            body_bytes = request.body().size_hint().exact(),
             "sending a request"
         );
-        let mut request = request.map(Full::new);
         let connection = capture_connection(&mut request);
         TransportFuture {
             sent: self.client.request(request),

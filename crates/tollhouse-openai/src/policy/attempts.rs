@@ -1,8 +1,10 @@
-use std::fmt::Write;
+use std::fmt::Write as _;
 use std::hash::{BuildHasher, RandomState};
 
 use http::{HeaderMap, HeaderName, HeaderValue, Request, Response};
 use tollhouse::retry::{Attempts, Mark};
+
+use crate::call::CallBody;
 
 /// As the official SDKs call it; 0 on a first attempt.
 const RETRY_COUNT: HeaderName = HeaderName::from_static("x-stainless-retry-count");
@@ -61,25 +63,58 @@ impl<B, R> Mark<Request<B>, Result<Response<R>, tollhouse::Error>> for AttemptHe
     }
 
     fn mark(&self, request: &mut Request<B>, attempt: u32) {
-        let is_read = request.method().is_safe();
-        let headers = request.headers_mut();
-        let count = match attempt {
-            0 | 1 => HeaderValue::from_static("0"),
-            more => HeaderValue::from(more - 1),
-        };
-        headers.insert(RETRY_COUNT, count);
-        if !is_read {
-            headers.entry(IDEMPOTENCY_KEY).or_insert_with(new_key);
-        }
+        write(request, attempt);
     }
 
     fn count(&self, outcome: &mut Result<Response<R>, tollhouse::Error>, attempts: u32) {
-        match outcome {
-            Ok(response) => {
-                response.extensions_mut().insert(Attempts(attempts));
-            }
-            Err(error) => error.set_attempts(attempts),
+        tell(outcome, attempts);
+    }
+}
+
+fn write<B>(request: &mut Request<B>, attempt: u32) {
+    let is_read = request.method().is_safe();
+    let headers = request.headers_mut();
+    let count = match attempt {
+        0 | 1 => HeaderValue::from_static("0"),
+        more => HeaderValue::from(more - 1),
+    };
+    headers.insert(RETRY_COUNT, count);
+    if !is_read {
+        headers.entry(IDEMPOTENCY_KEY).or_insert_with(new_key);
+    }
+}
+
+fn tell<R>(outcome: &mut Result<Response<R>, tollhouse::Error>, attempts: u32) {
+    match outcome {
+        Ok(response) => {
+            response.extensions_mut().insert(Attempts(attempts));
         }
+        Err(error) => error.set_attempts(attempts),
+    }
+}
+
+/// A policy's mark: the headers, and no second attempt of what is streamed.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct PolicyMark;
+
+impl<B, R> Mark<Request<B>, Result<Response<R>, tollhouse::Error>> for PolicyMark
+where
+    B: CallBody,
+{
+    fn spent(&self, request: &Request<B>) -> u32 {
+        retry_count(request.headers())
+    }
+
+    fn mark(&self, request: &mut Request<B>, attempt: u32) {
+        write(request, attempt);
+    }
+
+    fn repeats(&self, request: &Request<B>) -> bool {
+        request.body().whole().is_some()
+    }
+
+    fn count(&self, outcome: &mut Result<Response<R>, tollhouse::Error>, attempts: u32) {
+        tell(outcome, attempts);
     }
 }
 

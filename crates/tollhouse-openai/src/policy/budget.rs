@@ -23,9 +23,9 @@ use crate::wire::usage::{Asked, UsageMeter};
 /// Clones share the budget and what was learned.
 ///
 /// Slots and spacing are the budget's, too: one queue, so that whoever waits holds
-/// nothing. [`Policy::budget`](super::Policy::budget) has it.
+/// nothing. `Policy::budget` has it.
 #[derive(Clone, Debug)]
-pub struct BudgetGate {
+pub(super) struct BudgetGate {
     pub(super) budget: TokenBudget,
     pub(super) estimator: Estimator,
     pub(super) learned: Option<Learned>,
@@ -40,7 +40,7 @@ impl BudgetGate {
     }
 
     /// The budget.
-    pub fn budget(&self) -> &TokenBudget {
+    pub(super) fn budget(&self) -> &TokenBudget {
         &self.budget
     }
 }

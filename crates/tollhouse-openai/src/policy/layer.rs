@@ -3,21 +3,19 @@
 use std::fmt;
 use std::time::Duration;
 
-use tollhouse::budget::BudgetPass;
-use tollhouse::gated::body::HeldBody;
-use tollhouse::retry::{Retry, RetryBudget};
-use tollhouse::{Backoff, GateLayer, Gated, RetryLayer, TokenBudget};
+use tollhouse::retry::RetryBudget;
+use tollhouse::{Backoff, GateLayer, RetryLayer, TokenBudget};
 use tower_layer::Layer;
 
 use super::Limit;
-use super::attempts::AttemptHeaders;
+use super::attempts::PolicyMark;
 use super::budget::BudgetGate;
+use super::limited::Limited;
 use super::settings::Settings;
-use crate::layers::include_usage::{IncludeUsage, WithoutUsage};
-use crate::layers::verdict::{VerdictBody, WithVerdict};
+use crate::layers::include_usage::IncludeUsage;
+use crate::layers::verdict::WithVerdict;
 use crate::policy::AnswerReader;
 use crate::wire::learned::Learned;
-use crate::wire::usage::{Asked, UsageMeter};
 
 /// The tokens a minute to go on with where `auto` learned nothing: the least
 /// that any account of a paying customer has on a current model.
@@ -26,19 +24,13 @@ const FALLBACK: u64 = 30_000;
 /// The longest drawn backoff.
 const LONGEST_BACKOFF: Duration = Duration::from_secs(60);
 
-/// A client behind a policy; made by [`PolicyLayer`].
-pub type Limited<S> =
-    IncludeUsage<Retry<Gated<WithVerdict<S>, BudgetGate>, AnswerReader, AttemptHeaders>>;
-
-/// The body of an answer that came through a policy, the call's pass inside.
-pub type LimitedBody<B> =
-    WithoutUsage<HeldBody<VerdictBody<B>, BudgetPass<Asked, AnswerReader, UsageMeter>>>;
-
 /// Puts a policy around any HTTP client that is a tower service.
 ///
 /// Works with every `Service<http::Request<Bytes>, Response = http::Response<B>>`
 /// that can be cloned: [`OpenAi`](crate::OpenAi), or a client of your own,
-/// whose refusals are then read for it.
+/// whose refusals are then read for it. One of requests with a
+/// [`RequestBody`](crate::RequestBody), such as
+/// [`StreamingOpenAi`](crate::StreamingOpenAi), passes uploads on as they come.
 ///
 /// # Ordering
 ///
@@ -82,7 +74,7 @@ pub type LimitedBody<B> =
 /// ```
 #[derive(Clone)]
 pub struct PolicyLayer {
-    retry: RetryLayer<AnswerReader, AttemptHeaders>,
+    retry: RetryLayer<AnswerReader, PolicyMark>,
     gate: GateLayer<BudgetGate>,
     asks_for_usage: bool,
 }
@@ -92,7 +84,7 @@ impl<S> Layer<S> for PolicyLayer {
 
     fn layer(&self, inner: S) -> Limited<S> {
         let limited = self.retry.layer(self.gate.layer(WithVerdict::new(inner)));
-        IncludeUsage::only_if(self.asks_for_usage, limited)
+        Limited::new(IncludeUsage::only_if(self.asks_for_usage, limited))
     }
 }
 
@@ -163,9 +155,8 @@ fn budget(settings: &Settings) -> TokenBudget {
         .expect("settings are checked when they are set")
 }
 
-fn retry(settings: &Settings) -> RetryLayer<AnswerReader, AttemptHeaders> {
-    let mut layer =
-        RetryLayer::new(backoff(settings), AnswerReader).mark(AttemptHeaders::default());
+fn retry(settings: &Settings) -> RetryLayer<AnswerReader, PolicyMark> {
+    let mut layer = RetryLayer::new(backoff(settings), AnswerReader).mark(PolicyMark);
     if let Some(name) = &settings.name {
         layer = layer.name(name);
     }

@@ -6,6 +6,7 @@ mod builder;
 mod error;
 mod layer;
 mod limit;
+mod limited;
 mod reader;
 mod settings;
 mod vars;
@@ -17,10 +18,10 @@ use std::fmt;
 use std::sync::{Arc, OnceLock};
 
 pub use attempts::AttemptHeaders;
-pub use budget::BudgetGate;
 pub use error::{BadVariable, PolicyError};
-pub use layer::{Limited, LimitedBody, PolicyLayer};
+pub use layer::PolicyLayer;
 pub use limit::Limit;
+pub use limited::{Limited, LimitedBody, LimitedFuture};
 pub use reader::AnswerReader;
 use tollhouse::TokenBudget;
 

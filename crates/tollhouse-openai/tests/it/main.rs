@@ -5,3 +5,4 @@ mod fuzz_corpora;
 mod retry;
 mod streams;
 mod tls;
+mod uploads;

@@ -81,6 +81,9 @@ where
                     let mut request = this.request.take().expect("polled after it was ready");
                     this.plan.begin();
                     this.mark.mark(&mut request, this.plan.attempt());
+                    if !this.mark.repeats(&request) {
+                        this.plan.end();
+                    }
                     *this.request = (!this.plan.is_last()).then(|| request.clone());
                     let future = this.service.call(request);
                     this.state.set(State::Called { future });

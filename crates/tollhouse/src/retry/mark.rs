@@ -42,6 +42,14 @@ pub trait Mark<Req, Out> {
     /// is written where it is missing.
     fn mark(&self, request: &mut Req, attempt: u32);
 
+    /// Whether `request` can be sent once more, should this attempt fail; asked
+    /// after it was marked. One that cannot (its body is a stream that is
+    /// produced as it goes) is not asked again, whatever comes of it.
+    fn repeats(&self, request: &Req) -> bool {
+        let _ = request;
+        true
+    }
+
     /// Called once, with what the caller is about to get and how many attempts
     /// were made here. `Out` is a `Result`.
     fn count(&self, outcome: &mut Out, attempts: u32) {

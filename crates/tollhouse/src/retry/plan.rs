@@ -25,6 +25,8 @@ pub(super) struct Plan {
     spent: u32,
     /// How many attempts were begun here.
     made: u32,
+    /// No further attempt can be made, whatever the terms.
+    ended: bool,
     /// Drawn up at the first retry: most calls need none.
     delays: Option<Delays>,
 }
@@ -37,6 +39,7 @@ impl Plan {
             terms,
             spent,
             made: 0,
+            ended: false,
             delays: None,
         }
     }
@@ -44,6 +47,11 @@ impl Plan {
     /// Begins an attempt.
     pub(super) fn begin(&mut self) {
         self.made += 1;
+    }
+
+    /// Makes the attempt that was begun the last.
+    pub(super) fn end(&mut self) {
+        self.ended = true;
     }
 
     /// The attempts so far, those before the call came here included.
@@ -57,7 +65,7 @@ impl Plan {
     }
 
     pub(super) fn is_last(&self) -> bool {
-        self.attempt() >= self.terms.backoff.attempts()
+        self.ended || self.attempt() >= self.terms.backoff.attempts()
     }
 
     /// When to make the next attempt, if there is one.
@@ -74,6 +82,10 @@ impl Plan {
             budget.earn();
         }
         let (told, scope) = retry?;
+        if self.ended {
+            tracing::debug!(attempt = self.attempt(), %scope, "cannot be sent again");
+            return None;
+        }
         self.retry(told, scope)
     }
 

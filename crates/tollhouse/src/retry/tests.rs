@@ -252,3 +252,33 @@ async fn what_was_asked_before_earns_no_retries() {
 fn a_retry_budget_must_be_a_share() {
     let _ = RetryBudget::new(f64::NAN, 0);
 }
+
+/// Numbers that are not asked again where they are odd.
+#[derive(Clone, Debug)]
+struct EvenOnes;
+
+impl<Out> Mark<u32, Out> for EvenOnes {
+    fn mark(&self, _: &mut u32, _: u32) {}
+
+    fn repeats(&self, request: &u32) -> bool {
+        request.is_multiple_of(2)
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_cannot_be_sent_again_is_not_retried() {
+    let start = Instant::now();
+    let budget = RetryBudget::new(0.0, 10);
+    for (request, attempts) in [(3, 1), (4, 2)] {
+        let (seen, service) = provider(&[Said::Down, Said::Fine]);
+        let client = RetryLayer::new(Backoff::default(), classify)
+            .budget(budget.clone())
+            .mark(EvenOnes)
+            .layer(service);
+        client.oneshot(request).await.expect("an answer");
+        assert_eq!(count(&seen), attempts);
+        let spent = attempts as u64 - 1;
+        assert_eq!(budget.left(), 10 - spent, "what is not sent costs nothing");
+        assert_eq!(start.elapsed() > Duration::ZERO, attempts > 1);
+    }
+}

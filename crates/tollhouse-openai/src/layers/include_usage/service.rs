@@ -11,7 +11,7 @@ use pin_project_lite::pin_project;
 use tower_service::Service;
 
 use super::WithoutUsage;
-use crate::call::{self, Call, CallBody};
+use crate::call::{self, CallBody};
 use crate::wire::sse::is_event_stream;
 use crate::wire::usage::is_compressed;
 
@@ -97,8 +97,6 @@ where
     }
 
     fn call(&mut self, mut request: Request<Q>) -> Self::Future {
-        // For the gates behind, and for all attempts.
-        Call::attach(&mut request);
         let asked = self.asks && call::ask_for_usage(&mut request);
         let future = self.inner.call(request);
         IncludeUsageFuture { future, asked }
