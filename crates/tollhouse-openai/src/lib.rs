@@ -48,6 +48,27 @@
 //!
 //! # Examples
 //!
+//! A client whose every clone keeps the account's limits, set by variables:
+//!
+//! ```no_run
+//! # async fn ask() -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
+//! use bytes::Bytes;
+//! use http::Request;
+//! use tollhouse_openai::{ApiError, OpenAi, Policy};
+//! use tower::{Layer, ServiceExt};
+//!
+//! let client = Policy::from_env()?.layer().layer(OpenAi::from_env()?);
+//!
+//! let body = r#"{"model": "gpt-4o-mini", "max_tokens": 100,
+//!                "messages": [{"role": "user", "content": "Hi"}]}"#;
+//! let request = Request::post("/v1/chat/completions").body(Bytes::from(body))?;
+//! let answer = client.clone().oneshot(request).await?;
+//! let answer = ApiError::check(answer).await?;
+//! # let _ = answer;
+//! # Ok(())
+//! # }
+//! ```
+//!
 //! What a provider's answer means, without any network:
 //!
 //! ```
