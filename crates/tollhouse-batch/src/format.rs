@@ -4,11 +4,30 @@ use std::fmt;
 
 use tokio::time::Duration;
 
-/// A number in groups of three digits.
-pub(crate) struct Count(pub(crate) u64);
+/// A number for people: in groups of three digits.
+///
+/// # Examples
+///
+/// ```
+/// use tollhouse_batch::Count;
+///
+/// assert_eq!(Count(1_234_567).to_string(), "1,234,567");
+/// ```
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Count(pub u64);
 
-/// So many of something that takes an `s` when there are more.
-pub(crate) struct Counted(pub(crate) u64, pub(crate) &'static str);
+/// So many of something that takes an `s` unless there is one.
+///
+/// # Examples
+///
+/// ```
+/// use tollhouse_batch::Counted;
+///
+/// let shown = [0, 1, 1_200].map(|lines| Counted(lines, "line").to_string());
+/// assert_eq!(shown, ["0 lines", "1 line", "1,200 lines"]);
+/// ```
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Counted(pub u64, pub &'static str);
 
 /// A time for people: its two greatest units, rounded down; seconds with their
 /// tenths, or with as many digits as the precision asks for.
@@ -78,8 +97,8 @@ mod tests {
     fn counts_are_grouped() {
         let shown = [0, 999, 1_000, 45_411, 1_234_567].map(|n| Count(n).to_string());
         assert_eq!(shown, ["0", "999", "1,000", "45,411", "1,234,567"]);
-        let lines = [0, 1, 2_000].map(|n| Counted(n, "line").to_string());
-        assert_eq!(lines, ["0 lines", "1 line", "2,000 lines"]);
+        let lines = [0, 1, 1_200, 2_000].map(|n| Counted(n, "line").to_string());
+        assert_eq!(lines, ["0 lines", "1 line", "1,200 lines", "2,000 lines"]);
         assert_eq!(format!("{:>8}|", Count(1_000)), "   1,000|");
     }
 

@@ -107,7 +107,7 @@ pub use done::{Done, Tail};
 pub use error::Error;
 pub use event::{Event, Request};
 pub use events::Events;
-pub use format::Span;
+pub use format::{Count, Counted, Span};
 pub use judge::{Failed, Judgement};
 pub use line::{BadLine, Problem};
 pub use plan::{Limits, NotAdmitted, Plan};

@@ -3,11 +3,7 @@
 use std::fmt;
 use std::io::{self, IsTerminal, Write};
 
-pub(crate) use tollhouse_batch::Span;
-
-/// A number in groups of three digits.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Count(pub(crate) u64);
+pub(crate) use tollhouse_batch::{Count, Counted, Span};
 
 /// A share as a percentage, with a tenth where it is not whole.
 #[derive(Clone, Copy, Debug)]
@@ -41,26 +37,6 @@ pub(crate) fn colours(stream: &impl IsTerminal) -> bool {
     stream.is_terminal() && !refused
 }
 
-/// `1 line`, `2 lines`.
-pub(crate) fn counted(count: u64, what: &str) -> String {
-    let s = if count == 1 { "" } else { "s" };
-    format!("{} {what}{s}", Count(count))
-}
-
-impl fmt::Display for Count {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let digits = self.0.to_string();
-        let mut grouped = String::with_capacity(digits.len() + digits.len() / 3);
-        for (at, digit) in digits.chars().enumerate() {
-            if at > 0 && (digits.len() - at).is_multiple_of(3) {
-                grouped.push(',');
-            }
-            grouped.push(digit);
-        }
-        f.pad(&grouped)
-    }
-}
-
 impl fmt::Display for Spark<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         const BARS: [char; 9] = [' ', '▁', '▂', '▃', '▄', '▅', '▆', '▇', '█'];
@@ -87,14 +63,6 @@ impl fmt::Display for Percent {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn counts_are_grouped() {
-        let shown = [0, 999, 1_000, 1_234_567].map(|n| Count(n).to_string());
-        assert_eq!(shown, ["0", "999", "1,000", "1,234,567"]);
-        assert_eq!(counted(1, "line"), "1 line");
-        assert_eq!(counted(1_200, "line"), "1,200 lines");
-    }
 
     #[test]
     fn bars_have_eighths_and_any_is_seen() {

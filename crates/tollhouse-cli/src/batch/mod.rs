@@ -31,7 +31,7 @@ use status::View;
 use summary::Conclusion;
 
 use crate::failure::{self, Ended, Exit};
-use crate::print::{Count, Span, counted};
+use crate::print::{Count, Counted, Span};
 use crate::progress::Screen;
 use crate::signals::Signals;
 use crate::wire::Watch;
@@ -98,7 +98,7 @@ async fn prepare(
         args,
     };
     if taken > 0 {
-        let taken = counted(taken, "line");
+        let taken = Counted(taken, "line");
         run.screen.remark(&format!(
             "Taking in {taken} that an earlier run could not save"
         ));
@@ -113,7 +113,7 @@ impl Run {
         self.screen
             .remark(&format!("Failed requests go to {errors}"));
         if known > 0 {
-            let known = counted(known, "request");
+            let known = Counted(known, "request");
             let failed = match outputs.failed_before {
                 0 => String::new(),
                 failed => format!(
@@ -129,8 +129,8 @@ impl Run {
         self.screen.remark(&terms::line(&self.policy, plan));
         self.screen.remark(&format!(
             "{} to send, {}, {}",
-            counted(plan.requests, "request"),
-            counted(plan.tokens, "token"),
+            Counted(plan.requests, "request"),
+            Counted(plan.tokens, "token"),
             match plan.binding {
                 Some(_) => format!("in about {}", Span(plan.time)),
                 None => "at once".to_owned(),
@@ -244,7 +244,7 @@ impl Run {
             ticks.tick().await;
             let now = self.board.standing().in_flight();
             if now > 0 && said.replace(now) != Some(now) {
-                let answers = counted(now, "answer");
+                let answers = Counted(now, "answer");
                 self.screen.remark(&format!("  {answers} under way"));
             }
         }
@@ -299,7 +299,7 @@ impl Run {
     fn how_to_go_on(&self, what: &str, left: u64, failed: u64) -> String {
         let are_left = match left {
             1 => "1 line is left".to_owned(),
-            left => format!("{} are left", counted(left, "line")),
+            left => format!("{} are left", Counted(left, "line")),
         };
         let again = match failed {
             0 => "",

@@ -11,7 +11,7 @@ use super::files::Requests;
 use super::outlook::Outlook;
 use crate::failure::{self, BoxError};
 use crate::plan::plan;
-use crate::print::{Count, counted};
+use crate::print::{Count, Counted};
 
 /// Of each kind of line that forbids a run so many are named.
 const NAMED: usize = 5;
@@ -72,7 +72,7 @@ fn refuse<T: Display>(
         0 => String::new(),
         more => format!("; and {} more", Count(more)),
     };
-    let count = counted(lines.count, "line");
+    let count = Counted(lines.count, "line");
     Err(failure::error(format!(
         "{input} has {count} {what}, so nothing was sent: {named}{more}{advice}"
     )))

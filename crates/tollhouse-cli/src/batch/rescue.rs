@@ -14,7 +14,7 @@ use tollhouse_batch::{Done, Error};
 
 use super::files::Outputs;
 use crate::failure::{self, BoxError};
-use crate::print::counted;
+use crate::print::Counted;
 
 /// Which of a run's two files.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -210,7 +210,7 @@ async fn append(file: &Path, lines: &[u8], done: &mut Done) -> Result<u64, BoxEr
         if opened.metadata().is_ok_and(|now| now.is_file()) {
             opened.set_len(before).map_err(because)?;
         }
-        let lines = counted(count, "line");
+        let lines = Counted(count, "line");
         let what = format!(
             "{}: no room for the {lines} of an earlier run",
             file.display()

@@ -7,7 +7,7 @@ use tollhouse_batch::plan::Limit as Bound;
 use tollhouse_openai::{Limit, Policy};
 
 use crate::plan::{requests_a_minute, tokens_a_minute};
-use crate::print::{Count, Span, counted};
+use crate::print::{Count, Counted, Span};
 
 /// Of a shorter spacing the tenths of a second do not tell enough.
 const SHORT: Duration = Duration::from_secs(1);
@@ -19,7 +19,7 @@ pub(super) fn line(policy: &Policy, plan: &Plan) -> String {
     let mut terms: Vec<_> = limits.into_iter().flatten().collect();
     terms.push(format!(
         "{} at once",
-        counted(policy.get_max_concurrency() as u64, "request")
+        Counted(policy.get_max_concurrency() as u64, "request")
     ));
     if !policy.get_stagger().is_zero() {
         let digits = if policy.get_stagger() < SHORT { 3 } else { 1 };
@@ -39,7 +39,7 @@ fn tokens(policy: &Policy) -> Option<String> {
     match policy.get_tpm_limit() {
         Limit::PerMinute(_) => {
             let rate = tokens_a_minute(policy)?;
-            Some(format!("{} a minute", counted(rate, "token")))
+            Some(format!("{} a minute", Counted(rate, "token")))
         }
         Limit::Auto => Some("tokens a minute as the provider tells".to_owned()),
         _ => None,
@@ -50,7 +50,7 @@ fn requests(policy: &Policy) -> Option<String> {
     match policy.get_rpm_limit() {
         Limit::PerMinute(_) => {
             let rate = requests_a_minute(policy)?;
-            Some(format!("{} a minute", counted(rate, "request")))
+            Some(format!("{} a minute", Counted(rate, "request")))
         }
         Limit::Auto => Some("requests a minute as the provider tells".to_owned()),
         _ => None,

@@ -8,7 +8,7 @@ use tokio::time::Duration;
 use super::account::{AT_ONCE, Account, HEADROOM, REQUESTS, STAGGER, TOKENS};
 use super::load::Load;
 use super::side::Outcome;
-use crate::print::{Count, Percent, Span, counted};
+use crate::print::{Count, Counted, Percent, Span};
 
 const BOLD: &str = "1";
 const DIM: &str = "2";
@@ -29,9 +29,9 @@ pub(super) struct Table<'a> {
 
 /// What is about to happen.
 pub(super) fn header(account: &Account, load: &Load, colours: bool) -> String {
-    let batch = counted(load.requests() as u64, "batch request");
-    let callers = counted(load.callers.len() as u64, "direct caller");
-    let calls = counted(load.calls() as u64, "call");
+    let batch = Counted(load.requests() as u64, "batch request");
+    let callers = Counted(load.callers.len() as u64, "direct caller");
+    let calls = Counted(load.calls() as u64, "call");
     let title = format!("{batch} and {callers} ({calls}), without and with Tollhouse");
     let minute = Span(account.here(Duration::from_secs(60)));
     format!(
@@ -147,8 +147,8 @@ impl Table<'_> {
             let (rejected, failed) = (side.rejected(), side.failed());
             format!(
                 "{} and {}",
-                counted(rejected, "429"),
-                counted(failed, "failed call")
+                Counted(rejected, "429"),
+                Counted(failed, "failed call")
             )
         };
         let (without, with) = (said(self.without), said(self.with));
