@@ -174,13 +174,6 @@ impl Ledger {
         tenths.min().unwrap_or(Duration::MAX)
     }
 
-    /// How long this takes to refill, on the meter on which it takes longest.
-    fn time_for(&self, charge: &Charge) -> Duration {
-        let meters = self.meters.iter().map(|it| &it.meter);
-        let times = meters.map(|meter| meter.time_for(charge.get(meter.unit())));
-        times.max().unwrap_or_default()
-    }
-
     /// Lets everything land whose deadline has passed, each at its own
     /// instant, and returns the present, which never goes back.
     #[inline]
@@ -425,7 +418,7 @@ impl Rule for Ledger {
         if let Some(refused) = self.exhausted(now) {
             return When::Never(refused);
         }
-        let mut when = self.trust.when(|| self.time_for(charge), now);
+        let mut when = self.trust.when(|| time_for(charge, &self.meters), now);
         for metered in &mut self.meters {
             let allowed = metered.meter.allowed();
             let amount = charge.get(allowed.unit);
@@ -447,12 +440,7 @@ impl Rule for Ledger {
     fn take(&mut self, charge: &Charge, _: &mut Now) -> Key {
         // `when` has just caught up.
         let now = self.seen;
-        let time = || {
-            let meters = self.meters.iter().map(|it| &it.meter);
-            let times = meters.map(|meter| meter.time_for(charge.get(meter.unit())));
-            times.max().unwrap_or_default()
-        };
-        let (epoch, drains) = self.trust.admit(time, now);
+        let (epoch, drains) = self.trust.admit(|| time_for(charge, &self.meters), now);
         // A request may ask for any number where there is no limit, or none that is
         // known yet.
         let charge = charge.at_most(MOST);
@@ -535,6 +523,13 @@ impl Rule for Ledger {
     fn take_notes(&mut self) -> Vec<Note> {
         std::mem::take(&mut self.notes)
     }
+}
+
+/// How long this takes to refill, on the meter on which it takes longest.
+fn time_for(charge: &Charge, meters: &[Metered]) -> Duration {
+    let meters = meters.iter().map(|it| &it.meter);
+    let times = meters.map(|meter| meter.time_for(charge.get(meter.unit())));
+    times.max().unwrap_or_default()
 }
 
 fn too_large(unit: Unit, amount: u64, limit: u64) -> Refused {
