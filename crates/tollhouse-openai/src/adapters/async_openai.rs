@@ -39,7 +39,7 @@ use tower_layer::Layer;
 use tower_service::Service;
 
 use super::ready;
-use super::reqwest::{is_never_sent, response, send, whole};
+use super::reqwest::{response, send, unanswered, whole};
 use crate::policy::{Limited, Policy};
 
 type Pinned<T> = Pin<Box<dyn Future<Output = Result<T, OpenAIError>> + Send>>;
@@ -189,11 +189,9 @@ impl Service<Request<Bytes>> for Rebuilding {
         let client = self.client.clone();
         Box::pin(async move {
             let request = anew(request).await.map_err(tollhouse::Error::never_sent)?;
-            let sent = send(&client, request).await;
-            sent.map_err(|error| match is_never_sent(&error) {
-                true => tollhouse::Error::never_sent(OpenAIError::from(error)),
-                false => tollhouse::Error::inner(OpenAIError::from(error)),
-            })
+            send(&client, request)
+                .await
+                .map_err(unanswered::<OpenAIError>)
         })
     }
 }

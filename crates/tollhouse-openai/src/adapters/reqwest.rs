@@ -9,7 +9,7 @@ use std::time::Duration;
 use ::reqwest::{Body, Client, Request, Response, ResponseBuilderExt};
 use bytes::Bytes;
 use http_body_util::BodyExt;
-use tollhouse::Error;
+use tollhouse::{BoxError, Error};
 use tower_layer::Layer;
 use tower_service::Service;
 
@@ -237,11 +237,9 @@ impl Service<http::Request<Bytes>> for ReqwestTransport {
     fn call(&mut self, request: http::Request<Bytes>) -> Self::Future {
         let client = self.client.clone();
         Box::pin(async move {
-            let sent = send(&client, request).await;
-            sent.map_err(|error| match is_never_sent(&error) {
-                true => Error::never_sent(error),
-                false => Error::inner(error),
-            })
+            send(&client, request)
+                .await
+                .map_err(unanswered::<::reqwest::Error>)
         })
     }
 }
@@ -250,10 +248,18 @@ impl Service<http::Request<Bytes>> for ReqwestTransport {
 #[derive(Clone, Copy, Debug)]
 struct Timeout(Duration);
 
-/// Whether nothing of the request ever left: it could not be built, or no
-/// connection could be made.
-pub(super) fn is_never_sent(error: &::reqwest::Error) -> bool {
-    error.is_connect() || error.is_builder()
+/// The error for the gates, with the client's own inside. Nothing of the request
+/// ever left where it could not be built, or no connection could be made.
+pub(super) fn unanswered<E>(error: ::reqwest::Error) -> Error
+where
+    E: From<::reqwest::Error> + Into<BoxError>,
+{
+    let is_never_sent = error.is_connect() || error.is_builder();
+    let error = E::from(error);
+    match is_never_sent {
+        true => Error::never_sent(error),
+        false => Error::inner(error),
+    }
 }
 
 pub(super) async fn send(
