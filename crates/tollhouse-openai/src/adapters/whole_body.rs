@@ -19,6 +19,8 @@ use tower_service::Service;
 
 use crate::call::RequestBody;
 
+type Pinned<T> = Pin<Box<dyn Future<Output = Result<T, Error>> + Send>>;
+
 /// Collects the body of each request before it goes on, as a policy needs it:
 /// what a request costs is written in its body, and an attempt that failed is
 /// sent again from it. For axum handlers and proxies, whose requests stream in.
@@ -174,6 +176,27 @@ impl<S, M> Layer<S> for WholeBodyLayer<M> {
     }
 }
 
+impl<S, M> WholeBody<S, M> {
+    /// Calls the service that is ready once the request is.
+    fn call_with<Q>(
+        &mut self,
+        request: impl Future<Output = Result<Request<Q>, Error>> + Send + 'static,
+    ) -> Pinned<S::Response>
+    where
+        S: Service<Request<Q>> + Clone + Send + 'static,
+        S::Future: Send,
+        S::Error: Into<BoxError>,
+        Q: Send,
+    {
+        let clone = self.inner.clone();
+        let mut ready = std::mem::replace(&mut self.inner, clone);
+        Box::pin(async move {
+            let request = request.await?;
+            ready.call(request).await.map_err(Error::inner)
+        })
+    }
+}
+
 impl<S, B> Service<Request<B>> for WholeBody<S, ExceptMultipart>
 where
     S: Service<Request<RequestBody>> + Clone + Send + 'static,
@@ -185,22 +208,19 @@ where
 {
     type Response = S::Response;
     type Error = Error;
-    type Future = Pin<Box<dyn Future<Output = Result<S::Response, Error>> + Send>>;
+    type Future = Pinned<S::Response>;
 
     fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Error>> {
         self.inner.poll_ready(cx).map_err(Error::inner)
     }
 
     fn call(&mut self, request: Request<B>) -> Self::Future {
-        let clone = self.inner.clone();
-        let mut inner = std::mem::replace(&mut self.inner, clone);
         let max_bytes = self.max_bytes;
-        Box::pin(async move {
-            let request = match is_multipart(&request) {
+        self.call_with(async move {
+            Ok(match is_multipart(&request) {
                 true => request.map(|body| RequestBody::streamed(InBytes { body })),
                 false => whole(request, max_bytes).await?.map(RequestBody::from),
-            };
-            inner.call(request).await.map_err(Error::inner)
+            })
         })
     }
 }
@@ -216,20 +236,14 @@ where
 {
     type Response = S::Response;
     type Error = Error;
-    type Future = Pin<Box<dyn Future<Output = Result<S::Response, Error>> + Send>>;
+    type Future = Pinned<S::Response>;
 
     fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Error>> {
         self.inner.poll_ready(cx).map_err(Error::inner)
     }
 
     fn call(&mut self, request: Request<B>) -> Self::Future {
-        let clone = self.inner.clone();
-        let mut inner = std::mem::replace(&mut self.inner, clone);
-        let max_bytes = self.max_bytes;
-        Box::pin(async move {
-            let request = whole(request, max_bytes).await?;
-            inner.call(request).await.map_err(Error::inner)
-        })
+        self.call_with(whole(request, self.max_bytes))
     }
 }
 
