@@ -2,6 +2,7 @@ use proptest::prelude::*;
 
 use std::time::Duration;
 
+use super::vars::OURS;
 use super::*;
 use crate::wire::cost::ChargeRule;
 
@@ -12,17 +13,6 @@ fn vars<'v>(pairs: &'v [(&'v str, &'v str)]) -> impl Fn(&str) -> Option<String> 
         pair.map(|(_, value)| (*value).to_owned())
     }
 }
-
-const NAMES: [&str; 8] = [
-    "OPENAI_MAX_CONCURRENCY",
-    "OPENAI_STAGGER_SECONDS",
-    "OPENAI_TPM_LIMIT",
-    "OPENAI_RPM_LIMIT",
-    "OPENAI_TPM_HEADROOM",
-    "OPENAI_EST_TOKENS_PER_RUN",
-    "OPENAI_RETRY_MAX_ATTEMPTS",
-    "OPENAI_BACKOFF_BASE_SECONDS",
-];
 
 #[test]
 fn defaults_are_those_of_the_table() {
@@ -64,20 +54,20 @@ fn every_variable_is_read() {
 
 #[test]
 fn an_empty_variable_is_not_set() {
-    let pairs = NAMES.map(|name| (name, " "));
+    let pairs = OURS.map(|name| (name, " "));
     let policy = Policy::from_vars(vars(&pairs)).expect("defaults");
     assert_eq!(policy.settings, Policy::default().settings);
 }
 
 #[test]
 fn all_bad_variables_are_named_at_once() {
-    let pairs = NAMES.map(|name| (name, "-3"));
+    let pairs = OURS.map(|name| (name, "-3"));
     let error = Policy::from_vars(vars(&pairs)).expect_err("bad values");
     let named: Vec<&str> = error.variables().iter().map(BadVariable::name).collect();
-    assert_eq!(named, NAMES);
+    assert_eq!(named, OURS);
     let said = error.to_string();
     assert!(!said.contains('\n'));
-    for name in NAMES {
+    for name in OURS {
         assert!(
             said.contains(&format!("{name}=\"-3\": allowed is a ")),
             "{said}"
@@ -98,7 +88,7 @@ fn values_that_make_no_sense_are_refused_by_every_variable() {
         "+1",
         "1,000",
     ] {
-        for name in NAMES {
+        for name in OURS {
             let pairs = [(name, value)];
             let error = Policy::from_vars(vars(&pairs)).expect_err(name);
             assert_eq!(error.variables().len(), 1, "{name}={value}");
@@ -148,7 +138,7 @@ fn a_retry_budget_is_checked_where_it_is_set() {
 
 proptest! {
     #[test]
-    fn hostile_values_never_panic(value in "\\PC{0,12}", name in prop::sample::select(NAMES.to_vec())) {
+    fn hostile_values_never_panic(value in "\\PC{0,12}", name in prop::sample::select(OURS.to_vec())) {
         if let Err(error) = Policy::from_vars(vars(&[(name, &value)])) {
             prop_assert_eq!(error.variables().len(), 1);
         }

@@ -83,7 +83,7 @@ impl<'v> Vars<'v> {
 }
 
 /// The variables that a policy is made of.
-const OURS: [&str; 8] = [
+pub(super) const OURS: [&str; 8] = [
     "OPENAI_MAX_CONCURRENCY",
     "OPENAI_STAGGER_SECONDS",
     "OPENAI_TPM_LIMIT",
