@@ -1,6 +1,7 @@
 //! Failure 29, over sockets: a connection that could not be made is charged
 //! nothing, whoever's client it was.
 
+use std::net::SocketAddr;
 use std::time::Duration;
 
 use async_openai::Client;
@@ -24,6 +25,18 @@ fn nobody() -> (TcpSocket, String) {
         .expect("a free port");
     let address = socket.local_addr().expect("its address");
     (socket, format!("http://{address}/v1"))
+}
+
+/// The address of somebody who reads no more than so many bytes, and hangs up.
+async fn hangs_up_after<const BYTES: usize>() -> SocketAddr {
+    let rude = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
+    let address = rude.local_addr().expect("its address");
+    tokio::spawn(async move {
+        while let Ok((mut socket, _)) = rude.accept().await {
+            let _ = socket.read(&mut [0; BYTES]).await;
+        }
+    });
+    address
 }
 
 /// Spaced by nothing and asked once, so that the budget alone decides.
@@ -129,14 +142,8 @@ async fn failure_29_async_openai_is_not_charged_for_a_connection_that_could_not_
 /// No TLS where TLS was asked for: the connection was never ready for a request.
 #[tokio::test]
 async fn failure_29_a_handshake_that_fails_costs_nothing() {
-    let plain = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
-    let url = format!("https://{}/v1", plain.local_addr().expect("its address"));
-    tokio::spawn(async move {
-        while let Ok((mut socket, _)) = plain.accept().await {
-            // What comes is no request, and the answer is no TLS.
-            let _ = socket.read(&mut [0; 1024]).await;
-        }
-    });
+    // What comes is no request, and the answer is no TLS.
+    let url = format!("https://{}/v1", hangs_up_after::<1024>().await);
     let policy = policy();
     let openai = OpenAi::builder().base_url(&url).build().expect("a client");
     let client = policy.layer().layer(openai);
@@ -148,13 +155,7 @@ async fn failure_29_a_handshake_that_fails_costs_nothing() {
 /// The one that was written in part may have been counted.
 #[tokio::test]
 async fn failure_29_a_request_that_was_written_keeps_its_charge() {
-    let rude = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
-    let url = format!("http://{}/v1", rude.local_addr().expect("its address"));
-    tokio::spawn(async move {
-        while let Ok((mut socket, _)) = rude.accept().await {
-            let _ = socket.read(&mut [0; 8]).await;
-        }
-    });
+    let url = format!("http://{}/v1", hangs_up_after::<8>().await);
     let policy = policy();
     let openai = OpenAi::builder().base_url(&url).build().expect("a client");
     let client = policy.layer().layer(openai);

@@ -94,12 +94,7 @@ async fn a_full_disk_costs_no_answer() {
         ran.stderr
     );
 
-    let saved = ran
-        .stderr
-        .split(" are in ")
-        .nth(1)
-        .expect("a place is named");
-    let saved = Path::new(saved.split("; ").next().expect("a path"));
+    let saved = place_named(&ran.stderr);
     let asked = provider.sim.report().total.completed as usize;
     assert!(asked > 0 && asked < 60, "it stops: {asked}");
     assert_eq!(answers(saved).len(), asked);
@@ -108,6 +103,12 @@ async fn a_full_disk_costs_no_answer() {
     assert_eq!(run(provider.tollhouse(&files.arguments(&[]))).code, Some(0));
     assert_each_once(&files.output, 60);
     assert_eq!(provider.sim.report().arrived, 60);
+}
+
+/// Where the answers are that could not be saved.
+fn place_named(said: &str) -> &Path {
+    let place = said.split(" are in ").nth(1).expect("a place is named");
+    Path::new(place.split("; ").next().expect("a path"))
 }
 
 /// A file may grow to so many KiB and no further: a disk that is full in the middle
@@ -144,12 +145,7 @@ async fn failure_34_a_disk_that_is_full_in_the_middle_of_a_line_costs_nothing() 
         let ran = run(in_room_for(kilobytes, command()));
         assert_eq!(ran.code, Some(2), "{}", ran.stderr);
         assert!(ran.stderr.contains("File too large"), "{}", ran.stderr);
-        let saved = ran
-            .stderr
-            .split(" are in ")
-            .nth(1)
-            .expect("a place is named");
-        let saved = Path::new(saved.split("; ").next().expect("a path"));
+        let saved = place_named(&ran.stderr);
         let mode = fs::metadata(saved)
             .expect("it is there")
             .permissions()

@@ -6,25 +6,17 @@ use std::pin::pin;
 use std::task::Poll;
 use std::time::Duration;
 
+use crate::support::account::one_a_second;
 use crate::support::counting::Polled;
 use crate::support::random::Random;
 use futures_util::StreamExt;
 use futures_util::future::{Either, join, select};
 use futures_util::stream::FuturesUnordered;
 use tokio::time::{Instant, advance, sleep, timeout};
-use tollhouse::{
-    ConcurrencyLayer, GateLayer, Gated, StaggerLayer, TokenBudget, TpmBudgetLayer, Window,
-};
+use tollhouse::{ConcurrencyLayer, GateLayer, Gated, StaggerLayer, TokenBudget, TpmBudgetLayer};
 use tower::{Layer, ServiceExt, service_fn};
 
 const SEC: Duration = Duration::from_secs(1);
-
-fn one_a_second() -> TokenBudget {
-    TokenBudget::per_minute(60)
-        .window(Window::Off)
-        .build()
-        .unwrap()
-}
 
 #[tokio::test(start_paused = true)]
 async fn failure_01_dropped_while_queued_wakes_the_next_head() {

@@ -2,21 +2,14 @@
 
 use std::time::Duration;
 
+use crate::support::account::one_a_second;
 use crate::support::counting::Polled;
 use futures_util::future::join_all;
 use tokio::time::{Instant, advance, sleep, sleep_until};
-use tollhouse::{ConcurrencyLayer, GateLayer, Refused, StaggerLayer, TokenBudget, Window};
+use tollhouse::{ConcurrencyLayer, GateLayer, Refused, StaggerLayer, TokenBudget};
 use tower::{Layer, ServiceExt, service_fn};
 
 const SEC: Duration = Duration::from_secs(1);
-
-/// 60 tokens a minute: one a second.
-fn one_a_second() -> TokenBudget {
-    TokenBudget::per_minute(60)
-        .window(Window::Off)
-        .build()
-        .unwrap()
-}
 
 /// Takes `cost` and says when it was there, in whole seconds since `start`.
 async fn taken(budget: &TokenBudget, cost: u64, start: Instant) -> u64 {

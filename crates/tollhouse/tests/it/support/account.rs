@@ -17,6 +17,14 @@ pub(crate) struct Account {
     pub(crate) start: Instant,
 }
 
+/// 60 tokens a minute: one a second.
+pub(crate) fn one_a_second() -> TokenBudget {
+    TokenBudget::per_minute(60)
+        .window(Window::Off)
+        .build()
+        .unwrap()
+}
+
 /// Six hundred a minute, ten a second.
 pub(crate) fn ten_a_second() -> TokenBudgetBuilder {
     TokenBudget::per_minute(600).window(Window::Off)
