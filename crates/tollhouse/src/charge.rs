@@ -217,6 +217,14 @@ impl Total {
         self.requests -= u64::from(charge.requests);
     }
 
+    /// By how much more was used than was reserved.
+    pub(crate) fn add_excess(&mut self, used: &Charge, reserved: &Charge) {
+        let both = used.amounts.iter().zip(reserved.amounts);
+        for (sum, (used, reserved)) in self.amounts.iter_mut().zip(both) {
+            *sum += u128::from(used.saturating_sub(reserved));
+        }
+    }
+
     /// How much of a unit; no more than the largest number.
     pub(crate) fn get(&self, unit: Unit) -> u64 {
         match Charge::place(unit) {

@@ -211,6 +211,19 @@ impl<H> ConcurrencyLayer<H> {
         self.queue.read(|slots, _| slots.taken())
     }
 
+    /// Changes how many calls may be in flight, for all clones. Whoever waits sees it
+    /// at once; where more are in flight already, they go on, and nobody follows until
+    /// enough of them are done.
+    ///
+    /// # Panics
+    ///
+    /// If `max` is 0.
+    pub fn set_max(&self, max: usize) {
+        assert!(max > 0, "a concurrency limit must be at least 1, not 0");
+        self.queue
+            .update(&mut Now::unread(), |slots, _| slots.set_max(Some(max)));
+    }
+
     /// How many calls wait for a slot.
     ///
     /// # Examples

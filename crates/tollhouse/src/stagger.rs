@@ -162,6 +162,14 @@ impl StaggerLayer {
         self
     }
 
+    /// Changes the interval, for all clones; zero switches it off. Whoever waits keeps
+    /// the new distance from the last launch, at once.
+    pub fn set_interval(&self, interval: Duration) {
+        self.queue.update(&mut Now::unread(), |spacing, _| {
+            spacing.set_interval(interval, spacing.jitter());
+        });
+    }
+
     fn with(spacing: Spacing) -> Self {
         StaggerLayer {
             queue: Queue::new(spacing, Bounds::NONE),

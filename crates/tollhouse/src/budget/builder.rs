@@ -6,8 +6,10 @@ use super::error::Fault;
 use super::{Accounting, ConfigError, TokenBudget, Window};
 use crate::charge::{Per, Unit};
 use crate::queue::{Bounds, Queue};
-use crate::rules::ledger::{Aimd, Learns, Ledger, Limit, MOST, REQUESTS, TOKENS, Terms, is_limit};
-use crate::rules::{Pool, Random, Slots, Spacing};
+use crate::rules::ledger::{
+    Aimd, Learns, Ledger, Limit, MOST, Named, REQUESTS, TOKENS, Terms, is_limit,
+};
+use crate::rules::{Limits, Pool, Random, Slots, Spacing};
 use crate::time::Now;
 
 /// Twice what a limit by the minute can ask for.
@@ -504,17 +506,26 @@ impl TokenBudgetBuilder {
     /// assert_eq!(error.to_string(), "headroom is 1.5, allowed is 0 to 0.9");
     /// ```
     pub fn build(self) -> Result<TokenBudget, ConfigError> {
-        let terms = self.terms()?;
-        let slots = self.slots.map(Slots::new);
-        let spacing = self
-            .spacing
-            .map(|interval| Spacing::new(interval, self.jitter, Random::from_entropy()));
-        let ledger = Ledger::new(terms, Now::unread().get());
-        let queue = Queue::new(Pool::new(slots, ledger, spacing), self.bounds);
+        let (limits, bounds) = self.limits_and_bounds()?;
+        let slots = limits.slots.map_or(Slots::unlimited(), Slots::new);
+        let spacing = Spacing::new(limits.interval, limits.jitter, Random::from_entropy());
+        let ledger = Ledger::new(limits.terms, Now::unread().get());
+        let queue = Queue::new(Pool::new(slots, ledger, spacing), bounds);
         if let Some(name) = &self.name {
             queue.set_name(name);
         }
         Ok(TokenBudget::from_queue(queue))
+    }
+
+    /// What it allows, checked; and whom it turns away.
+    pub(super) fn limits_and_bounds(&self) -> Result<(Limits, Bounds), ConfigError> {
+        let limits = Limits {
+            terms: self.terms()?,
+            slots: self.slots,
+            interval: self.spacing.unwrap_or_default(),
+            jitter: self.jitter,
+        };
+        Ok((limits, self.bounds))
     }
 
     fn terms(&self) -> Result<Terms, ConfigError> {
@@ -580,6 +591,7 @@ impl TokenBudgetBuilder {
             cautious_start: self.cautious_start,
             max_told_delay: self.max_told_delay,
             pace: Aimd::default(),
+            named: Named::default(),
         })
     }
 

@@ -284,6 +284,46 @@ impl TokenBudget {
         });
     }
 
+    /// Changes what the budget allows, while it is spent: its meters, headroom, burst,
+    /// accounting, window, slots, spacing and whom it turns away become those of
+    /// `limits`, all of them; only the name and a cautious start stay as they were
+    /// built. Whoever waits sees it at once.
+    ///
+    /// What was taken stays taken. A raised limit adds rate at once and no level,
+    /// because what was not refilled yesterday is not there today; a lowered one caps
+    /// the level, and nobody who was let in is turned out. Limits that answers named,
+    /// holds and debt go on. A meter that is new stands as if it had been there from
+    /// the first request on, without any refill since.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`build`](TokenBudgetBuilder::build); then nothing has changed.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use tollhouse::TokenBudget;
+    ///
+    /// # #[tokio::main(flavor = "current_thread", start_paused = true)]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// let budget = TokenBudget::per_minute(30_000).build()?;
+    /// budget.set_limits(TokenBudget::per_minute(60_000).headroom(0.5))?;
+    /// assert_eq!(budget.snapshot().limit, 60_000);
+    ///
+    /// assert!(budget.set_limits(TokenBudget::per_minute(0)).is_err());
+    /// assert_eq!(budget.snapshot().limit, 60_000);
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn set_limits(&self, limits: TokenBudgetBuilder) -> Result<(), ConfigError> {
+        let (limits, bounds) = limits.limits_and_bounds()?;
+        let now = &mut Now::unread();
+        self.queue.reconfigure(bounds, now, |pool, now| {
+            pool.set_limits(limits, now);
+        });
+        Ok(())
+    }
+
     /// The budget as it stands.
     ///
     /// # Examples

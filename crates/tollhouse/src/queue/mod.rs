@@ -36,7 +36,6 @@ pub(crate) use ticket::Ticket;
 
 /// A rule and those who wait for it.
 pub(crate) struct Queue<R: Rule> {
-    bounds: Bounds,
     name: OnceLock<Arc<str>>,
     /// Where metrics are told of it.
     desk: Desk,
@@ -63,10 +62,10 @@ impl Bounds {
 impl<R: Rule> Queue<R> {
     pub(crate) fn new(rule: R, bounds: Bounds) -> Arc<Self> {
         Arc::new(Queue {
-            bounds,
             name: OnceLock::new(),
             desk: Desk::default(),
             state: Mutex::new(State {
+                bounds,
                 rule,
                 line: Line::new(),
                 charge: Total::default(),
@@ -121,6 +120,23 @@ impl<R: Rule> Queue<R> {
             moved.wake();
         }
         result
+    }
+
+    /// Changes the rule and the bounds, then lets in all that now fit. Those who wait
+    /// already wait on, however many they are.
+    pub(crate) fn reconfigure(
+        &self,
+        bounds: Bounds,
+        now: &mut Now,
+        change: impl FnOnce(&mut R, &mut Now),
+    ) {
+        let moved;
+        let mut state = self.lock();
+        state.bounds = bounds;
+        change(&mut state.rule, now);
+        moved = state.advance(None, now);
+        drop(state);
+        moved.wake();
     }
 
     /// Turns away whoever waits and whoever comes from now on.

@@ -13,6 +13,8 @@ use crate::time::{Moment, Now};
 
 /// What a queue holds under its lock.
 pub(super) struct State<R: Rule> {
+    /// Whom it turns away at once.
+    pub(super) bounds: Bounds,
     pub(super) rule: R,
     pub(super) line: Line<Waiting<R::Held>>,
     /// What those in line are charged together.
@@ -98,12 +100,8 @@ impl<R: Rule> State<R> {
     }
 
     /// Refuses a newcomer who would have to wait too long.
-    pub(super) fn check(
-        &mut self,
-        charge: &Charge,
-        bounds: Bounds,
-        now: &mut Now,
-    ) -> Result<(), Refused> {
+    pub(super) fn check(&mut self, charge: &Charge, now: &mut Now) -> Result<(), Refused> {
+        let bounds = self.bounds;
         let ahead = self.ahead();
         if ahead.waiting >= bounds.waiting
             || (bounds.wait < Duration::MAX

@@ -146,7 +146,7 @@ impl<R: Rule> Ticket<R> {
                 drop(queue);
                 return self.let_in(held);
             }
-            Ok(None) => queue.check(&self.charge, self.queue.bounds, now),
+            Ok(None) => queue.check(&self.charge, now),
             Err(refused) => Err(refused),
         };
         // One that is not needed is dropped after the lock.

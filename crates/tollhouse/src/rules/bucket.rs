@@ -50,6 +50,20 @@ impl Bucket {
         }
     }
 
+    /// One in which `level` is left beside what is `in_transit`.
+    pub(crate) fn standing(
+        (rate, per, capacity): (u64, Per, u64),
+        level: i64,
+        in_transit: u64,
+        now: Moment,
+    ) -> Self {
+        let mut bucket = Bucket::new(rate, per, capacity, now);
+        bucket.in_transit = in_transit;
+        bucket.lower_to(level, now);
+        bucket.level = bucket.level.min(bucket.ceiling());
+        bucket
+    }
+
     /// Brings the level up to date.
     #[inline]
     fn refill(&mut self, now: Moment) {

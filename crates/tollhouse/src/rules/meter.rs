@@ -29,6 +29,11 @@ impl Allowed {
         Duration::from_nanos(u64::try_from(nanos).unwrap_or(u64::MAX))
     }
 
+    /// What makes its bucket: the rate, its period and the burst.
+    fn terms(&self) -> (u64, Per, u64) {
+        (self.rate, self.per, self.capacity)
+    }
+
     /// A provider may enforce a minute's limit of requests by the second.
     fn is_paced(&self) -> bool {
         self.unit == Unit::Requests && self.per == Per::Minute
@@ -175,9 +180,74 @@ impl Meter {
         }
     }
 
+    /// A meter that joins others which have been spending already: it stands as if
+    /// it had been there from the first request on and had never refilled.
+    ///
+    /// `taken` is all that was ever taken, what is `in_transit` included. A meter
+    /// that had really been there would have refilled since, so this one never has
+    /// more than that.
+    pub(crate) fn joining(
+        allowed: Allowed,
+        windowed: bool,
+        (taken, in_transit): (u64, u64),
+        now: Moment,
+    ) -> Self {
+        let mut meter = Meter::new(allowed, windowed, now);
+        let landed = taken.saturating_sub(in_transit);
+        let left = signed(allowed.capacity)
+            .saturating_sub(signed(landed))
+            .max(0);
+        let level = left.saturating_sub(signed(in_transit));
+        if let Some(bucket) = &mut meter.level {
+            *bucket = Bucket::standing(allowed.terms(), level, in_transit, now);
+        }
+        if let Some(window) = &mut meter.window {
+            let length = allowed.per.duration();
+            *window = Window::standing(length, allowed.limit, (in_transit, landed), now);
+        }
+        if let Some(pace) = &mut meter.pace
+            && taken > 0
+        {
+            // Whatever was taken, it may have been just now.
+            pace.reserve(pace.most, now);
+        }
+        meter
+    }
+
+    /// Minds a sliding period beside the bucket from now on, or no more.
+    ///
+    /// A window that comes back counts all that was ever `taken` as just landed, up
+    /// to the limit.
+    pub(crate) fn set_windowed(&mut self, windowed: bool, taken: u64, now: Moment) {
+        if !windowed {
+            self.level_by_window(now);
+            self.window = None;
+        } else if self.window.is_none() {
+            let open = self.in_transit();
+            let landed = taken.saturating_sub(open);
+            let Allowed { per, limit, .. } = self.allowed;
+            let length = per.duration();
+            self.window = Some(Window::standing(length, limit, (open, landed), now));
+        }
+    }
+
+    /// Gives what is ruled by a window alone a level of its own: what the window
+    /// leaves, which the provider's bucket has at least.
+    fn level_by_window(&mut self, now: Moment) {
+        if let (None, Some(window)) = (&self.level, &mut self.window) {
+            let left = window.left(now);
+            let bucket = Bucket::standing(self.allowed.terms(), left, window.open(), now);
+            self.level = Some(bucket);
+        }
+    }
+
     /// Takes over what is allowed from now on, of the same unit and period; what
     /// was taken stays taken. A raised limit adds rate at once, and no level.
     pub(crate) fn resize(&mut self, allowed: Allowed, now: Moment) {
+        if allowed.limit > self.allowed.limit {
+            // A window's limit is a level: raised, it would be there at once.
+            self.level_by_window(now);
+        }
         let Allowed {
             limit,
             rate,
@@ -204,8 +274,7 @@ impl Meter {
     /// The provider says that `remaining` are left, of what has no level here.
     pub(crate) fn lower_pace(&mut self, remaining: u64, now: Moment) {
         if let (None, Some(pace)) = (&self.level, &mut self.pace) {
-            let most = i64::try_from(remaining).unwrap_or(i64::MAX);
-            pace.bucket.lower_to(most, now);
+            pace.bucket.lower_to(signed(remaining), now);
         }
     }
 
@@ -284,6 +353,10 @@ impl Meter {
             self.window = None;
         }
     }
+}
+
+fn signed(amount: u64) -> i64 {
+    i64::try_from(amount).unwrap_or(i64::MAX)
 }
 
 /// A second's worth of requests may go at once, because a limit by the minute may

@@ -26,7 +26,7 @@ use crate::time::{Moment, Now};
 pub(crate) use bucket::{Bucket, Room};
 pub(crate) use line::{Key, Line};
 pub(crate) use meter::{Allowed, Meter};
-pub(crate) use pool::Pool;
+pub(crate) use pool::{Limits, Pool};
 pub(crate) use random::Random;
 pub(crate) use slots::Slots;
 pub(crate) use spacing::Spacing;

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::ledger::{Ledger, Snapshot};
+use super::ledger::{Ledger, Snapshot, Terms};
 use super::stats::{Counts, Levels, Note};
 use super::{Ahead, Key, Launch, Rule, Slots, Spacing, When};
 use crate::answer::Observation;
@@ -16,14 +16,25 @@ pub(crate) struct Pool {
     rule: Parts,
 }
 
-/// What is not limited is not there.
-type Parts = (Option<Slots>, Ledger, Option<Spacing>);
+/// All are there, whether they limit anything or not: they count, so that a limit
+/// may come while requests are on their way.
+type Parts = (Slots, Ledger, Spacing);
+
+/// What a pool allows; valid, as far as that can be told.
+#[derive(Clone, Debug)]
+pub(crate) struct Limits {
+    pub(crate) slots: Option<usize>,
+    pub(crate) terms: Terms,
+    /// Zero: launches are not spaced.
+    pub(crate) interval: Duration,
+    pub(crate) jitter: f64,
+}
 
 /// What an admitted request holds of each.
 pub(crate) type Held = <Parts as Rule>::Held;
 
 impl Pool {
-    pub(crate) fn new(slots: Option<Slots>, ledger: Ledger, spacing: Option<Spacing>) -> Self {
+    pub(crate) fn new(slots: Slots, ledger: Ledger, spacing: Spacing) -> Self {
         Pool {
             rule: (slots, ledger, spacing),
         }
@@ -33,14 +44,20 @@ impl Pool {
         &mut self.rule.1
     }
 
+    /// Goes on under other limits; what is held stays held.
+    pub(crate) fn set_limits(&mut self, limits: Limits, now: &mut Now) {
+        let (slots, ledger, spacing) = &mut self.rule;
+        slots.set_max(limits.slots);
+        ledger.set_terms(limits.terms, now.get());
+        spacing.set_interval(limits.interval, limits.jitter);
+    }
+
     /// The head of an answer is here. Where nobody said that its request was
     /// launched, it was launched at this very instant.
     #[inline]
     pub(crate) fn answered(&mut self, held: &Held, told: &Observation, now: &mut Now) {
-        if let (Some(spacing), Some(turn)) = (&mut self.rule.2, &held.2)
-            && !turn.is_launched()
-        {
-            spacing.launch(turn, Launch::ToWire, now);
+        if !held.2.is_launched() {
+            self.rule.2.launch(&held.2, Launch::ToWire, now);
         }
         let key: Key = held.1;
         self.rule.1.observe_answer(key, told, now.get());
@@ -71,9 +88,8 @@ impl Pool {
         let now = now.get();
         let mut snapshot = ledger.snapshot(ahead.waiting, now);
         snapshot.in_flight = ahead.in_flight;
-        snapshot.max_concurrency = slots.as_ref().map(|slots| slots.max);
-        let next = spacing.as_ref().and_then(|spacing| spacing.next(now));
-        snapshot.next_launch = next.map(Into::into);
+        snapshot.max_concurrency = slots.max();
+        snapshot.next_launch = spacing.next(now).map(Into::into);
         snapshot
     }
 }

@@ -8,9 +8,11 @@ use crate::charge::Charge;
 use crate::time::Now;
 
 /// At most `max` requests hold a slot at the same time.
+///
+/// They are counted where there is no limit, too, since one may come.
 #[derive(Debug)]
 pub(crate) struct Slots {
-    pub(crate) max: usize,
+    max: Option<usize>,
     taken: usize,
 }
 
@@ -19,15 +21,40 @@ impl Slots {
     ///
     /// If `max` is 0: nobody would ever pass.
     pub(crate) fn new(max: usize) -> Self {
-        assert!(max > 0, "a concurrency limit must be at least 1, not 0");
-        Slots { max, taken: 0 }
+        let mut slots = Slots::unlimited();
+        slots.set_max(Some(max));
+        slots
+    }
+
+    pub(crate) const fn unlimited() -> Self {
+        Slots {
+            max: None,
+            taken: 0,
+        }
+    }
+
+    /// Where more hold a slot already, they keep it, and nobody follows until
+    /// enough of them are done.
+    ///
+    /// # Panics
+    ///
+    /// If `max` is 0.
+    pub(crate) fn set_max(&mut self, max: Option<usize>) {
+        assert!(
+            max != Some(0),
+            "a concurrency limit must be at least 1, not 0"
+        );
+        self.max = max;
+    }
+
+    pub(crate) const fn max(&self) -> Option<usize> {
+        self.max
     }
 
     pub(crate) fn when(&self) -> When {
-        if self.taken < self.max {
-            When::Now
-        } else {
-            When::OnRelease
+        match self.max {
+            Some(max) if self.taken >= max => When::OnRelease,
+            _ => When::Now,
         }
     }
 
@@ -63,15 +90,18 @@ impl Rule for Slots {
     }
 
     fn expected_wait(&mut self, _: &Charge, ahead: Ahead, _: &mut Now) -> Duration {
+        if self.max.is_none() {
+            return Duration::ZERO;
+        }
         let line = u32::try_from(ahead.waiting + 1).unwrap_or(u32::MAX);
         ahead.pace.saturating_mul(line)
     }
 
     fn levels(&mut self) -> Levels {
         Levels {
-            slots: Some(SlotLevels {
+            slots: self.max.map(|max| SlotLevels {
                 taken: self.taken,
-                max: self.max,
+                max,
             }),
             ..Levels::default()
         }

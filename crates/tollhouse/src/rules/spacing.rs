@@ -19,18 +19,27 @@ pub(crate) struct Spacing {
     /// Up to this share of the interval is added at random.
     jitter: f64,
     random: Random,
-    /// The earliest next launch; `None` before the first.
-    next: Option<Moment>,
+    /// What the next launch keeps its distance from; `None` before the first.
+    last: Option<Start>,
     /// Names the latest permission.
     latest: u64,
-    /// What `next` was before it.
-    before: Option<Moment>,
+    /// What `last` was before it.
+    before: Option<Start>,
+}
+
+/// A permission or a launch. It is kept, and not the instant at which the next may
+/// follow, because the interval may change meanwhile.
+#[derive(Clone, Copy, Debug)]
+struct Start {
+    at: Moment,
+    /// By this share of it the interval is lengthened.
+    spread: f64,
 }
 
 /// A permission to launch.
 #[derive(Debug)]
 pub(crate) struct Turn {
-    /// Which one; 0 where nothing is spaced.
+    /// Which one.
     number: u64,
     launched: AtomicBool,
 }
@@ -54,7 +63,7 @@ impl Spacing {
             interval,
             jitter,
             random,
-            next: None,
+            last: None,
             latest: 0,
             before: None,
         }
@@ -66,19 +75,49 @@ impl Spacing {
         self.interval.is_zero()
     }
 
-    /// The earliest instant after one at `now`.
-    fn after(&mut self, now: Moment) -> Moment {
-        let spread = if self.jitter > 0.0 {
-            self.interval.mul_f64(self.jitter * self.random.fraction())
-        } else {
-            Duration::ZERO
+    /// Whoever waits keeps the new distance from the last launch. A launch is
+    /// counted while nothing is spaced, too, so that it may be spaced from.
+    ///
+    /// # Panics
+    ///
+    /// If `jitter` is not in `0.0..=1.0`.
+    pub(crate) fn set_interval(&mut self, interval: Duration, jitter: f64) {
+        assert!(
+            (0.0..=1.0).contains(&jitter),
+            "jitter must be a share from 0 to 1, not {jitter}"
+        );
+        (self.interval, self.jitter) = (interval, jitter);
+    }
+
+    pub(crate) const fn jitter(&self) -> f64 {
+        self.jitter
+    }
+
+    fn start(&mut self, at: Moment) -> Start {
+        let spread = match self.jitter > 0.0 {
+            true => self.jitter * self.random.fraction(),
+            false => 0.0,
         };
-        now + self.interval + spread
+        Start { at, spread }
+    }
+
+    /// The earliest instant after `start`.
+    fn after(&self, start: Start) -> Moment {
+        let spread = match start.spread > 0.0 {
+            true => self.interval.mul_f64(start.spread),
+            false => Duration::ZERO,
+        };
+        start.at + self.interval + spread
+    }
+
+    /// The earliest next launch.
+    fn earliest(&self) -> Option<Moment> {
+        self.last.map(|last| self.after(last))
     }
 
     fn permit(&mut self, now: Moment) -> u64 {
-        let next = self.after(now);
-        self.before = self.next.replace(next);
+        let start = self.start(now);
+        self.before = self.last.replace(start);
         self.latest += 1;
         self.latest
     }
@@ -87,7 +126,7 @@ impl Spacing {
     /// may go as if it had not been.
     fn take_back(&mut self, number: u64) {
         if number == self.latest {
-            self.next = self.before;
+            self.last = self.before;
         }
     }
 
@@ -97,13 +136,14 @@ impl Spacing {
 
     /// The earliest instant at which somebody may launch, if not at once.
     pub(crate) fn next(&self, now: Moment) -> Option<Moment> {
-        self.next.filter(|next| *next > now && !self.is_off())
+        let next = self.earliest().filter(|_| !self.is_off());
+        next.filter(|next| *next > now)
     }
 
     /// When the newcomer behind `waiting` others can launch at the earliest.
     pub(crate) fn eta(&self, waiting: usize, now: Moment) -> Moment {
         let behind = u32::try_from(waiting).unwrap_or(u32::MAX);
-        self.next.map_or(now, |next| next.max(now)) + self.interval.saturating_mul(behind)
+        self.earliest().map_or(now, |next| next.max(now)) + self.interval.saturating_mul(behind)
     }
 }
 
@@ -114,8 +154,10 @@ impl Rule for Spacing {
 
     #[inline]
     fn when(&mut self, _: &Charge, now: &mut Now) -> When {
-        match self.next {
-            _ if self.is_off() => When::Now,
+        if self.is_off() {
+            return When::Now;
+        }
+        match self.earliest() {
             Some(next) if next > now.get() => When::At(next),
             _ => When::Now,
         }
@@ -124,23 +166,21 @@ impl Rule for Spacing {
     #[inline]
     fn take(&mut self, _: &Charge, now: &mut Now) -> Turn {
         Turn {
-            number: match self.is_off() {
-                true => 0,
-                false => self.permit(now.get()),
-            },
+            number: self.permit(now.get()),
             launched: AtomicBool::new(false),
         }
     }
 
     #[inline]
     fn launch(&mut self, turn: &Turn, _: Launch, now: &mut Now) {
-        if !turn.launched.swap(true, Relaxed) && !self.is_off() {
-            let next = self.after(now.get());
-            self.next = match turn.number == self.latest {
-                true => Some(next),
-                // Somebody else was permitted, and may launch at any moment.
-                false => self.next.max(Some(next)),
-            };
+        if turn.launched.swap(true, Relaxed) {
+            return;
+        }
+        let start = self.start(now.get());
+        // Unless nobody else was permitted since, who may launch at any moment.
+        let is_latest = turn.number == self.latest;
+        if is_latest || self.earliest() < Some(self.after(start)) {
+            self.last = Some(start);
         }
     }
 

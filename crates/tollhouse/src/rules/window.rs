@@ -159,6 +159,20 @@ impl Window {
         signed(self.limit).saturating_sub(signed(counts))
     }
 
+    /// One that begins with what is `open`, and counts up to `landed` as landed
+    /// just now.
+    pub(crate) fn standing(
+        length: Duration,
+        limit: u64,
+        (open, landed): (u64, u64),
+        now: Moment,
+    ) -> Self {
+        let mut window = Window::new(length, limit);
+        window.open = open;
+        window.add(landed.min(limit), now);
+        window
+    }
+
     /// Changes the limit; what counts already goes on counting.
     pub(crate) fn resize(&mut self, limit: u64) {
         self.limit = limit;

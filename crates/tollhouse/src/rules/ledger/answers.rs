@@ -4,11 +4,11 @@ use std::time::Duration;
 
 use super::metered::Metered;
 use super::trust::{Epoch, Untold};
-use super::{Entry, Ledger, REQUESTS, Sent, Stage, TOKENS, Told};
+use super::{Entry, Ledger, REQUESTS, Sent, TOKENS, Told};
 use crate::answer::{Denial, Observation, RateLimits, Scope};
 use crate::charge::{Charge, Per, Unit};
 use crate::rules::stats::Note;
-use crate::rules::{Allowed, Key, Meter};
+use crate::rules::{Allowed, Key};
 use crate::time::Moment;
 
 /// No answer closes an account for longer without a probe.
@@ -90,41 +90,6 @@ impl Ledger {
         let done = good || self.terms.learns.are_named_by(told);
         if done && std::mem::take(&mut self.unlearned) {
             self.fall_back(told, now);
-        }
-    }
-
-    /// Brings the meters into line with the terms.
-    pub(super) fn resize(&mut self, now: Moment) {
-        for (n, limit) in self.terms.limits.iter().enumerate() {
-            let allowed = self.terms.allowed(limit);
-            if let Some(metered) = self.meters.get_mut(n) {
-                metered.resize(allowed, now);
-                continue;
-            }
-            let mut metered = Metered::new(Meter::new(allowed, self.terms.windowed(), now));
-            // What was reserved before there was a meter is in it all the same; but
-            // no more of it than could ever fit, because the provider surely took
-            // no more.
-            for (key, entry) in self.transit.entries_mut() {
-                let excess = entry.bound(limit.unit, allowed.capacity);
-                if limit.unit == Unit::Tokens {
-                    self.outstanding -= excess;
-                    self.tally.refunded(excess);
-                }
-                let amount = entry.charge.get(limit.unit);
-                if amount == 0 {
-                    continue;
-                }
-                metered.reserve(key, amount, now);
-                match entry.stage {
-                    Stage::Landed { at } => metered.land(key, amount, at),
-                    // Nobody settles an orphan.
-                    Stage::Sent { orphan: true, .. } => metered.stand(amount),
-                    _ => {}
-                }
-            }
-            metered.meter.forgive_debt(now);
-            self.meters.push(metered);
         }
     }
 

@@ -137,6 +137,20 @@ impl Correction {
         meter.slow_to(self.others.leave(limit, allowed.per), now);
     }
 
+    /// Leaves them the same after the limit has changed.
+    pub(super) fn leave_others(&self, meter: &mut Meter, now: Moment) {
+        let allowed = *meter.allowed();
+        if !meter.is_windowed() {
+            meter.slow_to(self.others.leave(allowed.limit, allowed.per), now);
+        }
+    }
+
+    /// Whatever the level was raised by so far, the provider may have told refunds
+    /// of all that is outstanding.
+    pub(super) fn account_anew(&mut self, outstanding: u64) {
+        self.advanced = outstanding;
+    }
+
     fn correct(
         &mut self,
         remaining: u64,

@@ -49,6 +49,17 @@ impl Metered {
         }
     }
 
+    /// One that joins while so much of its unit is `outstanding`. What answers to
+    /// older requests tell is not reckoned from: their charges were not marked.
+    pub(super) fn joining(meter: Meter, outstanding: u64, now: Moment) -> Self {
+        let mut metered = Metered {
+            outstanding,
+            ..Metered::new(meter)
+        };
+        metered.correction.distrust_before(now);
+        metered
+    }
+
     #[inline]
     pub(super) fn reserve(&mut self, key: Key, amount: u64, now: Moment) {
         let before = self.meter.in_transit();
@@ -170,6 +181,13 @@ impl Metered {
 
     pub(super) fn resize(&mut self, allowed: Allowed, now: Moment) {
         self.meter.resize(allowed, now);
+        self.correction.leave_others(&mut self.meter, now);
+    }
+
+    /// From now on the provider is taken to give back what it did not before, or no
+    /// more. What its counts have in them of that already is not given twice.
+    pub(super) fn account_anew(&mut self) {
+        self.correction.account_anew(self.outstanding);
     }
 
     #[inline]

@@ -9,6 +9,7 @@ mod answers;
 mod belief;
 mod correction;
 mod cross_traffic;
+mod limits;
 mod metered;
 mod refill;
 mod snapshot;
@@ -21,7 +22,7 @@ use std::time::Duration;
 use super::stats::{BudgetLevels, Counts, Levels, Note};
 use super::{Ahead, Key, Launch, Line, Rule, When};
 use crate::answer::{RateLimits, Scope};
-use crate::charge::{Charge, Unit};
+use crate::charge::{Charge, Total, Unit};
 use crate::error::Refused;
 use crate::time::{Moment, Now};
 use metered::Metered;
@@ -30,7 +31,7 @@ use trust::{Allowance, Epoch, Trust};
 pub(crate) use aimd::Aimd;
 pub use snapshot::{MeterSnapshot, Snapshot};
 pub use terms::{Accounting, Window};
-pub(crate) use terms::{Learns, Limit, MOST, REQUESTS, TOKENS, Terms, is_limit};
+pub(crate) use terms::{Learns, Limit, MOST, Named, REQUESTS, TOKENS, Terms, is_limit};
 
 /// How long after its launch a request has surely been counted by the
 /// provider, where no answer has shown it sooner.
@@ -47,6 +48,8 @@ pub(crate) struct Ledger {
     transit: Line<Entry>,
     /// Reserved and not settled, in tokens.
     outstanding: u64,
+    /// All that was ever taken and not given back before it left.
+    taken: Total,
     trust: Trust,
     exhausted: Option<(Scope, Moment)>,
     /// Whether the limits are still to be learned from a first answer.
@@ -149,6 +152,7 @@ impl Ledger {
             meters: Vec::new(),
             transit: Line::new(),
             outstanding: 0,
+            taken: Total::default(),
             trust: Trust::new(None),
             unlearned: terms.learns.anything(),
             exhausted: None,
@@ -278,6 +282,7 @@ impl Ledger {
         let entry = self.transit.remove(key);
         let reserved = entry.charge.get(Unit::Tokens);
         self.outstanding -= reserved;
+        self.taken.add_excess(used, &entry.charge);
         let mut tokens = used.named(Unit::Tokens).unwrap_or(reserved);
         let Stage::Landed { at } = entry.stage else {
             unreachable!("who was answered has landed")
@@ -334,6 +339,7 @@ impl Ledger {
 
     fn refund(&mut self, key: Key, now: Moment) {
         let Entry { charge, sent, .. } = self.transit.remove(key);
+        self.taken.subtract(&charge);
         for metered in &mut self.meters {
             let amount = charge.get(metered.meter.unit());
             if amount > 0 {
@@ -465,6 +471,7 @@ impl Rule for Ledger {
         }
         let tokens = charge.get(Unit::Tokens);
         self.tally.reserved(tokens);
+        self.taken.add(&charge);
         self.outstanding += tokens;
         key
     }

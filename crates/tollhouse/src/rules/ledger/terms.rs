@@ -127,6 +127,15 @@ pub(crate) struct Terms {
     pub(crate) max_told_delay: Duration,
     /// The share of the rates that is used.
     pub(crate) pace: Aimd,
+    /// What answers named so far of that which is to be learned.
+    pub(crate) named: Named,
+}
+
+/// The limits that answers named.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Named {
+    tokens: Option<u64>,
+    requests: Option<u64>,
 }
 
 /// Which limits the provider's answers name.
@@ -180,10 +189,30 @@ impl Terms {
     /// Takes over the limits that were told and are to be learned; says
     /// whether that changed anything.
     pub(crate) fn adopt(&mut self, told: &RateLimits) -> bool {
-        let tokens = told.limit_tokens.filter(|_| self.learns.tokens.is_some());
-        let requests = told.limit_requests.filter(|_| self.learns.requests);
+        let wanted = |limit: Option<u64>, learns| limit.filter(|it| learns && is_limit(*it));
+        let tokens = wanted(told.limit_tokens, self.learns.tokens.is_some());
+        let requests = wanted(told.limit_requests, self.learns.requests);
+        self.named.tokens = tokens.or(self.named.tokens);
+        self.named.requests = requests.or(self.named.requests);
         let new_tokens = self.set(TOKENS, tokens);
         self.set(REQUESTS, requests) || new_tokens
+    }
+
+    /// Comes in place of the terms `before`: the pace goes on, and so do the limits
+    /// that answers named, where they are still to be learned. One that nobody
+    /// named is the fallback, unless a first answer is still waited for.
+    pub(crate) fn succeed(&mut self, before: &Terms, unlearned: bool) {
+        self.pace = before.pace;
+        self.named = before.named;
+        if self.learns.tokens.is_some() {
+            self.set(TOKENS, self.named.tokens);
+        }
+        if self.learns.requests {
+            self.set(REQUESTS, self.named.requests);
+        }
+        if !unlearned {
+            self.fall_back();
+        }
     }
 
     /// Goes on with the fallback where no limit of tokens was learned; says what

@@ -1,0 +1,107 @@
+//! What the ledger allows, and how that changes while it is spent.
+
+use super::metered::Metered;
+use super::{Ledger, Limit, Stage, Terms};
+use crate::charge::Unit;
+use crate::rules::Meter;
+use crate::time::Moment;
+
+impl Ledger {
+    /// Goes on under other terms.
+    ///
+    /// What was taken stays taken: levels, windows, debt, holds, what is in transit,
+    /// the pace that was felt out and the limits that answers named all go on. A
+    /// raised limit adds rate at once, and no level; a lowered one caps the level.
+    pub(crate) fn set_terms(&mut self, terms: Terms, now: Moment) {
+        let now = self.catch_up(now);
+        self.unlearned &= terms.learns.anything();
+        let before = std::mem::replace(&mut self.terms, terms);
+        self.terms.succeed(&before, self.unlearned);
+        self.fit(Ledger::joining_meter, now);
+        if self.terms.window != before.window {
+            let windowed = self.terms.windowed();
+            for metered in &mut self.meters {
+                let taken = self.taken.get(metered.meter.unit());
+                metered.meter.set_windowed(windowed, taken, now);
+            }
+        }
+        if self.terms.accounting != before.accounting {
+            self.meters.iter_mut().for_each(Metered::account_anew);
+        }
+    }
+
+    /// Brings the meters into line with the terms, as far as answers change them.
+    pub(super) fn resize(&mut self, now: Moment) {
+        self.fit(Ledger::first_meter, now);
+    }
+
+    /// Leaves the meters of the terms in their order and no others; `begin` makes
+    /// one that is not there yet.
+    fn fit(&mut self, begin: impl Fn(&mut Ledger, &Limit, Moment) -> Metered, now: Moment) {
+        let mut before = std::mem::take(&mut self.meters);
+        for n in 0..self.terms.limits.len() {
+            let limit = self.terms.limits[n];
+            let allowed = self.terms.allowed(&limit);
+            let is_its = |it: &Metered| {
+                let of = it.meter.allowed();
+                (of.unit, of.per) == (limit.unit, limit.per)
+            };
+            let metered = match before.iter().position(is_its) {
+                Some(at) => {
+                    let mut metered = before.swap_remove(at);
+                    metered.resize(allowed, now);
+                    metered
+                }
+                None => begin(self, &limit, now),
+            };
+            self.meters.push(metered);
+        }
+    }
+
+    /// The meter of a limit that an answer named: the provider has had it all along.
+    fn first_meter(&mut self, limit: &Limit, now: Moment) -> Metered {
+        let allowed = self.terms.allowed(limit);
+        let mut metered = Metered::new(Meter::new(allowed, self.terms.windowed(), now));
+        // What was reserved before there was a meter is in it all the same; but
+        // no more of it than could ever fit, because the provider surely took
+        // no more.
+        for (key, entry) in self.transit.entries_mut() {
+            let excess = entry.bound(limit.unit, allowed.capacity);
+            if limit.unit == Unit::Tokens {
+                self.outstanding -= excess;
+                self.tally.refunded(excess);
+            }
+            let amount = entry.charge.get(limit.unit);
+            if amount == 0 {
+                continue;
+            }
+            metered.reserve(key, amount, now);
+            match entry.stage {
+                Stage::Landed { at } => metered.land(key, amount, at),
+                // Nobody settles an orphan.
+                Stage::Sent { orphan: true, .. } => metered.stand(amount),
+                _ => {}
+            }
+        }
+        metered.meter.forgive_debt(now);
+        metered
+    }
+
+    /// The meter of a limit that somebody sets while others are being spent.
+    fn joining_meter(&mut self, limit: &Limit, now: Moment) -> Metered {
+        let (mut in_transit, mut outstanding) = (0_u64, 0_u64);
+        for (_, entry) in self.transit.entries_mut() {
+            let amount = entry.charge.get(limit.unit);
+            if !matches!(entry.stage, Stage::Landed { .. }) {
+                in_transit = in_transit.saturating_add(amount);
+            }
+            if !matches!(entry.stage, Stage::Sent { orphan: true, .. }) {
+                outstanding = outstanding.saturating_add(amount);
+            }
+        }
+        let taken = (self.taken.get(limit.unit), in_transit);
+        let allowed = self.terms.allowed(limit);
+        let meter = Meter::joining(allowed, self.terms.windowed(), taken, now);
+        Metered::joining(meter, outstanding, now)
+    }
+}
