@@ -7,6 +7,7 @@ mod clock;
 mod fifo;
 mod imports;
 mod ledger_proof;
+mod live;
 mod locks;
 mod observe;
 mod peers;

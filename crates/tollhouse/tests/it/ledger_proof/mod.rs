@@ -2,6 +2,7 @@
 //! virtual time against an independent model of the provider, and against an
 //! independent reference for the instant at which each request passes.
 
+mod changing;
 mod layers;
 mod many;
 mod naive;

@@ -83,6 +83,15 @@ impl Meter {
         }
     }
 
+    /// From `now` on another limit; a level above it falls to it.
+    pub(crate) fn set_limit(&mut self, limit: u64, now: u64) {
+        self.left(now);
+        self.limit = limit;
+        if let Count::Level { level, .. } = &mut self.count {
+            *level = (*level).min(i128::from(limit * self.period));
+        }
+    }
+
     pub(crate) fn charge(&mut self, id: usize, amount: u64, now: u64) {
         let period = self.period;
         match &mut self.count {

@@ -42,6 +42,11 @@ impl<F: Future> Polled<F> {
         self.future.as_mut().poll(&mut Context::from_waker(&waker))
     }
 
+    /// For somebody else to go on with.
+    pub(crate) fn into_future(self) -> Pin<Box<F>> {
+        self.future
+    }
+
     pub(crate) fn woken(&self) -> usize {
         self.counter.count()
     }
