@@ -132,6 +132,48 @@ async fn never_more_run_than_there_are_slots() {
     assert_eq!((slots.in_flight(), slots.waiting()), (0, 0));
 }
 
+/// Everybody gets through whatever the number of slots, and never more than the most.
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn failure_26_slots_that_change_all_the_time_lose_nobody() {
+    let slots = ConcurrencyLayer::new(1);
+    let changing = slots.clone();
+    let changes = tokio::spawn(async move {
+        for max in (1..=7).cycle() {
+            changing.set_max(max);
+            yield_now().await;
+        }
+    });
+    let (arrivals, seen) = crowd(slots.clone()).await;
+    changes.abort();
+    assert!((1..=7).contains(&seen.peak.load(SeqCst)));
+    assert_eq!(arrivals.len(), TASKS);
+    assert_eq!((slots.in_flight(), slots.waiting()), (0, 0));
+}
+
+/// Each caller finds the budget's slots and limits changed, and nothing gets lost.
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn failure_26_a_budget_that_changes_all_the_time_adds_up() {
+    let limits = |n: u64| {
+        let slots = usize::try_from(n).unwrap();
+        TokenBudget::per_minute(200_000_000 + n).max_concurrency(slots)
+    };
+    let budget = limits(1).build().unwrap();
+    let changing = budget.clone();
+    let changes = tokio::spawn(async move {
+        for n in (1..=7).cycle() {
+            changing.set_limits(limits(n)).unwrap();
+            yield_now().await;
+        }
+    });
+    let cost = |id: &usize| *id as u64;
+    let (_, seen) = crowd(TpmBudgetLayer::new(budget.clone(), cost)).await;
+    changes.abort();
+    assert!((1..=7).contains(&seen.peak.load(SeqCst)));
+    let snapshot = budget.snapshot();
+    assert_eq!((snapshot.outstanding, snapshot.in_transit), (0, 0));
+    assert_eq!((snapshot.waiting, snapshot.in_flight), (0, 0));
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn a_budget_with_room_admits_all_and_adds_up() {
     let budget = TokenBudget::per_minute(200_000_000).build().unwrap();
