@@ -78,27 +78,6 @@ impl TokenBudgetBuilder {
     ///
     /// They are paced so that about one second's worth may go at once, because
     /// providers may enforce a minute's limit by the second.
-    ///
-    /// # Examples
-    ///
-    /// ```
-    /// use std::time::Duration;
-    /// use tokio::time::Instant;
-    /// use tollhouse::TokenBudget;
-    ///
-    /// # #[tokio::main(flavor = "current_thread", start_paused = true)]
-    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
-    /// let budget = TokenBudget::per_minute(30_000)
-    ///     .requests_per_minute(60)
-    ///     .build()?;
-    /// let start = Instant::now();
-    /// for _ in 0..3 {
-    ///     budget.reserve(100).await?.launched();
-    /// }
-    /// assert_eq!(start.elapsed(), Duration::from_secs(2));
-    /// # Ok(())
-    /// # }
-    /// ```
     pub fn requests_per_minute(mut self, requests: u64) -> Self {
         self.set(REQUESTS, requests);
         self
@@ -154,16 +133,6 @@ impl TokenBudgetBuilder {
     }
 
     /// The share of the limits that is never used, from 0 to 0.9; 0 unless set.
-    ///
-    /// # Examples
-    ///
-    /// ```
-    /// use tollhouse::TokenBudget;
-    ///
-    /// let budget = TokenBudget::per_minute(30_000).headroom(0.15).build()?;
-    /// assert_eq!(budget.snapshot().capacity, 25_500);
-    /// # Ok::<(), Box<dyn std::error::Error>>(())
-    /// ```
     pub fn headroom(mut self, share: f64) -> Self {
         self.headroom = share;
         self
@@ -171,73 +140,18 @@ impl TokenBudgetBuilder {
 
     /// The most tokens that may be spent at once, after a quiet time; all that
     /// the headroom leaves of a minute unless set, and never more than that.
-    ///
-    /// # Examples
-    ///
-    /// ```
-    /// use tollhouse::{Refused, TokenBudget};
-    ///
-    /// let budget = TokenBudget::per_minute(30_000).burst(5_000).build()?;
-    /// let refused = budget.try_reserve(6_000).unwrap_err();
-    /// assert_eq!(
-    ///     refused,
-    ///     Refused::TooLarge {
-    ///         cost: 6_000,
-    ///         limit: 5_000
-    ///     }
-    /// );
-    /// # Ok::<(), Box<dyn std::error::Error>>(())
-    /// ```
     pub fn burst(mut self, tokens: u64) -> Self {
         self.burst = Some(tokens);
         self
     }
 
     /// How the provider charges; [`Accounting::AsRequested`] unless set.
-    ///
-    /// # Examples
-    ///
-    /// ```
-    /// use tollhouse::{Accounting, TokenBudget};
-    ///
-    /// # #[tokio::main(flavor = "current_thread", start_paused = true)]
-    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
-    /// let budget = TokenBudget::per_minute(30_000)
-    ///     .accounting(Accounting::AsUsed)
-    ///     .build()?;
-    /// let reservation = budget.reserve(10_000).await?;
-    /// reservation.launched();
-    /// reservation.settle(3_000);
-    /// assert_eq!(budget.snapshot().level, 27_000);
-    /// # Ok(())
-    /// # }
-    /// ```
     pub fn accounting(mut self, accounting: Accounting) -> Self {
         self.accounting = accounting;
         self
     }
 
     /// Whether a sliding minute is kept too; [`Window::On`] unless set.
-    ///
-    /// # Examples
-    ///
-    /// ```
-    /// use std::time::Duration;
-    /// use tollhouse::{TokenBudget, Window};
-    ///
-    /// # #[tokio::main(flavor = "current_thread", start_paused = true)]
-    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
-    /// let budget = TokenBudget::per_minute(30_000)
-    ///     .window(Window::Off)
-    ///     .build()?;
-    /// assert!(!budget.snapshot().windowed);
-    /// let reservation = budget.reserve(30_000).await?;
-    /// reservation.launched();
-    /// reservation.settle(30_000);
-    /// assert_eq!(budget.eta(500), Duration::from_secs(1));
-    /// # Ok(())
-    /// # }
-    /// ```
     pub fn window(mut self, window: Window) -> Self {
         self.window = window;
         self
@@ -405,30 +319,6 @@ impl TokenBudgetBuilder {
 
     /// Turns a request away at once that would wait longer than this, as far
     /// as can be told when it comes. Unlimited unless set.
-    ///
-    /// # Examples
-    ///
-    /// ```
-    /// use std::time::Duration;
-    /// use tollhouse::{Refused, TokenBudget, Window};
-    ///
-    /// # #[tokio::main(flavor = "current_thread", start_paused = true)]
-    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
-    /// // 500 tokens a second.
-    /// let budget = TokenBudget::per_minute(30_000)
-    ///     .window(Window::Off)
-    ///     .max_wait(Duration::from_secs(10))
-    ///     .build()?;
-    /// let first = budget.reserve(30_000).await?;
-    /// first.launched();
-    /// first.settle(30_000);
-    ///
-    /// let refused = budget.reserve(5_001).await.unwrap_err();
-    /// assert!(matches!(refused, Refused::Overloaded { .. }));
-    /// assert!(budget.reserve(5_000).await.is_ok());
-    /// # Ok(())
-    /// # }
-    /// ```
     pub fn max_wait(mut self, wait: Duration) -> Self {
         self.bounds.wait = wait;
         self
@@ -436,26 +326,6 @@ impl TokenBudgetBuilder {
 
     /// Turns a request away at once that would have to wait behind this many.
     /// Unlimited unless set.
-    ///
-    /// # Examples
-    ///
-    /// ```
-    /// use tollhouse::{Refused, TokenBudget};
-    ///
-    /// # #[tokio::main(flavor = "current_thread", start_paused = true)]
-    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
-    /// let budget = TokenBudget::per_minute(30_000).max_waiting(1).build()?;
-    /// let first = budget.reserve(30_000).await?;
-    /// first.launched();
-    /// first.settle(30_000);
-    ///
-    /// let (second, third) = tokio::join!(budget.reserve(100), budget.reserve(100));
-    /// assert!(second.is_ok());
-    /// let refused = third.unwrap_err();
-    /// assert!(matches!(refused, Refused::Overloaded { waiting: 1, .. }));
-    /// # Ok(())
-    /// # }
-    /// ```
     pub fn max_waiting(mut self, waiting: usize) -> Self {
         self.bounds.waiting = waiting;
         self
@@ -492,19 +362,6 @@ impl TokenBudgetBuilder {
     /// # Errors
     ///
     /// Names everything that is out of range at once.
-    ///
-    /// # Examples
-    ///
-    /// ```
-    /// use tollhouse::TokenBudget;
-    ///
-    /// assert!(TokenBudget::per_minute(30_000).build().is_ok());
-    /// let error = TokenBudget::per_minute(30_000)
-    ///     .headroom(1.5)
-    ///     .build()
-    ///     .unwrap_err();
-    /// assert_eq!(error.to_string(), "headroom is 1.5, allowed is 0 to 0.9");
-    /// ```
     pub fn build(self) -> Result<TokenBudget, ConfigError> {
         let (limits, bounds) = self.limits_and_bounds()?;
         let slots = limits.slots.map_or(Slots::unlimited(), Slots::new);
