@@ -225,3 +225,15 @@ async fn idle_comes_when_the_last_one_gives_up() {
     assert!(first.is_err() && second.is_err());
     assert_eq!(start.elapsed(), 4 * SEC);
 }
+
+#[tokio::test(start_paused = true)]
+async fn no_request_may_cost_more_than_the_burst() {
+    let budget = TokenBudget::per_minute(30_000).burst(5_000);
+    let budget = budget.build().unwrap();
+    let refused = Refused::TooLarge {
+        cost: 5_001,
+        limit: 5_000,
+    };
+    assert_eq!(budget.try_reserve(5_001).unwrap_err(), refused);
+    assert!(budget.try_reserve(5_000).is_ok());
+}
