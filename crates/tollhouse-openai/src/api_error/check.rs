@@ -43,27 +43,6 @@ impl ApiError {
     ///
     /// Its future must be polled within a tokio runtime that has time enabled,
     /// where the answer is unsuccessful.
-    ///
-    /// # Examples
-    ///
-    /// ```
-    /// use bytes::Bytes;
-    /// use http::Response;
-    /// use http_body_util::Full;
-    /// use tollhouse_openai::ApiError;
-    ///
-    /// # #[tokio::main(flavor = "current_thread", start_paused = true)]
-    /// # async fn main() {
-    /// let good = Response::new(Full::<Bytes>::from("{}"));
-    /// assert!(ApiError::check(good).await.is_ok());
-    ///
-    /// let bad = Response::builder().status(404);
-    /// let bad = bad.body(Full::<Bytes>::from(r#"{"error": {"code": "model_not_found"}}"#)).unwrap();
-    /// let error = ApiError::check(bad).await.unwrap_err();
-    /// assert!(!error.is_retryable());
-    /// assert_eq!(error.to_string(), "404 model_not_found");
-    /// # }
-    /// ```
     pub async fn check<B>(response: Response<B>) -> Result<Response<B>, ApiError>
     where
         B: Body,

@@ -1,8 +1,10 @@
+use std::error::Error as _;
 use std::io;
 
+use http::Response;
 use http_body_util::channel::Channel;
 use http_body_util::{BodyExt, Empty, Full};
-use tokio::time::sleep;
+use tokio::time::{Instant, sleep};
 use tollhouse::retry::Attempts;
 
 use super::*;
