@@ -84,37 +84,6 @@ impl Policy {
 
     /// The same over a reqwest client of your own: its proxies, certificates and
     /// timeouts.
-    ///
-    /// # Examples
-    ///
-    /// ```
-    /// use async_openai::Client;
-    /// use async_openai::config::OpenAIConfig;
-    /// use async_openai::types::embeddings::CreateEmbeddingRequestArgs;
-    /// use std::time::Duration;
-    /// use tollhouse_openai::Policy;
-    /// use tollhouse_sim::Sim;
-    ///
-    /// # #[tokio::main(flavor = "current_thread")]
-    /// # async fn main() -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
-    /// let sim = Sim::builder().build()?.spawn("127.0.0.1:0").await?;
-    /// let base = sim.url();
-    /// let http = reqwest::Client::builder()
-    ///     .timeout(Duration::from_secs(60))
-    ///     .build()?;
-    /// let config = OpenAIConfig::new()
-    ///     .with_api_base(base)
-    ///     .with_api_key("sk-simulated");
-    /// let client = Client::with_config(config)
-    ///     .with_http_service(Policy::default().async_openai_over(http));
-    /// let request = CreateEmbeddingRequestArgs::default()
-    ///     .model("text-embedding-3-small")
-    ///     .input("How deep is the sea?")
-    ///     .build()?;
-    /// assert_eq!(client.embeddings().create(request).await?.data.len(), 1);
-    /// # Ok(())
-    /// # }
-    /// ```
     pub fn async_openai_over(&self, client: Client) -> AsyncOpenAi {
         AsyncOpenAi {
             inner: self.layer().layer(Rebuilding { client }),

@@ -54,26 +54,6 @@ pub struct FromBytes<S, B> {
 
 impl<B> FromBytesLayer<B> {
     /// The layer; the client tells what `B` is.
-    ///
-    /// # Examples
-    ///
-    /// ```
-    /// use bytes::Bytes;
-    /// use http::{Request, Response};
-    /// use tollhouse_openai::adapters::FromBytesLayer;
-    /// use tower::{Layer, ServiceExt, service_fn};
-    ///
-    /// # #[tokio::main(flavor = "current_thread", start_paused = true)]
-    /// # async fn main() -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
-    /// let echo = service_fn(async |request: Request<Vec<u8>>| {
-    ///     Ok::<_, std::io::Error>(Response::new(request.into_body()))
-    /// });
-    /// let client = FromBytesLayer::new().layer(echo);
-    /// let answer = client.oneshot(Request::new(Bytes::from("{}"))).await?;
-    /// assert_eq!(answer.body(), b"{}");
-    /// # Ok(())
-    /// # }
-    /// ```
     pub fn new() -> Self {
         Self { body: PhantomData }
     }

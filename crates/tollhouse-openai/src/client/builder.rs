@@ -62,24 +62,6 @@ impl OpenAiBuilder {
     /// # Errors
     ///
     /// [`Error::is_config`] where there is no key.
-    ///
-    /// # Examples
-    ///
-    /// ```
-    /// use std::collections::HashMap;
-    /// use tollhouse_openai::OpenAiBuilder;
-    ///
-    /// let vars = HashMap::from([
-    ///     ("OPENAI_API_KEY", "sk-simulated"),
-    ///     ("OPENAI_BASE_URL", "http://127.0.0.1:8788/v1"),
-    /// ]);
-    /// let builder = OpenAiBuilder::from_vars(|name| vars.get(name).map(ToString::to_string))?;
-    /// assert_eq!(builder.build()?.base_url().path(), "/v1");
-    ///
-    /// let error = OpenAiBuilder::from_vars(|_| None).unwrap_err();
-    /// assert_eq!(error.to_string(), "OPENAI_API_KEY is not set");
-    /// # Ok::<(), Box<dyn std::error::Error>>(())
-    /// ```
     pub fn from_vars(var: impl Fn(&str) -> Option<String>) -> Result<OpenAiBuilder, Error> {
         let set = |name| var(name).filter(|value| !value.trim().is_empty());
         let key = set("OPENAI_API_KEY")
@@ -91,61 +73,17 @@ impl OpenAiBuilder {
         })
     }
 
-    /// What paths are resolved against; `https://api.openai.com/v1` by default.
-    /// `http://` is allowed, for simulators and proxies nearby.
-    ///
-    /// # Examples
-    ///
-    /// A path is resolved against it, without a second `/v1`:
-    ///
-    /// ```
-    /// use bytes::Bytes;
-    /// use http::Request;
-    /// use tollhouse_openai::OpenAi;
-    /// use tollhouse_sim::Sim;
-    /// use tower::ServiceExt;
-    ///
-    /// # #[tokio::main(flavor = "current_thread")]
-    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
-    /// let sim = Sim::builder().build()?.spawn("127.0.0.1:0").await?;
-    /// let openai = OpenAi::builder().base_url(sim.url()).build()?;
-    /// for path in ["/v1/models", "/models"] {
-    ///     let request = Request::get(path).body(Bytes::new())?;
-    ///     assert_eq!(openai.clone().oneshot(request).await?.status(), 200);
-    /// }
-    /// # Ok(())
-    /// # }
-    /// ```
+    /// What paths are [resolved against](OpenAi), without a second `/v1`;
+    /// `https://api.openai.com/v1` by default. `http://` is allowed, for
+    /// simulators and proxies nearby.
     pub fn base_url(mut self, url: impl Into<String>) -> Self {
         self.base_url = url.into();
         self
     }
 
-    /// The key sent as a bearer token, to the base URL's origin alone. Without
-    /// one, requests go out with whatever `authorization` they bring.
-    ///
-    /// # Examples
-    ///
-    /// ```
-    /// use bytes::Bytes;
-    /// use http::Request;
-    /// use tollhouse_openai::OpenAi;
-    /// use tollhouse_sim::Sim;
-    /// use tower::ServiceExt;
-    ///
-    /// # #[tokio::main(flavor = "current_thread")]
-    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
-    /// let sim = Sim::builder().api_key("sk-simulated").build()?.spawn("127.0.0.1:0").await?;
-    /// let builder = OpenAi::builder().base_url(sim.url());
-    /// for (key, status) in [("sk-another", 401), ("sk-simulated", 200)] {
-    ///     let openai = builder.clone().api_key(key).build()?;
-    ///     let request = Request::post("/v1/responses")
-    ///         .body(Bytes::from(r#"{"model": "gpt-4o", "input": "Hi"}"#))?;
-    ///     assert_eq!(openai.oneshot(request).await?.status(), status);
-    /// }
-    /// # Ok(())
-    /// # }
-    /// ```
+    /// The key sent as a bearer token, to the base URL's origin alone; none by
+    /// default. Without one, requests go out with whatever `authorization` they
+    /// bring.
     pub fn api_key(mut self, key: impl Into<String>) -> Self {
         self.api_key = Some(key.into());
         self
@@ -154,26 +92,6 @@ impl OpenAiBuilder {
     /// Certificates in PEM, one or more, that are trusted as roots beside the
     /// system's: of a company's own gateway, or of a test. Said again, they are
     /// added to those said before.
-    ///
-    /// # Examples
-    ///
-    /// ```
-    /// use tollhouse_openai::OpenAi;
-    ///
-    /// // What a gateway's operator hands out as `ca.pem`.
-    /// let pem = rcgen::generate_simple_self_signed(["gateway.internal".to_owned()])?
-    ///     .cert
-    ///     .pem();
-    /// let builder = OpenAi::builder().base_url("https://gateway.internal/v1");
-    /// assert!(builder.clone().root_certificates(&pem).build().is_ok());
-    ///
-    /// let error = builder
-    ///     .root_certificates("no certificate")
-    ///     .build()
-    ///     .unwrap_err();
-    /// assert!(error.is_config());
-    /// # Ok::<(), Box<dyn std::error::Error>>(())
-    /// ```
     pub fn root_certificates(mut self, pem: impl AsRef<[u8]>) -> Self {
         self.extra_roots.extend_from_slice(pem.as_ref());
         self.extra_roots.push(b'\n');
@@ -181,90 +99,38 @@ impl OpenAiBuilder {
     }
 
     /// The longest a connection may take to stand, name lookup and TLS
-    /// included; 10 seconds by default.
-    ///
-    /// # Examples
-    ///
-    /// A server that takes the connection and never begins with TLS:
-    ///
-    /// ```
-    /// use bytes::Bytes;
-    /// use http::Request;
-    /// use std::time::Duration;
-    /// use tokio::net::TcpListener;
-    /// use tollhouse_openai::OpenAi;
-    /// use tower::ServiceExt;
-    ///
-    /// # #[tokio::main(flavor = "current_thread")]
-    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
-    /// # let pem = rcgen::generate_simple_self_signed(["127.0.0.1".to_owned()])?.cert.pem();
-    /// let silent = TcpListener::bind("127.0.0.1:0").await?;
-    /// let openai = OpenAi::builder()
-    /// .base_url(format!("https://{}/v1", silent.local_addr()?))
-    /// #     .root_certificates(&pem)
-    /// .connect_timeout(Duration::from_millis(20))
-    /// .build()?;
-    /// let request = Request::get("/v1/models").body(Bytes::new())?;
-    /// let error = openai.oneshot(request).await.unwrap_err();
-    /// assert!(error.is_connect() && error.is_timeout());
-    /// # Ok(())
-    /// # }
-    /// ```
+    /// included; 10 seconds by default. Then the error is
+    /// [`is_connect`](Error::is_connect) and [`is_timeout`](Error::is_timeout).
     pub fn connect_timeout(mut self, timeout: Duration) -> Self {
         self.patience.connect = timeout;
         self
     }
 
-    /// The longest wait for the head of an answer, and again for each further
-    /// piece of its body; 10 minutes by default.
-    ///
-    /// # Examples
-    ///
-    /// A server that takes the request and never answers:
-    ///
-    /// ```
-    /// use bytes::Bytes;
-    /// use http::Request;
-    /// use std::time::Duration;
-    /// use tokio::net::TcpListener;
-    /// use tollhouse_openai::OpenAi;
-    /// use tower::ServiceExt;
-    ///
-    /// # #[tokio::main(flavor = "current_thread")]
-    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
-    /// let silent = TcpListener::bind("127.0.0.1:0").await?;
-    /// let openai = OpenAi::builder()
-    ///     .base_url(format!("http://{}/v1", silent.local_addr()?))
-    ///     .attempt_timeout(Duration::from_millis(20))
-    ///     .build()?;
-    /// let request = Request::get("/v1/models").body(Bytes::new())?;
-    /// let error = openai.oneshot(request).await.unwrap_err();
-    /// assert!(error.is_timeout() && !error.is_connect());
-    /// # Ok(())
-    /// # }
-    /// ```
+    /// The longest wait for the head of an answer, connecting included; 10 minutes
+    /// by default. Then the error is [`is_timeout`](Error::is_timeout).
     pub fn attempt_timeout(mut self, timeout: Duration) -> Self {
         self.patience.attempt = timeout;
         self
     }
 
-    /// The longest that a body may stand still, events of a stream included; as long
-    /// as an attempt may take to its head unless set. It is an error of the body then, the connection is not
-    /// used again, and a gate's slot comes back.
+    /// The longest that a body may stand still, events of a stream included; the
+    /// [attempt timeout](Self::attempt_timeout) by default. Then the error
+    /// [is of the body](Error::is_body), the connection is not used again, and a
+    /// gate's slot comes back.
     pub fn body_idle_timeout(mut self, timeout: Duration) -> Self {
         self.patience.body_idle = Some(timeout);
         self
     }
 
     /// The longest that a whole body may take from the head on, however it trickles;
-    /// 10 minutes unless set. A stream of events may take as long as it likes.
+    /// 10 minutes by default. A stream of events may take as long as it likes.
     pub fn body_timeout(mut self, timeout: Duration) -> Self {
         self.patience.body = timeout;
         self
     }
 
     /// The time after which a silent connection is asked for a sign of life, and
-    /// given up where it gives none for as long again; 20 seconds unless set. HTTP/2
+    /// given up where it gives none for as long again; 20 seconds by default. HTTP/2
     /// connections are pinged, idle ones too; others have TCP's own probes.
     ///
     /// # Panics
@@ -287,19 +153,6 @@ impl OpenAiBuilder {
     /// of a header, [root certificates](Self::root_certificates) were added
     /// that are none, or there are no root certificates at all and the base URL
     /// is an `https://` one.
-    ///
-    /// # Examples
-    ///
-    /// ```
-    /// use tollhouse_openai::OpenAi;
-    ///
-    /// let builder = OpenAi::builder().base_url("http://127.0.0.1:8788/v1");
-    /// assert!(builder.clone().build().is_ok());
-    ///
-    /// let error = builder.api_key("sk with spaces").build().unwrap_err();
-    /// assert!(error.is_config());
-    /// assert!(!error.to_string().contains("sk with spaces"));
-    /// ```
     pub fn build(self) -> Result<OpenAi, Error> {
         let base = Target::parse(&self.base_url)?;
         let authorization = self.api_key.as_deref().map(bearer).transpose()?;

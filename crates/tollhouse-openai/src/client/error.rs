@@ -11,15 +11,30 @@ use crate::wire::transport_error::{broke_off, io_kinds};
 ///
 /// # Examples
 ///
-/// ```
-/// use tollhouse_openai::OpenAi;
+/// Before the first call, and at it:
 ///
+/// ```
+/// use bytes::Bytes;
+/// use http::Request;
+/// use tollhouse_openai::OpenAi;
+/// use tower::ServiceExt;
+///
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
 /// let error = OpenAi::builder().base_url("localhost").build().unwrap_err();
 /// assert!(error.is_config());
 /// assert_eq!(
 ///     error.to_string(),
 ///     r#"base URL "localhost": not an http:// or https:// URL without user, query and fragment"#,
 /// );
+///
+/// // A port at which nobody listens: nothing was sent, nothing is charged.
+/// let openai = OpenAi::builder().base_url("http://127.0.0.1:1/v1").build()?;
+/// let request = Request::get("/v1/models").body(Bytes::new())?;
+/// let error = openai.oneshot(request).await.unwrap_err();
+/// assert!(error.is_connect() && !error.is_timeout());
+/// # Ok(())
+/// # }
 /// ```
 #[derive(Debug)]
 pub struct Error {
@@ -44,98 +59,23 @@ enum Kind {
 
 impl Error {
     /// Whether the client could not be built: an unusable setting.
-    ///
-    /// # Examples
-    ///
-    /// ```
-    /// use tollhouse_openai::OpenAi;
-    ///
-    /// let error = OpenAi::builder().api_key("").build().unwrap_err();
-    /// assert!(error.is_config());
-    /// assert_eq!(
-    ///     error.to_string(),
-    ///     "the API key is empty; visible ASCII is allowed"
-    /// );
-    /// ```
     pub fn is_config(&self) -> bool {
         matches!(self.kind, Kind::Config(_))
     }
 
     /// Whether the request could not be sent as it is; nothing was.
-    ///
-    /// # Examples
-    ///
-    /// ```
-    /// use bytes::Bytes;
-    /// use http::Request;
-    /// use tollhouse_openai::OpenAi;
-    /// use tower::ServiceExt;
-    ///
-    /// # #[tokio::main(flavor = "current_thread")]
-    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
-    /// let openai = OpenAi::builder()
-    ///     .base_url("http://127.0.0.1:8788/v1")
-    ///     .build()?;
-    /// let request = Request::get("ftp://127.0.0.1/models").body(Bytes::new())?;
-    /// let error = openai.oneshot(request).await.unwrap_err();
-    /// assert!(error.is_request());
-    /// # Ok(())
-    /// # }
-    /// ```
     pub fn is_request(&self) -> bool {
         matches!(self.kind, Kind::Request(_))
     }
 
     /// Whether no connection could be made (a connect timeout included);
     /// nothing was sent.
-    ///
-    /// # Examples
-    ///
-    /// ```
-    /// use bytes::Bytes;
-    /// use http::Request;
-    /// use tollhouse_openai::OpenAi;
-    /// use tower::ServiceExt;
-    ///
-    /// # #[tokio::main(flavor = "current_thread")]
-    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
-    /// // A port at which nobody listens.
-    /// let openai = OpenAi::builder().base_url("http://127.0.0.1:1/v1").build()?;
-    /// let request = Request::get("/v1/models").body(Bytes::new())?;
-    /// let error = openai.oneshot(request).await.unwrap_err();
-    /// assert!(error.is_connect() && !error.is_timeout());
-    /// # Ok(())
-    /// # }
-    /// ```
     pub fn is_connect(&self) -> bool {
         matches!(self.kind, Kind::Connect | Kind::ConnectTimeout)
     }
 
     /// Whether one of the timeouts ran out: connecting, waiting for the head,
     /// or waiting for more of the body.
-    ///
-    /// # Examples
-    ///
-    /// ```
-    /// use bytes::Bytes;
-    /// use http::Request;
-    /// use std::time::Duration;
-    /// use tokio::net::TcpListener;
-    /// use tollhouse_openai::OpenAi;
-    /// use tower::ServiceExt;
-    ///
-    /// # #[tokio::main(flavor = "current_thread")]
-    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
-    /// let silent = TcpListener::bind("127.0.0.1:0").await?;
-    /// let openai = OpenAi::builder()
-    ///     .base_url(format!("http://{}/v1", silent.local_addr()?))
-    ///     .attempt_timeout(Duration::from_millis(20))
-    ///     .build()?;
-    /// let request = Request::get("/v1/models").body(Bytes::new())?;
-    /// assert!(openai.oneshot(request).await.unwrap_err().is_timeout());
-    /// # Ok(())
-    /// # }
-    /// ```
     pub fn is_timeout(&self) -> bool {
         matches!(
             self.kind,
@@ -145,70 +85,11 @@ impl Error {
 
     /// Whether the connection broke before the head of a response came. The
     /// provider may have seen the request.
-    ///
-    /// # Examples
-    ///
-    /// ```
-    /// use bytes::Bytes;
-    /// use http::Request;
-    /// use tokio::io::AsyncReadExt;
-    /// use tokio::net::TcpListener;
-    /// use tollhouse_openai::OpenAi;
-    /// use tower::ServiceExt;
-    ///
-    /// # #[tokio::main(flavor = "current_thread")]
-    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
-    /// // Reads something of the request, and leaves.
-    /// let rude = TcpListener::bind("127.0.0.1:0").await?;
-    /// let openai = OpenAi::builder()
-    ///     .base_url(format!("http://{}/v1", rude.local_addr()?))
-    ///     .build()?;
-    /// tokio::spawn(async move {
-    ///     let (mut socket, _) = rude.accept().await?;
-    ///     socket.read(&mut [0; 1024]).await
-    /// });
-    /// let request = Request::get("/v1/models").body(Bytes::new())?;
-    /// assert!(openai.oneshot(request).await.unwrap_err().is_closed());
-    /// # Ok(())
-    /// # }
-    /// ```
     pub fn is_closed(&self) -> bool {
         matches!(self.kind, Kind::Closed)
     }
 
     /// Whether the response had begun and its body broke off or stood still.
-    ///
-    /// # Examples
-    ///
-    /// ```
-    /// use bytes::Bytes;
-    /// use http::Request;
-    /// use http_body_util::BodyExt;
-    /// use tokio::io::{AsyncReadExt, AsyncWriteExt};
-    /// use tokio::net::TcpListener;
-    /// use tollhouse_openai::OpenAi;
-    /// use tower::ServiceExt;
-    ///
-    /// # #[tokio::main(flavor = "current_thread")]
-    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
-    /// // Promises ten bytes, and leaves after two.
-    /// let rude = TcpListener::bind("127.0.0.1:0").await?;
-    /// let openai = OpenAi::builder()
-    ///     .base_url(format!("http://{}/v1", rude.local_addr()?))
-    ///     .build()?;
-    /// tokio::spawn(async move {
-    ///     let (mut socket, _) = rude.accept().await?;
-    ///     socket.read(&mut [0; 1024]).await?;
-    ///     socket
-    ///         .write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 10\r\n\r\n{}")
-    ///         .await
-    /// });
-    /// let request = Request::get("/v1/models").body(Bytes::new())?;
-    /// let answer = openai.oneshot(request).await?;
-    /// assert!(answer.into_body().collect().await.unwrap_err().is_body());
-    /// # Ok(())
-    /// # }
-    /// ```
     pub fn is_body(&self) -> bool {
         matches!(self.kind, Kind::Body | Kind::BodyTimeout)
     }

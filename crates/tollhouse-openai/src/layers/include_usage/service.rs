@@ -34,29 +34,6 @@ pub struct IncludeUsage<S> {
 
 impl<S> IncludeUsage<S> {
     /// Wraps a service.
-    ///
-    /// # Examples
-    ///
-    /// What is no chat stream passes as it is:
-    ///
-    /// ```
-    /// use bytes::Bytes;
-    /// use http::{Request, Response};
-    /// use http_body_util::Full;
-    /// use tollhouse_openai::IncludeUsage;
-    /// use tower::{ServiceExt, service_fn};
-    ///
-    /// # #[tokio::main(flavor = "current_thread", start_paused = true)]
-    /// # async fn main() -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
-    /// let client = IncludeUsage::new(service_fn(async |request: Request<Bytes>| {
-    ///     assert_eq!(request.body(), r#"{"input": "Hi"}"#);
-    ///     Ok::<_, std::io::Error>(Response::new(Full::<Bytes>::from("{}")))
-    /// }));
-    /// let request = Request::post("/v1/responses").body(Bytes::from(r#"{"input": "Hi"}"#))?;
-    /// assert_eq!(client.oneshot(request).await?.status(), 200);
-    /// # Ok(())
-    /// # }
-    /// ```
     pub fn new(inner: S) -> Self {
         IncludeUsage::only_if(true, inner)
     }

@@ -73,37 +73,6 @@ pub struct SpanLayer {
 impl SpanLayer {
     /// Spans of calls to `provider`, which the conventions have names for:
     /// `openai`, `azure.ai.openai`, `groq`, `mistral_ai`, `x_ai`, `deepseek`.
-    ///
-    /// # Examples
-    ///
-    /// What asks no model for anything has no span:
-    ///
-    /// ```
-    /// use bytes::Bytes;
-    /// use http::{Request, Response};
-    /// use http_body_util::Empty;
-    /// use tollhouse_openai::spans::SpanLayer;
-    /// use tower::{Layer, ServiceExt, service_fn};
-    ///
-    /// # #[tokio::main(flavor = "current_thread", start_paused = true)]
-    /// # async fn main() -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
-    /// let _guard = tracing::subscriber::set_default(tracing_subscriber::registry());
-    /// let client = SpanLayer::new("groq").layer(service_fn(async |request: Request<Bytes>| {
-    ///     let asks = request.uri().path() != "/v1/models";
-    ///     assert_eq!(tracing::Span::current().is_none(), !asks);
-    ///     Ok::<_, std::io::Error>(Response::new(Empty::<Bytes>::new()))
-    /// }));
-    /// let body = Bytes::from(r#"{"model": "llama-3.3-70b", "input": "Hi"}"#);
-    /// client
-    ///     .clone()
-    ///     .oneshot(Request::post("/v1/responses").body(body)?)
-    ///     .await?;
-    /// client
-    ///     .oneshot(Request::get("/v1/models").body(Bytes::new())?)
-    ///     .await?;
-    /// # Ok(())
-    /// # }
-    /// ```
     pub fn new(provider: &'static str) -> Self {
         SpanLayer { provider }
     }

@@ -29,29 +29,6 @@ pub struct WithVerdict<S> {
 
 impl<S> WithVerdict<S> {
     /// Wraps a service.
-    ///
-    /// # Examples
-    ///
-    /// ```
-    /// use bytes::Bytes;
-    /// use http::{Request, Response};
-    /// use http_body_util::Full;
-    /// use tollhouse_openai::{WithVerdict, RateLimits};
-    /// use tower::{ServiceExt, service_fn};
-    ///
-    /// # #[tokio::main(flavor = "current_thread", start_paused = true)]
-    /// # async fn main() -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
-    /// let client = WithVerdict::new(service_fn(async |_: Request<Bytes>| {
-    ///     Response::builder()
-    ///         .header("x-ratelimit-remaining-tokens", "1200")
-    ///         .body(Full::<Bytes>::from("{}"))
-    /// }));
-    /// let answer = client.oneshot(Request::default()).await?;
-    /// let limits = answer.extensions().get::<RateLimits>().unwrap();
-    /// assert_eq!(limits.remaining_tokens, Some(1_200));
-    /// # Ok(())
-    /// # }
-    /// ```
     pub fn new(inner: S) -> Self {
         WithVerdict { inner }
     }

@@ -71,25 +71,6 @@ pub enum ChargeRule {
 impl ChargeRule {
     /// This rule with another estimate for a run than
     /// [`DEFAULT_EST_TOKENS`].
-    ///
-    /// # Examples
-    ///
-    /// ```
-    /// use bytes::Bytes;
-    /// use http::Request;
-    /// use tollhouse_openai::{ChargeRule, Cost};
-    ///
-    /// // It does not say how long its answer may be.
-    /// let body = r#"{"messages": [{"role": "user", "content": "Hi"}]}"#;
-    /// let request = Request::post("/v1/chat/completions")
-    ///     .body(Bytes::from(body))
-    ///     .unwrap();
-    /// assert_eq!(ChargeRule::Safe.cost(&request), 7_000);
-    /// assert_eq!(
-    ///     ChargeRule::Safe.with_est_tokens(1_200).cost(&request),
-    ///     1_200
-    /// );
-    /// ```
     pub fn with_est_tokens(self, est_tokens: u64) -> Estimator {
         Estimator {
             rule: self,

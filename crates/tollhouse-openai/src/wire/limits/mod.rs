@@ -86,24 +86,6 @@ impl RateLimits {
     ///
     /// Instants (Anthropic's) count from the answer's own `date` header, and
     /// from the local wall clock where there is none.
-    ///
-    /// # Examples
-    ///
-    /// ```
-    /// use http::HeaderMap;
-    /// use std::time::Duration;
-    /// use tollhouse_openai::RateLimits;
-    ///
-    /// let mut headers = HeaderMap::new();
-    /// headers.insert("x-ratelimit-remaining-tokens", "1200".parse().unwrap());
-    /// headers.insert("x-ratelimit-reset-tokens", "1m30s".parse().unwrap());
-    /// headers.insert("x-ratelimit-remaining-requests", "many".parse().unwrap());
-    ///
-    /// let limits = RateLimits::from_headers(&headers);
-    /// assert_eq!(limits.remaining_tokens, Some(1_200));
-    /// assert_eq!(limits.reset_tokens, Some(Duration::from_secs(90)));
-    /// assert_eq!(limits.remaining_requests, None);
-    /// ```
     pub fn from_headers(headers: &HeaderMap) -> Self {
         let requests = read::requests(headers);
         let tokens = read::tokens(headers);
@@ -127,63 +109,17 @@ impl RateLimits {
     /// The time over which `limit_requests` are allowed: a minute, a day or 30
     /// days; `None` where the headers do not tell, as when nothing has been
     /// used yet.
-    ///
-    /// # Examples
-    ///
-    /// ```
-    /// use http::HeaderMap;
-    /// use std::time::Duration;
-    /// use tollhouse_openai::RateLimits;
-    ///
-    /// let mut headers = HeaderMap::new();
-    /// headers.insert("x-ratelimit-limit-requests", "14400".parse().unwrap());
-    /// headers.insert("x-ratelimit-remaining-requests", "14390".parse().unwrap());
-    /// headers.insert("x-ratelimit-reset-requests", "1m".parse().unwrap());
-    ///
-    /// // Ten of them come back in a minute, so all take a day.
-    /// let limits = RateLimits::from_headers(&headers);
-    /// assert_eq!(
-    ///     limits.window_requests(),
-    ///     Some(Duration::from_secs(24 * 60 * 60))
-    /// );
-    /// ```
     pub fn window_requests(&self) -> Option<Duration> {
         self.requests_window
     }
 
     /// The time over which `limit_tokens` are allowed, as
     /// [`window_requests`](Self::window_requests).
-    ///
-    /// # Examples
-    ///
-    /// ```
-    /// use http::HeaderMap;
-    /// use std::time::Duration;
-    /// use tollhouse_openai::RateLimits;
-    ///
-    /// let mut headers = HeaderMap::new();
-    /// headers.insert("x-ratelimit-limit-tokens", "30000".parse().unwrap());
-    /// headers.insert("x-ratelimit-remaining-tokens", "15000".parse().unwrap());
-    /// headers.insert("x-ratelimit-reset-tokens", "30s".parse().unwrap());
-    ///
-    /// let limits = RateLimits::from_headers(&headers);
-    /// assert_eq!(limits.window_tokens(), Some(Duration::from_secs(60)));
-    /// ```
     pub fn window_tokens(&self) -> Option<Duration> {
         self.tokens_window
     }
 
     /// Whether the headers told nothing at all.
-    ///
-    /// # Examples
-    ///
-    /// ```
-    /// use http::HeaderMap;
-    /// use tollhouse_openai::RateLimits;
-    ///
-    /// let limits = RateLimits::from_headers(&HeaderMap::new());
-    /// assert!(limits.is_empty());
-    /// ```
     pub fn is_empty(&self) -> bool {
         *self == RateLimits::default()
     }

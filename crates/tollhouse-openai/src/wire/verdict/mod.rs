@@ -75,30 +75,6 @@ impl Verdict {
     ///
     /// A request that is itself too large or wrong says nothing about what is
     /// left for others, so it is none.
-    ///
-    /// # Examples
-    ///
-    /// ```
-    /// use http::{HeaderMap, StatusCode};
-    /// use std::time::Duration;
-    /// use tollhouse_openai::{Denial, Scope, classify};
-    ///
-    /// let body = br#"{"error": {"code": "rate_limit_exceeded", "type": "tokens", "message":
-    /// "Rate limit reached on tokens per min. Please try again in 644ms."}}"#;
-    /// let refused = classify(StatusCode::TOO_MANY_REQUESTS, &HeaderMap::new(), body);
-    /// let after = Some(Duration::from_millis(644));
-    /// assert_eq!(
-    ///     refused.denial(),
-    ///     Some(Denial {
-    ///         scope: Scope::Tokens,
-    ///         after
-    ///     })
-    /// );
-    ///
-    /// // A bad request is nobody else's trouble.
-    /// let bad = classify(StatusCode::BAD_REQUEST, &HeaderMap::new(), b"");
-    /// assert_eq!(bad.denial(), None);
-    /// ```
     pub fn denial(&self) -> Option<Denial> {
         let concerns_all = self.retry || self.scope == Scope::Quota;
         (concerns_all && self.scope != Scope::None).then_some(Denial {
