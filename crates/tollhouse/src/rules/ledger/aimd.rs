@@ -1,4 +1,4 @@
-//! How much of the limits is used after refusals that explain nothing.
+//! AIMD: how much of the limits is used after refusals that explain nothing.
 
 use std::time::Duration;
 
@@ -41,6 +41,17 @@ const MINUTE: Duration = Duration::from_secs(60);
 ///
 /// It recovers by answers and not by the clock: what nobody tried is not known
 /// to be safe.
+///
+/// # Full: all of the limits
+///
+/// - refused without explanation: to *slowed*
+///
+/// # Slowed: below what was refused
+///
+/// - refused again: falls, and feels its way around where this one came
+/// - answered well, near what was refused: *feels*, at three tenths of the speed
+/// - answered well, far from it on either side: recovers
+/// - all of the limits reached: to *full*
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Aimd {
     share: f64,
@@ -71,6 +82,7 @@ impl Aimd {
 
     /// A refusal explained nothing.
     pub(crate) fn slow(&mut self, now: Moment) {
+        // ===> Slowed
         self.refused = self.share;
         self.share = (self.share * SLOWED).max(LEAST);
         self.at = now;
@@ -95,6 +107,8 @@ impl Aimd {
         if self.is_full() || from <= self.at {
             return false;
         }
+        // From when it left, not from when it was answered: for so long only is the
+        // pace known to have been borne.
         let minutes = (from - self.at).as_secs_f64() / MINUTE.as_secs_f64();
         self.rise(minutes);
         self.at = from;
@@ -105,6 +119,8 @@ impl Aimd {
     fn rise(&mut self, mut minutes: f64) {
         let near = self.refused * (1.0 - NEAR);
         let beyond = self.refused * (1.0 + NEAR);
+        // Each stretch takes what it can of the minutes and hands on the rest, so that
+        // one answer after a long silence goes the same way as many in it.
         for (until, pace) in [(near, RECOVERS), (beyond, FEELS), (1.0, RECOVERS)] {
             let rise = (pace * minutes).clamp(0.0, (until.min(1.0) - self.share).max(0.0));
             self.share += rise;

@@ -87,6 +87,7 @@ impl Ledger {
             });
             self.resize(now);
         }
+        // A refusal that names one limit of two leaves the other to the next answer.
         let done = good || self.terms.learns.are_named_by(told);
         if done && std::mem::take(&mut self.unlearned) {
             self.fall_back(told, now);
@@ -147,22 +148,25 @@ impl Ledger {
             return;
         };
         match denial.scope {
+            // ===> Exhausted: refused at once, since nobody waits for so long.
             scope @ (Scope::TokensPerDay | Scope::RequestsPerDay) => {
                 self.exhaust(scope, delay, now);
             }
             scope if delay > self.terms.max_told_delay => {
                 self.exhaust(longer(scope), delay, now);
             }
-            // Nothing to reckon with yet.
+            // ===> Held: there is nothing to reckon with yet.
             Scope::Tokens | Scope::Requests if self.unlearned => self.hold(now + delay, now),
             scope if self.waits_for(scope).next().is_some() => {
-                // First the pace, by which the delay is reckoned.
+                // ===> Corrected: this very charge fits after the delay, a smaller one
+                // sooner. First the pace, by which the delay is reckoned.
                 self.slow_if_repeated(sent, told, now);
                 for metered in self.waits_for(scope) {
                     let amount = charge.get(metered.meter.unit());
                     metered.meter.wait_for(amount, delay, now);
                 }
             }
+            // ===> Held: what ran out is no meter of ours.
             _ => self.hold(now + delay, now),
         }
     }

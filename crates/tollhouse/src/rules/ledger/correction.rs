@@ -1,4 +1,4 @@
-//! The provider's word: rule 5 of the ledger.
+//! Correction: our level reconciled with the provider's count, rule 5 of the ledger.
 
 use std::time::Duration;
 
@@ -114,6 +114,8 @@ impl Correction {
     ) {
         if let Some(remaining) = told.remaining {
             meter.lower_pace(remaining, now);
+            // The window stays while minutes may be fixed ones, and their count rises
+            // by no steady refill that others could be read off.
             if !meter.is_windowed() {
                 self.share(remaining, told.limit, meter, now);
             }
@@ -173,6 +175,8 @@ impl Correction {
         let uncounted = bucket.in_transit().min(bucket.refill_in(TRANSIT));
         let most = signed(left).saturating_sub_unsigned(uncounted.saturating_add(theirs));
         if most < bucket.level(now) {
+            // ===> Down, at once: whoever is wrong on this side only waits. Answers
+            // that left before this one did may still say more, and must not raise it.
             bucket.lower_to(most, now);
             self.distrust_before(sent.map_or(now, |(_, sent)| sent.by(now)));
             return;
@@ -181,6 +185,9 @@ impl Correction {
         let ours = limit.is_some_and(|limit| limit <= allowed.limit);
         let newer = sent.is_none_or(|(_, sent)| Some(sent.reserved) > self.lowered);
         if ours && newer && now >= self.steady {
+            // ===> Up, as far as is sure: perhaps nothing of what was charged since its
+            // reservation is in the count yet, nor of what was in transit then. Where it
+            // is nobody's answer in particular, nothing of what is in transit now.
             let since = match sent {
                 Some((mark, _)) => self.charged.wrapping_sub(mark.0),
                 None => bucket.in_transit(),
@@ -188,6 +195,8 @@ impl Correction {
             let kept = allowed.kept.saturating_add(since).saturating_add(theirs);
             let before = bucket.level(now);
             bucket.raise_to(remaining.saturating_sub(kept), now);
+            // The count may have risen by refunds that are still to be settled here;
+            // settling them as well would give them twice.
             if terms.accounting == Accounting::AsUsed {
                 let raised = bucket.level(now).saturating_sub(before);
                 let raised = u64::try_from(raised).unwrap_or(0);

@@ -1,4 +1,4 @@
-//! What others spend from the same account.
+//! Cross traffic: what others spend from the same account.
 //!
 //! Another process with the same key has no channel to this one but the
 //! provider's count. Between two counts it should have risen by the refill and
@@ -71,6 +71,8 @@ impl CrossTraffic {
             return;
         }
         self.last = Some(count);
+        // Counts come when answers do, not evenly: one that spans more time weighs
+        // more, so that the memory is the same in seconds however many there are.
         let weight = 1.0 - (-time.as_secs_f64() / MEMORY.as_secs_f64()).exp();
         self.rate += weight * (missing(last, count, limit, per) - self.rate);
     }

@@ -61,10 +61,14 @@ impl Refill {
         let shown = reset.as_millis().saturating_mul(u128::from(limit)) / u128::from(used);
         let period = per.duration().as_millis();
         if shown.abs_diff(period) > period / 120 {
+            // ===> Nothing proven: one answer that disagrees outweighs all that agreed.
             *self = Refill::default();
             return false;
         }
         self.agrees(used, per, by, now);
+        // ===> Proven, by either of what a fixed minute cannot do: fit at two levels of
+        // use, or go on fitting at one. How long is reckoned from the earliest instant
+        // at which it can have been counted, and gaps to the latest.
         let differ = self.most_used - self.least_used >= limit / 40;
         let lasted = from >= self.first + Self::span(per);
         self.in_a_row >= Self::PROOFS && (differ || lasted)

@@ -1,4 +1,4 @@
-//! How far the level is believed: cautious starts, holds and the probe at
+//! How far the level is believed: slow start, holds, and the half-open probe at
 //! their end.
 
 use std::time::Duration;
@@ -58,8 +58,37 @@ impl Allowance {
     }
 }
 
-/// While the level is not confirmed, only an allowance may be spent on it, or
-/// one request at a time: the probe, whose answer confirms it.
+/// While the level is not confirmed, only an allowance may be spent on it (slow
+/// start), or one request at a time: the probe (a breaker's half-open state),
+/// whose answer confirms it.
+///
+/// # Slow start: an allowance, no hold
+///
+/// - answered well: to *confirmed*
+/// - refused, and held: to *held*
+///
+/// # Confirmed: no allowance, no hold
+///
+/// - held: to *held*
+///
+/// # Held: until an instant
+///
+/// - held again: stays, until the later of the two
+/// - the instant comes: to *half-open*
+///
+/// # Half-open: no allowance but for one, and the hold is over
+///
+/// - nobody unanswered: the next to ask is the probe, and the burst goes with the
+///   first of them
+/// - the probe is answered well: to *confirmed*
+/// - the probe is refused and all is held: to *held*, for twice as long where no
+///   delay was told
+/// - the probe is dropped, or refused with a delay that only corrects the level:
+///   stays, and the next to ask is the probe
+///
+/// Every hold begins an epoch. A good answer of an earlier one confirms nothing,
+/// and a refusal that told no delay holds nobody again: both left before whatever
+/// closed the budget.
 #[derive(Debug)]
 pub(super) struct Trust {
     epoch: Epoch,
@@ -105,8 +134,10 @@ impl Trust {
     #[inline]
     pub(super) fn when(&self, cost: impl FnOnce() -> Duration, now: Moment) -> When {
         match (self.held_until, self.allowance) {
+            // Held.
             (Some(until), _) if until > now => When::At(until),
-            // One that is free may be refused like any other.
+            // Slow start, or half-open with its probe out. One that is free may be
+            // refused like any other, so it waits, too.
             (_, Some(allowance)) if self.unanswered > 0 => {
                 allowance.when(cost().max(Duration::from_nanos(1)), now)
             }
@@ -137,6 +168,7 @@ impl Trust {
     #[inline]
     pub(super) fn confirm(&mut self, epoch: Epoch) {
         if epoch == self.epoch {
+            // ===> Confirmed
             self.allowance = None;
             self.untold = 0;
         }
@@ -144,8 +176,11 @@ impl Trust {
 
     /// Closes the budget until `until`; a hold never shortens another.
     pub(super) fn hold(&mut self, until: Moment) {
+        // ===> Held, and half-open by itself once `until` has come.
         self.held_until = self.held_until.max(Some(until));
         self.epoch = self.epoch.wrapping_add(1);
+        // Of the new epoch: those of the old one are not waited for, since their
+        // answers tell nothing of the time after the hold.
         self.unanswered = 0;
         self.allowance = Some(Allowance::NONE);
         self.drains = true;
@@ -157,12 +192,15 @@ impl Trust {
         if epoch != self.epoch {
             return None;
         }
+        // Before the hold that follows makes it unconfirmed.
         let confirmed = self.allowance.is_none();
         let whole = FIRST_HOLD
             .saturating_mul(1 << self.untold.min(16))
             .min(LONGEST_HOLD);
         self.untold += 1;
         Some(Untold {
+            // Processes that share a key were refused at the same moment; they
+            // must not probe at the same one.
             delay: whole.mul_f64(0.5 + 0.5 * self.random.fraction()),
             confirmed,
         })
