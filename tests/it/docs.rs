@@ -321,3 +321,32 @@ fn the_simulators_page_has_every_setting() {
     told.sort();
     assert_eq!(told, known);
 }
+
+/// A path in backticks that is a link is the end of where it leads: what a reader
+/// copies from the page is what they would have clicked.
+#[test]
+fn links_lead_to_the_path_that_they_name() {
+    let mut wrong = Vec::new();
+    let mut seen = 0;
+    for (page, text) in pages() {
+        for (number, line) in prose(&text) {
+            for (label, target) in named_paths(line) {
+                seen += 1;
+                if !target.ends_with(label) {
+                    wrong.push(format!("{}:{number}: {label} is {target}", page.display()));
+                }
+            }
+        }
+    }
+    assert!(seen > 20, "{seen}");
+    assert!(wrong.is_empty(), "{wrong:#?}");
+}
+
+/// The labels of the links that are Rust files, and their targets.
+fn named_paths(line: &str) -> impl Iterator<Item = (&str, &str)> {
+    line.split("[`").skip(1).filter_map(|rest| {
+        let (label, rest) = rest.split_once("`](")?;
+        let (target, _) = rest.split_once(')')?;
+        label.ends_with(".rs").then_some((label, target))
+    })
+}
