@@ -15,6 +15,7 @@ static EPOCH: LazyLock<Instant> = LazyLock::new(Instant::now);
 /// takes fifty instructions for it. Below zero in a test whose paused clock
 /// began before another one's.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+#[cfg_attr(test, derive(Hash))]
 pub(crate) struct Moment(i64);
 
 impl Moment {

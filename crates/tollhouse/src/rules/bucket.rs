@@ -20,6 +20,7 @@ use crate::time::Moment;
 /// The level is brought up to date at every change, so the ceiling was constant
 /// since the last one.
 #[derive(Debug)]
+#[cfg_attr(test, derive(Clone, Hash))]
 pub(crate) struct Bucket {
     /// The fractions of a token: the nanoseconds of the period.
     token: u64,
@@ -228,6 +229,13 @@ impl Bucket {
         i64::try_from(self.level.div_euclid(i128::from(self.token))).unwrap_or(i64::MIN)
     }
 
+    /// The level to the last fraction, one for each nanosecond of the period.
+    #[cfg(test)]
+    pub(crate) fn exact(&mut self, now: Moment) -> i128 {
+        self.refill(now);
+        self.level
+    }
+
     pub(crate) fn in_transit(&self) -> u64 {
         self.in_transit
     }
@@ -241,6 +249,7 @@ impl Bucket {
 
 /// See [`Bucket::room`].
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[cfg_attr(test, derive(Hash))]
 pub(crate) struct Room(i128);
 
 #[inline]

@@ -10,6 +10,7 @@ use std::fmt;
 
 /// Names an entry until it is removed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[cfg_attr(test, derive(Hash))]
 pub(crate) struct Key(u32);
 
 impl Key {
@@ -37,6 +38,7 @@ struct Links {
     standing: bool,
 }
 
+#[cfg_attr(test, derive(Clone))]
 enum Slot<T> {
     Taken(Links, T),
     /// The next free slot, or [`NONE`].
@@ -44,6 +46,7 @@ enum Slot<T> {
 }
 
 /// See the [module's documentation](self).
+#[cfg_attr(test, derive(Clone))]
 pub(crate) struct Line<T> {
     slots: Vec<Slot<T>>,
     free: u32,

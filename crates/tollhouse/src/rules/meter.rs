@@ -8,6 +8,7 @@ use crate::time::Moment;
 
 /// What a meter allows.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[cfg_attr(test, derive(Hash))]
 pub(crate) struct Allowed {
     pub(crate) unit: Unit,
     pub(crate) per: Per,
@@ -51,6 +52,7 @@ impl Allowed {
 ///   once. Under a window that minds a whole minute, and what is in transit, they
 ///   have no level of their own: a second's worth never waits for an answer.
 #[derive(Debug)]
+#[cfg_attr(test, derive(Clone, Hash))]
 pub(crate) struct Meter {
     allowed: Allowed,
     level: Option<Bucket>,
@@ -365,6 +367,7 @@ fn signed(amount: u64) -> i64 {
 /// Its ceiling does not fall with what is in transit, and the second is counted
 /// where a request is reserved, so that none of it waits for an answer.
 #[derive(Debug)]
+#[cfg_attr(test, derive(Clone, Hash))]
 struct Pace {
     bucket: Bucket,
     second: Window,

@@ -6,6 +6,7 @@ use std::hash::{BuildHasher, Hasher, RandomState};
 /// generators", 2014): eight bytes of state, equidistributed, more than good
 /// enough for jitter.
 #[derive(Clone, Debug)]
+#[cfg_attr(test, derive(Hash))]
 pub(crate) struct Random(u64);
 
 impl Random {

@@ -21,6 +21,7 @@ const FINE: usize = 4096;
 /// the last of them, so the log stays short whatever the traffic, and errs on
 /// the safe side by less than a thousandth.
 #[derive(Debug)]
+#[cfg_attr(test, derive(Clone, Hash))]
 pub(crate) struct Window {
     length: Duration,
     length_nanos: u64,

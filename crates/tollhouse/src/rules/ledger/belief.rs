@@ -19,6 +19,7 @@ const MOST: u32 = 80;
 /// left nothing, a refusal says so, and the count is believed again and has to
 /// contradict itself twice as often the next time.
 #[derive(Clone, Copy, Debug)]
+#[cfg_attr(test, derive(Hash))]
 pub(super) struct Belief {
     /// What was said to be left, less than its own request cost, and when.
     said: Option<(u64, Moment)>,

@@ -24,6 +24,7 @@ const MINUTE: Duration = Duration::from_secs(60);
 /// and what is in transit is the margin for what they spend until the next
 /// answer.
 #[derive(Debug, Default)]
+#[cfg_attr(test, derive(Clone, Hash))]
 pub(super) struct Correction {
     /// All that was ever charged and not refunded; wraps.
     charged: u64,
@@ -41,6 +42,7 @@ pub(super) struct Correction {
 /// All that had been charged at some moment, less what was in transit then: to be
 /// subtracted later from all that was charged.
 #[derive(Clone, Copy, Debug, Default)]
+#[cfg_attr(test, derive(Hash))]
 pub(super) struct Mark(u64);
 
 impl Correction {

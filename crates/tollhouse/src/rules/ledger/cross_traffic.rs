@@ -27,6 +27,7 @@ const LEAST: f64 = 0.05;
 
 /// An estimate of the tokens a second that others spend.
 #[derive(Debug, Default)]
+#[cfg_attr(test, derive(Clone))]
 pub(super) struct CrossTraffic {
     /// All that was spent here and not given back; wraps.
     spent: u64,
@@ -37,6 +38,7 @@ pub(super) struct CrossTraffic {
 
 /// The provider's count at one moment.
 #[derive(Clone, Copy, Debug)]
+#[cfg_attr(test, derive(Hash))]
 struct Count {
     at: Moment,
     remaining: u64,
@@ -128,6 +130,13 @@ fn a_second_of(limit: u64, per: Per) -> f64 {
 )]
 fn whole(tokens: f64) -> u64 {
     tokens as u64
+}
+
+#[cfg(test)]
+impl std::hash::Hash for CrossTraffic {
+    fn hash<H: std::hash::Hasher>(&self, state: &mut H) {
+        (self.spent, self.last, self.rate.to_bits()).hash(state);
+    }
 }
 
 #[cfg(test)]

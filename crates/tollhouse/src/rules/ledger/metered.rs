@@ -18,6 +18,7 @@ const UNDERESTIMATED: u64 = 16;
 /// A meter, its correction by the provider's word, and what each reservation
 /// needs remembered for this meter alone.
 #[derive(Debug)]
+#[cfg_attr(test, derive(Clone, Hash))]
 pub(super) struct Metered {
     pub(super) meter: Meter,
     pub(super) correction: Correction,
@@ -31,6 +32,7 @@ pub(super) struct Metered {
 
 /// What is remembered of one reservation.
 #[derive(Clone, Copy, Debug, Default)]
+#[cfg_attr(test, derive(Hash))]
 struct Part {
     /// What had been charged when it was taken.
     mark: Mark,

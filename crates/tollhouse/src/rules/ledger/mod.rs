@@ -11,6 +11,8 @@ mod correction;
 mod cross_traffic;
 mod limits;
 mod metered;
+#[cfg(test)]
+mod model;
 mod refill;
 mod snapshot;
 mod terms;
@@ -39,6 +41,7 @@ const TRANSIT: Duration = Duration::from_secs(2);
 
 /// See the [module's documentation](self).
 #[derive(Debug)]
+#[cfg_attr(test, derive(Clone))]
 pub(crate) struct Ledger {
     terms: Terms,
     /// In the order of the terms' limits. None is no limit.
@@ -65,6 +68,7 @@ pub(crate) struct Ledger {
 }
 
 #[derive(Debug)]
+#[cfg_attr(test, derive(Clone, Hash))]
 struct Entry {
     charge: Charge,
     stage: Stage,
@@ -92,6 +96,7 @@ impl Entry {
 /// been counted by then, even answered, and others after it: so what the count in
 /// its answer has in it for sure is reckoned from its reservation.
 #[derive(Clone, Copy, Debug)]
+#[cfg_attr(test, derive(Hash))]
 struct Sent {
     /// It left no sooner.
     reserved: Moment,
@@ -118,6 +123,7 @@ struct Told {
 /// A stage only ever goes forward, and only `Reserved` is given back whole: from
 /// the launch on, the provider may have counted it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[cfg_attr(test, derive(Hash))]
 enum Stage {
     /// Everything can be returned.
     ///

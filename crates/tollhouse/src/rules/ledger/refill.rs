@@ -16,6 +16,7 @@ use crate::time::Moment;
 /// tolerance spans, or the five between two answers that a new minute hides in.
 /// For other periods all of that is as much longer or shorter.
 #[derive(Debug, Default)]
+#[cfg_attr(test, derive(Clone, Hash))]
 pub(super) struct Refill {
     /// Answers in a row that agree.
     in_a_row: u32,

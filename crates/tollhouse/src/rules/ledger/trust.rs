@@ -22,6 +22,7 @@ pub(super) type Epoch = u32;
 /// It is spent no faster than the bucket refills. If the provider's is full,
 /// that loses nothing; if it is empty, that is as fast as anybody may go.
 #[derive(Clone, Copy, Debug)]
+#[cfg_attr(test, derive(Hash))]
 pub(super) struct Allowance {
     /// In all.
     left: Duration,
@@ -90,6 +91,7 @@ impl Allowance {
 /// and a refusal that told no delay holds nobody again: both left before whatever
 /// closed the budget.
 #[derive(Debug)]
+#[cfg_attr(test, derive(Clone, Hash))]
 pub(super) struct Trust {
     epoch: Epoch,
     /// What may be spent unconfirmed; `None` once confirmed.
