@@ -135,7 +135,7 @@ fn variables(page: &str) -> Vec<(String, String)> {
 fn tables_of_variables_are_the_policys() {
     let error = Policy::from_vars(|_| Some("wrong".to_owned())).expect_err("nothing is good");
     let known: Vec<_> = error
-        .variables()
+        .settings()
         .iter()
         .map(|v| v.name().to_owned())
         .collect();
@@ -148,14 +148,29 @@ fn tables_of_variables_are_the_policys() {
             (default != "unset").then(|| default.clone())
         });
         let (told, default) = (told.expect("good values"), Policy::default());
-        assert_eq!(told.get_max_concurrency(), default.get_max_concurrency());
-        assert_eq!(told.get_stagger(), default.get_stagger());
-        assert_eq!(told.get_tpm_limit(), default.get_tpm_limit());
-        assert_eq!(told.get_rpm_limit(), default.get_rpm_limit());
-        assert_eq!(told.get_headroom(), default.get_headroom());
-        assert_eq!(told.get_est_tokens(), default.get_est_tokens());
-        assert_eq!(told.get_max_attempts(), default.get_max_attempts());
-        assert_eq!(told.get_backoff_base(), default.get_backoff_base());
+        assert_eq!(
+            told.config().max_concurrency,
+            default.config().max_concurrency
+        );
+        assert_eq!(told.config().stagger, default.config().stagger);
+        assert_eq!(
+            told.config().tokens_per_minute,
+            default.config().tokens_per_minute
+        );
+        assert_eq!(
+            told.config().requests_per_minute,
+            default.config().requests_per_minute
+        );
+        assert_eq!(told.config().headroom, default.config().headroom);
+        assert_eq!(
+            told.config().est_tokens_per_run,
+            default.config().est_tokens_per_run
+        );
+        assert_eq!(
+            told.config().retry_max_attempts,
+            default.config().retry_max_attempts
+        );
+        assert_eq!(told.config().backoff_base, default.config().backoff_base);
     }
 }
 
@@ -182,9 +197,17 @@ fn tables_of_setters_are_the_policys() {
     let page = fs::read_to_string(root().join("docs/guide/policy.md")).expect("a page");
     let numbers = |p: &Policy| {
         (
-            (p.get_max_concurrency(), p.get_stagger(), p.get_tpm_limit()),
-            (p.get_rpm_limit(), p.get_headroom(), p.get_est_tokens()),
-            (p.get_max_attempts(), p.get_backoff_base()),
+            (
+                p.config().max_concurrency,
+                p.config().stagger,
+                p.config().tokens_per_minute,
+            ),
+            (
+                p.config().requests_per_minute,
+                p.config().headroom,
+                p.config().est_tokens_per_run,
+            ),
+            (p.config().retry_max_attempts, p.config().backoff_base),
         )
     };
     for (setter, value, set) in by_variable {

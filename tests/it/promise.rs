@@ -95,8 +95,8 @@ async fn comprehensive() {
         let report = provider.sim().report();
         assert_eq!(report.total.rejected.total(), 0, "{policy:?}\n{report}");
         assert_eq!(report.total.completed, 45);
-        assert!(report.peak_in_flight <= policy.get_max_concurrency() as u64);
-        assert!(report.least_gap() >= Some(policy.get_stagger()));
+        assert!(report.peak_in_flight <= policy.config().max_concurrency as u64);
+        assert!(report.least_gap() >= Some(policy.config().stagger));
         assert_eq!(policy.budget().snapshot().outstanding, 0);
         assert_eq!(policy.budget().snapshot().in_flight, 0);
     }

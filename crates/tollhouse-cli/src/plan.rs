@@ -71,8 +71,8 @@ pub(crate) async fn run(args: Args) -> Ended {
 /// What the plan could not reckon with.
 fn unknown(policy: &Policy) -> Option<String> {
     let learned = [
-        (policy.get_tpm_limit(), "tokens"),
-        (policy.get_rpm_limit(), "requests"),
+        (policy.config().tokens_per_minute, "tokens"),
+        (policy.config().requests_per_minute, "requests"),
     ];
     let learned = learned
         .into_iter()
@@ -106,17 +106,20 @@ pub(crate) async fn plan(
 /// The policy as a plan reckons with it. A limit that the provider's first
 /// answer will tell is none yet.
 fn limits(policy: &Policy, answers_take: Option<Duration>) -> Limits {
-    let mut limits = Limits::new().stagger(policy.get_stagger());
+    let mut limits = Limits::new().stagger(policy.config().stagger);
     if let Some(rate) = tokens_a_minute(policy) {
         limits = limits
             .tokens_per_minute(rate)
             .capacity(policy.budget().snapshot().capacity);
     }
-    if let (Limit::PerMinute(_), Some(rate)) = (policy.get_rpm_limit(), requests_a_minute(policy)) {
+    if let (Limit::PerMinute(_), Some(rate)) = (
+        policy.config().requests_per_minute,
+        requests_a_minute(policy),
+    ) {
         limits = limits.requests_per_minute(rate);
     }
     match answers_take {
-        Some(each) => limits.concurrency(policy.get_max_concurrency(), each),
+        Some(each) => limits.concurrency(policy.config().max_concurrency, each),
         None => limits,
     }
 }
@@ -142,6 +145,6 @@ pub(crate) fn requests_a_minute(policy: &Policy) -> Option<u64> {
 
 /// In whole units; a nudge keeps 0.15 of 30,000 from leaving 25,499.
 fn less_headroom(limit: u64, policy: &Policy) -> u64 {
-    let left = limit as f64 * (1.0 - policy.get_headroom()) * (1.0 + 1e-12);
+    let left = limit as f64 * (1.0 - policy.config().headroom) * (1.0 + 1e-12);
     (left as u64).max(1)
 }

@@ -6,7 +6,7 @@
 use std::fmt::Write;
 use std::time::Duration;
 
-use tollhouse_openai::policy::BadVariable;
+use tollhouse_openai::policy::BadSetting;
 use tollhouse_openai::{OpenAi, OpenAiBuilder, Policy};
 
 use crate::failure::{self, BoxError};
@@ -107,7 +107,7 @@ impl PolicyArgs {
         let value = |name: &str| flag(name).and_then(|(_, _, value)| value.clone());
         Policy::from_vars(|name| value(name).or_else(|| environment(name))).map_err(|error| {
             let mut line = String::new();
-            for bad in error.variables() {
+            for bad in error.settings() {
                 let given = value(bad.name()).and(flag(bad.name()));
                 say(&mut line, bad, given.map(|(_, flag, _)| flag));
             }
@@ -167,7 +167,7 @@ fn environment(name: &str) -> Option<String> {
     std::env::var_os(name).map(|value| value.to_string_lossy().into_owned())
 }
 
-fn say(line: &mut String, bad: &BadVariable, flag: Option<&str>) {
+fn say(line: &mut String, bad: &BadSetting, flag: Option<&str>) {
     if !line.is_empty() {
         line.push_str("; ");
     }
@@ -199,8 +199,8 @@ mod tests {
             ..PolicyArgs::default()
         };
         let policy = args.policy_over(&environment).expect("a good policy");
-        assert_eq!(policy.get_stagger().as_secs_f64(), 0.5);
-        assert_eq!(policy.get_tpm_limit().amount(), Some(90_000));
+        assert_eq!(policy.config().stagger.as_secs_f64(), 0.5);
+        assert_eq!(policy.config().tokens_per_minute.amount(), Some(90_000));
     }
 
     #[test]
@@ -212,7 +212,7 @@ mod tests {
         assert_eq!(
             args.policy_over(&environment).expect_err("a bad policy"),
             "OPENAI_STAGGER_SECONDS is \"soon\", allowed is a number from 0 to 86400; \
-             --rpm-limit is \"-3\", allowed is a whole number from 1 to 1000000000000, or auto"
+             --rpm-limit is \"-3\", allowed is a whole number from 1 to 1000000000000, auto or unlimited"
         );
     }
 
@@ -222,7 +222,7 @@ mod tests {
         let error = Policy::from_vars(wrong).expect_err("a bad policy");
         let args = PolicyArgs::default();
         let flags = args.flags().map(|(name, _, _)| name);
-        let names: Vec<&str> = error.variables().iter().map(BadVariable::name).collect();
+        let names: Vec<&str> = error.settings().iter().map(BadSetting::name).collect();
         assert_eq!(names, flags);
     }
 }

@@ -100,7 +100,7 @@ pub use layers::include_usage::IncludeUsage;
 pub use layers::spans;
 pub use layers::verdict::{VerdictLayer, WithVerdict};
 pub use policy::AnswerReader;
-pub use policy::{Limit, Policy, PolicyError};
+pub use policy::{Limit, Policy, PolicyConfig, PolicyError};
 pub use tollhouse::*;
 pub use wire::cost::{ChargeRule, Estimator};
 pub use wire::learned::LearnedFactor;

@@ -188,12 +188,12 @@ impl Run {
 
     /// A runner as it was asked for.
     fn configure<S>(&self, batch: Batch<S>) -> Batch<S> {
-        let slots = self.policy.get_max_concurrency();
+        let slots = self.policy.config().max_concurrency;
         let mut batch = batch
             .look_ahead(slots.saturating_mul(AHEAD_OF_SLOTS).max(LEAST_AHEAD))
             .withdraw_unsent(true)
             .ordered(self.args.ordered)
-            .attempts(self.policy.get_max_attempts())
+            .attempts(self.policy.config().retry_max_attempts)
             .answer_bytes(self.args.answer_bytes());
         let judge = Judge {
             keep_going: self.args.keep_going,

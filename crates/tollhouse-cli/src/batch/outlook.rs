@@ -34,12 +34,12 @@ impl Outlook {
     pub(crate) fn remaining(&self, standing: &Standing) -> Duration {
         let requests = (self.requests - standing.launched() as f64).max(0.0);
         let answer = standing.answers_take().unwrap_or_default();
-        let slots = self.policy.get_max_concurrency() as f64;
+        let slots = self.policy.config().max_concurrency as f64;
         let unanswered = requests + standing.in_flight() as f64;
         let limits = [
             self.tokens_take(self.tokens * requests / self.requests.max(1.0)),
             requests_a_minute(&self.policy).map_or(0.0, |rate| requests / rate as f64 * MINUTE),
-            requests * self.policy.get_stagger().as_secs_f64(),
+            requests * self.policy.config().stagger.as_secs_f64(),
             unanswered / slots * answer.as_secs_f64() - answer.as_secs_f64(),
         ];
         let slowest = limits.into_iter().fold(0.0, f64::max);

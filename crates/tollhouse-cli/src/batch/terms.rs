@@ -19,13 +19,17 @@ pub(super) fn line(policy: &Policy, plan: &Plan) -> String {
     let mut terms: Vec<_> = limits.into_iter().flatten().collect();
     terms.push(format!(
         "{} at once",
-        Counted(policy.get_max_concurrency() as u64, "request")
+        Counted(policy.config().max_concurrency as u64, "request")
     ));
-    if !policy.get_stagger().is_zero() {
-        let digits = if policy.get_stagger() < SHORT { 3 } else { 1 };
+    if !policy.config().stagger.is_zero() {
+        let digits = if policy.config().stagger < SHORT {
+            3
+        } else {
+            1
+        };
         terms.push(format!(
             "launches {:.digits$} apart",
-            Span(policy.get_stagger())
+            Span(policy.config().stagger)
         ));
     }
     let bound = match plan.binding {
@@ -36,7 +40,7 @@ pub(super) fn line(policy: &Policy, plan: &Plan) -> String {
 }
 
 fn tokens(policy: &Policy) -> Option<String> {
-    match policy.get_tpm_limit() {
+    match policy.config().tokens_per_minute {
         Limit::PerMinute(_) => {
             let rate = tokens_a_minute(policy)?;
             Some(format!("{} a minute", Counted(rate, "token")))
@@ -47,7 +51,7 @@ fn tokens(policy: &Policy) -> Option<String> {
 }
 
 fn requests(policy: &Policy) -> Option<String> {
-    match policy.get_rpm_limit() {
+    match policy.config().requests_per_minute {
         Limit::PerMinute(_) => {
             let rate = requests_a_minute(policy)?;
             Some(format!("{} a minute", Counted(rate, "request")))
@@ -60,7 +64,7 @@ fn requests(policy: &Policy) -> Option<String> {
 fn binds(policy: &Policy, bound: Bound) -> String {
     match bound {
         Bound::Stagger => {
-            let each = policy.get_stagger().as_secs_f64();
+            let each = policy.config().stagger.as_secs_f64();
             let tenths = (600.0 / each).round();
             let rate = match tenths % 10.0 == 0.0 {
                 true => Count((tenths / 10.0) as u64).to_string(),

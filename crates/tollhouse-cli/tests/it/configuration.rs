@@ -31,7 +31,7 @@ fn every_bad_variable_and_flag_is_named_in_one_line() {
     assert_eq!(
         refused(&arguments, &variables),
         "error: OPENAI_MAX_CONCURRENCY is \"0\", allowed is a whole number from 1 to 1000000; \
-         OPENAI_TPM_LIMIT is \"many\", allowed is a whole number from 1 to 1000000000000, or auto; \
+         OPENAI_TPM_LIMIT is \"many\", allowed is a whole number from 1 to 1000000000000, auto or unlimited; \
          --tpm-headroom is \"1.5\", allowed is a number from 0 to 0.9; \
          base URL \"ftp://example.com\": not an http:// or https:// URL without user, query and \
          fragment\n"

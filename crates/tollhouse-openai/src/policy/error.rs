@@ -1,7 +1,9 @@
 use std::borrow::Cow;
 use std::fmt;
 
-/// Variables of a policy whose values are not allowed; all of them, so that
+use super::value::{Allowed, Value};
+
+/// Settings of a policy whose values are not allowed; all of them, so that
 /// one look is enough.
 ///
 /// # Examples
@@ -23,10 +25,10 @@ use std::fmt;
 /// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PolicyError {
-    bad: Vec<BadVariable>,
+    bad: Vec<BadSetting>,
 }
 
-/// One variable whose value is not allowed.
+/// One setting, a variable or a key, whose value is not allowed.
 ///
 /// # Examples
 ///
@@ -35,24 +37,33 @@ pub struct PolicyError {
 ///
 /// let vars = |name: &str| (name == "OPENAI_RPM_LIMIT").then(|| "0".to_owned());
 /// let error = Policy::from_vars(vars).unwrap_err();
-/// let bad = &error.variables()[0];
+/// let bad = &error.settings()[0];
 /// assert_eq!((bad.name(), bad.value()), ("OPENAI_RPM_LIMIT", "0"));
 /// assert_eq!(
 ///     bad.allowed(),
-///     "a whole number from 1 to 1000000000000, or auto"
+///     "a whole number from 1 to 1000000000000, auto or unlimited"
 /// );
 /// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct BadVariable {
+pub struct BadSetting {
     name: Cow<'static, str>,
     value: String,
     allowed: String,
-    /// The known one that it is a slip of.
-    meant: Option<&'static str>,
+    kind: Kind,
+}
+
+/// What it is, and so how it is told.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Kind {
+    Variable,
+    /// Of a [`PolicyConfig`](super::PolicyConfig).
+    Key,
+    /// A slip of the one that is allowed.
+    Misspelt,
 }
 
 impl PolicyError {
-    pub(super) fn new(bad: Vec<BadVariable>) -> Self {
+    pub(super) fn new(bad: Vec<BadSetting>) -> Self {
         PolicyError { bad }
     }
 
@@ -62,7 +73,7 @@ impl PolicyError {
         self
     }
 
-    /// The bad variables, in the order of the policy's table.
+    /// The bad settings, in the order of the policy's table.
     ///
     /// # Examples
     ///
@@ -71,30 +82,39 @@ impl PolicyError {
     ///
     /// let vars = |name: &str| (name == "OPENAI_TPM_LIMIT").then(|| "many".to_owned());
     /// let error = Policy::from_vars(vars).unwrap_err();
-    /// let names: Vec<&str> = error.variables().iter().map(|bad| bad.name()).collect();
+    /// let names: Vec<&str> = error.settings().iter().map(|bad| bad.name()).collect();
     /// assert_eq!(names, ["OPENAI_TPM_LIMIT"]);
     /// ```
-    pub fn variables(&self) -> &[BadVariable] {
+    pub fn settings(&self) -> &[BadSetting] {
         &self.bad
     }
 }
 
-impl BadVariable {
-    pub(super) fn new(name: &'static str, value: &str, allowed: String) -> Self {
-        BadVariable {
+impl BadSetting {
+    pub(crate) fn of_variable(name: &'static str, value: &str, allowed: Allowed) -> Self {
+        BadSetting {
             name: name.into(),
             value: value.to_owned(),
-            allowed,
-            meant: None,
+            allowed: allowed.to_string(),
+            kind: Kind::Variable,
+        }
+    }
+
+    pub(crate) fn of_key(name: &'static str, value: &Value, allowed: Allowed) -> Self {
+        BadSetting {
+            name: name.into(),
+            value: value.to_string(),
+            allowed: allowed.to_string(),
+            kind: Kind::Key,
         }
     }
 
     pub(super) fn misspelt(name: String, meant: &'static str) -> Self {
-        BadVariable {
+        BadSetting {
             name: name.into(),
             value: String::new(),
             allowed: meant.to_owned(),
-            meant: Some(meant),
+            kind: Kind::Misspelt,
         }
     }
 
@@ -124,18 +144,19 @@ impl fmt::Display for PolicyError {
     }
 }
 
-impl fmt::Display for BadVariable {
+impl fmt::Display for BadSetting {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let BadVariable {
+        let BadSetting {
             name,
             value,
             allowed,
-            meant,
+            kind,
         } = self;
-        if let Some(meant) = meant {
-            return write!(f, "{name} is not known: {meant} is meant, perhaps");
+        match kind {
+            Kind::Variable => write!(f, "{name}={value:?}: allowed is {allowed}"),
+            Kind::Key => write!(f, "{name} is {value}: allowed is {allowed}"),
+            Kind::Misspelt => write!(f, "{name} is not known: {allowed} is meant, perhaps"),
         }
-        write!(f, "{name}={value:?}: allowed is {allowed}")
     }
 }
 

@@ -7,11 +7,10 @@ use tollhouse::retry::RetryBudget;
 use tollhouse::{Backoff, GateLayer, RetryLayer, TokenBudget};
 use tower_layer::Layer;
 
-use super::Limit;
 use super::attempts::PolicyMark;
 use super::budget::BudgetGate;
 use super::limited::Limited;
-use super::settings::Settings;
+use super::{Limit, PolicyConfig};
 use crate::layers::include_usage::IncludeUsage;
 use crate::layers::verdict::WithVerdict;
 use crate::policy::AnswerReader;
@@ -68,7 +67,7 @@ const LONGEST_BACKOFF: Duration = Duration::from_secs(60);
 ///     let request = Request::post("/v1/responses").body(Bytes::from("{}"))?;
 ///     client.oneshot(request).await?;
 /// }
-/// assert_eq!(start.elapsed(), policy.get_stagger());
+/// assert_eq!(start.elapsed(), policy.config().stagger);
 /// # Ok(())
 /// # }
 /// ```
@@ -105,17 +104,17 @@ pub(super) struct Shared {
 }
 
 impl Shared {
-    pub(super) fn new(settings: &Settings) -> Self {
+    pub(super) fn new(config: &PolicyConfig) -> Self {
         let budget = BudgetGate {
-            budget: budget(settings),
-            estimator: settings.charge_rule.with_est_tokens(settings.est_tokens),
-            learned: settings.learn_factor.then(Learned::default),
+            budget: budget(config),
+            estimator: config.estimator(),
+            learned: config.learn_factor.then(Learned::default),
         };
         Shared {
             layer: PolicyLayer {
-                retry: retry(settings),
+                retry: retry(config),
                 gate: GateLayer::new(budget),
-                asks_for_usage: settings.ask_for_usage,
+                asks_for_usage: config.ask_for_usage,
             },
         }
     }
@@ -125,53 +124,54 @@ impl Shared {
     }
 }
 
-fn budget(settings: &Settings) -> TokenBudget {
-    let builder = match settings.tpm_limit {
+fn budget(config: &PolicyConfig) -> TokenBudget {
+    let builder = match config.tokens_per_minute {
         Limit::PerMinute(tokens) => TokenBudget::per_minute(tokens.get()),
         Limit::Auto => TokenBudget::per_minute(FALLBACK).learn_tokens(true),
         Limit::Unlimited => TokenBudget::unlimited(),
     };
     let mut builder = builder
-        .max_concurrency(settings.max_concurrency)
-        .stagger(settings.stagger)
-        .max_waiting(settings.max_waiting)
-        .headroom(settings.headroom)
-        .learn_requests(settings.rpm_limit == Limit::Auto)
-        .accounting(settings.accounting)
-        .window(settings.window)
-        .cautious_start(settings.cautious_start)
-        .max_told_delay(settings.max_told_delay);
-    if let Some(name) = &settings.name {
+        .max_concurrency(config.max_concurrency)
+        .stagger(config.stagger)
+        .max_waiting(config.max_waiting.unwrap_or(usize::MAX))
+        .headroom(config.headroom)
+        .learn_requests(config.requests_per_minute == Limit::Auto)
+        .accounting(config.accounting)
+        .window(config.window)
+        .cautious_start(config.cautious_start)
+        .max_told_delay(config.max_told_delay);
+    if let Some(name) = &config.name {
         builder = builder.name(name);
     }
-    if let Some(requests) = settings.rpm_limit.amount() {
+    if let Some(requests) = config.requests_per_minute.amount() {
         builder = builder.requests_per_minute(requests);
     }
-    if let Some(burst) = settings.burst {
+    for (unit, per, amount) in config.meters() {
+        builder = builder.meter(unit, per, amount);
+    }
+    if let Some(burst) = config.burst {
         builder = builder.burst(burst);
     }
-    builder
-        .build()
-        .expect("settings are checked when they are set")
+    builder.build().expect("a config is checked when it is set")
 }
 
-fn retry(settings: &Settings) -> RetryLayer<AnswerReader, PolicyMark> {
-    let mut layer = RetryLayer::new(backoff(settings), AnswerReader).mark(PolicyMark);
-    if let Some(name) = &settings.name {
+fn retry(config: &PolicyConfig) -> RetryLayer<AnswerReader, PolicyMark> {
+    let mut layer = RetryLayer::new(backoff(config), AnswerReader).mark(PolicyMark);
+    if let Some(name) = &config.name {
         layer = layer.name(name);
     }
-    match settings.retry_budget {
-        Some((share, reserve)) => layer.budget(RetryBudget::new(share, reserve)),
+    match config.retry_budget_share {
+        Some(share) => layer.budget(RetryBudget::new(share, config.retry_budget_reserve)),
         None => layer,
     }
 }
 
-fn backoff(settings: &Settings) -> Backoff {
-    let backoff = Backoff::new(settings.backoff_base)
+fn backoff(config: &PolicyConfig) -> Backoff {
+    let backoff = Backoff::new(config.backoff_base)
         .cap(LONGEST_BACKOFF)
-        .max_attempts(settings.max_attempts)
-        .max_told_delay(settings.max_told_delay);
-    match settings.retry_deadline {
+        .max_attempts(config.retry_max_attempts)
+        .max_told_delay(config.max_told_delay);
+    match config.retry_deadline {
         Some(total) => backoff.deadline(total),
         None => backoff,
     }

@@ -3,12 +3,14 @@
 mod attempts;
 mod budget;
 mod builder;
+pub(crate) mod config;
 mod error;
 mod layer;
 mod limit;
 mod limited;
+pub(crate) mod nearest;
 mod reader;
-mod settings;
+pub(crate) mod value;
 mod vars;
 
 #[cfg(test)]
@@ -18,7 +20,8 @@ use std::fmt;
 use std::sync::{Arc, OnceLock};
 
 pub use attempts::AttemptHeaders;
-pub use error::{BadVariable, PolicyError};
+pub use config::PolicyConfig;
+pub use error::{BadSetting, PolicyError};
 pub use layer::PolicyLayer;
 pub use limit::Limit;
 pub use limited::{Limited, LimitedBody, LimitedFuture};
@@ -28,9 +31,9 @@ use tollhouse::TokenBudget;
 use crate::wire::cost::Estimator;
 use crate::wire::learned::{Learned, LearnedFactor};
 use layer::Shared;
-use settings::Settings;
 
-/// All limits and rules for one account, or for one model of it.
+/// All limits and rules for one pool: an account, or some models of one. The live
+/// handle that a [`PolicyConfig`] becomes.
 ///
 /// The defaults are those of the environment variables:
 ///
@@ -38,8 +41,8 @@ use settings::Settings;
 /// |---|---|---|
 /// | `OPENAI_MAX_CONCURRENCY` | 3 | 1 to 1,000,000 requests in flight |
 /// | `OPENAI_STAGGER_SECONDS` | 15 | 0 (off) to 86,400 seconds between launches |
-/// | `OPENAI_TPM_LIMIT` | 30000 | 1 to 10^12 tokens a minute, or `auto` |
-/// | `OPENAI_RPM_LIMIT` | unset | 1 to 10^12 requests a minute, or `auto` |
+/// | `OPENAI_TPM_LIMIT` | 30000 | 1 to 10^12 tokens a minute, `auto` or `unlimited` |
+/// | `OPENAI_RPM_LIMIT` | unset | 1 to 10^12 requests a minute, `auto` or `unlimited` |
 /// | `OPENAI_TPM_HEADROOM` | 0.15 | 0 to 0.9, the share of the limit never used |
 /// | `OPENAI_EST_TOKENS_PER_RUN` | 7000 | 1 to 10^12 tokens |
 /// | `OPENAI_RETRY_MAX_ATTEMPTS` | 5 | 1 to 1,000 attempts, the first included |
@@ -65,7 +68,8 @@ use settings::Settings;
 ///
 /// One policy is one shared state, however often it is cloned and its layer
 /// applied. A setter makes another policy of the one it is called on, with a
-/// state of its own: change it first, then clone.
+/// state of its own: change it first, then clone. One that is called on a policy in
+/// use warns of that in an event.
 ///
 /// # Examples
 ///
@@ -78,28 +82,47 @@ use settings::Settings;
 ///     .stagger(Duration::from_millis(50))
 ///     .tpm_limit(Limit::per_minute(125_000))
 ///     .rpm_limit(Limit::per_minute(500));
-/// assert_eq!(policy.get_max_concurrency(), 8);
-/// assert_eq!(policy.get_tpm_limit().amount(), Some(125_000));
+/// let config = policy.config();
+/// assert_eq!(config.max_concurrency, 8);
+/// assert_eq!(config.tokens_per_minute.amount(), Some(125_000));
 /// // What was not set.
-/// assert_eq!(policy.get_headroom(), 0.15);
-/// assert_eq!(policy.get_est_tokens(), 7_000);
-/// assert_eq!(policy.get_max_attempts(), 5);
+/// assert_eq!(config.headroom, 0.15);
+/// assert_eq!(config.est_tokens_per_run, 7_000);
+/// assert_eq!(config.retry_max_attempts, 5);
 ///
 /// let vars = |name: &str| (name == "OPENAI_TPM_LIMIT").then(|| "many".to_owned());
 /// let error = Policy::from_vars(vars).unwrap_err();
 /// assert_eq!(
 ///     error.to_string(),
-///     r#"OPENAI_TPM_LIMIT="many": allowed is a whole number from 1 to 1000000000000, or auto"#,
+///     r#"OPENAI_TPM_LIMIT="many": allowed is a whole number from 1 to 1000000000000, auto or unlimited"#,
 /// );
 /// ```
 #[derive(Clone, Default)]
 pub struct Policy {
-    settings: Arc<Settings>,
+    config: Arc<PolicyConfig>,
     /// Made when it is first needed, so that setters cost nothing.
     shared: Arc<OnceLock<Shared>>,
 }
 
 impl Policy {
+    /// A policy of this data.
+    ///
+    /// # Errors
+    ///
+    /// Names every setting whose value is not allowed.
+    pub fn new(config: PolicyConfig) -> Result<Policy, PolicyError> {
+        config.validate()?;
+        Ok(Policy {
+            config: Arc::new(config),
+            shared: Arc::default(),
+        })
+    }
+
+    /// What it says.
+    pub fn config(&self) -> &PolicyConfig {
+        &self.config
+    }
+
     /// A policy as the environment describes it; what is not set or empty has
     /// its default.
     ///
@@ -117,7 +140,7 @@ impl Policy {
     /// # // No other thread runs in an example.
     /// # unsafe { std::env::set_var("OPENAI_TPM_LIMIT", "125000") };
     /// let policy = Policy::from_env()?;
-    /// assert_eq!(policy.get_tpm_limit().amount(), Some(125_000));
+    /// assert_eq!(policy.config().tokens_per_minute.amount(), Some(125_000));
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
     pub fn from_env() -> Result<Policy, PolicyError> {
@@ -165,14 +188,11 @@ impl Policy {
     ///     let flag = flags.get(name).map(ToString::to_string);
     ///     flag.or_else(|| std::env::var(name).ok())
     /// })?;
-    /// assert_eq!(policy.get_max_concurrency(), 8);
+    /// assert_eq!(policy.config().max_concurrency, 8);
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
     pub fn from_vars(var: impl Fn(&str) -> Option<String>) -> Result<Policy, PolicyError> {
-        Settings::from_vars(var).map(|settings| Policy {
-            settings: Arc::new(settings),
-            shared: Arc::default(),
-        })
+        PolicyConfig::from_vars(var).and_then(Policy::new)
     }
 
     /// All four layers, fused, in the right order; to be put directly around
@@ -324,7 +344,7 @@ impl Policy {
     }
 
     fn shared(&self) -> &Shared {
-        self.shared.get_or_init(|| Shared::new(&self.settings))
+        self.shared.get_or_init(|| Shared::new(&self.config))
     }
 
     /// The cost of requests under this policy, before any learned factor.
@@ -344,15 +364,14 @@ impl Policy {
     /// assert_eq!(Policy::default().charge().cost(&request), 1 + 4 + 3 + 100);
     /// ```
     pub fn charge(&self) -> Estimator {
-        let settings = &self.settings;
-        settings.charge_rule.with_est_tokens(settings.est_tokens)
+        self.config.estimator()
     }
 }
 
 impl fmt::Debug for Policy {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Policy")
-            .field("settings", &self.settings)
+            .field("config", &self.config)
             .finish_non_exhaustive()
     }
 }

@@ -3,6 +3,8 @@
 mod fixtures;
 mod fuzz_corpora;
 mod retry;
+mod setters;
 mod streams;
+mod support;
 mod tls;
 mod uploads;
