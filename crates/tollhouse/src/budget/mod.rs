@@ -350,6 +350,38 @@ impl TokenBudget {
             .read(|pool, ahead| pool.snapshot(ahead, &mut now))
     }
 
+    /// Whether nothing would be forgotten if this handle were dropped and the same
+    /// budget made anew: no other clone of it is anywhere, nobody waits or holds
+    /// anything, every level is full and every window empty, no hold was in force
+    /// within the last minute, and no refusals slow it.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use std::time::Duration;
+    /// use tollhouse::TokenBudget;
+    ///
+    /// # #[tokio::main(flavor = "current_thread", start_paused = true)]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// let budget = TokenBudget::per_minute(30_000).build()?;
+    /// let reservation = budget.reserve(1_200).await?;
+    /// reservation.launched();
+    /// reservation.settle(1_200);
+    /// tokio::time::advance(Duration::from_millis(59_999)).await;
+    /// assert!(!budget.is_at_rest(), "the minute's window still counts it");
+    /// tokio::time::advance(Duration::from_millis(1)).await;
+    /// assert!(budget.is_at_rest());
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn is_at_rest(&self) -> bool {
+        Arc::strong_count(&self.queue) == 1
+            && self.queue.read(|pool, ahead| {
+                let nobody = ahead.waiting == 0 && ahead.in_flight == 0;
+                nobody && pool.is_at_rest(Now::unread().get())
+            })
+    }
+
     /// Turns away whoever waits and whoever comes from now on, with
     /// [`Refused::Closed`]; what was reserved stays reserved.
     ///

@@ -330,6 +330,25 @@ impl Meter {
         }
     }
 
+    /// Whether nothing of it is spent, in transit or still counted.
+    pub(crate) fn is_full(&mut self, now: Moment) -> bool {
+        let most = |amount: u64| i64::try_from(amount).unwrap_or(i64::MAX);
+        let Allowed {
+            limit, capacity, ..
+        } = self.allowed;
+        let level = self
+            .level
+            .as_mut()
+            .map(|level| level.level(now) >= most(capacity));
+        let window = self
+            .window
+            .as_mut()
+            .map(|window| window.left(now) >= most(limit));
+        let pace = self.pace.as_mut().map(|pace| pace.is_full(now));
+        let parts = [level, window, pace];
+        self.in_transit() == 0 && parts.into_iter().flatten().all(|full| full)
+    }
+
     /// What may be spent now; below zero is debt.
     pub(crate) fn left(&mut self, now: Moment) -> i64 {
         match (&mut self.level, &mut self.window) {
@@ -406,6 +425,11 @@ impl Pace {
     fn refund(&mut self, amount: u64, reserved: Moment, now: Moment) {
         self.bucket.credit(amount, now);
         self.second.forgive(amount, reserved, now);
+    }
+
+    fn is_full(&mut self, now: Moment) -> bool {
+        let most = i64::try_from(self.most).unwrap_or(i64::MAX);
+        self.bucket.level(now) >= most
     }
 
     fn resize(&mut self, limit: u64, rate: u64, now: Moment) {

@@ -7,7 +7,7 @@ use super::stats::{Counts, Levels, Note};
 use super::{Ahead, Key, Launch, Rule, Slots, Spacing, When};
 use crate::answer::Observation;
 use crate::charge::Charge;
-use crate::time::Now;
+use crate::time::{Moment, Now};
 
 /// Calls in flight, what the meters have, and the time between launches: one rule,
 /// so that one queue under one lock admits to all three.
@@ -81,6 +81,11 @@ impl Pool {
         ledger.close(key, used, now.get());
         slots.release(slot, now);
         spacing.release(turn, now);
+    }
+
+    pub(crate) fn is_at_rest(&mut self, now: Moment) -> bool {
+        let (_, ledger, spacing) = &mut self.rule;
+        spacing.next(now).is_none() && ledger.is_at_rest(now)
     }
 
     pub(crate) fn snapshot(&mut self, ahead: Ahead, now: &mut Now) -> Snapshot {

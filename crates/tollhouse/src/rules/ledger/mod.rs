@@ -24,7 +24,7 @@ use std::time::Duration;
 use super::stats::{BudgetLevels, Counts, Levels, Note};
 use super::{Ahead, Key, Launch, Line, Rule, When};
 use crate::answer::{RateLimits, Scope};
-use crate::charge::{Charge, Total, Unit};
+use crate::charge::{Charge, Per, Total, Unit};
 use crate::error::Refused;
 use crate::time::{Moment, Now};
 use metered::Metered;
@@ -393,6 +393,20 @@ impl Ledger {
         let allowed = self.terms.allowed(&Limit { unit, per, amount });
         let total = ahead.charge.get(unit).saturating_add(charge.get(unit));
         allowed.time_for(total.saturating_sub(allowed.capacity))
+    }
+
+    /// Whether nothing is known here that a new ledger would not know: nothing is in
+    /// transit or counted, no hold was in force within a minute, no refusal slows it.
+    pub(crate) fn is_at_rest(&mut self, now: Moment) -> bool {
+        let now = self.catch_up(now);
+        let trusted = self
+            .trust
+            .held_within(Per::Minute.duration(), now)
+            .is_none();
+        let open = trusted && self.exhausted(now).is_none() && self.terms.pace.percent() == 100;
+        // An orphan in transit keeps a level or a window from being full.
+        let mut meters = self.meters.iter_mut().map(|it| &mut it.meter);
+        open && self.outstanding == 0 && meters.all(|meter| meter.is_full(now))
     }
 
     /// How it stands, and how many wait.

@@ -208,6 +208,11 @@ impl Trust {
         })
     }
 
+    /// The end of the last hold, if that is yet to come or was so long ago at most.
+    pub(super) fn held_within(&self, ago: Duration, now: Moment) -> Option<Moment> {
+        self.held_until.filter(|until| *until + ago > now)
+    }
+
     pub(super) fn held_until(&self, now: Moment) -> Option<Moment> {
         self.held_until.filter(|until| *until > now)
     }
