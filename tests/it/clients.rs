@@ -18,7 +18,7 @@ use futures_util::future::join_all;
 use http_body_util::BodyExt;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
-use tollhouse_openai::{Accounting, ApiError, Limit, Policy, Refused, Scope};
+use tollhouse_openai::{Account, Accounting, ApiError, Limit, Policy, Refused, Scope};
 use tollhouse_sim::{Served, Sim};
 use tower::ServiceExt;
 
@@ -44,6 +44,36 @@ fn question(text: &str, max_tokens: u32) -> CreateChatCompletionRequest {
         .messages([ChatCompletionRequestUserMessage::from(text).into()])
         .build()
         .expect("a whole request")
+}
+
+/// Both adapters of one account spend from the same pools, one for each model.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn clients_of_one_account_share_a_pool_for_each_model() {
+    let sim = Sim::builder().build().expect("allowed settings");
+    let served = sim.spawn("127.0.0.1:0").await.expect("a free port");
+    let account = Account::from_toml("[defaults]\nstagger_seconds = 0").expect("a good file");
+
+    let typed = Client::with_config(config(&served)).with_http_service(account.async_openai());
+    let chat = typed.chat().create(question("Hi", 100)).await;
+    chat.expect("an answer");
+    let plain = reqwest::Client::new();
+    for model in ["gpt-4o", "o3"] {
+        let request = plain
+            .post(format!("{}/responses", served.url()))
+            .bearer_auth("sk-simulated")
+            .header("content-type", "application/json")
+            .body(format!(
+                r#"{{"model": "{model}", "input": "Hi", "max_output_tokens": 50}}"#
+            ));
+        let request = request.build().expect("a request");
+        let answer = account.reqwest(plain.clone()).execute(request).await;
+        assert_eq!(answer.expect("an answer").status(), 200);
+    }
+    let pools = account.snapshot().pools;
+    let names: Vec<_> = pools.iter().map(|pool| &*pool.name).collect();
+    assert_eq!(names, ["gpt-4o", "o3"]);
+    let spent = |n: usize| 25_500 - pools[n].meters[0].level;
+    assert!(spent(0) > spent(1), "{} and {}", spent(0), spent(1));
 }
 
 /// Fifty typed streams at once: slots are held to each stream's last byte, and

@@ -235,6 +235,25 @@ fn tables_of_setters_are_the_policys() {
     }
 }
 
+/// The account's page has every key of a policy, with its default.
+#[test]
+fn tables_of_keys_are_the_files() {
+    let page = fs::read_to_string(root().join("docs/guide/account.md")).expect("a page");
+    let defaults = serde_json::to_value(Policy::default().config()).expect("plain data");
+    let defaults = defaults.as_object().expect("an object");
+    assert!(defaults.len() > 20, "{defaults:?}");
+    for (key, default) in defaults {
+        let mut rows = page.lines().filter(|line| line.starts_with('|'));
+        let row = rows.find(|line| line.contains(&format!("`{key}`")));
+        let row = row.unwrap_or_else(|| panic!("no row tells of `{key}`"));
+        let told = row.split('|').nth(2).expect("a default").trim();
+        let told = told.trim_matches('`');
+        let told: serde_json::Value = serde_json::from_str(told).expect(key);
+        let same = told == *default || told.as_f64().is_some_and(|n| Some(n) == default.as_f64());
+        assert!(same, "{key}: {told} and {default}");
+    }
+}
+
 /// docs.rs shows the crates, not the repository: their front pages name the guide by
 /// absolute addresses, and name only pages that are there.
 #[test]

@@ -84,6 +84,7 @@
 //! assert_eq!(verdict.scope, Scope::RequestsPerDay);
 //! ```
 
+pub mod account;
 pub mod adapters;
 pub mod api_error;
 pub mod call;
@@ -92,6 +93,7 @@ pub mod layers;
 pub mod policy;
 pub mod wire;
 
+pub use account::{Account, AccountConfig};
 pub use api_error::ApiError;
 pub use call::{Call, RequestBody};
 pub use client::{Error, OpenAi, OpenAiBuilder, ResponseBody, StreamingOpenAi};
@@ -127,6 +129,11 @@ struct StartGuide;
 #[cfg(doctest)]
 #[doc = include_str!("../../../docs/guide/policy.md")]
 struct PolicyGuide;
+
+/// See [`StartGuide`].
+#[cfg(doctest)]
+#[doc = include_str!("../../../docs/guide/account.md")]
+struct AccountGuide;
 
 /// See [`StartGuide`].
 #[cfg(doctest)]

@@ -40,6 +40,7 @@ use tower_service::Service;
 
 use super::ready;
 use super::reqwest::{response, send, unanswered, whole};
+use crate::account::Account;
 use crate::policy::{Limited, Policy};
 
 type Pinned<T> = Pin<Box<dyn Future<Output = Result<T, OpenAIError>> + Send>>;
@@ -84,6 +85,20 @@ impl Policy {
 
     /// The same over a reqwest client of your own: its proxies, certificates and
     /// timeouts.
+    pub fn async_openai_over(&self, client: Client) -> AsyncOpenAi {
+        AsyncOpenAi {
+            inner: self.layer().layer(Rebuilding { client }),
+        }
+    }
+}
+
+impl Account {
+    /// As [`Policy::async_openai`], with a pool for each model.
+    pub fn async_openai(&self) -> AsyncOpenAi {
+        self.async_openai_over(Client::new())
+    }
+
+    /// As [`Policy::async_openai_over`], with a pool for each model.
     pub fn async_openai_over(&self, client: Client) -> AsyncOpenAi {
         AsyncOpenAi {
             inner: self.layer().layer(Rebuilding { client }),

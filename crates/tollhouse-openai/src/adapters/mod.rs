@@ -2,13 +2,14 @@
 //!
 //! | client | feature | see |
 //! |---|---|---|
-//! | reqwest | `reqwest` | `Policy::reqwest` |
-//! | async-openai | `async-openai` | `Policy::async_openai` |
+//! | reqwest | `reqwest` | `Policy::reqwest`, `Account::reqwest` |
+//! | async-openai | `async-openai` | `Policy::async_openai`, `Account::async_openai` |
 //! | any other `Service<http::Request<B>>` | none | [`WholeBodyLayer`], [`FromBytesLayer`] |
 //! | axum, for answers to one's own callers | `axum` | [`ApiError`](crate::ApiError) is a response |
 //!
-//! Every one of them goes through [`Policy::layer`](crate::Policy::layer), so all
-//! that hold clones of one policy share its limits, whatever their client.
+//! Every one of them goes through [`Policy::layer`](crate::Policy::layer) or
+//! [`Account::layer`](crate::Account::layer), so all that hold clones of one policy or
+//! account share its limits, whatever their client.
 
 #[cfg(feature = "async-openai")]
 pub mod async_openai;

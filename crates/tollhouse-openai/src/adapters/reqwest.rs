@@ -14,7 +14,8 @@ use tower_layer::Layer;
 use tower_service::Service;
 
 use super::ready;
-use crate::policy::{Limited, LimitedBody, Policy};
+use crate::account::Account;
+use crate::policy::{Limited, LimitedBody, Policy, PolicyLayer};
 
 impl Policy {
     /// A reqwest client behind this policy.
@@ -47,13 +48,19 @@ impl Policy {
     /// # }
     /// ```
     pub fn reqwest(&self, client: Client) -> ReqwestClient {
-        ReqwestClient {
-            inner: self.layer().layer(ReqwestTransport::new(client)),
-        }
+        ReqwestClient::behind(&self.layer(), client)
     }
 }
 
-/// A reqwest client behind a policy; made by [`Policy::reqwest`].
+impl Account {
+    /// A reqwest client behind this account, as [`Policy::reqwest`].
+    pub fn reqwest(&self, client: Client) -> ReqwestClient {
+        ReqwestClient::behind(&self.layer(), client)
+    }
+}
+
+/// A reqwest client behind a policy or an account; made by [`Policy::reqwest`] and
+/// [`Account::reqwest`].
 ///
 /// The body of a request is collected before the call stands in line. A timeout
 /// of the request's own counts for each attempt, from its launch; one of the
@@ -96,6 +103,12 @@ pub struct ReqwestClient {
 }
 
 impl ReqwestClient {
+    fn behind(layer: &PolicyLayer, client: Client) -> Self {
+        ReqwestClient {
+            inner: layer.layer(ReqwestTransport::new(client)),
+        }
+    }
+
     /// Sends a request when the policy lets it, and again where that is right.
     ///
     /// # Errors

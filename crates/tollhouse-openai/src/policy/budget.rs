@@ -1,13 +1,25 @@
-//! A policy's gate to the budget.
+//! The gate before a pool, or before several of which each request has one.
 
-use http::{Request, Response};
+use std::fmt::Debug;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use http::{HeaderMap, Request, Response};
 use tollhouse::budget::BudgetPass;
-use tollhouse::{Gate, TokenBudget, Unit};
+use tollhouse::concurrency::Slot;
+use tollhouse::gate::{Launch, Now};
+use tollhouse::stagger::Turn;
+use tollhouse::{
+    Charge, ConcurrencyLayer, End, Gate, Pass, PassFor, Refused, StaggerLayer, TokenBudget, Unit,
+};
 
+use super::PolicyConfig;
 use crate::call::{Call, CallBody};
 use crate::policy::AnswerReader;
-use crate::wire::cost::Estimator;
+use crate::wire::cost::{Estimate, Estimator};
 use crate::wire::learned::Learned;
+use crate::wire::request::Endpoint;
 use crate::wire::usage::{Asked, UsageMeter};
 
 /// Reserves what a request may be charged, and settles with what its answer
@@ -25,13 +37,26 @@ use crate::wire::usage::{Asked, UsageMeter};
 /// Slots and spacing are the budget's, too: one queue, so that whoever waits holds
 /// nothing. `Policy::budget` has it.
 #[derive(Clone, Debug)]
-pub(super) struct BudgetGate {
-    pub(super) budget: TokenBudget,
-    pub(super) estimator: Estimator,
-    pub(super) learned: Option<Learned>,
+pub(crate) struct BudgetGate {
+    pub(crate) budget: TokenBudget,
+    pub(crate) estimator: Estimator,
+    pub(crate) learned: Option<Learned>,
+    /// Whether any of its limits is of something else than tokens and requests.
+    pub(crate) splits: bool,
 }
 
+type OfPool = BudgetPass<Asked, AnswerReader, UsageMeter>;
+
 impl BudgetGate {
+    pub(crate) fn new(budget: TokenBudget, config: &PolicyConfig) -> Self {
+        BudgetGate {
+            budget,
+            estimator: config.estimator(),
+            learned: config.learn_factor.then(Learned::default),
+            splits: config.splits(),
+        }
+    }
+
     /// The most tokens that one request may cost.
     fn most(&self) -> u64 {
         let meters = self.budget.snapshot().meters;
@@ -40,29 +65,232 @@ impl BudgetGate {
     }
 
     /// The budget.
-    pub(super) fn budget(&self) -> &TokenBudget {
+    pub(crate) fn budget(&self) -> &TokenBudget {
         &self.budget
     }
-}
 
-impl<Q: CallBody, B> Gate<Request<Q>, Response<B>> for BudgetGate {
-    type Pass = BudgetPass<Asked, AnswerReader, UsageMeter>;
+    /// Begins the way of one call.
+    pub(crate) fn enter(&self, call: &Call) -> OfPool {
+        self.enter_with_charge(call).0
+    }
 
-    fn pass(&self, request: &Request<Q>) -> Self::Pass {
-        let call = Call::of(request);
+    /// As [`enter`](Self::enter), and what the call is charged.
+    pub(crate) fn enter_with_charge(&self, call: &Call) -> (OfPool, Charge) {
         let Some(estimate) = self.estimator.estimate(call.facts()) else {
-            return BudgetPass::new(&self.budget, 0, Asked::default(), AnswerReader);
+            let free = Charge::tokens(0);
+            let pass = BudgetPass::new(&self.budget, free, Asked::default(), AnswerReader);
+            return (pass, free);
         };
         let learned = self.learned.as_ref();
-        let cost = match learned {
+        let tokens = match learned {
             Some(learned) => learned.cost(&estimate, || self.most()),
             None => estimate.tokens,
         };
-        BudgetPass::new(
-            &self.budget,
-            cost,
-            Asked::new(&estimate, learned),
-            AnswerReader,
-        )
+        let charge = match self.splits {
+            true => split(&estimate, tokens, call),
+            false => Charge::tokens(tokens),
+        };
+        let asked = Asked::new(&estimate, learned);
+        let pass = BudgetPass::new(&self.budget, charge, asked, AnswerReader);
+        (pass, charge)
+    }
+}
+
+/// What a call takes of every unit.
+fn split(estimate: &Estimate<'_>, tokens: u64, call: &Call) -> Charge {
+    let input = estimate.prompt.min(tokens);
+    let charge = Charge::tokens(tokens)
+        .and(Unit::Input, input)
+        .and(Unit::Output, tokens - input);
+    match estimate.endpoint {
+        Endpoint::Images => charge.and(Unit::Images, call.shape().map_or(1, |it| it.answers)),
+        _ => charge,
+    }
+}
+
+/// Tells which pool a call belongs to.
+pub(crate) trait FindPool: Debug + Send + Sync {
+    /// Begins the way of one call.
+    fn enter(&self, call: &Call, headers: &HeaderMap) -> CallPass;
+}
+
+/// Stands before one pool, or before all of an account's.
+#[derive(Clone, Debug)]
+pub(crate) enum PoolGate {
+    One(BudgetGate),
+    Each(Arc<dyn FindPool>),
+}
+
+impl<Q: CallBody, B> Gate<Request<Q>, Response<B>> for PoolGate {
+    type Pass = CallPass;
+
+    fn pass(&self, request: &Request<Q>) -> CallPass {
+        let call = Call::of(request);
+        match self {
+            PoolGate::One(pool) => CallPass::new(pool.enter(&call)),
+            PoolGate::Each(pools) => pools.enter(&call, request.headers()),
+        }
+    }
+}
+
+/// Hears what a call would have met that is let pass.
+pub(crate) trait Watch: Send + Sync {
+    /// It would have waited as long in this pool, or been refused.
+    fn passed(&self, pool: &Arc<str>, met: Result<Duration, Refused>);
+}
+
+/// A call's way through its pool, and through what all pools of an account share.
+pub(crate) struct CallPass {
+    /// Dropped where a dry run lets the call pass without.
+    pool: Option<OfPool>,
+    slot: Option<Slot>,
+    turn: Option<Turn>,
+    dry: Option<DryRun>,
+}
+
+/// Who is told, and what to ask for the wait.
+struct DryRun {
+    watch: Arc<dyn Watch>,
+    pool: Arc<str>,
+    budget: TokenBudget,
+    charge: Charge,
+}
+
+impl CallPass {
+    pub(crate) fn new(pool: OfPool) -> Self {
+        CallPass {
+            pool: Some(pool),
+            slot: None,
+            turn: None,
+            dry: None,
+        }
+    }
+
+    /// Has it take what the pools of an account share, once its pool has let it pass.
+    pub(crate) fn sharing(
+        mut self,
+        slots: Option<&ConcurrencyLayer>,
+        spacing: Option<&StaggerLayer>,
+    ) -> Self {
+        self.slot = slots.map(|slots| Gate::<(), ()>::pass(slots, &()));
+        self.turn = spacing.map(|spacing| Gate::<(), ()>::pass(spacing, &()));
+        self
+    }
+
+    /// Lets it pass whatever its pool says, which is told instead.
+    pub(crate) fn dry(
+        mut self,
+        watch: Arc<dyn Watch>,
+        pool: Arc<str>,
+        budget: TokenBudget,
+        charge: Charge,
+    ) -> Self {
+        self.dry = Some(DryRun {
+            watch,
+            pool,
+            budget,
+            charge,
+        });
+        self
+    }
+
+    fn poll_parts(&mut self, cx: &mut Context<'_>, now: &mut Now) -> Poll<Result<(), Refused>> {
+        macro_rules! admitted {
+            ($part:expr) => {
+                if let Some(part) = &mut $part {
+                    match part.poll_admitted(cx, now) {
+                        Poll::Ready(Ok(())) => {}
+                        other => return other,
+                    }
+                }
+            };
+        }
+        admitted!(self.pool);
+        admitted!(self.slot);
+        admitted!(self.turn);
+        Poll::Ready(Ok(()))
+    }
+
+    /// Goes on without, and tells what would have been.
+    fn pass_by(&mut self, met: Option<Refused>) -> Poll<Result<(), Refused>> {
+        let Some(dry) = self.dry.take() else {
+            return met.map_or(Poll::Pending, |refused| Poll::Ready(Err(refused)));
+        };
+        // Out of line first, so that it does not wait for itself.
+        (self.pool, self.slot, self.turn) = (None, None, None);
+        let met = met.map_or_else(|| Ok(dry.budget.eta(dry.charge)), Err);
+        dry.watch.passed(&dry.pool, met);
+        Poll::Ready(Ok(()))
+    }
+}
+
+impl Pass for CallPass {
+    #[inline]
+    fn poll_admitted(&mut self, cx: &mut Context<'_>, now: &mut Now) -> Poll<Result<(), Refused>> {
+        match self.poll_parts(cx, now) {
+            Poll::Ready(Ok(())) => Poll::Ready(Ok(())),
+            Poll::Ready(Err(refused)) => self.pass_by(Some(refused)),
+            Poll::Pending => self.pass_by(None),
+        }
+    }
+
+    #[inline]
+    fn launched(&mut self, to: Launch, now: &mut Now) {
+        self.each(|part| part.launched(to, now));
+    }
+
+    #[inline]
+    fn chunk(&mut self, data: &[u8]) {
+        if let Some(pool) = &mut self.pool {
+            pool.chunk(data);
+        }
+    }
+
+    #[inline]
+    fn ended(&mut self, end: End, now: &mut Now) {
+        self.each(|part| part.ended(end, now));
+    }
+}
+
+impl CallPass {
+    #[inline]
+    fn each(&mut self, mut act: impl FnMut(&mut dyn Pass)) {
+        if let Some(pool) = &mut self.pool {
+            act(pool);
+        }
+        if let Some(slot) = &mut self.slot {
+            act(slot);
+        }
+        if let Some(turn) = &mut self.turn {
+            act(turn);
+        }
+    }
+}
+
+impl<B> PassFor<Response<B>> for CallPass {
+    #[inline]
+    fn answered(&mut self, response: &Response<B>, now: &mut Now) {
+        if let Some(pool) = &mut self.pool {
+            pool.answered(response, now);
+        }
+        if let Some(slot) = &mut self.slot {
+            slot.answered(response, now);
+        }
+        if let Some(turn) = &mut self.turn {
+            turn.answered(response, now);
+        }
+    }
+
+    #[inline]
+    fn completed(&mut self, response: &Response<B>, now: &mut Now) {
+        if let Some(pool) = &mut self.pool {
+            pool.completed(response, now);
+        }
+        if let Some(slot) = &mut self.slot {
+            slot.completed(response, now);
+        }
+        if let Some(turn) = &mut self.turn {
+            turn.completed(response, now);
+        }
     }
 }

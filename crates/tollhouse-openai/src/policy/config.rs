@@ -280,6 +280,12 @@ impl PolicyConfig {
         meters.into_iter().filter_map(limited)
     }
 
+    /// Whether any limit is of something else than tokens and requests.
+    pub(crate) fn splits(&self) -> bool {
+        self.meters()
+            .any(|(unit, ..)| !matches!(unit, Unit::Tokens | Unit::Requests))
+    }
+
     /// How its requests are charged.
     pub(crate) fn estimator(&self) -> Estimator {
         self.charge_rule.with_est_tokens(self.est_tokens_per_run)

@@ -3,18 +3,18 @@
 use std::fmt;
 use std::time::Duration;
 
+use tollhouse::budget::TokenBudgetBuilder;
 use tollhouse::retry::RetryBudget;
 use tollhouse::{Backoff, GateLayer, RetryLayer, TokenBudget};
 use tower_layer::Layer;
 
 use super::attempts::PolicyMark;
-use super::budget::BudgetGate;
+use super::budget::{BudgetGate, PoolGate};
 use super::limited::Limited;
 use super::{Limit, PolicyConfig};
 use crate::layers::include_usage::IncludeUsage;
 use crate::layers::verdict::WithVerdict;
 use crate::policy::AnswerReader;
-use crate::wire::learned::Learned;
 
 /// The tokens a minute to go on with where `auto` learned nothing: the least
 /// that any account of a paying customer has on a current model.
@@ -74,7 +74,7 @@ const LONGEST_BACKOFF: Duration = Duration::from_secs(60);
 #[derive(Clone)]
 pub struct PolicyLayer {
     retry: RetryLayer<AnswerReader, PolicyMark>,
-    gate: GateLayer<BudgetGate>,
+    gate: GateLayer<PoolGate>,
     asks_for_usage: bool,
 }
 
@@ -97,34 +97,42 @@ impl fmt::Debug for PolicyLayer {
     }
 }
 
+impl PolicyLayer {
+    /// One retry, and behind it this gate.
+    pub(crate) fn new(config: &PolicyConfig, gate: PoolGate) -> Self {
+        PolicyLayer {
+            retry: retry(config),
+            gate: GateLayer::new(gate),
+            asks_for_usage: config.ask_for_usage,
+        }
+    }
+}
+
 /// What all who use one policy share.
 #[derive(Debug)]
 pub(super) struct Shared {
     pub(super) layer: PolicyLayer,
+    pub(super) pool: BudgetGate,
 }
 
 impl Shared {
     pub(super) fn new(config: &PolicyConfig) -> Self {
-        let budget = BudgetGate {
-            budget: budget(config),
-            estimator: config.estimator(),
-            learned: config.learn_factor.then(Learned::default),
-        };
+        let budget = builder(config).build();
+        let budget = budget.expect("a config is checked when it is set");
+        let pool = BudgetGate::new(budget, config);
         Shared {
-            layer: PolicyLayer {
-                retry: retry(config),
-                gate: GateLayer::new(budget),
-                asks_for_usage: config.ask_for_usage,
-            },
+            layer: PolicyLayer::new(config, PoolGate::One(pool.clone())),
+            pool,
         }
     }
 
     pub(super) fn budget(&self) -> &BudgetGate {
-        self.layer.gate.get_ref()
+        &self.pool
     }
 }
 
-fn budget(config: &PolicyConfig) -> TokenBudget {
+/// What builds the ledger, the slots and the spacing of one pool.
+pub(crate) fn builder(config: &PolicyConfig) -> TokenBudgetBuilder {
     let builder = match config.tokens_per_minute {
         Limit::PerMinute(tokens) => TokenBudget::per_minute(tokens.get()),
         Limit::Auto => TokenBudget::per_minute(FALLBACK).learn_tokens(true),
@@ -152,7 +160,7 @@ fn budget(config: &PolicyConfig) -> TokenBudget {
     if let Some(burst) = config.burst {
         builder = builder.burst(burst);
     }
-    builder.build().expect("a config is checked when it is set")
+    builder
 }
 
 fn retry(config: &PolicyConfig) -> RetryLayer<AnswerReader, PolicyMark> {

@@ -9,7 +9,6 @@ use bytes::Bytes;
 use http::{Request, Response};
 use http_body::{Body, Frame, SizeHint};
 use pin_project_lite::pin_project;
-use tollhouse::budget::BudgetPass;
 use tollhouse::gated::body::HeldBody;
 use tollhouse::retry::{self, Retry};
 use tollhouse::{BoxError, Error, Gated};
@@ -17,23 +16,21 @@ use tower_service::Service;
 
 use super::AnswerReader;
 use super::attempts::PolicyMark;
-use super::budget::BudgetGate;
+use super::budget::{CallPass, PoolGate};
 use crate::call::{Call, CallBody};
 use crate::layers::include_usage::{IncludeUsage, IncludeUsageFuture, WithoutUsage};
 use crate::layers::verdict::{VerdictBody, WithVerdict};
-use crate::wire::usage::{Asked, UsageMeter};
 
-pub(super) type Gate<S> = Gated<WithVerdict<S>, BudgetGate>;
+pub(super) type Gate<S> = Gated<WithVerdict<S>, PoolGate>;
 
 pub(super) type Stack<S> = IncludeUsage<Retry<Gate<S>, AnswerReader, PolicyMark>>;
 
 type StackFuture<S, Q> =
     IncludeUsageFuture<retry::ResponseFuture<Gate<S>, AnswerReader, Request<Q>, PolicyMark>>;
 
-type StackBody<B> =
-    WithoutUsage<HeldBody<VerdictBody<B>, BudgetPass<Asked, AnswerReader, UsageMeter>>>;
+type StackBody<B> = WithoutUsage<HeldBody<VerdictBody<B>, CallPass>>;
 
-/// A client behind a policy; made by [`PolicyLayer`](super::PolicyLayer).
+/// A client behind a policy or an account; made by [`PolicyLayer`](super::PolicyLayer).
 ///
 /// Takes requests of [`Bytes`], or of a [`RequestBody`](crate::RequestBody)
 /// where the client does.

@@ -1,11 +1,11 @@
 //! All limits and rules for one account, and where they come from.
 
 mod attempts;
-mod budget;
+pub(crate) mod budget;
 mod builder;
 pub(crate) mod config;
 mod error;
-mod layer;
+pub(crate) mod layer;
 mod limit;
 mod limited;
 pub(crate) mod nearest;

@@ -1,5 +1,6 @@
 //! The wire, the client and the whole policy.
 
+mod account;
 mod fixtures;
 mod fuzz_corpora;
 mod retry;

@@ -14,7 +14,11 @@ fn operation(endpoint: Endpoint) -> Option<&'static str> {
         Endpoint::Chat | Endpoint::Responses => Some("chat"),
         Endpoint::Completions => Some("text_completion"),
         Endpoint::Embeddings => Some("embeddings"),
-        Endpoint::Moderations | Endpoint::Storage | Endpoint::Other => None,
+        Endpoint::Moderations
+        | Endpoint::Storage
+        | Endpoint::Images
+        | Endpoint::Audio
+        | Endpoint::Other => None,
     }
 }
 

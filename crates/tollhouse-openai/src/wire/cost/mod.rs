@@ -121,7 +121,9 @@ impl Estimator {
         }
         let bytes = facts.bytes?;
         let (prompt, upfront, tokens) = match (facts.endpoint, &facts.shape) {
-            (Endpoint::Other, _) | (_, None) => self.of_bytes(bytes),
+            (Endpoint::Images | Endpoint::Audio | Endpoint::Other, _) | (_, None) => {
+                self.of_bytes(bytes)
+            }
             (endpoint, Some(shape)) => self.of_shape(endpoint, shape),
         };
         Some(Estimate {

@@ -26,6 +26,10 @@ pub enum Endpoint {
     Embeddings,
     /// `moderations`.
     Moderations,
+    /// `images/...`.
+    Images,
+    /// `audio/...`.
+    Audio,
     /// Keeps things and runs no model at once: files, batches and the like.
     Storage,
     /// Anything else.
@@ -33,6 +37,19 @@ pub enum Endpoint {
 }
 
 impl Endpoint {
+    /// All of them.
+    pub(crate) const ALL: [Endpoint; 9] = [
+        Endpoint::Chat,
+        Endpoint::Responses,
+        Endpoint::Completions,
+        Endpoint::Embeddings,
+        Endpoint::Moderations,
+        Endpoint::Images,
+        Endpoint::Audio,
+        Endpoint::Storage,
+        Endpoint::Other,
+    ];
+
     /// Tells the endpoint from a path, whatever stands before it (`/v1`,
     /// Azure's `/openai/deployments/NAME`).
     pub fn of(path: &str) -> Endpoint {
@@ -51,12 +68,15 @@ impl Endpoint {
             (Some("completions"), _) => Endpoint::Completions,
             (Some("embeddings"), _) => Endpoint::Embeddings,
             (Some("moderations"), _) => Endpoint::Moderations,
+            (_, Some("images")) => Endpoint::Images,
+            (_, Some("audio")) => Endpoint::Audio,
             _ if path.split('/').any(|segment| STORAGE.contains(&segment)) => Endpoint::Storage,
             _ => Endpoint::Other,
         }
     }
 
-    /// The end of the path; `storage` and `other` where there are several.
+    /// The end of the path; `images`, `audio`, `storage` and `other` where there are
+    /// several.
     pub fn name(self) -> &'static str {
         match self {
             Endpoint::Chat => "chat/completions",
@@ -64,6 +84,8 @@ impl Endpoint {
             Endpoint::Completions => "completions",
             Endpoint::Embeddings => "embeddings",
             Endpoint::Moderations => "moderations",
+            Endpoint::Images => "images",
+            Endpoint::Audio => "audio",
             Endpoint::Storage => "storage",
             Endpoint::Other => "other",
         }

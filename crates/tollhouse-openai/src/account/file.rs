@@ -1,0 +1,385 @@
+//! `tollhouse.toml`: an account's description as a file.
+//!
+//! It is read key by key, with the place of each, so that everything that is wrong is
+//! told at once and every message names its line.
+
+use std::collections::BTreeMap;
+use std::ops::Range;
+use std::path::Path;
+
+use toml::Spanned;
+use toml::de::{DeTable, DeValue};
+
+use super::config::{AccountConfig, Overrides, SLOTS, WEIGHT};
+use super::error::{AccountError, Problem};
+use crate::call::Endpoint;
+use crate::policy::config::{KEYS, Key, Place};
+use crate::policy::nearest::nearest;
+use crate::policy::value::{Allowed, Setting, Value};
+
+/// A file is small; what is larger is another file.
+const LONGEST: u64 = 16 * 1024 * 1024;
+
+/// Past so many it helps nobody to be told of more.
+const MOST_PROBLEMS: usize = 20;
+
+const SECTIONS: [&str; 5] = ["defaults", "account", "models", "pools", "callers"];
+
+impl AccountConfig {
+    /// The account that a `tollhouse.toml` describes; reads no environment.
+    ///
+    /// # Errors
+    ///
+    /// Names everything that is wrong at once: line, section, key, value and what is
+    /// allowed; for a key that is not known, the nearest known one.
+    pub fn from_toml(text: &str) -> Result<Self, AccountError> {
+        let (table, errors) = DeTable::parse_recoverable(text);
+        let mut reader = Reader {
+            text,
+            problems: Vec::new(),
+            places: BTreeMap::new(),
+        };
+        if !errors.is_empty() {
+            // What stands beside them may have been read otherwise than it was meant.
+            for error in errors {
+                let line = reader.line(error.span().unwrap_or_default());
+                reader
+                    .problems
+                    .push(Problem::said("", error.message()).at_line(line));
+            }
+            return Err(reader.into_error());
+        }
+        let config = reader.file(table.get_ref());
+        if !reader.problems.is_empty() {
+            return Err(reader.into_error());
+        }
+        config.validate().map_err(|error| reader.placed(error))?;
+        Ok(config)
+    }
+
+    /// As [`from_toml`](Self::from_toml), from a file.
+    ///
+    /// # Errors
+    ///
+    /// As [`from_toml`](Self::from_toml), with the file's name; or why it cannot be read.
+    pub fn open(path: impl AsRef<Path>) -> Result<Self, AccountError> {
+        let path = path.as_ref();
+        let read = read(path).map_err(|error| AccountError::new(vec![Problem::said("", error)]));
+        let config = read.and_then(|text| AccountConfig::from_toml(&text));
+        config.map_err(|error| error.of_file(path))
+    }
+}
+
+fn read(path: &Path) -> Result<String, String> {
+    use std::io::Read;
+
+    let file = std::fs::File::open(path).map_err(|error| error.to_string())?;
+    let mut bytes = Vec::new();
+    let read = file.take(LONGEST + 1).read_to_end(&mut bytes);
+    read.map_err(|error| error.to_string())?;
+    match bytes.len() as u64 > LONGEST {
+        true => Err(format!("it is longer than {LONGEST} bytes")),
+        false => String::from_utf8(bytes).map_err(|_| "it is not UTF-8".to_owned()),
+    }
+}
+
+/// Reads a file, and remembers all that is wrong.
+struct Reader<'t> {
+    text: &'t str,
+    problems: Vec<Problem>,
+    /// The line of every section and key that was seen.
+    places: BTreeMap<(String, String), usize>,
+}
+
+/// A key and what stands behind it.
+struct Entry<'e, 't> {
+    name: &'e str,
+    line: usize,
+    value: &'e DeValue<'t>,
+}
+
+impl<'t> Reader<'t> {
+    fn file(&mut self, table: &DeTable<'t>) -> AccountConfig {
+        let mut config = AccountConfig::default();
+        for entry in self.entries("", table) {
+            match entry.name {
+                "defaults" => self.defaults(&entry, &mut config),
+                "account" => self.account(&entry, &mut config),
+                "models" => self.each("models", &entry, |reader, name, section, table| {
+                    let model = config.models.entry(name.to_owned()).or_default();
+                    for entry in reader.entries(section, table) {
+                        match entry.name {
+                            "pool" => model.pool = reader.text(section, "pool", &entry),
+                            "endpoint" => model.endpoint = reader.endpoint(section, &entry),
+                            _ => reader.number(
+                                section,
+                                &entry,
+                                &["pool", "endpoint"],
+                                &mut model.own,
+                            ),
+                        }
+                    }
+                }),
+                "pools" => self.each("pools", &entry, |reader, name, section, table| {
+                    let own = config.pools.entry(name.to_owned()).or_default();
+                    for entry in reader.entries(section, table) {
+                        reader.number(section, &entry, &[], own);
+                    }
+                }),
+                "callers" => self.each("callers", &entry, |reader, name, section, table| {
+                    for entry in reader.entries(section, table) {
+                        match entry.name {
+                            "weight" => {
+                                let weight = reader.value(section, "weight", &entry, WEIGHT);
+                                config.callers.insert(name.to_owned(), weight.unwrap_or(1));
+                            }
+                            _ => reader.unknown(section, &entry, ["weight"].into_iter()),
+                        }
+                    }
+                }),
+                _ => self.unknown("", &entry, SECTIONS.into_iter()),
+            }
+        }
+        config
+    }
+
+    fn defaults(&mut self, entry: &Entry<'_, 't>, config: &mut AccountConfig) {
+        let section = "[defaults]";
+        let Some(table) = self.table(section, entry) else {
+            return;
+        };
+        for entry in self.entries(section, table) {
+            match Key::named(entry.name).filter(|key| key.place != Place::Nowhere) {
+                Some(key) => {
+                    let value = value_of(entry.value);
+                    if !key.put(&mut config.defaults, &value) {
+                        self.bad(section, key.name, &value, key.allowed, entry.line);
+                    }
+                }
+                None => {
+                    let known = KEYS.iter().filter(|key| key.place != Place::Nowhere);
+                    self.unknown(section, &entry, known.map(|key| key.name));
+                }
+            }
+        }
+    }
+
+    fn account(&mut self, entry: &Entry<'_, 't>, config: &mut AccountConfig) {
+        let section = "[account]";
+        let Some(table) = self.table(section, entry) else {
+            return;
+        };
+        for entry in self.entries(section, table) {
+            match entry.name {
+                "max_concurrency" => {
+                    let slots = self.value(section, "max_concurrency", &entry, SLOTS);
+                    config.max_concurrency = slots.unwrap_or_default();
+                }
+                "dry_run" => {
+                    let dry_run = self.value(section, "dry_run", &entry, Allowed::Flag);
+                    config.dry_run = dry_run.unwrap_or_default();
+                }
+                _ => self.unknown(section, &entry, ["max_concurrency", "dry_run"].into_iter()),
+            }
+        }
+    }
+
+    /// Reads the sections that have names of their own.
+    fn each(
+        &mut self,
+        kind: &str,
+        entry: &Entry<'_, 't>,
+        mut read: impl FnMut(&mut Self, &str, &str, &DeTable<'t>),
+    ) {
+        let Some(table) = self.table(&format!("[{kind}]"), entry) else {
+            return;
+        };
+        for entry in self.entries(kind, table) {
+            let section = format!("[{kind}.{:?}]", entry.name);
+            if entry.name.is_empty() {
+                let problem = Problem::said(section, "a name is not empty");
+                self.problems.push(problem.at_line(entry.line));
+            } else if let Some(table) = self.table(&section, &entry) {
+                self.places
+                    .insert((section.clone(), String::new()), entry.line);
+                read(self, entry.name, &section, table);
+            }
+        }
+    }
+
+    /// A pool's number.
+    fn number(
+        &mut self,
+        section: &str,
+        entry: &Entry<'_, 't>,
+        others: &[&'static str],
+        own: &mut Overrides,
+    ) {
+        let key = Key::named(entry.name);
+        match key.map(|key| (key, key.place)) {
+            Some((key, Place::Pool)) => {
+                let value = value_of(entry.value);
+                match key.allows(&value) {
+                    true => own.put(key, value),
+                    false => self.bad(section, key.name, &value, key.allowed, entry.line),
+                }
+            }
+            Some((key, Place::Account)) => {
+                let what = format!("{} belongs under [defaults]: the account has one", key.name);
+                self.problems
+                    .push(Problem::said(section, what).at_line(entry.line));
+            }
+            _ => {
+                let known = KEYS.iter().filter(|key| key.place == Place::Pool);
+                let known = known.map(|key| key.name);
+                self.unknown(section, entry, known.chain(others.iter().copied()));
+            }
+        }
+    }
+
+    fn endpoint(&mut self, section: &str, entry: &Entry<'_, 't>) -> Option<Endpoint> {
+        let names = Endpoint::ALL.map(Endpoint::name);
+        let value = value_of(entry.value);
+        let read = match &value {
+            Value::Text(text) => Endpoint::ALL.into_iter().find(|it| it.name() == &**text),
+            _ => None,
+        };
+        if read.is_none() {
+            let what = format!("endpoint is {value}: allowed is {}", names.join(", "));
+            self.problems
+                .push(Problem::said(section, what).at_line(entry.line));
+        }
+        read
+    }
+
+    fn text(&mut self, section: &str, name: &'static str, entry: &Entry<'_, 't>) -> Option<String> {
+        self.value(section, name, entry, Allowed::Name)
+    }
+
+    fn value<T: Setting>(
+        &mut self,
+        section: &str,
+        name: &'static str,
+        entry: &Entry<'_, 't>,
+        allowed: Allowed,
+    ) -> Option<T> {
+        let value = value_of(entry.value);
+        let read = Some(&value).filter(|value| allowed.allows(value));
+        let read = read.and_then(T::from_value);
+        if read.is_none() {
+            self.bad(section, name, &value, allowed, entry.line);
+        }
+        read
+    }
+
+    fn table<'e>(&mut self, section: &str, entry: &Entry<'e, 't>) -> Option<&'e DeTable<'t>> {
+        let table = entry.value.as_table();
+        if table.is_none() {
+            let what = format!("it is {}, and a section is meant", entry.value.type_str());
+            self.problems
+                .push(Problem::said(section, what).at_line(entry.line));
+        }
+        table
+    }
+
+    /// In the order of the file, and not of the alphabet.
+    fn entries<'e>(&mut self, section: &str, table: &'e DeTable<'t>) -> Vec<Entry<'e, 't>> {
+        let mut entries: Vec<_> = table.iter().collect();
+        entries.sort_by_key(|(name, _)| name.span().start);
+        let entries = entries.into_iter().map(|(name, value)| Entry {
+            name: name.get_ref(),
+            line: self.line(name.span()),
+            value: Spanned::get_ref(value),
+        });
+        let entries: Vec<_> = entries.collect();
+        for entry in &entries {
+            let place = (section.to_owned(), entry.name.to_owned());
+            self.places.insert(place, entry.line);
+        }
+        entries
+    }
+
+    fn bad(
+        &mut self,
+        section: &str,
+        name: &'static str,
+        value: &Value,
+        allowed: Allowed,
+        line: usize,
+    ) {
+        let problem = Problem::value(section, name, value, allowed);
+        self.problems.push(problem.at_line(line));
+    }
+
+    fn unknown<'k>(
+        &mut self,
+        section: &str,
+        entry: &Entry<'_, 't>,
+        known: impl Iterator<Item = &'k str>,
+    ) {
+        let name = shortened(entry.name);
+        let what = match nearest(entry.name, known) {
+            Some(known) => format!("{name} is not known: {known} is meant, perhaps"),
+            None => format!("{name} is not known"),
+        };
+        self.problems
+            .push(Problem::said(section, what).at_line(entry.line));
+    }
+
+    /// The line, the first being 1.
+    fn line(&self, span: Range<usize>) -> usize {
+        let before = self.text.as_bytes().get(..span.start);
+        let before = before.unwrap_or(self.text.as_bytes());
+        1 + before.iter().filter(|byte| **byte == b'\n').count()
+    }
+
+    /// Looks up the lines of what was found wrong with the whole.
+    fn placed(&self, mut error: AccountError) -> AccountError {
+        for problem in error.problems_mut() {
+            let section = problem.section().to_owned();
+            let key = problem.key().unwrap_or_default().to_owned();
+            if let Some(line) = self.places.get(&(section, key)) {
+                *problem = problem.clone().at_line(*line);
+            }
+        }
+        error
+    }
+
+    fn into_error(mut self) -> AccountError {
+        self.problems.sort_by_key(Problem::line);
+        let more = self.problems.len().saturating_sub(MOST_PROBLEMS);
+        self.problems.truncate(MOST_PROBLEMS);
+        if more > 0 {
+            self.problems
+                .push(Problem::said("", format!("and {more} more")));
+        }
+        AccountError::new(self.problems)
+    }
+}
+
+/// What is written, in the form of settings.
+fn value_of(value: &DeValue<'_>) -> Value {
+    match value {
+        DeValue::Boolean(flag) => Value::Flag(*flag),
+        DeValue::String(text) => Value::Text(text.clone().into_owned().into()),
+        DeValue::Integer(number) => {
+            match u64::from_str_radix(number.as_str().trim_start_matches('+'), number.radix()) {
+                Ok(number) => Value::Whole(number),
+                Err(_) => Value::Other(number.as_str().to_owned()),
+            }
+        }
+        DeValue::Float(number) => match number.as_str().parse::<f64>() {
+            Ok(number) if number.is_finite() => Value::Real(number),
+            _ => Value::Other(number.as_str().to_owned()),
+        },
+        other => Value::Other(other.type_str().to_owned()),
+    }
+}
+
+/// A name in a message is no longer than a line.
+fn shortened(name: &str) -> String {
+    match name.char_indices().nth(60) {
+        Some((end, _)) => format!("{}...", &name[..end]),
+        None => name.to_owned(),
+    }
+}

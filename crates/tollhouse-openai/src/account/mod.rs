@@ -1,0 +1,254 @@
+//! One account: everything that one key may use, a pool for each model.
+//!
+//! A provider limits each model apart, or each family of models that share a pool. An
+//! [`Account`] has one queue for each of them, so that what one is out of keeps nobody
+//! from using another, and all who use the account share it, by whatever client:
+//!
+//! ```text
+//!                      +-- pool of gpt-4o* --------+
+//! call -> Retry -> its model's pool: one queue over slots, meters, spacing -> client
+//!                      +-- pool of embeddings -----+
+//! ```
+//!
+//! What it says is an [`AccountConfig`]: from code, from variables, or from a
+//! `tollhouse.toml`, of which `docs/guide/account.md` tells every key.
+
+mod config;
+mod dry;
+mod error;
+mod file;
+mod models;
+mod pools;
+mod snapshot;
+
+use std::fmt;
+use std::path::Path;
+use std::sync::Arc;
+
+use http::HeaderMap;
+use tollhouse::TokenBudget;
+
+pub use config::{AccountConfig, Sharing};
+pub use error::{AccountError, Problem};
+pub use snapshot::{AccountSnapshot, DryRunSnapshot, PoolMeter, PoolSnapshot};
+
+use crate::call::{Call, Endpoint};
+use crate::policy::budget::{CallPass, FindPool, PoolGate};
+use crate::policy::{Policy, PolicyConfig, PolicyLayer};
+use pools::Pools;
+
+/// Everything one key may use: a live handle of a pool for each model.
+///
+/// # Pools
+///
+/// A pool is made when a model is first used, and dropped when it is idle and knows
+/// nothing that a new one would not: none that is in debt, held by the provider, or whose
+/// window still counts something. Names come from outside, so at most 1,000 models that no
+/// section names have pools of their own at once; further ones share one with the
+/// defaults.
+///
+/// # Cloning
+///
+/// Clones are cheap and share everything, as do all layers of an account.
+///
+/// # Examples
+///
+/// ```
+/// use bytes::Bytes;
+/// use http::Request;
+/// use tollhouse_openai::Account;
+/// use tollhouse_sim::Sim;
+/// use tower::{Layer, ServiceExt};
+///
+/// # #[tokio::main(flavor = "current_thread", start_paused = true)]
+/// # async fn main() -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
+/// let account = Account::from_toml(
+///     r#"
+///     [models."gpt-4o*"]
+///     tokens_per_minute = 30_000
+///
+///     [models."text-embedding-*"]
+///     tokens_per_minute = 1_000_000
+///     "#,
+/// )?;
+/// // A simulated provider, in place of `OpenAi::from_env()?`.
+/// let client = account.layer().layer(Sim::builder().build()?.service());
+///
+/// let body = r#"{"model": "text-embedding-3-small", "input": "The sea"}"#;
+/// let request = Request::post("/v1/embeddings").body(Bytes::from(body))?;
+/// assert_eq!(client.oneshot(request).await?.status(), 200);
+/// assert_eq!(account.snapshot().pools[0].name, "text-embedding-*");
+/// # Ok(())
+/// # }
+/// ```
+#[derive(Clone)]
+pub struct Account {
+    pools: Arc<Pools>,
+    model_of: Option<ModelOf>,
+}
+
+type ModelOf = Arc<dyn Fn(&Call, &HeaderMap) -> Option<String> + Send + Sync>;
+
+impl Account {
+    /// An account of one policy: one pool for all models; where one of its limits is
+    /// [`auto`](crate::Limit::Auto), one for each, and its slots and spacing are the
+    /// account's ([`Sharing::OnePool`]).
+    ///
+    /// Its state is its own: calls through the policy itself are not counted.
+    pub fn new(policy: Policy) -> Self {
+        let config = AccountConfig::one_pool(policy.config().clone());
+        Account::checked(config)
+    }
+
+    /// An account as it is described.
+    ///
+    /// # Errors
+    ///
+    /// Names everything that is wrong at once.
+    pub fn from_config(config: AccountConfig) -> Result<Self, AccountError> {
+        config.validate()?;
+        Ok(Account::checked(config))
+    }
+
+    /// An account as the environment describes it: by the file that `TOLLHOUSE_CONFIG`
+    /// names, with the policy's variables laid over its defaults; or without one, as
+    /// [`Account::new`] of the policy that the variables describe.
+    ///
+    /// # Errors
+    ///
+    /// Names everything that is wrong at once, in the file or in the variables, and every
+    /// variable that looks like a misspelt one.
+    pub fn from_env() -> Result<Self, AccountError> {
+        AccountConfig::from_env().and_then(Account::from_config)
+    }
+
+    /// An account as a `tollhouse.toml` describes it; reads no environment.
+    ///
+    /// # Errors
+    ///
+    /// As [`AccountConfig::from_toml`].
+    pub fn from_toml(text: &str) -> Result<Self, AccountError> {
+        AccountConfig::from_toml(text).map(Account::checked)
+    }
+
+    /// An account as a file describes it; reads no environment.
+    ///
+    /// # Errors
+    ///
+    /// As [`AccountConfig::open`].
+    pub fn open(path: impl AsRef<Path>) -> Result<Self, AccountError> {
+        AccountConfig::open(path).map(Account::checked)
+    }
+
+    fn checked(config: AccountConfig) -> Self {
+        Account {
+            pools: Arc::new(Pools::new(config)),
+            model_of: None,
+        }
+    }
+
+    /// Tells the model of a call by what this says of it; where that is nothing, by the
+    /// body's `model` or Azure's deployment in the path, as without it. Layers that are
+    /// made from what this returns go by it, others do not.
+    ///
+    /// # Examples
+    ///
+    /// Deployments that are named after teams:
+    ///
+    /// ```
+    /// use tollhouse_openai::{Account, Policy};
+    ///
+    /// let account = Account::new(Policy::default()).model_by(|call, headers| {
+    ///     let team = headers.get("x-team")?.to_str().ok()?;
+    ///     Some(format!("{team}/{}", call.model()?))
+    /// });
+    /// let layer = account.layer();
+    /// # let _ = layer;
+    /// ```
+    #[must_use]
+    pub fn model_by(
+        mut self,
+        model_of: impl Fn(&Call, &HeaderMap) -> Option<String> + Send + Sync + 'static,
+    ) -> Self {
+        self.model_of = Some(Arc::new(model_of));
+        self
+    }
+
+    /// As [`Policy::layer`], with a pool for each model: one retry outermost, then the
+    /// pool of the call's model; to be put directly around the client.
+    pub fn layer(&self) -> PolicyLayer {
+        let gate = PoolGate::Each(Arc::new(self.clone()));
+        PolicyLayer::new(&self.pools.config().defaults, gate)
+    }
+
+    /// What it says.
+    pub fn config(&self) -> Arc<AccountConfig> {
+        self.pools.config()
+    }
+
+    /// How it stands now.
+    pub fn snapshot(&self) -> AccountSnapshot {
+        AccountSnapshot::of(&self.pools)
+    }
+
+    /// The budget that calls of this model to this endpoint spend from, to look at or to
+    /// spend from by hand; it is made where it is not there yet, and stays while this
+    /// handle does.
+    pub fn budget(&self, model: &str, endpoint: Endpoint) -> TokenBudget {
+        self.pools.find(model, endpoint).budget()
+    }
+
+    /// Which pool such a call belongs to, why, and with which numbers; makes none.
+    pub fn explain(&self, model: Option<&str>, endpoint: Option<Endpoint>) -> Explanation {
+        let route = self.pools.rules().route(model, endpoint);
+        Explanation {
+            pool: route.id.name.to_string(),
+            section: route.section.to_string(),
+            policy: (*route.config).clone(),
+        }
+    }
+
+    /// Begins a shutdown: turns away whoever waits and whoever comes from now on, with
+    /// [`Refused::Closed`](tollhouse::Refused::Closed). Calls in flight go on;
+    /// [`idle`](Self::idle) waits for them.
+    pub fn close(&self) {
+        self.pools.close();
+    }
+
+    /// Waits until no call is in flight and none waits. Put a timeout around it for a
+    /// deadline; dropping it leaves nothing behind.
+    pub async fn idle(&self) {
+        self.pools.idle().await;
+    }
+}
+
+impl FindPool for Account {
+    fn enter(&self, call: &Call, headers: &HeaderMap) -> CallPass {
+        // A user's: under no lock.
+        let told = self.model_of.as_ref();
+        let told = told.and_then(|model_of| model_of(call, headers));
+        let model = told.as_deref().or(call.model()).unwrap_or_default();
+        self.pools.find(model, call.endpoint()).enter(call)
+    }
+}
+
+impl fmt::Debug for Account {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Account")
+            .field("pools", &self.pools)
+            .finish_non_exhaustive()
+    }
+}
+
+/// Which pool a call belongs to, why, and with which numbers; made by
+/// [`Account::explain`].
+#[derive(Clone, Debug, PartialEq)]
+#[non_exhaustive]
+pub struct Explanation {
+    /// The pool's name.
+    pub pool: String,
+    /// The section that says so, as it is written in the file.
+    pub section: String,
+    /// The numbers that result.
+    pub policy: PolicyConfig,
+}

@@ -1,0 +1,136 @@
+//! How an account stands at one instant.
+
+use serde::Serialize;
+use tokio::time::Instant;
+use tollhouse::MeterSnapshot;
+
+use super::models::Kind;
+use super::pools::{Pool, Pools};
+
+/// An account at one moment; made by [`Account::snapshot`](super::Account::snapshot).
+#[derive(Clone, Debug, PartialEq, Serialize)]
+#[non_exhaustive]
+pub struct AccountSnapshot {
+    /// The pools that are in use, those of sections first, each kind by name.
+    pub pools: Vec<PoolSnapshot>,
+    /// Calls that wait, in all pools.
+    pub waiting: usize,
+    /// Calls that were let in and are not over, in all pools.
+    pub in_flight: usize,
+    /// The most that may be in flight over all pools, if limited.
+    pub max_concurrency: Option<usize>,
+    /// What a dry run let pass, if this is one.
+    pub dry_run: Option<DryRunSnapshot>,
+}
+
+/// What a dry run let pass so far.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[non_exhaustive]
+pub struct DryRunSnapshot {
+    /// Calls that would have waited.
+    pub would_have_waited: u64,
+    /// Calls that would have been refused.
+    pub would_have_been_refused: u64,
+}
+
+/// One pool at one moment.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+#[non_exhaustive]
+pub struct PoolSnapshot {
+    /// Its name: of `[pools]`, of a section of `[models]`, or of a model.
+    pub name: String,
+    /// The section that made it, as it is written in the file.
+    pub section: String,
+    /// Whether a section names it; one that was made for a model alone is dropped when
+    /// it is at rest.
+    pub named: bool,
+    /// Its limits; what is not limited, or not known yet, is not here.
+    pub meters: Vec<PoolMeter>,
+    /// Calls that wait.
+    pub waiting: usize,
+    /// Calls that were let in and are not over.
+    pub in_flight: usize,
+    /// The most that may be.
+    pub max_concurrency: Option<usize>,
+    /// How long the provider's hold goes on, if there is one.
+    pub held_for_seconds: Option<f64>,
+    /// How long until the next may be launched, if launches are spaced and the time has
+    /// not come.
+    pub next_launch_in_seconds: Option<f64>,
+    /// The share of the limits that is used, in percent; below 100 after refusals that
+    /// explained nothing.
+    pub pace_percent: u8,
+}
+
+/// One limit of a pool at one moment; see [`MeterSnapshot`].
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[non_exhaustive]
+pub struct PoolMeter {
+    /// What it counts: `requests`, `tokens`, `input tokens`, `output tokens`, `images`.
+    pub unit: &'static str,
+    /// Over which time: `second`, `minute`, `day`.
+    pub per: String,
+    /// What the provider allows in that time.
+    pub limit: u64,
+    /// The most that one request may take, after headroom.
+    pub capacity: u64,
+    /// What may be spent now; below zero is debt.
+    pub level: i64,
+    /// Reserved, and not surely counted by the provider yet.
+    pub in_transit: u64,
+    /// Reserved, and its real usage not known yet.
+    pub outstanding: u64,
+}
+
+impl AccountSnapshot {
+    pub(super) fn of(pools: &Pools) -> Self {
+        pools.sweep();
+        let now = Instant::now();
+        let all = pools.all();
+        let each: Vec<_> = all.iter().map(|pool| PoolSnapshot::of(pool, now)).collect();
+        let dry_run = pools.dry_runs().map(|dry| DryRunSnapshot {
+            would_have_waited: dry.waits(),
+            would_have_been_refused: dry.refusals(),
+        });
+        AccountSnapshot {
+            waiting: each.iter().map(|pool| pool.waiting).sum(),
+            in_flight: each.iter().map(|pool| pool.in_flight).sum(),
+            max_concurrency: pools.shared().max_slots,
+            pools: each,
+            dry_run,
+        }
+    }
+}
+
+impl PoolSnapshot {
+    fn of(pool: &Pool, now: Instant) -> Self {
+        let stands = pool.gate.budget().snapshot();
+        let until = |at: Option<Instant>| at.map(|at| (at - now).as_secs_f64());
+        PoolSnapshot {
+            name: pool.id.name.to_string(),
+            section: pool.section.to_string(),
+            named: matches!(pool.id.kind, Kind::Named | Kind::Section),
+            meters: stands.meters.iter().map(PoolMeter::of).collect(),
+            waiting: stands.waiting,
+            in_flight: stands.in_flight,
+            max_concurrency: stands.max_concurrency,
+            held_for_seconds: until(stands.held_until),
+            next_launch_in_seconds: until(stands.next_launch),
+            pace_percent: stands.pace_percent,
+        }
+    }
+}
+
+impl PoolMeter {
+    fn of(meter: &MeterSnapshot) -> Self {
+        PoolMeter {
+            unit: meter.unit.name(),
+            per: meter.per.to_string(),
+            limit: meter.limit,
+            capacity: meter.capacity,
+            level: meter.level,
+            in_transit: meter.in_transit,
+            outstanding: meter.outstanding,
+        }
+    }
+}

@@ -1,0 +1,274 @@
+//! `tollhouse.toml`, word for word.
+
+use proptest::prelude::*;
+use tollhouse_openai::call::Endpoint;
+use tollhouse_openai::{Account, AccountConfig, Limit};
+
+/// The file of the guide.
+const FILE: &str = r#"
+[defaults]
+tokens_per_minute = 30000
+requests_per_minute = 500
+headroom = 0.15
+max_concurrency = 3
+stagger_seconds = 15
+est_tokens_per_run = 7000
+retry_max_attempts = 5
+backoff_base_seconds = 2
+
+[account]
+max_concurrency = 40
+
+[models."gpt-4o-mini*"]
+tokens_per_minute = 200000
+
+[models."gpt-4o*"]
+pool = "gpt-4o"
+
+[models."o3"]
+tokens_per_minute = "auto"
+requests_per_minute = "unlimited"
+
+[models.pictures]
+endpoint = "images"
+images_per_minute = 5
+
+[pools."gpt-4o"]
+tokens_per_minute = 30000
+requests_per_day = 10000
+
+[callers.web]
+weight = 8
+[callers."batch*"]
+weight = 1
+"#;
+
+#[test]
+fn exact_names_go_before_endpoints_and_these_before_longer_globs() {
+    let account = Account::from_toml(FILE).expect("a good file");
+    for (model, pool, section) in [
+        ("gpt-4o", "gpt-4o", "[models.\"gpt-4o*\"]"),
+        ("gpt-4o-2024-08-06", "gpt-4o", "[models.\"gpt-4o*\"]"),
+        ("gpt-4o-mini", "gpt-4o-mini*", "[models.\"gpt-4o-mini*\"]"),
+        (
+            "ft:gpt-4o-mini-2024-07-18:us::x",
+            "gpt-4o-mini*",
+            "[models.\"gpt-4o-mini*\"]",
+        ),
+        ("o3", "o3", "[models.\"o3\"]"),
+        ("o3-2025-04-16", "o3", "[models.\"o3\"]"),
+        ("o3-mini", "o3-mini", "[defaults]"),
+        ("gpt-5-2025-08-07", "gpt-5", "[defaults]"),
+        ("ft:gpt-5-2025-08-07:us::x", "gpt-5", "[defaults]"),
+    ] {
+        let told = account.explain(Some(model), None);
+        assert_eq!((&*told.pool, &*told.section), (pool, section), "{model}");
+    }
+    let images = account.explain(Some("gpt-image-1"), Some(Endpoint::Images));
+    assert_eq!(
+        (&*images.pool, images.policy.images_per_minute),
+        ("pictures", Some(5))
+    );
+    // An exact name is nearer than an endpoint.
+    assert_eq!(
+        account.explain(Some("o3"), Some(Endpoint::Images)).pool,
+        "o3"
+    );
+    assert_eq!(account.explain(None, None).pool, "default");
+}
+
+#[test]
+fn sections_say_what_they_say_and_all_else_is_as_in_the_defaults() {
+    let account = Account::from_toml(FILE).expect("a good file");
+    let shared = account.explain(Some("gpt-4o"), None).policy;
+    assert_eq!(shared.tokens_per_minute, Limit::per_minute(30_000));
+    assert_eq!(shared.requests_per_day, Some(10_000));
+    assert_eq!(shared.requests_per_minute, Limit::per_minute(500));
+    let auto = account.explain(Some("o3"), None).policy;
+    assert_eq!(auto.tokens_per_minute, Limit::Auto);
+    assert_eq!(auto.requests_per_minute, Limit::Unlimited);
+    let config = account.config();
+    assert_eq!(config.max_concurrency, Some(40));
+    let callers: Vec<_> = config.callers().collect();
+    assert_eq!(callers, [("batch*", 1), ("web", 8)]);
+}
+
+#[test]
+fn variables_lie_over_the_defaults_and_reach_every_section() {
+    let mut config = AccountConfig::from_toml(FILE).expect("a good file");
+    let vars = |name: &str| match name {
+        "OPENAI_TPM_LIMIT" => Some("90000".to_owned()),
+        "OPENAI_TPM_HEADROOM" => Some("0.3".to_owned()),
+        _ => None,
+    };
+    config.lay_vars(vars).expect("good values");
+    let account = Account::from_config(config).expect("a good config");
+    let mini = account.explain(Some("gpt-4o-mini"), None).policy;
+    assert_eq!(
+        (mini.tokens_per_minute.amount(), mini.headroom),
+        (Some(200_000), 0.3)
+    );
+    let stranger = account.explain(Some("stranger"), None).policy;
+    assert_eq!(stranger.tokens_per_minute.amount(), Some(90_000));
+}
+
+/// FAILURES 40: everything that is wrong is named at once, with its place.
+#[test]
+fn failure_40_what_is_wrong_is_told_with_line_key_and_the_nearest_known() {
+    for (file, said) in [
+        (
+            "[default]\nheadroom = 0.2",
+            "line 1: default is not known: defaults is meant, perhaps",
+        ),
+        (
+            "[defaults]\nheadrom = 0.2\nmax_concurrency = 0",
+            "line 2, [defaults]: headrom is not known: headroom is meant, perhaps; \
+             line 3, [defaults]: max_concurrency is 0: allowed is a whole number from 1 to 1000000",
+        ),
+        (
+            "[defaults]\ntokens_per_minute = \"lots\"",
+            "line 2, [defaults]: tokens_per_minute is \"lots\": allowed is a whole number \
+             from 1 to 1000000000000, auto or unlimited",
+        ),
+        (
+            "[models.\"gpt-4o\"]\npool = \"a\"\ntokens_per_minute = 5\n[pools.a]",
+            "line 2, [models.\"gpt-4o\"]: pool and tokens_per_minute exclude each other: \
+             the numbers of pool \"a\" belong under [pools.\"a\"]",
+        ),
+        (
+            "[models.x]\npool = \"gtp\"\n[pools.gpt]",
+            "line 2, [models.\"x\"]: there is no [pools.\"gtp\"]: \"gpt\" is meant, perhaps",
+        ),
+        (
+            "[models.x]\nretry_max_attempts = 3",
+            "line 2, [models.\"x\"]: retry_max_attempts belongs under [defaults]: the account has one",
+        ),
+        (
+            "[models.x]\nendpoint = \"pictures\"",
+            "line 2, [models.\"x\"]: endpoint is \"pictures\": allowed is chat/completions, \
+             responses, completions, embeddings, moderations, images, audio, storage, other",
+        ),
+        (
+            "[callers.web]\nweight = 0",
+            "line 2, [callers.\"web\"]: weight is 0: allowed is a whole number from 1 to 1000000",
+        ),
+        (
+            "[account]\nmax_concurency = 4",
+            "line 2, [account]: max_concurency is not known: max_concurrency is meant, perhaps",
+        ),
+        (
+            "[defaults]\nheadroom = -1\nstagger_seconds = inf\nburst_tokens = 1979-05-27",
+            "line 2, [defaults]: headroom is -1: allowed is a number from 0 to 0.9; \
+             line 3, [defaults]: stagger_seconds is inf: allowed is a number from 0 to 86400; \
+             line 4, [defaults]: burst_tokens is datetime: allowed is a whole number from 1 \
+             to 1000000000000 or unlimited",
+        ),
+        (
+            "models = 3",
+            "line 1, [models]: it is integer, and a section is meant",
+        ),
+        (
+            "[defaults]\nname = \"mine\"",
+            "line 2, [defaults]: name is not known",
+        ),
+    ] {
+        let error = Account::from_toml(file).expect_err(file);
+        assert_eq!(error.to_string(), said, "{file}");
+    }
+    let twice = Account::from_toml("[defaults]\nheadroom = 0.1\nheadroom = 0.2").unwrap_err();
+    assert_eq!(twice.problems()[0].line(), Some(3), "{twice}");
+}
+
+#[test]
+fn a_file_is_named_in_its_errors() {
+    let error = Account::open("/nowhere/tollhouse.toml").unwrap_err();
+    assert!(
+        error.to_string().starts_with("/nowhere/tollhouse.toml: "),
+        "{error}"
+    );
+    let path = std::env::temp_dir().join(format!("tollhouse-{}.toml", std::process::id()));
+    std::fs::write(&path, "[defaults]\nheadrom = 1").expect("a file");
+    let error = Account::open(&path).unwrap_err();
+    std::fs::remove_file(&path).expect("there");
+    let said = format!(
+        "{}: line 2, [defaults]: headrom is not known",
+        path.display()
+    );
+    assert!(error.to_string().starts_with(&said), "{error}");
+}
+
+#[test]
+fn variables_may_name_the_file() {
+    let path = std::env::temp_dir().join(format!("tollhouse-vars-{}.toml", std::process::id()));
+    std::fs::write(&path, FILE).expect("a file");
+    let vars = |name: &str| match name {
+        "TOLLHOUSE_CONFIG" => Some(path.display().to_string()),
+        "OPENAI_MAX_CONCURRENCY" => Some("9".to_owned()),
+        _ => None,
+    };
+    let read = AccountConfig::from_vars(vars);
+    std::fs::remove_file(&path).expect("there");
+    let config = read.expect("a good file");
+    assert_eq!(
+        (config.defaults.max_concurrency, config.max_concurrency),
+        (9, Some(40))
+    );
+    let bad = AccountConfig::from_vars(|name| (name == "OPENAI_TPM_LIMIT").then(|| "x".into()));
+    let said = bad.unwrap_err().to_string();
+    assert!(
+        said.starts_with("OPENAI_TPM_LIMIT=\"x\": allowed is "),
+        "{said}"
+    );
+}
+
+fn line() -> impl Strategy<Value = String> {
+    let words = prop::sample::select(vec![
+        "[defaults]",
+        "[models.\"a*\"]",
+        "[pools.a]",
+        "[callers.b]",
+        "[account]",
+        "[[models]]",
+        "tokens_per_minute",
+        "pool",
+        "endpoint",
+        "weight",
+        "max_concurrency",
+        "=",
+        "= 0x1F",
+        "= 1e400",
+        "= -5",
+        "= \"auto\"",
+        "= true",
+        "= { a = 1 }",
+        "= [1, 2]",
+        "\"",
+        ".",
+        "é",
+        "headroom = 0.2",
+        "stagger_seconds = 1.5",
+        "= 99999999999999999999",
+    ]);
+    prop::collection::vec(
+        prop_oneof![4 => words.prop_map(str::to_owned), 1 => "\\PC{0,8}"],
+        0..4,
+    )
+    .prop_map(|words| words.join(" "))
+}
+
+proptest! {
+    #[test]
+    fn hostile_files_never_panic(lines in prop::collection::vec(line(), 0..20)) {
+        let file = lines.join("\n");
+        match Account::from_toml(&file) {
+            Ok(account) => drop(account.explain(Some("a"), None)),
+            Err(error) => {
+                prop_assert!(!error.problems().is_empty());
+                let last = file.lines().count().max(1) + 1;
+                for problem in error.problems() {
+                    prop_assert!(problem.line().is_none_or(|line| (1..=last).contains(&line)));
+                }
+            }
+        }
+    }
+}

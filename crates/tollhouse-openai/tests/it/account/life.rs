@@ -1,0 +1,181 @@
+//! When pools come and go.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use futures_util::FutureExt;
+use http::{Request, Response};
+use http_body_util::Full;
+use tokio::time::{advance, sleep, timeout};
+use tollhouse_openai::call::Endpoint;
+use tollhouse_openai::{Account, AccountConfig, Policy, Refused, Window};
+use tower::{Layer, Service, ServiceExt, service_fn};
+
+use super::{SEC, call, chat, wide};
+use crate::support::events::Events;
+
+fn answers(
+    used: u64,
+    after: Duration,
+) -> impl Service<Request<Bytes>, Response = Response<Full<Bytes>>, Error = std::io::Error, Future: Send>
++ Clone {
+    service_fn(move |_: Request<Bytes>| async move {
+        sleep(after).await;
+        let told = format!(r#"{{"usage": {{"total_tokens": {used}}}}}"#);
+        Ok(Response::new(Full::from(told)))
+    })
+}
+
+/// A pool for each model.
+fn account() -> Account {
+    let mut config = AccountConfig::default();
+    config.defaults = wide();
+    Account::from_config(config).expect("a good config")
+}
+
+fn names(account: &Account) -> Vec<String> {
+    let pools = account.snapshot().pools.into_iter();
+    pools.map(|pool| pool.name).collect()
+}
+
+/// FAILURES 38: a stranger's model names cost no memory.
+#[tokio::test(start_paused = true)]
+async fn failure_38_strangers_beyond_a_thousand_share_a_pool() {
+    let account = account();
+    let client = account.layer().layer(answers(10, Duration::ZERO));
+    for n in 0..2_000 {
+        call(&client, chat(&format!("stranger-{n}"), 10)).await;
+    }
+    let snapshot = account.snapshot();
+    assert_eq!(snapshot.pools.len(), 1_001);
+    let shared = snapshot.pools.iter().find(|pool| pool.name == "default");
+    let meter = &shared.expect("a shared pool").meters[0];
+    // The thousand that found no pool of their own.
+    assert_eq!(meter.level, 25_500 - 1_000 * 10);
+    // A name as long as a letter from home is none's.
+    call(&client, chat(&"x".repeat(100_000), 10)).await;
+    assert_eq!(account.snapshot().pools.len(), 1_001);
+    // Once they are at rest there is room again.
+    advance(600 * SEC).await;
+    assert_eq!(names(&account), [""; 0]);
+    call(&client, chat("stranger-1999", 10)).await;
+    assert_eq!(names(&account), ["stranger-1999"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_pool_is_dropped_when_its_window_is_empty() {
+    let account = account();
+    let client = account.layer().layer(answers(600, Duration::ZERO));
+    call(&client, chat("gpt-4o", 600)).await;
+    advance(60 * SEC - Duration::from_millis(1)).await;
+    assert_eq!(names(&account), ["gpt-4o"]);
+    advance(Duration::from_millis(1)).await;
+    assert_eq!(names(&account), [""; 0]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_pool_is_not_dropped_in_debt() {
+    let mut config = AccountConfig::default();
+    config.defaults = wide();
+    config.defaults.window = Window::Off;
+    let account = Account::from_config(config).expect("a good config");
+    let client = account.layer().layer(answers(2 * 25_500, Duration::ZERO));
+    call(&client, chat("gpt-4o", 600)).await;
+    // Two minutes of debt, and the full bucket.
+    advance(119 * SEC).await;
+    assert_eq!(names(&account), ["gpt-4o"]);
+    advance(2 * SEC).await;
+    assert_eq!(names(&account), [""; 0]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_pool_is_not_dropped_while_it_is_held_or_in_use() {
+    let account = account();
+    let budget = account.budget("gpt-4o", Endpoint::Chat);
+    budget.hold(tokio::time::Instant::now() + 300 * SEC);
+    advance(100 * SEC).await;
+    assert_eq!(names(&account), ["gpt-4o"]);
+    drop(budget);
+    advance(199 * SEC).await;
+    assert_eq!(names(&account), ["gpt-4o"], "held");
+    advance(59 * SEC).await;
+    assert_eq!(names(&account), ["gpt-4o"], "held a moment ago");
+    advance(3 * SEC).await;
+    assert_eq!(names(&account), [""; 0]);
+
+    let client = account.layer().layer(answers(600, 1_000 * SEC));
+    let busy = tokio::spawn(async move { call(&client, chat("gpt-4o", 600)).await });
+    sleep(500 * SEC).await;
+    assert_eq!(names(&account), ["gpt-4o"], "in flight");
+    busy.abort();
+}
+
+#[tokio::test(start_paused = true)]
+async fn close_turns_away_and_idle_waits_for_those_in_flight() {
+    let account = account();
+    let client = account.layer().layer(answers(10, 7 * SEC));
+    let start = tokio::time::Instant::now();
+    let first = client.clone();
+    let first = tokio::spawn(async move { call(&first, chat("gpt-4o", 100)).await });
+    tokio::task::yield_now().await;
+    account.close();
+    for model in ["gpt-4o", "another"] {
+        let error = client.clone().oneshot(chat(model, 100)).await.unwrap_err();
+        assert_eq!(error.refused(), Some(&Refused::Closed), "{model}");
+    }
+    timeout(30 * SEC, account.idle()).await.expect("in time");
+    assert_eq!(start.elapsed(), 7 * SEC);
+    assert_eq!(first.await.expect("no panic"), 200);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_model_may_be_told_by_a_closure() {
+    let account = account().model_by(|_, headers| {
+        let team = headers.get("x-team")?.to_str().ok()?;
+        Some(team.to_owned())
+    });
+    let client = account.layer().layer(answers(10, Duration::ZERO));
+    let mut request = chat("gpt-4o", 100);
+    request
+        .headers_mut()
+        .insert("x-team", "blue".parse().unwrap());
+    call(&client, request).await;
+    call(&client, chat("gpt-4o-2024-08-06", 100)).await;
+    let mut azure = chat("gpt-4o", 100);
+    *azure.uri_mut() = "/openai/deployments/mine/chat/completions".parse().unwrap();
+    *azure.body_mut() = Bytes::from(r#"{"messages":[],"max_tokens":5}"#);
+    call(&client, azure).await;
+    assert_eq!(names(&account), ["blue", "gpt-4o", "mine"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_dry_run_lets_everything_pass_and_tells_what_would_have_been() {
+    let (events, _guard) = Events::hear();
+    let mut config = AccountConfig::default();
+    config.defaults = wide();
+    config.dry_run = true;
+    let account = Account::from_config(config).expect("a good config");
+    let client = account.layer().layer(answers(20_000, Duration::ZERO));
+    for tokens in [20_000, 20_000, 100_000] {
+        let passed = client
+            .clone()
+            .oneshot(chat("gpt-4o", tokens))
+            .now_or_never();
+        assert!(passed.expect("at once").is_ok());
+    }
+    let told = account.snapshot().dry_run.expect("a dry run");
+    assert_eq!(
+        (told.would_have_waited, told.would_have_been_refused),
+        (1, 1)
+    );
+    assert_eq!(events.count("would have waited"), 1);
+    assert_eq!(events.count("would have been refused"), 1);
+}
+
+#[test]
+fn an_account_is_made_of_a_policy() {
+    let account = Account::new(Policy::default().name("batch"));
+    assert_eq!(account.config().defaults.name.as_deref(), Some("batch"));
+    let json = serde_json::to_value(account.snapshot()).expect("plain data");
+    assert_eq!(json["pools"], serde_json::json!([]));
+}
