@@ -225,6 +225,26 @@ impl Total {
         }
     }
 
+    /// A part of many more.
+    pub(crate) fn add_part(&mut self, other: &Total, part: impl Fn(u128) -> u128) {
+        for (sum, amount) in self.amounts.iter_mut().zip(other.amounts) {
+            *sum = sum.saturating_add(part(amount));
+        }
+        let requests = part(u128::from(other.requests));
+        let requests = u64::try_from(requests).unwrap_or(u64::MAX);
+        self.requests = self.requests.saturating_add(requests);
+    }
+
+    /// As if they were one; no more of anything than the largest number.
+    pub(crate) fn as_charge(&self) -> Charge {
+        let amount = |amount: u128| u64::try_from(amount).unwrap_or(u64::MAX);
+        Charge {
+            amounts: self.amounts.map(amount),
+            requests: u32::try_from(self.requests).unwrap_or(u32::MAX),
+            named: u8::MAX,
+        }
+    }
+
     /// How much of a unit; no more than the largest number.
     pub(crate) fn get(&self, unit: Unit) -> u64 {
         match Charge::place(unit) {

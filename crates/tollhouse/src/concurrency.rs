@@ -12,10 +12,11 @@ use std::task::{Context, Poll};
 use tower_layer::Layer;
 
 use crate::answer::End;
+use crate::ask::Ask;
 use crate::charge::Charge;
 use crate::error::Refused;
 use crate::gate::{Gate, Launch, Now, Pass, PassFor};
-use crate::gated::{Gated, UntilBodyEnd, UntilResponse};
+use crate::gated::{By, Gated, UntilBodyEnd, UntilResponse};
 use crate::queue::{Bounds, Queue, Ticket};
 use crate::rules::Slots;
 
@@ -206,6 +207,27 @@ impl ConcurrencyLayer {
 }
 
 impl<H> ConcurrencyLayer<H> {
+    /// Is fair between callers: `who` says of each request who asks, as a
+    /// [`Caller`](crate::Caller), or as an [`Ask`] with a deadline or a first arrival.
+    /// While callers wait, each gets slots in proportion to its weight. Comes last.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use tollhouse::{Caller, ConcurrencyLayer};
+    ///
+    /// let slots = ConcurrencyLayer::new(3).by(|request: &http::Request<()>| {
+    ///     match request.headers().contains_key("x-interactive") {
+    ///         true => Caller::new("web").weight(8),
+    ///         false => Caller::new("batch"),
+    ///     }
+    /// });
+    /// assert_eq!(slots.get_ref().waiting(), 0);
+    /// ```
+    pub fn by<F>(self, who: F) -> By<Self, F> {
+        By::new(self, who)
+    }
+
     /// How many calls hold a slot.
     pub fn in_flight(&self) -> usize {
         self.queue.read(|slots, _| slots.taken())
@@ -317,6 +339,14 @@ impl<S, H> Layer<S> for ConcurrencyLayer<H> {
     }
 }
 
+impl<S, H, F: Clone> Layer<S> for By<ConcurrencyLayer<H>, F> {
+    type Service = Gated<S, Self, H>;
+
+    fn layer(&self, inner: S) -> Self::Service {
+        Gated::new(inner, self.clone(), Launch::ToService)
+    }
+}
+
 impl<H> Clone for ConcurrencyLayer<H> {
     fn clone(&self) -> Self {
         ConcurrencyLayer {
@@ -337,8 +367,13 @@ impl<H> fmt::Debug for ConcurrencyLayer<H> {
 impl<Req, Res, H> Gate<Req, Res> for ConcurrencyLayer<H> {
     type Pass = Slot;
 
-    fn pass(&self, _: &Req) -> Slot {
-        Slot(Ticket::new(Arc::clone(&self.queue), Charge::default()))
+    fn pass(&self, request: &Req) -> Slot {
+        Gate::<Req, Res>::pass_as(self, request, Ask::default())
+    }
+
+    fn pass_as(&self, _: &Req, ask: Ask) -> Slot {
+        let ask = ask.charge(Charge::default());
+        Slot(Ticket::new(Arc::clone(&self.queue), ask))
     }
 }
 

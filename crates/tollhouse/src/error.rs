@@ -72,6 +72,13 @@ pub enum Refused {
         /// How long the request would have waited, as far as can be told.
         expected_wait: Duration,
     },
+    /// The request cannot be launched before its [`Deadline`](crate::Deadline), even
+    /// if nobody else comes; or it was not, and has left the line.
+    TooLate {
+        /// How long the request would have to wait, or would have had to wait on, as
+        /// far as can be told.
+        expected_wait: Duration,
+    },
     /// A limit by the day, or one of money, is used up, or the provider told a
     /// delay as long as that; waiting in line for it is pointless.
     Exhausted {
@@ -105,6 +112,11 @@ impl fmt::Display for Refused {
             } => write!(
                 f,
                 "overloaded: {waiting} requests wait already, the expected wait is {}",
+                Span(*expected_wait)
+            ),
+            Refused::TooLate { expected_wait } => write!(
+                f,
+                "too late: it could not be launched before its deadline, the expected wait is {}",
                 Span(*expected_wait)
             ),
             Refused::Exhausted {

@@ -14,6 +14,7 @@ use std::pin::Pin;
 use std::task::{Context, Poll};
 
 use crate::answer::End;
+use crate::ask::Ask;
 use crate::error::Refused;
 
 pub use crate::rules::Launch;
@@ -73,6 +74,16 @@ pub trait Gate<Req, Res> {
     /// Begins the way of one request. It stands in line from the first poll of
     /// its pass on.
     fn pass(&self, request: &Req) -> Self::Pass;
+
+    /// Begins the way of one request for somebody: `ask` says who asks, until when and
+    /// since when; its charge is the gate's own affair.
+    ///
+    /// [`By`](crate::By) calls it. A gate that is fair between callers does as `ask`
+    /// says; one that does not override this serves everybody as one caller.
+    fn pass_as(&self, request: &Req, ask: Ask) -> Self::Pass {
+        let _ = ask;
+        self.pass(request)
+    }
 }
 
 /// One request's way through a gate: a place in line, then what was admitted.
@@ -191,6 +202,10 @@ macro_rules! tuple_of_gates {
 
             fn pass(&self, request: &Req) -> Self::Pass {
                 ($(self.$index.pass(request),)+)
+            }
+
+            fn pass_as(&self, request: &Req, ask: Ask) -> Self::Pass {
+                ($(self.$index.pass_as(request, ask.clone()),)+)
             }
         }
 

@@ -118,6 +118,7 @@
 //! and [all other pages](https://github.com/tollhouse-rs/tollhouse/blob/main/docs/README.md).
 
 pub mod answer;
+mod ask;
 pub mod budget;
 mod charge;
 pub mod concurrency;
@@ -137,15 +138,16 @@ pub use answer::{
     Classify, Cost, Decision, Denial, End, Meter, Observation, Observe, RateLimits, Scope,
     Unmetered, Unobserved, Usage,
 };
+pub use ask::{Arrival, Ask, Caller, Deadline};
 pub use budget::{
-    Accounting, ConfigError, MeterSnapshot, Reservation, Snapshot, TokenBudget, TokenBudgetBuilder,
-    TpmBudgetLayer, Window,
+    Accounting, CallerSnapshot, ConfigError, MeterSnapshot, Reservation, Snapshot, TokenBudget,
+    TokenBudgetBuilder, TpmBudgetLayer, Window,
 };
 pub use charge::{Charge, Per, Unit};
 pub use concurrency::ConcurrencyLayer;
 pub use error::{BoxError, Error, Refused};
 pub use gate::{Gate, Pass, PassFor};
-pub use gated::{GateLayer, Gated, UntilBodyEnd, UntilResponse};
+pub use gated::{By, GateLayer, Gated, UntilBodyEnd, UntilResponse};
 pub use retry::{Attempts, Backoff, Mark, RetryBudget, RetryLayer};
 pub use stagger::StaggerLayer;
 #[cfg(feature = "metrics")]

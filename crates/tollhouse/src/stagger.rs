@@ -10,13 +10,14 @@ use std::time::Duration;
 use tower_layer::Layer;
 
 use crate::answer::End;
+use crate::ask::Ask;
 use crate::charge::Charge;
 use crate::error::Refused;
 use crate::gate::{Gate, Launch, Now, Pass, PassFor};
-use crate::gated::{Gated, UntilResponse};
+use crate::gated::{By, Gated, UntilResponse};
 use crate::queue::{Bounds, Queue, Ticket};
 use crate::rules::Random;
-use crate::rules::{Rule, Spacing};
+use crate::rules::{Charged, Rule, Spacing};
 
 /// A service whose calls are spaced out; made by [`StaggerLayer`].
 pub type Stagger<S> = Gated<S, StaggerLayer, UntilResponse>;
@@ -170,6 +171,24 @@ impl StaggerLayer {
         });
     }
 
+    /// Is fair between callers: `who` says of each request who asks, as a
+    /// [`Caller`](crate::Caller), or as an [`Ask`] with a deadline or a first arrival.
+    /// While callers wait, each gets turns in proportion to its weight. Comes last.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use std::time::Duration;
+    /// use tollhouse::{Caller, StaggerLayer};
+    ///
+    /// let spacing = StaggerLayer::new(Duration::from_secs(15))
+    ///     .by(|request: &(&'static str, String)| Caller::new(request.0));
+    /// assert_eq!(spacing.get_ref().waiting(), 0);
+    /// ```
+    pub fn by<F>(self, who: F) -> By<Self, F> {
+        By::new(self, who)
+    }
+
     fn with(spacing: Spacing) -> Self {
         StaggerLayer {
             queue: Queue::new(spacing, Bounds::NONE),
@@ -240,11 +259,24 @@ impl<S> Layer<S> for StaggerLayer {
     }
 }
 
+impl<S, F: Clone> Layer<S> for By<StaggerLayer, F> {
+    type Service = Gated<S, Self, UntilResponse>;
+
+    fn layer(&self, inner: S) -> Self::Service {
+        Gated::new(inner, self.clone(), Launch::ToService)
+    }
+}
+
 impl<Req, Res> Gate<Req, Res> for StaggerLayer {
     type Pass = Turn;
 
-    fn pass(&self, _: &Req) -> Turn {
-        Turn(Ticket::new(Arc::clone(&self.queue), Charge::default()))
+    fn pass(&self, request: &Req) -> Turn {
+        Gate::<Req, Res>::pass_as(self, request, Ask::default())
+    }
+
+    fn pass_as(&self, _: &Req, ask: Ask) -> Turn {
+        let ask = ask.charge(Charge::default());
+        Turn(Ticket::new(Arc::clone(&self.queue), ask))
     }
 }
 
@@ -288,6 +320,7 @@ impl<Res> PassFor<Res> for Turn {
     fn completed(&mut self, _: &Res, now: &mut Now) {
         self.0.finish(now, |spacing, turn, now| {
             spacing.launch(&turn, Launch::ToWire, now);
+            Charged::Whole
         });
     }
 }

@@ -26,7 +26,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use http::HeaderMap;
-use tollhouse::TokenBudget;
+use tollhouse::{Ask, TokenBudget};
 
 pub use config::{AccountConfig, Sharing};
 pub use error::{AccountError, Problem};
@@ -223,12 +223,12 @@ impl Account {
 }
 
 impl FindPool for Account {
-    fn enter(&self, call: &Call, headers: &HeaderMap) -> CallPass {
+    fn enter(&self, call: &Call, headers: &HeaderMap, ask: Ask) -> CallPass {
         // A user's: under no lock.
         let told = self.model_of.as_ref();
         let told = told.and_then(|model_of| model_of(call, headers));
         let model = told.as_deref().or(call.model()).unwrap_or_default();
-        self.pools.find(model, call.endpoint()).enter(call)
+        self.pools.find(model, call.endpoint()).enter(call, ask)
     }
 }
 

@@ -11,7 +11,7 @@ use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard, Wea
 use std::time::Duration;
 
 use tokio::time::Instant;
-use tollhouse::{ConcurrencyLayer, StaggerLayer, TokenBudget};
+use tollhouse::{Ask, ConcurrencyLayer, StaggerLayer, TokenBudget};
 
 use super::config::{AccountConfig, Sharing};
 use super::dry::DryRuns;
@@ -351,19 +351,14 @@ impl Resting {
 impl Pool {
     /// Begins the way of one call.
     #[inline]
-    pub(super) fn enter(&self, call: &Call) -> CallPass {
-        let (pass, charge) = self.gate.enter_with_charge(call);
+    pub(super) fn enter(&self, call: &Call, ask: Ask) -> CallPass {
+        let (pass, ask) = self.gate.enter_with_charge(call, ask);
         let SharedGates { slots, spacing, .. } = &self.shared;
-        let pass = CallPass::new(pass).sharing(slots.as_ref(), spacing.as_ref());
+        let pass = CallPass::new(pass).sharing(slots.as_ref(), spacing.as_ref(), &ask);
         match &self.dry {
             Some(dry) => {
                 let watch = Arc::clone(dry);
-                pass.dry(
-                    watch,
-                    self.id.name.clone(),
-                    self.gate.budget().clone(),
-                    charge,
-                )
+                pass.dry(watch, self.id.name.clone(), self.gate.budget().clone(), ask)
             }
             None => pass,
         }

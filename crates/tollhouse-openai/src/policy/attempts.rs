@@ -2,6 +2,7 @@ use std::fmt::Write as _;
 use std::hash::{BuildHasher, RandomState};
 
 use http::{HeaderMap, HeaderName, HeaderValue, Request, Response};
+use tollhouse::Arrival;
 use tollhouse::retry::{Attempts, Mark};
 
 use crate::call::CallBody;
@@ -105,8 +106,13 @@ where
         retry_count(request.headers())
     }
 
+    /// Says in its extensions when a call came for the first time, if nobody did, so
+    /// that a retry keeps its place in line.
     fn mark(&self, request: &mut Request<B>, attempt: u32) {
         write(request, attempt);
+        if request.extensions().get::<Arrival>().is_none() {
+            request.extensions_mut().insert(Arrival::now());
+        }
     }
 
     fn repeats(&self, request: &Request<B>) -> bool {

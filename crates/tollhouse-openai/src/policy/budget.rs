@@ -11,7 +11,8 @@ use tollhouse::concurrency::Slot;
 use tollhouse::gate::{Launch, Now};
 use tollhouse::stagger::Turn;
 use tollhouse::{
-    Charge, ConcurrencyLayer, End, Gate, Pass, PassFor, Refused, StaggerLayer, TokenBudget, Unit,
+    Arrival, Ask, Caller, Charge, ConcurrencyLayer, Deadline, End, Gate, Pass, PassFor, Refused,
+    StaggerLayer, TokenBudget, Unit,
 };
 
 use super::PolicyConfig;
@@ -69,17 +70,15 @@ impl BudgetGate {
         &self.budget
     }
 
-    /// Begins the way of one call.
-    pub(crate) fn enter(&self, call: &Call) -> OfPool {
-        self.enter_with_charge(call).0
+    /// Begins the way of one call, for whoever asks.
+    pub(crate) fn enter(&self, call: &Call, ask: Ask) -> OfPool {
+        self.enter_with_charge(call, ask).0
     }
 
-    /// As [`enter`](Self::enter), and what the call is charged.
-    pub(crate) fn enter_with_charge(&self, call: &Call) -> (OfPool, Charge) {
+    /// As [`enter`](Self::enter), and the ask with what the call is charged.
+    pub(crate) fn enter_with_charge(&self, call: &Call, ask: Ask) -> (OfPool, Ask) {
         let Some(estimate) = self.estimator.estimate(call.facts()) else {
-            let free = Charge::tokens(0);
-            let pass = BudgetPass::new(&self.budget, free, Asked::default(), AnswerReader);
-            return (pass, free);
+            return self.begin(ask.charge(0), Asked::default());
         };
         let learned = self.learned.as_ref();
         let tokens = match learned {
@@ -90,9 +89,12 @@ impl BudgetGate {
             true => split(&estimate, tokens, call),
             false => Charge::tokens(tokens),
         };
-        let asked = Asked::new(&estimate, learned);
-        let pass = BudgetPass::new(&self.budget, charge, asked, AnswerReader);
-        (pass, charge)
+        self.begin(ask.charge(charge), Asked::new(&estimate, learned))
+    }
+
+    fn begin(&self, ask: Ask, asked: Asked) -> (OfPool, Ask) {
+        let pass = BudgetPass::new(&self.budget, ask.clone(), asked, AnswerReader);
+        (pass, ask)
     }
 }
 
@@ -111,7 +113,7 @@ fn split(estimate: &Estimate<'_>, tokens: u64, call: &Call) -> Charge {
 /// Tells which pool a call belongs to.
 pub(crate) trait FindPool: Debug + Send + Sync {
     /// Begins the way of one call.
-    fn enter(&self, call: &Call, headers: &HeaderMap) -> CallPass;
+    fn enter(&self, call: &Call, headers: &HeaderMap, ask: Ask) -> CallPass;
 }
 
 /// Stands before one pool, or before all of an account's.
@@ -125,12 +127,32 @@ impl<Q: CallBody, B> Gate<Request<Q>, Response<B>> for PoolGate {
     type Pass = CallPass;
 
     fn pass(&self, request: &Request<Q>) -> CallPass {
+        Gate::<_, Response<B>>::pass_as(self, request, ask_of(request))
+    }
+
+    fn pass_as(&self, request: &Request<Q>, ask: Ask) -> CallPass {
         let call = Call::of(request);
         match self {
-            PoolGate::One(pool) => CallPass::new(pool.enter(&call)),
-            PoolGate::Each(pools) => pools.enter(&call, request.headers()),
+            PoolGate::One(pool) => CallPass::new(pool.enter(&call, ask)),
+            PoolGate::Each(pools) => pools.enter(&call, request.headers(), ask),
         }
     }
+}
+
+/// Who asks, until when, and since when, as far as a request's extensions say it.
+fn ask_of<Q>(request: &Request<Q>) -> Ask {
+    let said = request.extensions();
+    let mut ask = Ask::default();
+    if let Some(caller) = said.get::<Caller>() {
+        ask = ask.caller(caller.clone());
+    }
+    if let Some(deadline) = said.get::<Deadline>() {
+        ask = ask.deadline(*deadline);
+    }
+    if let Some(first) = said.get::<Arrival>() {
+        ask = ask.arrived(*first);
+    }
+    ask
 }
 
 /// Hears what a call would have met that is let pass.
@@ -153,7 +175,7 @@ struct DryRun {
     watch: Arc<dyn Watch>,
     pool: Arc<str>,
     budget: TokenBudget,
-    charge: Charge,
+    ask: Ask,
 }
 
 impl CallPass {
@@ -171,9 +193,10 @@ impl CallPass {
         mut self,
         slots: Option<&ConcurrencyLayer>,
         spacing: Option<&StaggerLayer>,
+        ask: &Ask,
     ) -> Self {
-        self.slot = slots.map(|slots| Gate::<(), ()>::pass(slots, &()));
-        self.turn = spacing.map(|spacing| Gate::<(), ()>::pass(spacing, &()));
+        self.slot = slots.map(|slots| Gate::<(), ()>::pass_as(slots, &(), ask.clone()));
+        self.turn = spacing.map(|spacing| Gate::<(), ()>::pass_as(spacing, &(), ask.clone()));
         self
     }
 
@@ -183,13 +206,13 @@ impl CallPass {
         watch: Arc<dyn Watch>,
         pool: Arc<str>,
         budget: TokenBudget,
-        charge: Charge,
+        ask: Ask,
     ) -> Self {
         self.dry = Some(DryRun {
             watch,
             pool,
             budget,
-            charge,
+            ask,
         });
         self
     }
@@ -218,7 +241,7 @@ impl CallPass {
         };
         // Out of line first, so that it does not wait for itself.
         (self.pool, self.slot, self.turn) = (None, None, None);
-        let met = met.map_or_else(|| Ok(dry.budget.eta(dry.charge)), Err);
+        let met = met.map_or_else(|| Ok(dry.budget.eta(dry.ask)), Err);
         dry.watch.passed(&dry.pool, met);
         Poll::Ready(Ok(()))
     }

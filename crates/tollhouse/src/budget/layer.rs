@@ -9,10 +9,10 @@ use super::TokenBudget;
 use crate::answer::{
     Cost, End, Meter, Observation, Observe, RateLimits, Unmetered, Unobserved, Usage,
 };
-use crate::charge::Charge;
+use crate::ask::Ask;
 use crate::error::Refused;
 use crate::gate::{Gate, Launch, Now, Pass, PassFor};
-use crate::gated::{Gated, UntilBodyEnd, UntilResponse};
+use crate::gated::{By, Gated, UntilBodyEnd, UntilResponse};
 use crate::queue::Ticket;
 use crate::rules::Pool;
 
@@ -211,6 +211,25 @@ impl<C, U, O, H> TpmBudgetLayer<C, U, O, H> {
         }
     }
 
+    /// Is fair between callers: `who` says of each request who asks, as a
+    /// [`Caller`](crate::Caller), or as an [`Ask`] with a deadline or a first arrival.
+    /// While callers wait, each gets what is spent in proportion to its weight. Comes last.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use tollhouse::{Caller, TokenBudget, TpmBudgetLayer};
+    ///
+    /// let budget = TokenBudget::per_minute(30_000).build()?;
+    /// let layer = TpmBudgetLayer::new(budget, |prompt: &(&str, u64)| prompt.1)
+    ///     .by(|&(who, _): &(&'static str, u64)| Caller::new(who));
+    /// assert_eq!(layer.get_ref().budget().snapshot().waiting, 0);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn by<F>(self, who: F) -> By<Self, F> {
+        By::new(self, who)
+    }
+
     /// The budget.
     pub fn budget(&self) -> &TokenBudget {
         &self.budget
@@ -219,6 +238,14 @@ impl<C, U, O, H> TpmBudgetLayer<C, U, O, H> {
 
 impl<S, C: Clone, U: Clone, O: Clone, H> Layer<S> for TpmBudgetLayer<C, U, O, H> {
     type Service = TpmBudget<S, C, U, O, H>;
+
+    fn layer(&self, inner: S) -> Self::Service {
+        Gated::new(inner, self.clone(), Launch::ToService)
+    }
+}
+
+impl<S, C: Clone, U: Clone, O: Clone, H, F: Clone> Layer<S> for By<TpmBudgetLayer<C, U, O, H>, F> {
+    type Service = Gated<S, Self, H>;
 
     fn layer(&self, inner: S) -> Self::Service {
         Gated::new(inner, self.clone(), Launch::ToService)
@@ -254,10 +281,14 @@ where
     type Pass = BudgetPass<U, O, U::Meter>;
 
     fn pass(&self, request: &Req) -> Self::Pass {
+        Gate::<Req, Res>::pass_as(self, request, Ask::default())
+    }
+
+    fn pass_as(&self, request: &Req, ask: Ask) -> Self::Pass {
         let charge = self.cost.charge(request);
         BudgetPass::new(
             &self.budget,
-            charge,
+            ask.charge(charge),
             self.usage.clone(),
             self.observe.clone(),
         )
@@ -277,8 +308,9 @@ pub struct BudgetPass<U, O, M> {
 }
 
 impl<U, O, M> BudgetPass<U, O, M> {
-    /// Begins the way of a request that costs `cost` tokens; for gates of
-    /// one's own, whose `usage` is to know more of the request than its cost.
+    /// Begins the way of a request that asks for so much: a number of tokens, a
+    /// [`Charge`](crate::Charge), or an [`Ask`] with all that is to be known of it. For
+    /// gates of one's own, whose `usage` is to know more of the request than its cost.
     ///
     /// # Examples
     ///
@@ -303,9 +335,9 @@ impl<U, O, M> BudgetPass<U, O, M> {
     /// # Ok(())
     /// # }
     /// ```
-    pub fn new(budget: &TokenBudget, charge: impl Into<Charge>, usage: U, observe: O) -> Self {
+    pub fn new(budget: &TokenBudget, ask: impl Into<Ask>, usage: U, observe: O) -> Self {
         BudgetPass {
-            ticket: Ticket::new(Arc::clone(&budget.queue), charge.into()),
+            ticket: Ticket::new(Arc::clone(&budget.queue), ask.into()),
             usage,
             observe,
             meter: None,
@@ -345,7 +377,7 @@ impl<U, O, M: Meter> Pass for BudgetPass<U, O, M> {
             denial: Some(denial),
         });
         self.ticket.finish(now, |pool, held, now| {
-            pool.end(held, told.as_ref(), used, now);
+            pool.end(held, told.as_ref(), used, now)
         });
     }
 }
@@ -369,7 +401,7 @@ where
         let used = self.usage.meter(response).charged(End::Complete);
         self.ticket.finish(now, |pool, held, now| {
             pool.answered(&held, &told, now);
-            pool.end(held, None, used, now);
+            pool.end(held, None, used, now)
         });
     }
 }

@@ -30,13 +30,13 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use crate::answer::RateLimits;
-use crate::charge::Charge;
+use crate::ask::Ask;
 use crate::error::Refused;
 use crate::queue::{Queue, Ticket};
-use crate::rules::{Pool, Rule};
+use crate::rules::Pool;
 use crate::time::Now;
 
-pub use crate::rules::ledger::{Accounting, MeterSnapshot, Snapshot, Window};
+pub use crate::rules::ledger::{Accounting, CallerSnapshot, MeterSnapshot, Snapshot, Window};
 pub use builder::TokenBudgetBuilder;
 pub use error::ConfigError;
 pub use layer::{BudgetPass, TpmBudget, TpmBudgetLayer};
@@ -161,8 +161,8 @@ impl TokenBudget {
     /// # Ok(())
     /// # }
     /// ```
-    pub fn reserve(&self, charge: impl Into<Charge>) -> Reserve {
-        Reserve::new(Ticket::new(Arc::clone(&self.queue), charge.into()))
+    pub fn reserve(&self, ask: impl Into<Ask>) -> Reserve {
+        Reserve::new(Ticket::new(Arc::clone(&self.queue), ask.into()))
     }
 
     /// Takes `cost` tokens, and one request, if that needs no waiting.
@@ -190,8 +190,8 @@ impl TokenBudget {
     /// # Ok(())
     /// # }
     /// ```
-    pub fn try_reserve(&self, charge: impl Into<Charge>) -> Result<Reservation, Refused> {
-        let ticket = self.queue.try_enter(charge.into(), &mut Now::unread())?;
+    pub fn try_reserve(&self, ask: impl Into<Ask>) -> Result<Reservation, Refused> {
+        let ticket = self.queue.try_enter(ask.into(), &mut Now::unread())?;
         Ok(Reservation::new(ticket))
     }
 
@@ -218,10 +218,8 @@ impl TokenBudget {
     /// # Ok(())
     /// # }
     /// ```
-    pub fn eta(&self, charge: impl Into<Charge>) -> Duration {
-        let (charge, mut now) = (charge.into(), Now::unread());
-        self.queue
-            .read(|pool, ahead| pool.expected_wait(&charge, ahead, &mut now))
+    pub fn eta(&self, ask: impl Into<Ask>) -> Duration {
+        self.queue.expected_wait(&ask.into(), &mut Now::unread())
     }
 
     /// Closes the budget until `until`, because the provider said so. Never
@@ -346,8 +344,10 @@ impl TokenBudget {
     pub fn snapshot(&self) -> Snapshot {
         let mut now = Now::unread();
         now.get();
-        self.queue
-            .read(|pool, ahead| pool.snapshot(ahead, &mut now))
+        let look = |pool: &mut Pool, ahead| pool.snapshot(ahead, &mut now);
+        let (mut snapshot, callers) = self.queue.read_all(look);
+        snapshot.callers = callers;
+        snapshot
     }
 
     /// Whether nothing would be forgotten if this handle were dropped and the same

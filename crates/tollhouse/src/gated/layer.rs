@@ -3,7 +3,7 @@ use std::marker::PhantomData;
 
 use tower_layer::Layer;
 
-use super::{Gated, UntilBodyEnd, UntilResponse};
+use super::{By, Gated, UntilBodyEnd, UntilResponse};
 use crate::gate::Launch;
 
 /// Puts a gate, or a tuple of gates fused into one, around a service.
@@ -117,6 +117,48 @@ impl<G> GateLayer<G> {
 }
 
 impl<G, H> GateLayer<G, H> {
+    /// Is fair between callers, at every gate that can be: `who` says of each request
+    /// who asks, as a [`Caller`](crate::Caller), or as an [`Ask`](crate::Ask) with a
+    /// deadline or a first arrival. See [`Gate::pass_as`](crate::Gate::pass_as) for a
+    /// gate of one's own.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use std::convert::Infallible;
+    /// use std::time::Duration;
+    /// use tokio::time::Instant;
+    /// use tollhouse::{Caller, ConcurrencyLayer, GateLayer, StaggerLayer};
+    /// use tower::{Layer, ServiceExt, service_fn};
+    ///
+    /// # #[tokio::main(flavor = "current_thread", start_paused = true)]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// let client = GateLayer::new((
+    ///     ConcurrencyLayer::new(3),
+    ///     StaggerLayer::new(Duration::from_secs(1)),
+    /// ))
+    /// .by(|who: &&'static str| Caller::new(*who))
+    /// .until_response()
+    /// .layer(service_fn(async |_: &str| Ok::<_, Infallible>(())));
+    ///
+    /// let start = Instant::now();
+    /// for _ in 0..100 {
+    ///     tokio::spawn(client.clone().oneshot("batch"));
+    /// }
+    /// tokio::task::yield_now().await;
+    /// // Ninety-odd are in line, and all of them somebody else's.
+    /// client.oneshot("web").await?;
+    /// assert!(start.elapsed() <= Duration::from_secs(4));
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn by<F>(self, who: F) -> GateLayer<By<G, F>, H> {
+        GateLayer {
+            gate: By::new(self.gate, who),
+            hold: PhantomData,
+        }
+    }
+
     /// The gates.
     ///
     /// # Examples

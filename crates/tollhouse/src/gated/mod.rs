@@ -15,9 +15,11 @@
 //! with `max_waiting` or `max_wait`, and is refused at once.
 
 pub mod body;
+mod by;
 pub mod future;
 mod layer;
 mod service;
 
+pub use by::By;
 pub use layer::GateLayer;
 pub use service::{Gated, Hold, UntilBodyEnd, UntilResponse};

@@ -14,7 +14,9 @@
 
 mod guard;
 mod idle;
+mod lanes;
 mod moved;
+mod order;
 mod state;
 mod ticket;
 
@@ -22,14 +24,16 @@ use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
 
-use crate::charge::{Charge, Total};
+use crate::ask::Ask;
+use crate::charge::Charge;
 use crate::error::Refused;
-use crate::rules::{Ahead, Line, Rule};
+use crate::rules::ledger::CallerSnapshot;
+use crate::rules::{Ahead, Charged, Rule};
 use crate::telemetry::{Desk, Name};
 use crate::time::Now;
 use guard::Guard;
 use moved::Moved;
-use state::{MoveRate, Place, State};
+use state::{Admitted, State};
 
 pub(crate) use idle::Idle;
 pub(crate) use ticket::Ticket;
@@ -64,18 +68,7 @@ impl<R: Rule> Queue<R> {
         Arc::new(Queue {
             name: OnceLock::new(),
             desk: Desk::default(),
-            state: Mutex::new(State {
-                bounds,
-                rule,
-                line: Line::new(),
-                charge: Total::default(),
-                timer: None,
-                move_rate: (R::IS_TIMED || bounds.waiting < usize::MAX).then(MoveRate::default),
-                inside: 0,
-                closed: false,
-                watchers: Line::new(),
-                unlocked: 0,
-            }),
+            state: Mutex::new(State::new(rule, bounds)),
         })
     }
 
@@ -108,13 +101,29 @@ impl<R: Rule> Queue<R> {
         look(&mut state.rule, ahead)
     }
 
+    /// The same, and every caller as it stands at that moment.
+    pub(crate) fn read_all<T>(
+        &self,
+        look: impl FnOnce(&mut R, Ahead) -> T,
+    ) -> (T, Vec<CallerSnapshot>) {
+        let state = &mut *self.lock();
+        let ahead = state.ahead();
+        let callers = state.lanes.standings(state.inside);
+        (look(&mut state.rule, ahead), callers)
+    }
+
+    /// How long this one would wait if it came now.
+    pub(crate) fn expected_wait(&self, ask: &Ask, now: &mut Now) -> Duration {
+        self.lock().expected_wait(ask, now)
+    }
+
     /// Changes the rule, then lets in all that now fit.
     #[inline]
     pub(crate) fn update<T>(&self, now: &mut Now, change: impl FnOnce(&mut R, &mut Now) -> T) -> T {
         let moved;
         let mut state = self.lock();
         let result = change(&mut state.rule, now);
-        if !state.line.is_empty() {
+        if !state.lanes.is_empty() {
             moved = state.advance(None, now);
             drop(state);
             moved.wake();
@@ -144,8 +153,8 @@ impl<R: Rule> Queue<R> {
         let mut moved = Moved::default();
         let mut state = self.lock();
         state.closed = true;
-        while let Some(head) = state.line.first() {
-            moved.push(state.call(head, Place::Refused(Refused::Closed)));
+        while let Some(waker) = state.turn_away(Refused::Closed) {
+            moved.push(waker);
         }
         drop(state);
         moved.wake();
@@ -158,12 +167,17 @@ impl<R: Rule> Queue<R> {
 
     /// An admitted request leaves, and `end` says what becomes of what it held.
     #[inline]
-    fn finish(&self, now: &mut Now, end: impl FnOnce(&mut R, &mut Now)) {
+    fn finish(
+        &self,
+        admitted: Admitted<R::Held>,
+        charge: &Charge,
+        now: &mut Now,
+        end: impl FnOnce(&mut R, R::Held, &mut Now) -> Charged,
+    ) {
         let moved;
         let mut state = self.lock();
-        state.inside -= 1;
-        end(&mut state.rule, now);
-        if state.line.is_empty() && (state.inside > 0 || state.watchers.is_empty()) {
+        state.end(admitted, charge, now, end);
+        if state.lanes.is_empty() && (state.inside > 0 || state.watchers.is_empty()) {
             return;
         }
         moved = state.advance(None, now);
@@ -174,15 +188,15 @@ impl<R: Rule> Queue<R> {
     /// Takes without waiting, if nobody waits and the rule allows it.
     pub(crate) fn try_enter(
         self: &Arc<Self>,
-        charge: Charge,
+        ask: Ask,
         now: &mut Now,
     ) -> Result<Ticket<R>, Refused> {
         let mut state = self.lock();
-        let held = state.enter(&charge, now)?;
-        let held = held.ok_or_else(|| state.overloaded(&charge, now))?;
+        let admitted = state.enter(&ask, now)?;
+        let admitted = admitted.ok_or_else(|| state.overloaded(&ask, now))?;
         drop(state);
         self.desk.admitted(self.name(), R::NAME, None);
-        Ok(Ticket::admitted(Arc::clone(self), charge, held))
+        Ok(Ticket::admitted(Arc::clone(self), ask, admitted))
     }
 }
 
@@ -192,8 +206,8 @@ impl<R: Rule + fmt::Debug> fmt::Debug for Queue<R> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let state = self.lock_untold();
         let (rule, line) = match f.alternate() {
-            true => (format!("{:#?}", state.rule), format!("{:#?}", state.line)),
-            false => (format!("{:?}", state.rule), format!("{:?}", state.line)),
+            true => (format!("{:#?}", state.rule), format!("{:#?}", state.lanes)),
+            false => (format!("{:?}", state.rule), format!("{:?}", state.lanes)),
         };
         drop(state);
         f.debug_struct("Queue")

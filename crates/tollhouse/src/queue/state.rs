@@ -4,11 +4,13 @@ use std::task::Waker;
 use std::time::Duration;
 
 use super::Bounds;
+use super::lanes::{Lanes, Tagged};
 use super::moved::Moved;
-use crate::charge::{Charge, Total};
+use crate::ask::Ask;
+use crate::charge::Charge;
 use crate::error::Refused;
 use crate::rules::stats::Stats;
-use crate::rules::{Ahead, Key, Line, Rule, When};
+use crate::rules::{Ahead, Charged, Cost, Key, Line, Rule, When};
 use crate::time::{Moment, Now};
 
 /// What a queue holds under its lock.
@@ -16,39 +18,58 @@ pub(super) struct State<R: Rule> {
     /// Whom it turns away at once.
     pub(super) bounds: Bounds,
     pub(super) rule: R,
-    pub(super) line: Line<Waiting<R::Held>>,
-    /// What those in line are charged together.
-    pub(super) charge: Total,
-    /// When the head's timer fires. Invariant: where the rule named an instant
-    /// for the head, its timer fires no later, or the head has been woken.
-    pub(super) timer: Option<Moment>,
+    pub(super) lanes: Lanes<Place<R::Held>>,
+    /// Whose timer fires when. Invariant: where the rule named an instant for the
+    /// head, or for whoever may pass it, the head's timer fires no later, or the head
+    /// has been woken. What is noted of another one than the head is void.
+    pub(super) timer: Option<(Key, Moment)>,
+    /// By which of the rule's prices the lanes are ordered.
+    prices: u32,
     /// Watched where somebody may be told of it.
-    pub(super) move_rate: Option<MoveRate>,
+    move_rate: Option<MoveRate>,
     /// How many were admitted and have not given back.
     pub(super) inside: usize,
     pub(super) closed: bool,
     /// Who waits for the last one to leave: those in line have not been woken.
     pub(super) watchers: Line<Option<Waker>>,
     /// How often the lock was let go of, where somebody is told of it.
-    pub(super) unlocked: u64,
-}
-
-pub(super) struct Waiting<H> {
-    pub(super) charge: Charge,
-    pub(super) place: Place<H>,
+    unlocked: u64,
 }
 
 pub(super) enum Place<H> {
     InLine(Waker),
-    Admitted(H),
+    Admitted(Admitted<H>),
     Refused(Refused),
 }
 
+/// What was given to one who was let in.
+pub(super) struct Admitted<H> {
+    pub(super) held: H,
+    tagged: Tagged,
+}
+
 impl<R: Rule> State<R> {
+    pub(super) fn new(rule: R, bounds: Bounds) -> Self {
+        let is_watched = R::IS_TIMED || bounds.waiting < usize::MAX;
+        State {
+            bounds,
+            prices: rule.prices(),
+            rule,
+            lanes: Lanes::new(),
+            timer: None,
+            move_rate: is_watched.then(MoveRate::default),
+            inside: 0,
+            closed: false,
+            watchers: Line::new(),
+            unlocked: 0,
+        }
+    }
+
+    /// Everybody who waits.
     pub(super) fn ahead(&self) -> Ahead {
         Ahead {
-            waiting: self.line.len(),
-            charge: self.charge,
+            waiting: self.lanes.len(),
+            charge: self.lanes.charge(),
             pace: self
                 .move_rate
                 .as_ref()
@@ -57,152 +78,258 @@ impl<R: Rule> State<R> {
         }
     }
 
+    /// Those who would go before this one, if it came now.
+    fn ahead_of(&self, ask: &Ask) -> Ahead {
+        let rule = &self.rule;
+        let price = |charge: &Charge| rule.cost(charge);
+        let (waiting, charge) = self.lanes.ahead_of(ask.who(), ask.wants(), price);
+        Ahead {
+            waiting,
+            charge,
+            ..self.ahead()
+        }
+    }
+
+    /// How long this one would wait, if it came now.
+    pub(super) fn expected_wait(&mut self, ask: &Ask, now: &mut Now) -> Duration {
+        let ahead = self.ahead_of(ask);
+        self.rule.expected_wait(ask.wants(), ahead, now)
+    }
+
     /// How it stands as the lock is let go of.
     #[inline]
     pub(super) fn stats(&mut self) -> Stats {
         self.unlocked += 1;
         Stats {
             number: self.unlocked,
-            waiting: self.line.len(),
+            waiting: self.lanes.len(),
             counts: self.rule.counts(),
             levels: self.rule.levels(),
         }
     }
 
-    pub(super) fn overloaded(&mut self, charge: &Charge, now: &mut Now) -> Refused {
-        let ahead = self.ahead();
+    pub(super) fn overloaded(&mut self, ask: &Ask, now: &mut Now) -> Refused {
         Refused::Overloaded {
-            waiting: ahead.waiting,
-            expected_wait: self.rule.expected_wait(charge, ahead, now),
+            waiting: self.lanes.len(),
+            expected_wait: self.expected_wait(ask, now),
         }
+    }
+
+    /// The refusal of one who cannot be launched before its deadline, whatever is
+    /// released meanwhile and even if nobody else comes; `None` if it can be.
+    pub(super) fn too_late(&mut self, ask: &Ask, now: &mut Now) -> Option<Refused> {
+        let until = ask.until()?;
+        let ahead = Ahead {
+            // How fast slots come back is not known for sure.
+            pace: Duration::ZERO,
+            ..self.ahead_of(ask)
+        };
+        let expected_wait = self.rule.expected_wait(ask.wants(), ahead, now);
+        let can_be = now.get() + expected_wait <= until;
+        (!can_be).then_some(Refused::TooLate { expected_wait })
     }
 
     /// Lets a newcomer in, where nobody waits and the rule allows it.
     #[inline]
     pub(super) fn enter(
         &mut self,
-        charge: &Charge,
+        ask: &Ask,
         now: &mut Now,
-    ) -> Result<Option<R::Held>, Refused> {
+    ) -> Result<Option<Admitted<R::Held>>, Refused> {
         if self.closed {
             return Err(Refused::Closed);
         }
-        match self.rule.when(charge, now) {
-            When::Now if self.line.is_empty() => Ok(Some(self.admit(charge, now))),
+        if let Some(until) = ask.until()
+            && until < now.get()
+        {
+            let expected_wait = self.expected_wait(ask, now);
+            return Err(Refused::TooLate { expected_wait });
+        }
+        match self.rule.when(ask.wants(), now) {
+            When::Now if self.lanes.is_empty() => {
+                let tagged = self.lanes.fly(ask.who());
+                Ok(Some(self.admit(ask.wants(), tagged, now)))
+            }
             When::Never(refused) => Err(refused),
             When::Now | When::At(_) | When::OnRelease => Ok(None),
         }
     }
 
-    pub(super) fn admit(&mut self, charge: &Charge, now: &mut Now) -> R::Held {
+    fn admit(&mut self, charge: &Charge, tagged: Tagged, now: &mut Now) -> Admitted<R::Held> {
         self.inside += 1;
-        self.rule.take(charge, now)
+        let held = self.rule.take(charge, now);
+        Admitted { held, tagged }
     }
 
-    /// Refuses a newcomer who would have to wait too long.
-    pub(super) fn check(&mut self, charge: &Charge, now: &mut Now) -> Result<(), Refused> {
+    /// Refuses a newcomer who would have to wait too long, or in vain.
+    pub(super) fn check(&mut self, ask: &Ask, now: &mut Now) -> Result<(), Refused> {
         let bounds = self.bounds;
-        let ahead = self.ahead();
-        if ahead.waiting >= bounds.waiting
-            || (bounds.wait < Duration::MAX
-                && self.rule.expected_wait(charge, ahead, now) > bounds.wait)
+        if self.lanes.len() >= bounds.waiting
+            || (bounds.wait < Duration::MAX && self.expected_wait(ask, now) > bounds.wait)
         {
-            return Err(self.overloaded(charge, now));
+            return Err(self.overloaded(ask, now));
         }
-        Ok(())
+        self.too_late(ask, now).map_or(Ok(()), Err)
     }
 
     /// Puts a newcomer in line.
-    pub(super) fn join(&mut self, charge: &Charge, waker: Waker) -> Key {
-        self.charge.add(charge);
-        self.line.push_back(Waiting {
-            charge: *charge,
-            place: Place::InLine(waker),
-        })
+    pub(super) fn join(&mut self, ask: &Ask, waker: Waker, now: &mut Now) -> Key {
+        let rule = &self.rule;
+        let times = (ask.since(), now.get());
+        let place = Place::InLine(waker);
+        let price = |charge: &Charge| rule.cost(charge);
+        self.lanes
+            .join(ask.who(), *ask.wants(), times, place, price)
     }
 
     /// What an admitted request holds has lapsed: all of it goes back, and its
-    /// owner stands first in line again. He comes to wait, whose waker this is, as
-    /// any other head does.
+    /// owner stands in line again, where he stood. He comes to wait, whose waker this
+    /// is, as any other does.
     pub(super) fn lapse(
         &mut self,
-        held: R::Held,
-        charge: &Charge,
+        admitted: Admitted<R::Held>,
+        ask: &Ask,
         waker: Waker,
         now: &mut Now,
     ) -> Key {
+        let Admitted { held, tagged } = admitted;
         self.inside -= 1;
         self.rule.release(held, now);
-        self.charge.add(charge);
-        // Whoever set a timer as the head is the head no more.
-        self.timer = None;
-        self.line.push_front(Waiting {
-            charge: *charge,
-            place: Place::InLine(waker),
-        })
+        self.lanes.land(tagged, Cost::NOTHING);
+        self.join(ask, waker, now)
     }
 
-    /// Lets in from the head of the line as long as the rule says *now*.
+    /// An admitted request is over, and `end` says what stands of its charge.
+    #[inline]
+    pub(super) fn end(
+        &mut self,
+        admitted: Admitted<R::Held>,
+        charge: &Charge,
+        now: &mut Now,
+        end: impl FnOnce(&mut R, R::Held, &mut Now) -> Charged,
+    ) {
+        let Admitted { held, tagged } = admitted;
+        self.inside -= 1;
+        let charged = end(&mut self.rule, held, now);
+        if tagged.is_not() {
+            return;
+        }
+        let stands = match charged {
+            Charged::Whole => tagged.cost,
+            Charged::Nothing => Cost::NOTHING,
+            // In the proportion of today's prices, so that a price that has changed
+            // since gives and takes nothing.
+            Charged::Used(used) if used != *charge => {
+                let (used, reserved) = (self.rule.cost(&used), self.rule.cost(charge));
+                tagged.cost.scaled(used, reserved)
+            }
+            Charged::Used(_) => tagged.cost,
+        };
+        self.lanes.land(tagged, stands);
+    }
+
+    /// Lets in from the head of the line as long as the rule says *now*; and while the
+    /// head waits, whoever may pass it.
     ///
     /// `me` is the entry whose owner is running already: it need not be woken,
     /// and sets its own timer.
     ///
     /// Whatever happens, one of these is true when it returns, and nobody is
     /// forgotten: the line is empty; its head has a timer no later than the
-    /// instant that the rule named, or has been woken to set one; or the rule
-    /// waits for a release, whose owner comes by here again.
+    /// instant that the rule named for it or for the one who may pass it, or has been
+    /// woken to set one; or the rule waits for a release, whose owner comes by here
+    /// again.
     pub(super) fn advance(&mut self, me: Option<Key>, now: &mut Now) -> Moved {
         let mut moved = Moved::default();
-        if self.inside == 0 && self.line.is_empty() {
+        self.note_prices();
+        if self.inside == 0 && self.lanes.is_empty() {
             self.call_watchers(&mut moved);
         }
-        while let Some(head) = self.line.first() {
-            let is_me = me == Some(head);
-            let charge = &{ self.line.get_mut(head).charge };
-            match self.rule.when(charge, now) {
-                // ===> Refused: no waiting would help
-                When::Never(refused) => {
-                    let waker = self.call(head, Place::Refused(refused));
-                    moved.called(waker, is_me);
-                    continue;
-                }
-                // ===> Admitted, and the next one is the head
-                When::Now => {
-                    if let Some(rate) = &mut self.move_rate {
-                        rate.moved(now.get());
-                    }
-                    let held = self.admit(charge, now);
-                    let waker = self.call(head, Place::Admitted(held));
-                    moved.called(waker, is_me);
-                    continue;
-                }
-                // ===> InLine, with a timer of its own
-                When::At(at) if is_me => {
-                    self.timer = Some(at);
-                    moved.alarm = Some(at);
-                }
-                // ===> InLine, woken to set its timer. Until then it need not be
-                // woken again, so its waker goes with this wake-up and it leaves
-                // another when it comes; a copy would have to be made under the
-                // lock, and a waker is a user's.
-                When::At(at) => {
-                    if self.timer.is_none_or(|timer| timer > at)
-                        && let Place::InLine(waker) = &mut self.line.get_mut(head).place
-                    {
-                        self.timer = Some(at);
-                        moved.push(std::mem::replace(waker, Waker::noop().clone()));
-                    }
-                }
-                // ===> InLine, until somebody gives something back
-                When::OnRelease => {
-                    if is_me {
-                        self.timer = None;
-                    }
-                }
-            }
+        while let Some(head) = self.lanes.head() {
+            let Err(at) = self.try_call(head, me, &mut moved, now) else {
+                continue;
+            };
+            // ===> InLine: the head waits, and may be passed meanwhile
+            let sooner = match self.lanes.passer() {
+                Some(passer) => match self.try_call(passer, me, &mut moved, now) {
+                    Ok(()) => continue,
+                    Err(at) => at,
+                },
+                None => None,
+            };
+            let alarm = match (at, sooner) {
+                (Some(at), Some(sooner)) => Some(at.min(sooner)),
+                (at, sooner) => at.or(sooner),
+            };
+            self.set_timer(head, alarm, me, &mut moved);
             break;
         }
         moved
+    }
+
+    /// Calls this one out of the line if the rule lets it in, or never will; else says
+    /// when to ask again, if it is not on a release.
+    fn try_call(
+        &mut self,
+        key: Key,
+        me: Option<Key>,
+        moved: &mut Moved,
+        now: &mut Now,
+    ) -> Result<(), Option<Moment>> {
+        let charge = self.lanes.charge_of(key);
+        let waker = match self.rule.when(&charge, now) {
+            // ===> Refused: no waiting would help
+            When::Never(refused) => self.call(key, Place::Refused(refused)),
+            // ===> Admitted, and the next one's turn it is
+            When::Now => {
+                if let Some(rate) = &mut self.move_rate {
+                    rate.moved(now.get());
+                }
+                let rule = &self.rule;
+                let tagged = self.lanes.launch(key, |charge| rule.cost(charge));
+                let admitted = self.admit(&charge, tagged, now);
+                self.call(key, Place::Admitted(admitted))
+            }
+            When::At(at) => return Err(Some(at)),
+            When::OnRelease => return Err(None),
+        };
+        moved.called(waker, me == Some(key));
+        Ok(())
+    }
+
+    /// The head waits for this instant, or for a release.
+    fn set_timer(&mut self, head: Key, alarm: Option<Moment>, me: Option<Key>, moved: &mut Moved) {
+        let set = self.timer.filter(|(whose, _)| *whose == head);
+        match alarm {
+            // ===> InLine, with a timer of its own, or waiting for a release
+            _ if me == Some(head) => {
+                self.timer = alarm.map(|at| (head, at));
+                moved.alarm = alarm;
+            }
+            // ===> InLine, woken to set its timer. Until then it need not be woken
+            // again, so its waker goes with this wake-up and it leaves another when
+            // it comes; a copy would have to be made under the lock, and a waker is a
+            // user's.
+            Some(at) if set.is_none_or(|(_, timer)| timer > at) => {
+                if let Place::InLine(waker) = self.lanes.get_mut(head) {
+                    moved.push(std::mem::replace(waker, Waker::noop().clone()));
+                    self.timer = Some((head, at));
+                }
+            }
+            // ===> InLine: its timer is early enough, or it waits for a release
+            _ => self.timer = set,
+        }
+    }
+
+    /// Where the rule charges other prices now, others may be first.
+    #[inline]
+    fn note_prices(&mut self) {
+        let prices = self.rule.prices();
+        if prices != self.prices {
+            self.prices = prices;
+            let rule = &self.rule;
+            self.lanes.reprice(|charge| rule.cost(charge));
+        }
     }
 
     /// Calls all who wait for the last one to leave.
@@ -215,16 +342,31 @@ impl<R: Rule> State<R> {
         }
     }
 
-    /// Calls the head out of the line.
-    pub(super) fn call(&mut self, head: Key, place: Place<R::Held>) -> Waker {
-        self.line.step_aside(head);
-        self.timer = None;
-        let entry = self.line.get_mut(head);
-        self.charge.subtract(&entry.charge);
-        match std::mem::replace(&mut entry.place, place) {
+    /// Calls one out of the line.
+    fn call(&mut self, key: Key, place: Place<R::Held>) -> Waker {
+        self.forget_timer(key);
+        let rule = &self.rule;
+        self.lanes.step_aside(key, |charge| rule.cost(charge));
+        match std::mem::replace(self.lanes.get_mut(key), place) {
             Place::InLine(waker) => waker,
             _ => unreachable!("only those in line are called"),
         }
+    }
+
+    /// Turns away whoever stands first.
+    pub(super) fn turn_away(&mut self, refused: Refused) -> Option<Waker> {
+        let head = self.lanes.head()?;
+        Some(self.call(head, Place::Refused(refused)))
+    }
+
+    fn forget_timer(&mut self, key: Key) {
+        self.timer = self.timer.filter(|(whose, _)| *whose != key);
+    }
+
+    /// Fetches one who was called.
+    pub(super) fn fetch(&mut self, key: Key) -> Place<R::Held> {
+        let rule = &self.rule;
+        self.lanes.remove(key, |charge| rule.cost(charge))
     }
 
     /// Removes an entry whose owner gave up, in whatever state it is.
@@ -232,18 +374,12 @@ impl<R: Rule> State<R> {
     /// The one behind a head that leaves must learn that it is the head now,
     /// and what an admitted one gives back is the next one's.
     pub(super) fn leave(&mut self, key: Key, now: &mut Now) -> (Option<Waker>, Moved) {
-        if self.line.first() == Some(key) {
-            self.timer = None;
-        }
-        let Waiting { charge, place } = self.line.remove(key);
-        let waker = match place {
-            Place::InLine(waker) => {
-                self.charge.subtract(&charge);
-                Some(waker)
-            }
-            Place::Admitted(held) => {
-                self.inside -= 1;
-                self.rule.release(held, now);
+        self.forget_timer(key);
+        let charge = self.lanes.charge_of(key);
+        let waker = match self.fetch(key) {
+            Place::InLine(waker) => Some(waker),
+            Place::Admitted(admitted) => {
+                self.end(admitted, &charge, now, R::release);
                 None
             }
             Place::Refused(_) => None,

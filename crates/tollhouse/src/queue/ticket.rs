@@ -11,10 +11,11 @@ use tokio::time::{Sleep, sleep_until};
 
 use super::Queue;
 use super::moved::Moved;
-use super::state::Place;
+use super::state::{Admitted, Place};
+use crate::ask::Ask;
 use crate::charge::Charge;
 use crate::error::Refused;
-use crate::rules::{Key, Launch, Rule};
+use crate::rules::{Charged, Key, Launch, Rule};
 use crate::telemetry;
 use crate::time::{Moment, Now};
 
@@ -24,7 +25,7 @@ use crate::time::{Moment, Now};
 /// the next one in.
 pub(crate) struct Ticket<R: Rule> {
     queue: Arc<Queue<R>>,
-    charge: Charge,
+    ask: Ask,
     state: State<R::Held>,
 }
 
@@ -38,36 +39,36 @@ enum State<H> {
         /// Only the head has one.
         timer: Option<Pin<Box<Sleep>>>,
     },
-    Admitted(H),
+    Admitted(Admitted<H>),
     /// Turned away, or given back.
     Done,
 }
 
 impl<R: Rule> Ticket<R> {
-    pub(crate) fn new(queue: Arc<Queue<R>>, charge: Charge) -> Self {
+    pub(crate) fn new(queue: Arc<Queue<R>>, ask: Ask) -> Self {
         Ticket {
             queue,
-            charge,
+            ask,
             state: State::New,
         }
     }
 
-    pub(super) fn admitted(queue: Arc<Queue<R>>, charge: Charge, held: R::Held) -> Self {
+    pub(super) fn admitted(queue: Arc<Queue<R>>, ask: Ask, admitted: Admitted<R::Held>) -> Self {
         Ticket {
             queue,
-            charge,
-            state: State::Admitted(held),
+            ask,
+            state: State::Admitted(admitted),
         }
     }
 
     pub(crate) fn charge(&self) -> &Charge {
-        &self.charge
+        self.ask.wants()
     }
 
     /// What was given; `None` unless admitted.
     pub(crate) fn held(&self) -> Option<&R::Held> {
         match &self.state {
-            State::Admitted(held) => Some(held),
+            State::Admitted(admitted) => Some(&admitted.held),
             _ => None,
         }
     }
@@ -99,19 +100,19 @@ impl<R: Rule> Ticket<R> {
     /// its owner comes back to it: when it wakes, and while the service behind it
     /// is not ready.
     fn hold_on(&mut self, cx: &mut Context<'_>, now: &mut Now) -> Poll<Result<(), Refused>> {
-        let State::Admitted(held) = std::mem::replace(&mut self.state, State::Done) else {
+        let State::Admitted(admitted) = std::mem::replace(&mut self.state, State::Done) else {
             unreachable!("only those admitted hold anything")
         };
-        let has_lapsed = self.queue.lock().rule.has_lapsed(&held);
+        let has_lapsed = self.queue.lock().rule.has_lapsed(&admitted.held);
         if !has_lapsed {
-            self.state = State::Admitted(held);
+            self.state = State::Admitted(admitted);
             return Poll::Ready(Ok(()));
         }
         // A waker is a user's, and not copied under the lock. What has lapsed
         // stays so meanwhile.
         let waker = cx.waker().clone();
-        let key = self.queue.lock().lapse(held, &self.charge, waker, now);
-        tracing::debug!(gate = R::NAME, cost = %self.charge, "lapsed");
+        let key = self.queue.lock().lapse(admitted, &self.ask, waker, now);
+        tracing::debug!(gate = R::NAME, cost = %self.charge(), "lapsed");
         self.state = State::InLine {
             key,
             since: is_noted().then(|| now.get()),
@@ -121,18 +122,18 @@ impl<R: Rule> Ticket<R> {
     }
 
     fn enter(&mut self, cx: &mut Context<'_>, now: &mut Now) -> Poll<Result<(), Refused>> {
-        let entered = self.queue.lock().enter(&self.charge, now);
+        let entered = self.queue.lock().enter(&self.ask, now);
         match entered {
-            Ok(Some(held)) => self.let_in(held),
+            Ok(Some(admitted)) => self.let_in(admitted),
             Ok(None) => self.join(cx, now),
             Err(refused) => Poll::Ready(self.refused(refused, None)),
         }
     }
 
-    fn let_in(&mut self, held: R::Held) -> Poll<Result<(), Refused>> {
-        self.state = State::Admitted(held);
+    fn let_in(&mut self, admitted: Admitted<R::Held>) -> Poll<Result<(), Refused>> {
+        self.state = State::Admitted(admitted);
         self.queue.desk.admitted(self.queue.name(), R::NAME, None);
-        tracing::trace!(gate = R::NAME, cost = %self.charge, "admitted");
+        tracing::trace!(gate = R::NAME, cost = %self.charge(), "admitted");
         Poll::Ready(Ok(()))
     }
 
@@ -141,17 +142,17 @@ impl<R: Rule> Ticket<R> {
     fn join(&mut self, cx: &mut Context<'_>, now: &mut Now) -> Poll<Result<(), Refused>> {
         let waker = cx.waker().clone();
         let mut queue = self.queue.lock();
-        let joined = match queue.enter(&self.charge, now) {
-            Ok(Some(held)) => {
+        let joined = match queue.enter(&self.ask, now) {
+            Ok(Some(admitted)) => {
                 drop(queue);
-                return self.let_in(held);
+                return self.let_in(admitted);
             }
-            Ok(None) => queue.check(&self.charge, now),
+            Ok(None) => queue.check(&self.ask, now),
             Err(refused) => Err(refused),
         };
         // One that is not needed is dropped after the lock.
         let joined = match joined {
-            Ok(()) => Ok(queue.join(&self.charge, waker)),
+            Ok(()) => Ok(queue.join(&self.ask, waker, now)),
             Err(refused) => Err((refused, waker)),
         };
         let ahead = queue.ahead().waiting;
@@ -163,7 +164,7 @@ impl<R: Rule> Ticket<R> {
                     since: is_noted().then(|| now.get()),
                     timer: None,
                 };
-                tracing::debug!(gate = R::NAME, cost = %self.charge, waiting = ahead, "waiting");
+                tracing::debug!(gate = R::NAME, cost = %self.charge(), waiting = ahead, "waiting");
                 self.wait(true, cx, now)
             }
             Err((refused, _)) => Poll::Ready(self.refused(refused, None)),
@@ -190,7 +191,7 @@ impl<R: Rule> Ticket<R> {
             let mut moved = Moved::default();
             let mut queue = self.queue.lock();
             // ===> InLine, its waker that of the task that polls
-            if let Place::InLine(waker) = &mut queue.line.get_mut(*key).place
+            if let Place::InLine(waker) = queue.lanes.get_mut(*key)
                 && !waker.will_wake(cx.waker())
             {
                 match &mut spare {
@@ -203,13 +204,13 @@ impl<R: Rule> Ticket<R> {
                 }
             }
             // Who was let in by somebody else may come late to what he was given.
-            let is_late = R::LAPSES && matches!(queue.line.get_mut(*key).place, Place::Admitted(_));
-            if is_new || queue.line.first() == Some(*key) {
+            let is_late = R::LAPSES && matches!(queue.lanes.get_mut(*key), Place::Admitted(_));
+            if is_new || queue.lanes.is_head(*key) {
                 moved = queue.advance(Some(*key), now);
             }
             // ===> Admitted, Refused: called just now, or by somebody else
-            if !matches!(queue.line.get_mut(*key).place, Place::InLine(_)) {
-                let place = queue.line.remove(*key).place;
+            if !matches!(queue.lanes.get_mut(*key), Place::InLine(_)) {
+                let place = queue.fetch(*key);
                 drop(queue);
                 moved.wake();
                 let waited = since.map(|since| now.get() - since);
@@ -218,15 +219,31 @@ impl<R: Rule> Ticket<R> {
                     called => Poll::Ready(called),
                 };
             }
+            // ===> Refused: its deadline has come
+            if let Some(until) = self.ask.until()
+                && until <= now.get()
+            {
+                let expected_wait = queue.expected_wait(&self.ask, now);
+                drop(queue);
+                moved.wake();
+                let waited = since.map(|since| now.get() - since);
+                self.give_back(now);
+                let late = Refused::TooLate { expected_wait };
+                return Poll::Ready(self.refused(late, waited));
+            }
             drop(queue);
-            let alarm = moved.alarm;
+            let alarm = match (moved.alarm, self.ask.until()) {
+                (Some(alarm), Some(until)) => Some(alarm.min(until)),
+                (alarm, until) => alarm.or(until),
+            };
             moved.wake();
             match alarm {
                 // ===> InLine: the instant has come meanwhile, look again
                 Some(at) if set(timer, at).as_mut().poll(cx).is_ready() => {
                     *now = Now::unread();
                 }
-                // ===> InLine, the head: its timer wakes it, or a release does
+                // ===> InLine, the head, or one with a deadline: its timer wakes it, or
+                // whoever moves the line on does
                 Some(_) => return Poll::Pending,
                 // ===> InLine: whoever moves the line on wakes it
                 None => {
@@ -240,10 +257,10 @@ impl<R: Rule> Ticket<R> {
     /// Takes note of having been called out of the line.
     fn called(&mut self, place: Place<R::Held>, waited: Option<Duration>) -> Result<(), Refused> {
         match place {
-            Place::Admitted(held) => {
-                self.state = State::Admitted(held);
+            Place::Admitted(admitted) => {
+                self.state = State::Admitted(admitted);
                 self.queue.desk.admitted(self.queue.name(), R::NAME, waited);
-                tracing::debug!(gate = R::NAME, cost = %self.charge, ?waited, "admitted");
+                tracing::debug!(gate = R::NAME, cost = %self.charge(), ?waited, "admitted");
                 Ok(())
             }
             Place::Refused(refused) => self.refused(refused, waited),
@@ -256,7 +273,7 @@ impl<R: Rule> Ticket<R> {
         self.queue
             .desk
             .refused(self.queue.name(), R::NAME, &refused);
-        tracing::debug!(gate = R::NAME, cost = %self.charge, ?waited, %refused, "refused");
+        tracing::debug!(gate = R::NAME, cost = %self.charge(), ?waited, %refused, "refused");
         Err(refused)
     }
 
@@ -264,7 +281,7 @@ impl<R: Rule> Ticket<R> {
     /// does nothing unless admitted.
     #[inline]
     pub(crate) fn update(&self, now: &mut Now, change: impl FnOnce(&mut R, &R::Held, &mut Now)) {
-        if let State::Admitted(held) = &self.state {
+        if let State::Admitted(Admitted { held, .. }) = &self.state {
             self.queue.update(now, |rule, now| change(rule, held, now));
         }
     }
@@ -276,24 +293,31 @@ impl<R: Rule> Ticket<R> {
 
     /// Leaves as an admitted request, and lets `end` decide what becomes of
     /// what it held; does nothing unless admitted.
-    pub(crate) fn finish(&mut self, now: &mut Now, end: impl FnOnce(&mut R, R::Held, &mut Now)) {
+    pub(crate) fn finish(
+        &mut self,
+        now: &mut Now,
+        end: impl FnOnce(&mut R, R::Held, &mut Now) -> Charged,
+    ) {
         match std::mem::replace(&mut self.state, State::Done) {
-            State::Admitted(held) => self.queue.finish(now, |rule, now| end(rule, held, now)),
+            State::Admitted(admitted) => {
+                self.queue.finish(admitted, self.ask.wants(), now, end);
+            }
             other => self.state = other,
         }
     }
 
     /// Leaves as one that never reached the provider.
     pub(crate) fn unsend(&mut self, now: &mut Now) {
-        self.finish(now, |rule, held, now| rule.unsend(held, now));
+        self.finish(now, R::unsend);
     }
 
     /// Gives back what can be given back, and leaves the queue.
     pub(crate) fn give_back(&mut self, now: &mut Now) {
         match std::mem::replace(&mut self.state, State::Done) {
             State::New | State::Done => {}
-            State::Admitted(held) => {
-                self.queue.finish(now, |rule, now| rule.release(held, now));
+            State::Admitted(admitted) => {
+                self.queue
+                    .finish(admitted, self.ask.wants(), now, R::release);
             }
             State::InLine { key, .. } => {
                 let left;
@@ -340,7 +364,7 @@ impl<R: Rule> fmt::Debug for Ticket<R> {
         };
         f.debug_struct("Ticket")
             .field("gate", &R::NAME)
-            .field("charge", &self.charge)
+            .field("ask", &self.ask)
             .field("state", &state)
             .finish_non_exhaustive()
     }

@@ -8,7 +8,7 @@
 use std::time::Duration;
 
 use super::stats::{Counts, Levels, Note};
-use super::{Ahead, Launch, Rule, When};
+use super::{Ahead, Charged, Cost, Launch, Rule, When};
 use crate::charge::Charge;
 use crate::time::Now;
 
@@ -39,17 +39,29 @@ impl<R: Rule> Rule for Option<R> {
     }
 
     #[inline]
-    fn release(&mut self, held: Self::Held, now: &mut Now) {
-        if let (Some(rule), Some(held)) = (self, held) {
-            rule.release(held, now);
+    fn release(&mut self, held: Self::Held, now: &mut Now) -> Charged {
+        match (self, held) {
+            (Some(rule), Some(held)) => rule.release(held, now),
+            _ => Charged::Nothing,
         }
     }
 
     #[inline]
-    fn unsend(&mut self, held: Self::Held, now: &mut Now) {
-        if let (Some(rule), Some(held)) = (self, held) {
-            rule.unsend(held, now);
+    fn unsend(&mut self, held: Self::Held, now: &mut Now) -> Charged {
+        match (self, held) {
+            (Some(rule), Some(held)) => rule.unsend(held, now),
+            _ => Charged::Nothing,
         }
+    }
+
+    #[inline]
+    fn cost(&self, charge: &Charge) -> Cost {
+        self.as_ref().map_or(Cost::LEAST, |rule| rule.cost(charge))
+    }
+
+    #[inline]
+    fn prices(&self) -> u32 {
+        self.as_ref().map_or(0, Rule::prices)
     }
 
     #[inline]
@@ -103,12 +115,22 @@ macro_rules! tuple_of_rules {
             }
 
             #[inline]
-            fn release(&mut self, held: Self::Held, now: &mut Now) {
-                $(self.$index.release(held.$index, now);)+
+            fn release(&mut self, held: Self::Held, now: &mut Now) -> Charged {
+                Charged::Nothing$(.or(self.$index.release(held.$index, now)))+
             }
 
-            fn unsend(&mut self, held: Self::Held, now: &mut Now) {
-                $(self.$index.unsend(held.$index, now);)+
+            fn unsend(&mut self, held: Self::Held, now: &mut Now) -> Charged {
+                Charged::Nothing$(.or(self.$index.unsend(held.$index, now)))+
+            }
+
+            #[inline]
+            fn cost(&self, charge: &Charge) -> Cost {
+                Cost::NOTHING$(.max(self.$index.cost(charge)))+
+            }
+
+            #[inline]
+            fn prices(&self) -> u32 {
+                0_u32$(.wrapping_add(self.$index.prices()))+
             }
 
             #[inline]

@@ -4,7 +4,8 @@
 //! Entries live in one slab and are linked by index, so joining, leaving and
 //! taking the first all cost the same however long the line is, and a long
 //! line is one allocation. An entry may also be in the slab without standing
-//! in line: one that was served stays until its owner has fetched it.
+//! in line: one that was served stays until its owner has fetched it. Several
+//! lines may share a slab: each but the first has its [`Ends`] somewhere else.
 
 use std::fmt;
 
@@ -45,14 +46,40 @@ enum Slot<T> {
     Free(u32),
 }
 
+/// Where a line begins and ends, and how many stand in it.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Ends {
+    first: u32,
+    last: u32,
+    standing: usize,
+}
+
+impl Ends {
+    pub(crate) const EMPTY: Ends = Ends {
+        first: NONE,
+        last: NONE,
+        standing: 0,
+    };
+
+    /// The first in line.
+    #[inline]
+    pub(crate) fn first(&self) -> Option<Key> {
+        (self.first != NONE).then_some(Key(self.first))
+    }
+
+    /// The last in line.
+    #[inline]
+    pub(crate) fn last(&self) -> Option<Key> {
+        (self.last != NONE).then_some(Key(self.last))
+    }
+}
+
 /// See the [module's documentation](self).
 #[cfg_attr(test, derive(Clone))]
 pub(crate) struct Line<T> {
     slots: Vec<Slot<T>>,
     free: u32,
-    first: u32,
-    last: u32,
-    standing: usize,
+    ends: Ends,
 }
 
 impl<T> Line<T> {
@@ -60,28 +87,26 @@ impl<T> Line<T> {
         Line {
             slots: Vec::new(),
             free: NONE,
-            first: NONE,
-            last: NONE,
-            standing: 0,
+            ends: Ends::EMPTY,
         }
     }
 
     /// How many stand in line.
     #[inline]
     pub(crate) fn len(&self) -> usize {
-        self.standing
+        self.ends.standing
     }
 
     /// Whether nobody stands in line.
     #[inline]
     pub(crate) fn is_empty(&self) -> bool {
-        self.standing == 0
+        self.ends.standing == 0
     }
 
     /// The first in line.
     #[inline]
     pub(crate) fn first(&self) -> Option<Key> {
-        (self.first != NONE).then_some(Key(self.first))
+        self.ends.first()
     }
 
     /// Keeps an entry that does not stand in line.
@@ -108,35 +133,26 @@ impl<T> Line<T> {
         Key(index)
     }
 
-    /// Puts an entry at the end of the line.
-    pub(crate) fn push_back(&mut self, entry: T) -> Key {
-        let key = self.insert(entry);
-        self.stand(key);
-        key
-    }
-
-    /// Puts an entry before all others.
-    pub(crate) fn push_front(&mut self, entry: T) -> Key {
-        let key = self.insert(entry);
-        let first = self.first;
-        *self.links(key) = Links {
-            before: NONE,
-            after: first,
-            standing: true,
-        };
-        match first {
-            NONE => self.last = key.0,
-            first => self.links(Key(first)).before = key.0,
-        }
-        self.first = key.0;
-        self.standing += 1;
-        key
-    }
-
     /// Lets an entry that stands aside join the end of the line.
     #[inline]
     pub(crate) fn stand(&mut self, key: Key) {
-        let last = self.last;
+        let mut ends = self.ends;
+        self.append(&mut ends, key);
+        self.ends = ends;
+    }
+
+    /// Takes an entry out of the line, if it stands there, and keeps it aside.
+    #[inline]
+    pub(crate) fn step_aside(&mut self, key: Key) {
+        let mut ends = self.ends;
+        self.unlink(&mut ends, key);
+        self.ends = ends;
+    }
+
+    /// Lets an entry that stands aside join the end of a line of its slab.
+    #[inline]
+    pub(crate) fn append(&mut self, ends: &mut Ends, key: Key) {
+        let last = ends.last;
         let links = self.links(key);
         debug_assert!(!links.standing);
         *links = Links {
@@ -145,30 +161,32 @@ impl<T> Line<T> {
             standing: true,
         };
         match last {
-            NONE => self.first = key.0,
+            NONE => ends.first = key.0,
             last => self.links(Key(last)).after = key.0,
         }
-        self.last = key.0;
-        self.standing += 1;
+        ends.last = key.0;
+        ends.standing += 1;
     }
 
-    /// Takes an entry out of the line, if it stands there, and keeps it aside.
+    /// Takes an entry out of the line in which it stands, and keeps it aside; says
+    /// whether it stood.
     #[inline]
-    pub(crate) fn step_aside(&mut self, key: Key) {
+    pub(crate) fn unlink(&mut self, ends: &mut Ends, key: Key) -> bool {
         let links = self.links(key);
         if !links.standing {
-            return;
+            return false;
         }
         let Links { before, after, .. } = std::mem::replace(links, ASIDE);
         match before {
-            NONE => self.first = after,
+            NONE => ends.first = after,
             before => self.links(Key(before)).after = after,
         }
         match after {
-            NONE => self.last = before,
+            NONE => ends.last = before,
             after => self.links(Key(after)).before = before,
         }
-        self.standing -= 1;
+        ends.standing -= 1;
+        true
     }
 
     /// Takes an entry out of the line and the slab.
@@ -213,7 +231,7 @@ impl<T> Line<T> {
 impl<T> fmt::Debug for Line<T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Line")
-            .field("standing", &self.standing)
+            .field("standing", &self.len())
             .finish_non_exhaustive()
     }
 }
@@ -233,7 +251,11 @@ mod tests {
             let mut aside: Vec<(Key, u32)> = Vec::new();
             for (n, (step, which)) in (0u32..).zip(steps) {
                 match step {
-                    0 => standing.push((line.push_back(n), n)),
+                    0 => {
+                        let key = line.insert(n);
+                        line.stand(key);
+                        standing.push((key, n));
+                    },
                     1 => aside.push((line.insert(n), n)),
                     2 if !standing.is_empty() => {
                         let (key, n) = standing.remove(which % standing.len());

@@ -7,6 +7,7 @@
 
 mod bucket;
 mod compound;
+mod cost;
 pub(crate) mod ledger;
 mod line;
 mod meter;
@@ -24,7 +25,8 @@ use crate::error::Refused;
 use crate::time::{Moment, Now};
 
 pub(crate) use bucket::{Bucket, Room};
-pub(crate) use line::{Key, Line};
+pub(crate) use cost::{Charged, Cost};
+pub(crate) use line::{Ends, Key, Line};
 pub(crate) use meter::{Allowed, Meter};
 pub(crate) use pool::{Limits, Pool};
 pub(crate) use random::Random;
@@ -116,13 +118,29 @@ pub(crate) trait Rule: Sized {
     /// yet keep it waiting.
     fn launch(&mut self, held: &Self::Held, to: Launch, now: &mut Now);
 
-    /// The request is done or gave up; gives back what can be given back.
-    fn release(&mut self, held: Self::Held, now: &mut Now);
+    /// The request is done or gave up; gives back what can be given back, and says
+    /// what of it stands.
+    fn release(&mut self, held: Self::Held, now: &mut Now) -> Charged;
 
     /// The request never reached the provider, launched though it may be; gives
     /// back all that it took, as far as nothing has come of it since.
-    fn unsend(&mut self, held: Self::Held, now: &mut Now) {
+    fn unsend(&mut self, held: Self::Held, now: &mut Now) -> Charged {
         self.release(held, now);
+        Charged::Nothing
+    }
+
+    /// What a request of this charge costs of the scarcest thing, for what is fair
+    /// between callers. Never nothing.
+    #[inline]
+    fn cost(&self, charge: &Charge) -> Cost {
+        let _ = charge;
+        Cost::LEAST
+    }
+
+    /// Another number whenever [`cost`](Self::cost) answers another way than before.
+    #[inline]
+    fn prices(&self) -> u32 {
+        0
     }
 
     /// Whether it looks at the clock for every request anyway.

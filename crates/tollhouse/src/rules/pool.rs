@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::ledger::{Ledger, Snapshot, Terms};
 use super::stats::{Counts, Levels, Note};
-use super::{Ahead, Key, Launch, Rule, Slots, Spacing, When};
+use super::{Ahead, Charged, Cost, Key, Launch, Rule, Slots, Spacing, When};
 use crate::answer::Observation;
 use crate::charge::Charge;
 use crate::time::{Moment, Now};
@@ -72,15 +72,16 @@ impl Pool {
         told: Option<&Observation>,
         used: Option<Charge>,
         now: &mut Now,
-    ) {
+    ) -> Charged {
         let (slot, key, turn) = held;
         let (slots, ledger, spacing) = &mut self.rule;
         if let Some(told) = told {
             ledger.observe_answer(key, told, now.get());
         }
-        ledger.close(key, used, now.get());
+        let charged = ledger.close(key, used, now.get());
         slots.release(slot, now);
         spacing.release(turn, now);
+        charged
     }
 
     pub(crate) fn is_at_rest(&mut self, now: Moment) -> bool {
@@ -121,12 +122,27 @@ impl Rule for Pool {
     }
 
     #[inline]
-    fn release(&mut self, held: Held, now: &mut Now) {
-        self.rule.release(held, now);
+    fn release(&mut self, held: Held, now: &mut Now) -> Charged {
+        self.end(held, None, None, now)
     }
 
-    fn unsend(&mut self, held: Held, now: &mut Now) {
-        self.rule.unsend(held, now);
+    /// Whether it is charged, the ledger knows.
+    fn unsend(&mut self, held: Held, now: &mut Now) -> Charged {
+        let (slot, key, turn) = held;
+        let (slots, ledger, spacing) = &mut self.rule;
+        slots.unsend(slot, now);
+        spacing.unsend(turn, now);
+        ledger.unsend(key, now)
+    }
+
+    #[inline]
+    fn cost(&self, charge: &Charge) -> Cost {
+        self.rule.cost(charge)
+    }
+
+    #[inline]
+    fn prices(&self) -> u32 {
+        self.rule.prices()
     }
 
     #[inline]

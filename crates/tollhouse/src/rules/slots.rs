@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::stats::{Levels, SlotLevels};
-use super::{Ahead, Launch, Rule, When};
+use super::{Ahead, Charged, Launch, Rule, When};
 use crate::charge::Charge;
 use crate::time::Now;
 
@@ -85,8 +85,9 @@ impl Rule for Slots {
 
     fn launch(&mut self, (): &(), _: Launch, _: &mut Now) {}
 
-    fn release(&mut self, (): (), _: &mut Now) {
+    fn release(&mut self, (): (), _: &mut Now) -> Charged {
         self.give_back();
+        Charged::Whole
     }
 
     fn expected_wait(&mut self, _: &Charge, ahead: Ahead, _: &mut Now) -> Duration {

@@ -3,7 +3,7 @@
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::time::Duration;
 
-use super::{Ahead, Launch, Random, Rule, When};
+use super::{Ahead, Charged, Cost, Launch, Random, Rule, When};
 use crate::charge::Charge;
 use crate::time::{Moment, Now};
 
@@ -18,6 +18,8 @@ pub(crate) struct Spacing {
     interval: Duration,
     /// Up to this share of the interval is added at random.
     jitter: f64,
+    /// How often they were changed.
+    changed: u32,
     random: Random,
     /// What the next launch keeps its distance from; `None` before the first.
     last: Option<Start>,
@@ -62,6 +64,7 @@ impl Spacing {
         Spacing {
             interval,
             jitter,
+            changed: 0,
             random,
             last: None,
             latest: 0,
@@ -87,6 +90,7 @@ impl Spacing {
             "jitter must be a share from 0 to 1, not {jitter}"
         );
         (self.interval, self.jitter) = (interval, jitter);
+        self.changed = self.changed.wrapping_add(1);
     }
 
     pub(crate) const fn jitter(&self) -> f64 {
@@ -185,14 +189,28 @@ impl Rule for Spacing {
     }
 
     #[inline]
-    fn release(&mut self, turn: Turn, _: &mut Now) {
-        if !turn.is_launched() {
-            self.take_back(turn.number);
+    fn release(&mut self, turn: Turn, _: &mut Now) -> Charged {
+        if turn.is_launched() {
+            return Charged::Whole;
         }
+        self.take_back(turn.number);
+        Charged::Nothing
     }
 
-    fn unsend(&mut self, turn: Turn, _: &mut Now) {
+    fn unsend(&mut self, turn: Turn, _: &mut Now) -> Charged {
         self.take_back(turn.number);
+        Charged::Nothing
+    }
+
+    #[inline]
+    fn cost(&self, _: &Charge) -> Cost {
+        let nanos = u64::try_from(self.interval.as_nanos()).unwrap_or(u64::MAX);
+        Cost::nanos(nanos).max(Cost::LEAST)
+    }
+
+    #[inline]
+    fn prices(&self) -> u32 {
+        self.changed
     }
 
     #[inline]

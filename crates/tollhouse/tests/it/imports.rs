@@ -54,7 +54,9 @@ fn rules_are_pure_and_know_nobody() {
 
 #[test]
 fn the_queue_knows_no_gate() {
-    let below = ["rules::", "charge::", "time::", "answer::", "error::"];
+    let below = [
+        "rules::", "charge::", "ask::", "time::", "answer::", "error::",
+    ];
     imports_only(
         "queue",
         &[&below[..], &["queue::", "telemetry", "tracing::"]].concat(),

@@ -46,6 +46,7 @@ impl Ledger {
             ..
         } = *self.transit.get_mut(key);
         if let Some(denial) = told.denial {
+            self.transit.get_mut(key).refused = true;
             self.refused(&charge, sent, denial.scope, now);
             self.deny((&charge, epoch, sent), denial, &told.limits, now);
         } else if self.terms.pace.recover(sent.reserved) {

@@ -38,6 +38,7 @@ impl Ledger {
     /// Leaves the meters of the terms in their order and no others; `begin` makes
     /// one that is not there yet.
     fn fit(&mut self, begin: impl Fn(&mut Ledger, &Limit, Moment) -> Metered, now: Moment) {
+        self.resized = self.resized.wrapping_add(1);
         let mut before = std::mem::take(&mut self.meters);
         for n in 0..self.terms.limits.len() {
             let limit = self.terms.limits[n];

@@ -22,7 +22,7 @@ mod unsent;
 use std::time::Duration;
 
 use super::stats::{BudgetLevels, Counts, Levels, Note};
-use super::{Ahead, Key, Launch, Line, Rule, When};
+use super::{Ahead, Charged, Cost, Key, Launch, Line, Rule, When};
 use crate::answer::{RateLimits, Scope};
 use crate::charge::{Charge, Per, Total, Unit};
 use crate::error::Refused;
@@ -31,7 +31,7 @@ use metered::Metered;
 use trust::{Allowance, Epoch, Trust};
 
 pub(crate) use aimd::Aimd;
-pub use snapshot::{MeterSnapshot, Snapshot};
+pub use snapshot::{CallerSnapshot, MeterSnapshot, Snapshot};
 pub use terms::{Accounting, Window};
 pub(crate) use terms::{Learns, Limit, MOST, Named, REQUESTS, TOKENS, Terms, is_limit};
 
@@ -63,6 +63,8 @@ pub(crate) struct Ledger {
     /// Nothing lands by itself before.
     landing: Moment,
     tally: Counts,
+    /// How often its limits were set.
+    resized: u32,
     /// To be told once the lock is gone.
     notes: Vec<Note>,
 }
@@ -74,6 +76,8 @@ struct Entry {
     stage: Stage,
     epoch: Epoch,
     answered: bool,
+    /// Its answer was a refusal: the provider did not charge it.
+    refused: bool,
     sent: Sent,
 }
 
@@ -165,6 +169,7 @@ impl Ledger {
             seen: now,
             landing: Moment::NEVER,
             tally: Counts::default(),
+            resized: 0,
             notes: Vec::new(),
             terms,
         };
@@ -269,16 +274,22 @@ impl Ledger {
     }
 
     /// The reservation ends: with its real cost where that is known, else with
-    /// what it reserved, or with nothing where it never left.
+    /// what it reserved, or with nothing where it never left. Says what its caller
+    /// has had: of a refusal, nothing.
     #[inline]
-    pub(crate) fn close(&mut self, key: Key, used: Option<Charge>, now: Moment) {
-        match used {
+    pub(crate) fn close(&mut self, key: Key, used: Option<Charge>, now: Moment) -> Charged {
+        let was_refused = self.transit.get_mut(key).refused;
+        let charged = match used {
             Some(used) => self.settle(key, &used, now),
             None => self.abandon(key, now),
+        };
+        match was_refused {
+            true => Charged::Nothing,
+            false => charged,
         }
     }
 
-    fn settle(&mut self, key: Key, used: &Charge, now: Moment) {
+    fn settle(&mut self, key: Key, used: &Charge, now: Moment) -> Charged {
         let now = self.catch_up(now);
         self.answered(key, true, now);
         if std::mem::take(&mut self.unlearned) {
@@ -293,6 +304,7 @@ impl Ledger {
         let Stage::Landed { at } = entry.stage else {
             unreachable!("who was answered has landed")
         };
+        let mut charged = entry.charge;
         for metered in &mut self.meters {
             let unit = metered.meter.unit();
             let reserved = entry.charge.get(unit);
@@ -310,15 +322,17 @@ impl Ledger {
                         tokens = tokens.min(believed);
                     }
                     metered.settle(key, (reserved, believed), at, &self.terms, now);
+                    charged = charged.and(unit, self.terms.charged(reserved, believed));
                 }
                 _ => metered.stand(reserved),
             }
         }
         self.tally.settled(tokens);
+        Charged::Used(charged)
     }
 
     #[inline]
-    fn abandon(&mut self, key: Key, now: Moment) {
+    fn abandon(&mut self, key: Key, now: Moment) -> Charged {
         let now = self.catch_up(now);
         let entry = self.transit.get_mut(key);
         let charge = entry.charge;
@@ -329,7 +343,8 @@ impl Ledger {
         }
         if entry.stage == Stage::Reserved {
             self.tally.refunded(tokens);
-            return self.refund(key, now);
+            self.refund(key, now);
+            return Charged::Nothing;
         }
         self.tally.settled(tokens);
         match &mut entry.stage {
@@ -341,6 +356,7 @@ impl Ledger {
         for metered in &mut self.meters {
             metered.stand(charge.get(metered.meter.unit()));
         }
+        Charged::Whole
     }
 
     fn refund(&mut self, key: Key, now: Moment) {
@@ -430,6 +446,7 @@ impl Ledger {
             windowed: first.is_some_and(|meter| meter.windowed),
             pace_percent: self.terms.pace.percent(),
             meters,
+            callers: Vec::new(),
         }
     }
 }
@@ -475,6 +492,7 @@ impl Rule for Ledger {
             stage: Stage::Reserved,
             epoch,
             answered: false,
+            refused: false,
             sent: Sent {
                 reserved: now,
                 launched: None,
@@ -512,12 +530,23 @@ impl Rule for Ledger {
     }
 
     #[inline]
-    fn release(&mut self, held: Key, now: &mut Now) {
-        self.close(held, None, now.get());
+    fn release(&mut self, held: Key, now: &mut Now) -> Charged {
+        self.close(held, None, now.get())
     }
 
-    fn unsend(&mut self, held: Key, now: &mut Now) {
-        self.take_back(held, now.get());
+    fn unsend(&mut self, held: Key, now: &mut Now) -> Charged {
+        self.take_back(held, now.get())
+    }
+
+    fn cost(&self, charge: &Charge) -> Cost {
+        let meters = self.meters.iter().map(|it| it.meter.allowed());
+        let costs = meters.map(|it| Cost::of(charge.get(it.unit), it.per, it.limit));
+        costs.fold(Cost::LEAST, Cost::max)
+    }
+
+    #[inline]
+    fn prices(&self) -> u32 {
+        self.resized
     }
 
     fn expected_wait(&mut self, charge: &Charge, ahead: Ahead, now: &mut Now) -> Duration {

@@ -1,5 +1,7 @@
 //! How a ledger stands at one instant.
 
+use std::sync::Arc;
+
 use tokio::time::Instant;
 
 use crate::charge::{Per, Unit};
@@ -65,6 +67,53 @@ pub struct Snapshot {
     /// Every limit that there is. What is not limited, or whose limit is not known
     /// yet, is not here.
     pub meters: Vec<MeterSnapshot>,
+    /// Every caller who waits, has something in flight, or has had more than its share
+    /// lately; the one that nobody named is the first, and always there. No more than
+    /// some eleven hundred.
+    pub callers: Vec<CallerSnapshot>,
+}
+
+/// How a caller stands with a budget at one moment.
+///
+/// # Examples
+///
+/// ```
+/// use tollhouse::{Ask, Caller, TokenBudget};
+///
+/// # #[tokio::main(flavor = "current_thread", start_paused = true)]
+/// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// let budget = TokenBudget::per_minute(30_000).build()?;
+/// let web = Caller::new("web").weight(8);
+/// let reservation = budget.reserve(Ask::of(1_000).caller(web)).await?;
+///
+/// let [nobody, web] = &budget.snapshot().callers[..] else {
+///     panic!("two callers")
+/// };
+/// assert_eq!((nobody.name.as_deref(), nobody.in_flight), (None, 0));
+/// assert_eq!((web.name.as_deref(), web.in_flight), (Some("web"), 1));
+/// assert_eq!((web.weight, web.waiting), (8, 0));
+/// drop(reservation);
+/// assert_eq!(budget.snapshot().callers.len(), 1);
+/// # Ok(())
+/// # }
+/// ```
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct CallerSnapshot {
+    /// `None` for the one that nobody named, and for those who share a lane because
+    /// there are too many names at once.
+    pub name: Option<Arc<str>>,
+    /// Whether these are several who share a lane.
+    pub is_shared: bool,
+    /// Its weight.
+    pub weight: u32,
+    /// How many of its requests wait.
+    pub waiting: usize,
+    /// How many were let in and are not over.
+    pub in_flight: usize,
+    /// Of what was charged since somebody last began to wait, so many thousandths were
+    /// its.
+    pub share_permille: u16,
 }
 
 /// One of a budget's limits at one moment.

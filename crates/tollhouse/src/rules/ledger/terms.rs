@@ -180,6 +180,15 @@ impl Terms {
         }
     }
 
+    /// What the provider charges in the end for what was reserved, `used` being used.
+    #[inline]
+    pub(crate) fn charged(&self, reserved: u64, used: u64) -> u64 {
+        match self.accounting {
+            Accounting::AsRequested => used.max(reserved),
+            Accounting::AsUsed => used,
+        }
+    }
+
     pub(crate) fn limit(&self, (unit, per): (Unit, Per)) -> Option<u64> {
         let mut limits = self.limits.iter();
         let found = limits.find(|limit| (limit.unit, limit.per) == (unit, per));

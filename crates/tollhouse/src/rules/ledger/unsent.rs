@@ -2,12 +2,12 @@
 
 use super::{Entry, Ledger, Stage};
 use crate::charge::Unit;
-use crate::rules::Key;
+use crate::rules::{Charged, Key};
 use crate::time::Moment;
 
 impl Ledger {
     /// A request that was launched, perhaps, turns out never to have left.
-    pub(super) fn take_back(&mut self, key: Key, now: Moment) {
+    pub(super) fn take_back(&mut self, key: Key, now: Moment) -> Charged {
         let now = self.catch_up(now);
         let entry = self.transit.get_mut(key);
         if entry.answered {
@@ -22,6 +22,7 @@ impl Ledger {
             Stage::Reserved | Stage::Handed | Stage::Sent { .. } => self.refund(key, now),
             Stage::Landed { at } => self.raise(key, at, now),
         }
+        Charged::Nothing
     }
 
     /// It took longer to fail than to be counted, by our reckoning: a connection

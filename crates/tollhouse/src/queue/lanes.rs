@@ -1,0 +1,1005 @@
+//! Whose turn it is: start-time fair queueing between callers, first come, first
+//! served within one.
+//!
+//! Every caller who waits has a *lane*, with a start tag: how much it has been given
+//! so far, over its weight. The lane of the least tag is the head's. Tags are kept
+//! lazily: a request that waits carries none, and its lane's tag moves when it is
+//! launched. The virtual time is the tag of the latest head; who comes from doing
+//! nothing begins there, so that nobody saves up turns while idle.
+//!
+//! A head that waits may be passed by another caller's first request if that would
+//! be over sooner: if its finish tag is smaller. What has passed a head comes to no
+//! more than [`PASSING`] times its own cost, so that a large request is not starved
+//! by small ones.
+//!
+//! Where nobody was ever named there is one lane, and nothing is reckoned at all.
+//!
+//! What is charged while nobody waits moves no tag: the virtual time would follow at
+//! once, so that nobody is ahead of anybody; and what is given back of it later gives
+//! nobody an advantage.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::hash::{BuildHasher, RandomState};
+use std::sync::Arc;
+
+use super::order::Order;
+use crate::ask::Caller;
+use crate::charge::{Charge, Total};
+use crate::rules::ledger::CallerSnapshot;
+use crate::rules::{Cost, Ends, Key, Line};
+use crate::time::Moment;
+
+/// How many callers have a lane of their own at once.
+const NAMED: usize = 1_024;
+
+/// How many lanes the others share. Together they weigh as much as one caller, so
+/// that each of the first has at least its share among one more.
+const SHARED: u32 = 64;
+
+/// What has passed a head comes to at most so many times its own cost.
+const PASSING: u64 = 4;
+
+/// The lane of the caller that nobody named; it is always there.
+const NOBODY: u32 = 0;
+
+/// "No lane".
+const NONE: u32 = u32::MAX;
+
+/// What was given, over the weight: picoseconds in 2^32 parts.
+type Tag = u128;
+
+/// A caller's weight, in parts of which [`SHARED`] are one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Weight(u32);
+
+impl Weight {
+    const SHARED: Weight = Weight(1);
+
+    fn of(caller: &Caller) -> Weight {
+        Weight(caller.get_weight() * SHARED)
+    }
+
+    /// For people: of those who share a lane, 1.
+    fn rounded(self) -> u32 {
+        self.0.div_ceil(SHARED)
+    }
+
+    /// How far a cost moves a tag.
+    #[inline]
+    fn over(self, cost: Cost) -> Tag {
+        (Tag::from(cost.get()) << 32) / Tag::from(self.0)
+    }
+}
+
+/// By what a launch moved its lane's tag: the cost and the weight of that moment, kept
+/// so that what is given back is what was taken.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Tagged {
+    lane: u32,
+    weight: Weight,
+    pub(super) cost: Cost,
+}
+
+impl Tagged {
+    /// No lane knows of it.
+    pub(super) const NOT: Tagged = Tagged {
+        lane: NONE,
+        weight: Weight(1),
+        cost: Cost::NOTHING,
+    };
+
+    /// Whether there is nothing to be told of its end.
+    #[inline]
+    pub(super) fn is_not(self) -> bool {
+        self.lane == NONE
+    }
+}
+
+/// Whose a lane is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum Owner {
+    Nobody,
+    Named(Arc<str>),
+    /// One of those that the callers beyond the first [`NAMED`] share.
+    Shared(u64),
+}
+
+/// One caller's part of the line.
+///
+/// - a request joins: from idle it begins at the virtual time; *waiting*
+/// - its last waiting request is launched or leaves: *flying*, if any is in flight
+/// - nothing waits and nothing flies: *lingering* as long as its tag is ahead of the
+///   virtual time, since that is what it owes the others; then it is forgotten
+#[derive(Debug)]
+struct Lane {
+    owner: Owner,
+    weight: Weight,
+    start: Tag,
+    /// In the order of first arrival.
+    newcomers: Ends,
+    /// Those who were here before, and so have come earlier than others in line: by
+    /// first arrival, then in the order of their return.
+    returned: BTreeMap<(Moment, u32), Key>,
+    waiting: usize,
+    /// What those waiting are charged together.
+    charge: Total,
+    in_flight: usize,
+    /// What the first one costs.
+    price: Cost,
+    /// What has passed the first one.
+    passed: Cost,
+    /// What was charged in [`Lanes::spell`] number so and so.
+    charged: (u32, Cost),
+}
+
+impl Lane {
+    fn new(owner: Owner, weight: Weight, start: Tag) -> Self {
+        Lane {
+            owner,
+            weight,
+            start,
+            newcomers: Ends::EMPTY,
+            returned: BTreeMap::new(),
+            waiting: 0,
+            charge: Total::default(),
+            in_flight: 0,
+            price: Cost::NOTHING,
+            passed: Cost::NOTHING,
+            charged: (0, Cost::NOTHING),
+        }
+    }
+
+    fn finish(&self) -> Tag {
+        self.start.saturating_add(self.weight.over(self.price))
+    }
+
+    fn is_idle(&self) -> bool {
+        self.waiting == 0 && self.in_flight == 0
+    }
+
+    /// What was charged since somebody last began to wait.
+    fn charged_in(&self, spell: u32) -> Cost {
+        match self.charged {
+            (noted, charged) if noted == spell => charged,
+            _ => Cost::NOTHING,
+        }
+    }
+
+    fn note_charged(&mut self, spell: u32, change: impl FnOnce(Cost) -> Cost) {
+        self.charged = (spell, change(self.charged_in(spell)));
+    }
+}
+
+/// One that waits, or was called and has not been fetched.
+struct Entry<T> {
+    charge: Charge,
+    arrival: Moment,
+    lane: u32,
+    serial: u32,
+    item: T,
+}
+
+/// See the [module's documentation](self).
+pub(super) struct Lanes<T> {
+    entries: Line<Entry<T>>,
+    lanes: Vec<Lane>,
+    /// Lanes that are nobody's any more.
+    free: Vec<u32>,
+    names: HashMap<Arc<str>, u32>,
+    shared: BTreeMap<u64, u32>,
+    hasher: RandomState,
+    /// Lanes in which somebody waits, by start tag.
+    starts: Order,
+    /// The same, by the finish tag of the first.
+    finishes: Order,
+    /// Idle lanes whose tag is ahead of the virtual time.
+    lingering: BTreeSet<(Tag, u32)>,
+    virtual_time: Tag,
+    /// No tag is larger, or ever was.
+    latest: Tag,
+    waiting: usize,
+    charge: Total,
+    serial: u32,
+    /// Counts the times of waiting: a new one begins where somebody waits again after
+    /// nobody did.
+    spell: u32,
+}
+
+impl<T> Lanes<T> {
+    pub(super) fn new() -> Self {
+        Lanes {
+            entries: Line::new(),
+            lanes: vec![Lane::new(Owner::Nobody, Weight::of(&Caller::default()), 0)],
+            free: Vec::new(),
+            names: HashMap::new(),
+            shared: BTreeMap::new(),
+            hasher: RandomState::new(),
+            starts: Order::default(),
+            finishes: Order::default(),
+            lingering: BTreeSet::new(),
+            virtual_time: 0,
+            latest: 0,
+            waiting: 0,
+            charge: Total::default(),
+            serial: 0,
+            spell: 0,
+        }
+    }
+
+    /// How many wait.
+    #[inline]
+    pub(super) fn len(&self) -> usize {
+        self.waiting
+    }
+
+    #[inline]
+    pub(super) fn is_empty(&self) -> bool {
+        self.waiting == 0
+    }
+
+    /// What those waiting are charged together.
+    #[inline]
+    pub(super) fn charge(&self) -> Total {
+        self.charge
+    }
+
+    /// Whether there is nobody but the one that nobody named: then there is nothing
+    /// to be fair about.
+    #[inline]
+    fn is_plain(&self) -> bool {
+        self.lanes.len() - self.free.len() == 1
+    }
+
+    /// The one whose turn it is. The virtual time follows it.
+    #[inline]
+    pub(super) fn head(&mut self) -> Option<Key> {
+        let lane = self.starts.first()?;
+        let start = self.lane(lane).start;
+        if start > self.virtual_time {
+            self.virtual_time = start;
+            self.forget_those_behind();
+        }
+        self.first_of(lane)
+    }
+
+    /// The one who may go before the head as long as that waits.
+    #[inline]
+    pub(super) fn passer(&mut self) -> Option<Key> {
+        let (head, passer) = (self.starts.first()?, self.finishes.first()?);
+        if head == passer {
+            return None;
+        }
+        let (ahead, after) = (&self.lanes[head as usize], &self.lanes[passer as usize]);
+        let is_sooner = after.finish() < ahead.finish();
+        let fits = ahead.passed.plus(after.price) <= ahead.price.times(PASSING);
+        (is_sooner && fits).then(|| self.first_of(passer)).flatten()
+    }
+
+    /// Whether it is this one's turn.
+    #[inline]
+    pub(super) fn is_head(&mut self, key: Key) -> bool {
+        let head = self.starts.first();
+        head.and_then(|lane| self.first_of(lane)) == Some(key)
+    }
+
+    /// A request joins its caller's lane, at the place of its first arrival if it had
+    /// come before.
+    pub(super) fn join(
+        &mut self,
+        caller: &Caller,
+        charge: Charge,
+        (first, now): (Option<Moment>, Moment),
+        item: T,
+        price: impl Fn(&Charge) -> Cost,
+    ) -> Key {
+        let was_plain = self.is_plain();
+        let index = self.lane_of(caller);
+        if was_plain && !self.is_plain() {
+            // Nothing was reckoned until now.
+            self.price_first(NOBODY, &price);
+            self.rank(NOBODY);
+        }
+        if self.waiting == 0 {
+            self.spell = self.spell.wrapping_add(1);
+        }
+        if self.lane(index).waiting == 0 {
+            self.begin(index);
+        }
+        let last = self.lane(index).newcomers.last();
+        let last = last.map(|last| self.entries.get_mut(last).arrival);
+        let arrival = match first {
+            Some(first) => first,
+            // Readings from two threads may come in the wrong order.
+            None => last.map_or(now, |last| last.max(now)),
+        };
+        self.serial = self.serial.wrapping_add(1);
+        let serial = self.serial;
+        let key = self.entries.insert(Entry {
+            charge,
+            arrival,
+            lane: index,
+            serial,
+            item,
+        });
+        let was_first = self.first_of(index);
+        let lane = &mut self.lanes[index as usize];
+        match last {
+            Some(last) if last > arrival => {
+                lane.returned.insert((arrival, serial), key);
+            }
+            _ => self.entries.append(&mut lane.newcomers, key),
+        }
+        lane.waiting += 1;
+        lane.charge.add(&charge);
+        self.waiting += 1;
+        self.charge.add(&charge);
+        if self.first_of(index) != was_first {
+            self.first_changed(index, price);
+        }
+        key
+    }
+
+    /// The one whose turn it is, or who passes it, is let in; what it costs is its
+    /// lane's from now on.
+    #[inline]
+    pub(super) fn launch(&mut self, key: Key, price: impl Fn(&Charge) -> Cost) -> Tagged {
+        if self.is_plain() {
+            self.step_aside(key, price);
+            return Tagged::NOT;
+        }
+        let index = self.entries.get_mut(key).lane;
+        let head = self.starts.first();
+        let spell = self.spell;
+        let lane = &mut self.lanes[index as usize];
+        let tagged = Tagged {
+            lane: index,
+            weight: lane.weight,
+            cost: lane.price,
+        };
+        lane.start = lane.start.saturating_add(tagged.weight.over(tagged.cost));
+        lane.in_flight += 1;
+        lane.note_charged(spell, |charged| charged.plus(tagged.cost));
+        self.latest = self.latest.max(lane.start);
+        if let Some(head) = head.filter(|head| *head != index) {
+            let head = self.lane(head);
+            head.passed = head.passed.plus(tagged.cost);
+        }
+        self.step_aside(key, price);
+        tagged
+    }
+
+    /// One is let in while nobody waits.
+    #[inline]
+    pub(super) fn fly(&mut self, caller: &Caller) -> Tagged {
+        if caller.name().is_none() {
+            return Tagged::NOT;
+        }
+        let index = self.lane_of(caller);
+        let lane = self.lane(index);
+        lane.in_flight += 1;
+        Tagged {
+            lane: index,
+            weight: lane.weight,
+            cost: Cost::NOTHING,
+        }
+    }
+
+    /// One that was let in is over, and so much of its cost stands: the tag follows,
+    /// up or down.
+    pub(super) fn land(&mut self, tagged: Tagged, stands: Cost) {
+        if tagged.is_not() {
+            return;
+        }
+        let index = tagged.lane;
+        let spell = self.spell;
+        let lane = self.lane(index);
+        lane.in_flight -= 1;
+        if tagged.cost != stands {
+            let taken = tagged.weight.over(tagged.cost);
+            let stays = tagged.weight.over(stands);
+            lane.start = lane.start.saturating_add(stays).saturating_sub(taken);
+            lane.note_charged(spell, |charged| charged.plus(stands).minus(tagged.cost));
+            let start = lane.start;
+            self.latest = self.latest.max(start);
+            match self.waiting {
+                0 => self.virtual_time = self.virtual_time.max(self.latest),
+                _ => self.rank(index),
+            }
+        }
+        if self.lane(index).is_idle() {
+            self.rest(index);
+        }
+    }
+
+    /// Takes one out of the line, if it stands there, and keeps it aside.
+    pub(super) fn step_aside(&mut self, key: Key, price: impl Fn(&Charge) -> Cost) {
+        let Entry {
+            charge,
+            arrival,
+            lane: index,
+            serial,
+            ..
+        } = *self.entries.get_mut(key);
+        let was_first = self.first_of(index) == Some(key);
+        let lane = &mut self.lanes[index as usize];
+        let stood = self.entries.unlink(&mut lane.newcomers, key)
+            || lane.returned.remove(&(arrival, serial)).is_some();
+        if !stood {
+            return;
+        }
+        lane.waiting -= 1;
+        lane.charge.subtract(&charge);
+        self.waiting -= 1;
+        self.charge.subtract(&charge);
+        if was_first {
+            self.first_changed(index, price);
+        }
+    }
+
+    /// Takes one out of the line and gives it out.
+    pub(super) fn remove(&mut self, key: Key, price: impl Fn(&Charge) -> Cost) -> T {
+        self.step_aside(key, price);
+        self.entries.remove(key).item
+    }
+
+    #[inline]
+    pub(super) fn get_mut(&mut self, key: Key) -> &mut T {
+        &mut self.entries.get_mut(key).item
+    }
+
+    #[inline]
+    pub(super) fn charge_of(&mut self, key: Key) -> Charge {
+        self.entries.get_mut(key).charge
+    }
+
+    /// What requests cost has changed.
+    pub(super) fn reprice(&mut self, price: impl Fn(&Charge) -> Cost) {
+        let waiting: Vec<u32> = self.starts.lanes().collect();
+        for index in waiting {
+            self.price_first(index, &price);
+            self.rank(index);
+        }
+    }
+
+    /// How many stand before a newcomer of this caller, and what they are charged.
+    ///
+    /// All of its own lane, and of every other one those that would be over sooner;
+    /// they are reckoned as that part of all who wait there.
+    pub(super) fn ahead_of(
+        &self,
+        caller: &Caller,
+        charge: &Charge,
+        price: impl Fn(&Charge) -> Cost,
+    ) -> (usize, Total) {
+        let index = self.known_lane_of(caller);
+        let mine = index.map(|index| &self.lanes[index as usize]);
+        if mine.is_some_and(|mine| mine.waiting == self.waiting) {
+            return (self.waiting, self.charge);
+        }
+        let each = price(&Charge::default());
+        let price_of = |all: &Total, many| {
+            let many = u64::try_from(many).unwrap_or(u64::MAX);
+            price(&all.as_charge()).max(each.times(many))
+        };
+        let (start, weight) = match mine {
+            Some(mine) if mine.waiting > 0 => (mine.start, mine.weight),
+            Some(mine) => (mine.start.max(self.virtual_time), mine.weight),
+            None if self.names.len() < NAMED => (self.virtual_time, Weight::of(caller)),
+            None => (self.virtual_time, Weight::SHARED),
+        };
+        let (mut waiting, mut total) =
+            mine.map_or_else(Default::default, |mine| (mine.waiting, mine.charge));
+        let own = price_of(&total, waiting).plus(price(charge));
+        let finish = start.saturating_add(weight.over(own));
+        for other in self.starts.lanes().filter(|other| Some(*other) != index) {
+            let lane = &self.lanes[other as usize];
+            let all = lane
+                .weight
+                .over(price_of(&lane.charge, lane.waiting))
+                .max(1);
+            let part = finish.saturating_sub(lane.start).min(all);
+            waiting += part_of(lane.waiting as u128, part, all)
+                .try_into()
+                .unwrap_or(usize::MAX);
+            total.add_part(&lane.charge, |amount| part_of(amount, part, all));
+        }
+        (waiting, total)
+    }
+
+    /// Every caller that is known, `inside` being in flight of all together.
+    pub(super) fn standings(&self, inside: usize) -> Vec<CallerSnapshot> {
+        let known = || {
+            let lanes = (0u32..).zip(&self.lanes);
+            lanes.filter(|(index, lane)| *index == NOBODY || lane.owner != Owner::Nobody)
+        };
+        let named: usize = known().skip(1).map(|(_, lane)| lane.in_flight).sum();
+        let charged = |lane: &Lane| u128::from(lane.charged_in(self.spell).get());
+        let all = known().map(|(_, lane)| charged(lane)).sum::<u128>().max(1);
+        known()
+            .map(|(index, lane)| CallerSnapshot {
+                name: match &lane.owner {
+                    Owner::Named(name) => Some(Arc::clone(name)),
+                    Owner::Nobody | Owner::Shared(_) => None,
+                },
+                is_shared: matches!(lane.owner, Owner::Shared(_)),
+                weight: lane.weight.rounded(),
+                waiting: lane.waiting,
+                in_flight: match index {
+                    NOBODY => inside.saturating_sub(named),
+                    _ => lane.in_flight,
+                },
+                share_permille: u16::try_from(charged(lane) * 1_000 / all).unwrap_or(1_000),
+            })
+            .collect()
+    }
+
+    fn lane(&mut self, index: u32) -> &mut Lane {
+        &mut self.lanes[index as usize]
+    }
+
+    /// The first of a lane: who came first, of newcomers and of those who are here
+    /// again.
+    #[inline]
+    fn first_of(&mut self, index: u32) -> Option<Key> {
+        let lane = &self.lanes[index as usize];
+        let newcomer = lane.newcomers.first();
+        let Some((&(since, _), &returned)) = lane.returned.first_key_value() else {
+            return newcomer;
+        };
+        match newcomer {
+            Some(newcomer) if self.entries.get_mut(newcomer).arrival < since => Some(newcomer),
+            _ => Some(returned),
+        }
+    }
+
+    /// The lane of a caller, made where there is none, with the weight that is said
+    /// of it now.
+    fn lane_of(&mut self, caller: &Caller) -> u32 {
+        let index = match self.known_lane_of(caller) {
+            Some(index) => index,
+            None => self.make_lane(caller),
+        };
+        let weight = Weight::of(caller);
+        let lane = self.lane(index);
+        if lane.weight != weight && !matches!(lane.owner, Owner::Shared(_)) {
+            lane.weight = weight;
+            if lane.waiting > 0 {
+                self.rank(index);
+            }
+        }
+        index
+    }
+
+    fn known_lane_of(&self, caller: &Caller) -> Option<u32> {
+        let Some(name) = caller.name() else {
+            return Some(NOBODY);
+        };
+        match self.names.get(name) {
+            Some(index) => Some(*index),
+            None if self.names.len() < NAMED => None,
+            None => self.shared.get(&self.number_of(name)).copied(),
+        }
+    }
+
+    /// Which of the shared lanes is a name's. Nobody outside can tell which names go
+    /// together.
+    fn number_of(&self, name: &str) -> u64 {
+        self.hasher.hash_one(name) % u64::from(SHARED)
+    }
+
+    fn make_lane(&mut self, caller: &Caller) -> u32 {
+        let Some(name) = caller.shared_name() else {
+            return NOBODY;
+        };
+        let is_named = self.names.len() < NAMED;
+        let (owner, weight) = match is_named {
+            true => (Owner::Named(Arc::clone(name)), Weight::of(caller)),
+            false => (Owner::Shared(self.number_of(name)), Weight::SHARED),
+        };
+        let lane = Lane::new(owner.clone(), weight, self.virtual_time);
+        let index = match self.free.pop() {
+            Some(index) => {
+                self.lanes[index as usize] = lane;
+                index
+            }
+            None => {
+                self.lanes.push(lane);
+                u32::try_from(self.lanes.len() - 1).expect("lanes are bounded")
+            }
+        };
+        match owner {
+            Owner::Named(name) => drop(self.names.insert(name, index)),
+            Owner::Shared(number) => drop(self.shared.insert(number, index)),
+            Owner::Nobody => unreachable!("it has a name"),
+        }
+        index
+    }
+
+    /// A lane in which nobody waited is about to be joined.
+    fn begin(&mut self, index: u32) {
+        let virtual_time = self.virtual_time;
+        let lane = self.lane(index);
+        let before = lane.start;
+        lane.start = before.max(virtual_time);
+        self.lingering.remove(&(before, index));
+    }
+
+    /// Another one is the first of its lane, or nobody.
+    fn first_changed(&mut self, index: u32, price: impl Fn(&Charge) -> Cost) {
+        if self.lane(index).waiting > 0 {
+            self.lane(index).passed = Cost::NOTHING;
+            self.price_first(index, &price);
+            return self.rank(index);
+        }
+        self.starts.remove(index);
+        self.finishes.remove(index);
+        if self.waiting == 0 && !self.is_plain() {
+            // Nobody is ahead of anybody where nobody waits.
+            self.virtual_time = self.virtual_time.max(self.latest);
+            self.forget_those_behind();
+        }
+        if self.lane(index).is_idle() {
+            self.rest(index);
+        }
+    }
+
+    fn price_first(&mut self, index: u32, price: &impl Fn(&Charge) -> Cost) {
+        if self.is_plain() {
+            return;
+        }
+        if let Some(first) = self.first_of(index) {
+            let price = price(&self.entries.get_mut(first).charge);
+            self.lane(index).price = price;
+        }
+    }
+
+    /// Puts a lane in which somebody waits where its tags belong.
+    fn rank(&mut self, index: u32) {
+        let Some(first) = self.first_of(index) else {
+            return;
+        };
+        let arrival = self.entries.get_mut(first).arrival;
+        let lane = &self.lanes[index as usize];
+        self.starts.set(index, (lane.start, arrival));
+        self.finishes.set(index, (lane.finish(), arrival));
+    }
+
+    /// Nothing of a lane waits or flies any more.
+    fn rest(&mut self, index: u32) {
+        let start = self.lane(index).start;
+        match start <= self.virtual_time {
+            true => self.forget(index),
+            false => drop(self.lingering.insert((start, index))),
+        }
+    }
+
+    fn forget_those_behind(&mut self) {
+        while let Some((start, index)) = self.lingering.first().copied()
+            && start <= self.virtual_time
+        {
+            self.lingering.pop_first();
+            self.forget(index);
+        }
+    }
+
+    fn forget(&mut self, index: u32) {
+        if index == NOBODY {
+            return;
+        }
+        let owner = std::mem::replace(&mut self.lane(index).owner, Owner::Nobody);
+        match owner {
+            Owner::Named(name) => drop(self.names.remove(&name)),
+            Owner::Shared(number) => drop(self.shared.remove(&number)),
+            Owner::Nobody => return,
+        }
+        self.free.push(index);
+    }
+}
+
+/// As much of `amount` as `part` is of `all`.
+fn part_of(amount: u128, part: Tag, all: Tag) -> u128 {
+    if part == all {
+        return amount;
+    }
+    // Some bits less, so that nothing overflows.
+    let (part, all) = (part >> 32, (all >> 32).max(1));
+    let (whole, rest) = (amount / all, amount % all);
+    let most = whole.saturating_mul(part);
+    most.saturating_add(rest.saturating_mul(part) / all)
+        .min(amount)
+}
+
+impl<T> std::fmt::Debug for Lanes<T> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Lanes")
+            .field("waiting", &self.waiting)
+            .field("callers", &self.starts.len())
+            .finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::charge::{Per, Unit};
+
+    /// A token is a millisecond.
+    fn price(charge: &Charge) -> Cost {
+        Cost::of(charge.get(Unit::Tokens), Per::Second, 1_000)
+    }
+
+    fn caller(name: &str, weight: u32) -> Caller {
+        Caller::new(name).weight(weight)
+    }
+
+    /// Lanes whose entries are numbers, and time that passes with each.
+    struct Test {
+        lanes: Lanes<u32>,
+        now: Moment,
+    }
+
+    impl Test {
+        fn new() -> Self {
+            Test {
+                lanes: Lanes::new(),
+                now: Moment::default(),
+            }
+        }
+
+        fn join(&mut self, caller: &Caller, tokens: u64, item: u32) -> Key {
+            self.join_again(caller, tokens, None, item)
+        }
+
+        fn join_again(
+            &mut self,
+            caller: &Caller,
+            tokens: u64,
+            first: Option<Moment>,
+            item: u32,
+        ) -> Key {
+            self.now = self.now + std::time::Duration::from_nanos(1);
+            let charge = Charge::tokens(tokens);
+            let times = (first, self.now);
+            self.lanes.join(caller, charge, times, item, price)
+        }
+
+        fn head(&mut self) -> u32 {
+            let head = self.lanes.head().expect("somebody waits");
+            *self.lanes.get_mut(head)
+        }
+
+        fn passer(&mut self) -> Option<u32> {
+            let passer = self.lanes.passer()?;
+            Some(*self.lanes.get_mut(passer))
+        }
+
+        /// Lets this one in.
+        fn launch(&mut self, key: Key) -> (u32, Tagged) {
+            let tagged = self.lanes.launch(key, price);
+            (self.lanes.remove(key, price), tagged)
+        }
+
+        fn next(&mut self) -> (u32, Tagged) {
+            let head = self.lanes.head().expect("somebody waits");
+            self.launch(head)
+        }
+
+        fn order(&mut self, many: usize) -> Vec<u32> {
+            (0..many).map(|_| self.next().0).collect()
+        }
+    }
+
+    #[test]
+    fn weights_are_turns() {
+        let mut test = Test::new();
+        for _ in 0..12 {
+            test.join(&caller("a", 1), 100, 0);
+            test.join(&caller("b", 2), 100, 1);
+            test.join(&Caller::default().weight(3), 100, 2);
+        }
+        let order = test.order(24);
+        for (who, turns) in [(0, 4), (1, 8), (2, 12)] {
+            let had = order.iter().filter(|had| **had == who).count();
+            assert_eq!(had, turns, "{order:?}");
+        }
+    }
+
+    #[test]
+    fn whoever_was_idle_has_saved_up_nothing() {
+        let mut test = Test::new();
+        for n in 0..10 {
+            test.join(&caller("busy", 1), 100, n);
+        }
+        assert_eq!(test.order(5), [0, 1, 2, 3, 4]);
+        for n in 10..13 {
+            test.join(&caller("late", 1), 100, n);
+        }
+        assert_eq!(test.order(6), [10, 5, 11, 6, 12, 7]);
+    }
+
+    #[test]
+    fn a_head_is_passed_up_to_four_times_its_cost() {
+        let mut test = Test::new();
+        let (large, small) = (caller("large", 1), caller("small", 8));
+        test.join(&large, 1_000, 0);
+        let mut passed = 0;
+        for n in 1.. {
+            let key = test.join(&small, 100, n);
+            if test.passer().is_none() {
+                break;
+            }
+            passed += 100;
+            test.launch(key);
+            assert_eq!(test.head(), 0);
+        }
+        assert_eq!(passed, 4_000);
+        assert_eq!(test.next().0, 0);
+    }
+
+    #[test]
+    fn nobody_passes_who_would_be_over_later() {
+        let mut test = Test::new();
+        test.join(&caller("a", 1), 1_000, 0);
+        test.join(&caller("b", 1), 1_000, 1);
+        assert_eq!(test.passer(), None);
+        test.join(&caller("c", 1), 999, 2);
+        assert_eq!(test.passer(), Some(2));
+        let key = test.join(&caller("c", 1), 1, 3);
+        assert_eq!(test.passer(), Some(2), "not before its own caller's first");
+        test.lanes.remove(key, price);
+    }
+
+    #[test]
+    fn who_was_here_before_keeps_its_place() {
+        let mut test = Test::new();
+        let first = Some(test.now);
+        let all = caller("all", 1);
+        for n in 0..10 {
+            test.join(&all, 1, n);
+        }
+        assert_eq!(test.order(2), [0, 1]);
+        test.join_again(&all, 1, first, 0);
+        let again = Some(Moment::default() + std::time::Duration::from_nanos(2));
+        test.join_again(&all, 1, again, 1);
+        assert_eq!(test.order(10), [0, 1, 2, 3, 4, 5, 6, 7, 8, 9]);
+    }
+
+    #[test]
+    fn a_weight_that_changes_in_flight_gives_and_takes_nothing() {
+        let mut test = Test::new();
+        let other = caller("other", 1);
+        for n in 0..10 {
+            test.join(&caller("a", 1), 700, n);
+            test.join(&other, 700, 100 + n);
+        }
+        let flying: Vec<_> = (0..6).map(|_| test.next().1).collect();
+        let start = |test: &mut Test| {
+            let index = test.lanes.known_lane_of(&caller("a", 1)).expect("known");
+            test.lanes.lane(index).start
+        };
+        let before = start(&mut test);
+        // It weighs a thousand times as much for a moment, in which one is let in, and
+        // all of them come back.
+        test.join(&caller("a", 1_000), 1, 50);
+        let heavy = test.next().1;
+        test.join(&caller("a", 1), 1, 51);
+        test.lanes.land(heavy, Cost::NOTHING);
+        assert_eq!(start(&mut test), before);
+        for tagged in flying.into_iter().filter(|it| it.lane == heavy.lane) {
+            test.lanes.land(tagged, Cost::NOTHING);
+        }
+        assert_eq!(start(&mut test), 0);
+    }
+
+    #[test]
+    fn what_is_given_back_is_had_again() {
+        let mut test = Test::new();
+        for n in 0..10 {
+            test.join(&caller("a", 1), 100, n);
+            test.join(&caller("b", 1), 100, 100 + n);
+        }
+        let flying: Vec<_> = (0..4).map(|_| test.next()).collect();
+        assert!(flying.iter().map(|it| it.0).eq([0, 100, 1, 101]));
+        for (_, tagged) in flying.into_iter().filter(|it| it.0 < 100) {
+            test.lanes.land(tagged, Cost::NOTHING);
+        }
+        assert_eq!(test.order(4), [2, 3, 102, 4]);
+    }
+
+    #[test]
+    fn names_beyond_a_thousand_share_what_one_would_get() {
+        let mut test = Test::new();
+        for n in 0..5_000 {
+            test.join(&Caller::new(format!("{n}")), 100, n);
+        }
+        let known = test.lanes.standings(0);
+        assert!(
+            known.len() <= 1 + NAMED + SHARED as usize,
+            "{}",
+            known.len()
+        );
+        // Every one of the first has a turn, while the others have one together.
+        let turns: Vec<_> = (0..NAMED + 64).map(|_| test.next()).collect();
+        let others = turns.iter().filter(|it| it.0 >= NAMED as u32).count();
+        assert!(others <= SHARED as usize, "{others}");
+        assert_eq!(turns.len() - others, NAMED);
+        for (_, tagged) in turns {
+            test.lanes.land(tagged, tagged.cost);
+        }
+        while test.lanes.head().is_some() {
+            let (_, tagged) = test.next();
+            test.lanes.land(tagged, tagged.cost);
+        }
+        assert_eq!(test.lanes.standings(0).len(), 1, "all are forgotten");
+    }
+
+    proptest! {
+        /// Whatever comes, leaves, is let in and passes: of all who wait, no tag is ahead
+        /// of another by more than the largest request over the least weight; nobody is
+        /// lost, and at the end everybody is forgotten.
+        #[test]
+        fn tags_stay_together_and_nothing_is_left(
+            steps in prop::collection::vec((0u8..8, 0usize..6, 1u64..2_000), 0..400),
+        ) {
+            let names = ["a", "b", "c", "d", "e"];
+            let who = |n: usize| names.get(n).map_or_else(Caller::default, |name| {
+                caller(name, [1, 2, 5, 8, 1_000][n])
+            });
+            let mut test = Test::new();
+            let mut waiting: Vec<Key> = Vec::new();
+            let mut flying: Vec<Tagged> = Vec::new();
+            let mut many = 0;
+            for (step, n, tokens) in steps {
+                match step {
+                    0..=2 => {
+                        waiting.push(test.join(&who(n), tokens, 0));
+                        many += 1;
+                    }
+                    3 if !waiting.is_empty() => {
+                        let key = waiting.swap_remove(n % waiting.len());
+                        test.lanes.remove(key, price);
+                        many -= 1;
+                    }
+                    4 if !flying.is_empty() => {
+                        let tagged = flying.swap_remove(n % flying.len());
+                        test.lanes.land(tagged, tagged.cost);
+                    }
+                    5 => {
+                        if let Some(key) = test.lanes.passer() {
+                            waiting.retain(|other| *other != key);
+                            flying.push(test.launch(key).1);
+                            many -= 1;
+                        }
+                    }
+                    _ => {
+                        if let Some(key) = test.lanes.head() {
+                            waiting.retain(|other| *other != key);
+                            flying.push(test.launch(key).1);
+                            many -= 1;
+                        }
+                    }
+                }
+                prop_assert_eq!(test.lanes.len(), many);
+                // As the queue does whenever something has changed.
+                test.lanes.head();
+                let lanes = test.lanes.starts.lanes();
+                let tags = lanes.map(|index| test.lanes.lanes[index as usize].start);
+                let tags: Vec<Tag> = tags.collect();
+                let apart = tags.iter().max().zip(tags.iter().min());
+                let most = Weight::of(&Caller::default()).over(Cost::nanos(2_000_000_000));
+                prop_assert!(apart.is_none_or(|(max, min)| max - min <= most));
+            }
+            while test.lanes.head().is_some() {
+                flying.push(test.next().1);
+            }
+            for tagged in flying {
+                test.lanes.land(tagged, tagged.cost);
+            }
+            prop_assert_eq!(test.lanes.charge(), Total::default());
+            prop_assert_eq!(test.lanes.standings(0).len(), 1);
+            prop_assert!(test.lanes.lingering.is_empty());
+        }
+    }
+}

@@ -1,0 +1,103 @@
+//! Who cannot be launched in time is told so.
+
+use std::time::Duration;
+
+use crate::support::account::{SEC, one_a_second};
+use crate::support::counting::Polled;
+use tokio::time::{Instant, advance, sleep};
+use tollhouse::{Ask, Caller, Deadline, Refused, TokenBudget};
+
+fn until(tokens: u64, time: Duration) -> Ask {
+    Ask::of(tokens).deadline(Deadline::within(time))
+}
+
+fn too_late(seconds: u32) -> Refused {
+    Refused::TooLate {
+        expected_wait: seconds * SEC,
+    }
+}
+
+/// A token a second, and none left.
+async fn empty() -> TokenBudget {
+    let budget = one_a_second();
+    let all = budget.reserve(60).await.unwrap();
+    all.launched();
+    all.settle(60);
+    budget
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_cannot_be_in_time_is_refused_at_once() {
+    let budget = empty().await;
+    let start = Instant::now();
+    let refused = budget.reserve(until(10, 9 * SEC)).await.unwrap_err();
+    assert_eq!(refused, too_late(10));
+    assert_eq!(start.elapsed(), Duration::ZERO);
+    assert!(budget.reserve(until(10, 10 * SEC)).await.is_ok());
+    assert_eq!(start.elapsed(), 10 * SEC);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_deadline_that_has_passed_is_one() {
+    let budget = one_a_second();
+    let ask = until(1, SEC);
+    sleep(2 * SEC).await;
+    let refused = budget.reserve(ask.clone()).await.unwrap_err();
+    assert_eq!(refused, too_late(0));
+    let refused = budget.try_reserve(ask).unwrap_err();
+    assert_eq!(refused, too_late(0));
+    assert_eq!(budget.snapshot().level, 60);
+}
+
+/// Others who are ahead in fairness come, and its time runs out in line.
+#[tokio::test(start_paused = true)]
+async fn one_whose_deadline_comes_leaves_and_the_next_is_told() {
+    let budget = empty().await;
+    let start = Instant::now();
+    let mut late = Polled::new(budget.reserve(until(10, 12 * SEC)));
+    let mut next = Polled::new(budget.reserve(3));
+    assert!(late.poll().is_pending());
+    assert!(next.poll().is_pending());
+    // Nobody is served meanwhile.
+    budget.hold(start + 11 * SEC);
+    advance(11 * SEC).await;
+    budget.hold(start + 20 * SEC);
+    advance(SEC).await;
+    assert_eq!(late.woken(), 1);
+    let std::task::Poll::Ready(Err(Refused::TooLate { .. })) = late.poll() else {
+        panic!("its time is over")
+    };
+    assert_eq!(start.elapsed(), 12 * SEC);
+    assert_eq!(next.woken(), 1, "it has a timer to set");
+    assert!(next.poll().is_pending());
+    assert_eq!(budget.snapshot().waiting, 1);
+    advance(8 * SEC).await;
+    assert!(next.poll().is_ready());
+}
+
+/// In the middle of a line, too.
+#[tokio::test(start_paused = true)]
+async fn a_deadline_in_the_middle_of_a_line_is_kept_to_the_instant() {
+    let budget = empty().await;
+    let start = Instant::now();
+    let first = tokio::spawn(budget.reserve(30));
+    tokio::task::yield_now().await;
+    let in_time = tokio::spawn(budget.reserve(until(5, 36 * SEC)));
+    tokio::task::yield_now().await;
+    let web = Caller::new("web").weight(1_000);
+    let ahead = sleep(SEC);
+    let ahead = async {
+        ahead.await;
+        // It goes before both.
+        let ask = Ask::of(10).caller(web);
+        budget.reserve(ask).await.unwrap().launched();
+        start.elapsed()
+    };
+    assert_eq!(ahead.await, 10 * SEC);
+    let refused = in_time.await.unwrap().unwrap_err();
+    assert!(matches!(refused, Refused::TooLate { .. }), "{refused}");
+    assert_eq!(start.elapsed(), 36 * SEC);
+    assert_eq!(first.await.unwrap().unwrap().cost(), 30);
+    assert_eq!(start.elapsed(), 40 * SEC);
+    assert_eq!(budget.snapshot().waiting, 0);
+}

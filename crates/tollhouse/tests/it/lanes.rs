@@ -1,0 +1,380 @@
+//! Fair between callers, first come first served within one.
+
+use std::cell::RefCell;
+use std::convert::Infallible;
+use std::rc::Rc;
+use std::time::Duration;
+
+use crate::support::account::{SEC, one_a_second};
+use crate::support::random::Random;
+use tokio::task::{LocalSet, spawn_local, yield_now};
+use tokio::time::{Instant, sleep, sleep_until};
+use tollhouse::{
+    Accounting, Arrival, Ask, Caller, ConcurrencyLayer, StaggerLayer, TokenBudget, Window,
+};
+use tower::{Layer, ServiceExt, service_fn};
+
+fn web() -> Caller {
+    Caller::new("web").weight(8)
+}
+
+fn batch() -> Caller {
+    Caller::new("batch")
+}
+
+fn budget(tokens_per_minute: u64) -> TokenBudget {
+    let builder = TokenBudget::per_minute(tokens_per_minute).window(Window::Off);
+    builder.build().unwrap()
+}
+
+/// Takes what is asked for, launches it and is answered at once; says how long it
+/// waited.
+async fn spend(budget: &TokenBudget, ask: Ask) -> Duration {
+    let start = Instant::now();
+    let reservation = budget.reserve(ask).await.unwrap();
+    let cost = reservation.cost();
+    reservation.launched();
+    reservation.settle(cost);
+    start.elapsed()
+}
+
+/// Spends all that there is.
+async fn drain(budget: &TokenBudget) {
+    let all = budget.snapshot().level.unsigned_abs();
+    spend(budget, Ask::of(all)).await;
+}
+
+/// The value below which are so many thousandths.
+fn percentile(mut values: Vec<Duration>, permille: usize) -> Duration {
+    values.sort_unstable();
+    values[(values.len() - 1) * permille / 1_000]
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_person_is_served_before_ten_thousand_of_a_batch() {
+    let budget = budget(30_000);
+    drain(&budget).await;
+    LocalSet::new()
+        .run_until(async {
+            for _ in 0..10_000 {
+                let budget = budget.clone();
+                spawn_local(async move { spend(&budget, Ask::of(500).caller(batch())).await });
+            }
+            while budget.snapshot().waiting < 10_000 {
+                yield_now().await;
+            }
+            for _ in 0..150 {
+                let waited = spend(&budget, Ask::of(500).caller(web())).await;
+                assert!(waited <= 2 * SEC, "{waited:?}");
+                sleep(2 * SEC).await;
+            }
+            let [nobody, batch, ..] = &budget.snapshot().callers[..] else {
+                panic!("the batch waits")
+            };
+            assert_eq!((nobody.waiting, batch.name.as_deref()), (0, Some("batch")));
+            assert!(batch.waiting > 9_000);
+        })
+        .await;
+}
+
+/// What an hour beside half-limit requests comes to.
+#[derive(Default)]
+struct Hour {
+    waits: Vec<Duration>,
+    launches: Vec<Duration>,
+    tokens: u64,
+}
+
+/// A batch of ever more half-limit requests, which refill in half a minute each, and
+/// a thousand tokens every second, which refill in half of one.
+async fn an_hour(large: Caller, small: Caller) -> Hour {
+    let budget = budget(120_000);
+    let start = Instant::now();
+    let hour = Rc::new(RefCell::new(Hour::default()));
+    drain(&budget).await;
+    LocalSet::new()
+        .run_until(async {
+            for _ in 0..20 {
+                let (budget, large, hour) = (budget.clone(), large.clone(), Rc::clone(&hour));
+                spawn_local(async move {
+                    loop {
+                        spend(&budget, Ask::of(60_000).caller(large.clone())).await;
+                        let hour = &mut *hour.borrow_mut();
+                        hour.launches.push(start.elapsed());
+                        hour.tokens += 60_000;
+                    }
+                });
+            }
+            for n in 0..3_600 {
+                let (budget, small, hour) = (budget.clone(), small.clone(), Rc::clone(&hour));
+                spawn_local(async move {
+                    sleep_until(start + n * SEC).await;
+                    let waited = spend(&budget, Ask::of(1_000).caller(small)).await;
+                    let hour = &mut *hour.borrow_mut();
+                    hour.waits.push(waited);
+                    hour.tokens += 1_000;
+                });
+            }
+            sleep_until(start + 3_600 * SEC).await;
+        })
+        .await;
+    hour.take()
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_large_head_is_passed_and_not_starved() {
+    let fair = an_hour(batch(), web()).await;
+    assert!(fair.waits.len() >= 3_595, "{}", fair.waits.len());
+    let p99 = percentile(fair.waits, 990);
+    assert!(p99 <= SEC, "{p99:?}");
+    let gaps = fair.launches.windows(2).map(|two| two[1] - two[0]);
+    let longest = gaps.max().unwrap();
+    assert!(longest <= 5 * 30 * SEC, "{longest:?}");
+
+    let plain = an_hour(Caller::default(), Caller::default()).await;
+    assert!(percentile(plain.waits, 500) > 20 * SEC);
+    let difference = fair.tokens.abs_diff(plain.tokens);
+    assert!(difference <= plain.tokens / 200 + 60_000, "{difference}");
+}
+
+/// Three callers of weights 1, 2 and 5 who always have something waiting: at every
+/// instant, of any two, what was reserved over weight differs by no more than the
+/// largest request of each over its weight. In whole numbers.
+async fn shares(tokens_per_minute: u64) -> [u64; 3] {
+    const WEIGHTS: [u64; 3] = [1, 2, 5];
+    const LARGEST: u64 = 4_999;
+    let budget = budget(tokens_per_minute);
+    drain(&budget).await;
+    let reserved = Rc::new(RefCell::new([0_u64; 3]));
+    LocalSet::new()
+        .run_until(async {
+            for n in 0..3 * 40 {
+                let (budget, reserved) = (budget.clone(), Rc::clone(&reserved));
+                let mut random = Random::seeded(n as u64 + 1);
+                spawn_local(async move {
+                    let mine = n % 3;
+                    let weight = WEIGHTS[mine] as u32;
+                    let caller = Caller::new(format!("{mine}")).weight(weight);
+                    loop {
+                        let cost = random.within(50..LARGEST + 1);
+                        let ask = Ask::of(cost).caller(caller.clone());
+                        spend(&budget, ask).await;
+                        let all = &mut *reserved.borrow_mut();
+                        all[mine] += cost;
+                        for (other, theirs) in all.iter().enumerate() {
+                            let (w, v) = (WEIGHTS[mine], WEIGHTS[other]);
+                            let apart = (all[mine] * v).abs_diff(theirs * w);
+                            assert!(apart <= LARGEST * (w + v), "{mine} {other}: {all:?}");
+                        }
+                    }
+                });
+            }
+            sleep(600 * SEC).await;
+        })
+        .await;
+    reserved.take()
+}
+
+#[tokio::test(start_paused = true)]
+async fn weights_are_shares_at_every_instant() {
+    for limit in [25_500, 225_000, 1_000_000] {
+        let reserved = shares(limit).await;
+        let all: u64 = reserved.iter().sum();
+        assert!(all >= limit * 99 / 10, "{limit}: {reserved:?}");
+        if limit < 225_000 {
+            continue;
+        }
+        for (reserved, weight) in reserved.into_iter().zip([1, 2, 5]) {
+            let due = all * weight / 8;
+            assert!(reserved.abs_diff(due) <= due / 50, "{reserved} of {all}");
+        }
+    }
+}
+
+/// What two callers have used in ten minutes: one reserves 4,000 and uses 400, the
+/// other reserves and uses 1,000.
+async fn used(accounting: Accounting, in_flight: usize) -> [u64; 2] {
+    let budget = TokenBudget::per_minute(600_000)
+        .window(Window::Off)
+        .accounting(accounting)
+        .max_concurrency(in_flight)
+        .build()
+        .unwrap();
+    let used = Rc::new(RefCell::new([0_u64; 2]));
+    LocalSet::new()
+        .run_until(async {
+            for n in 0..4 * in_flight + 8 {
+                let (budget, used) = (budget.clone(), Rc::clone(&used));
+                let mut random = Random::seeded(n as u64 + 1);
+                spawn_local(async move {
+                    let mine = n % 2;
+                    let (reserves, uses) = [(4_000, 400), (1_000, 1_000)][mine];
+                    let caller = Caller::new(["vague", "exact"][mine]);
+                    loop {
+                        let ask = Ask::of(reserves).caller(caller.clone());
+                        let reservation = budget.reserve(ask).await.unwrap();
+                        reservation.launched();
+                        sleep(Duration::from_millis(random.within(1..2_000))).await;
+                        reservation.settle(uses);
+                        used.borrow_mut()[mine] += match accounting {
+                            Accounting::AsRequested => reserves,
+                            _ => uses,
+                        };
+                    }
+                });
+            }
+            sleep(600 * SEC).await;
+        })
+        .await;
+    used.take()
+}
+
+#[tokio::test(start_paused = true)]
+async fn shares_follow_what_was_really_used() {
+    for in_flight in [1, 3, 20, 100] {
+        let [vague, exact] = used(Accounting::AsUsed, in_flight).await;
+        let mean = (vague + exact) / 2;
+        assert!(
+            vague.abs_diff(mean) <= mean / 20,
+            "{in_flight}: {vague} {exact}"
+        );
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_is_not_given_back_is_not_had_twice() {
+    for in_flight in [3, 100] {
+        let [vague, exact] = used(Accounting::AsRequested, in_flight).await;
+        let mean = (vague + exact) / 2;
+        assert!(vague <= mean + mean / 20, "{in_flight}: {vague} {exact}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_retry_is_served_where_it_would_have_been() {
+    let budget = one_a_second();
+    drain(&budget).await;
+    let first = Arrival::now();
+    let served = RefCell::new(Vec::new());
+    sleep(SEC).await;
+    let take = async |n: usize, ask: Ask| {
+        spend(&budget, ask).await;
+        served.borrow_mut().push(n);
+    };
+    drain(&budget).await;
+    LocalSet::new()
+        .run_until(async {
+            let others = (1..=40).map(|n| take(n, Ask::of(1).caller(batch())));
+            let others = futures_util::future::join_all(others);
+            let again = async {
+                sleep(5 * SEC + SEC / 2).await;
+                take(0, Ask::of(1).caller(batch()).arrived(first)).await;
+            };
+            tokio::join!(others, again);
+        })
+        .await;
+    let served = served.into_inner();
+    assert_eq!(served[..5], [1, 2, 3, 4, 5]);
+    assert_eq!(served[5], 0);
+    assert!(served[6..].iter().copied().eq(6..=40));
+}
+
+#[tokio::test(start_paused = true)]
+async fn callers_of_one_call_each_are_forgotten() {
+    let budget = budget(60_000_000);
+    LocalSet::new()
+        .run_until(async {
+            for n in 0..100_000 {
+                let budget = budget.clone();
+                let caller = Caller::new(format!("caller {n}"));
+                spawn_local(async move { spend(&budget, Ask::of(1_000).caller(caller)).await });
+            }
+            sleep(20 * SEC).await;
+            let snapshot = budget.snapshot();
+            assert!(snapshot.waiting > 0);
+            assert!(snapshot.callers.len() <= 1 + 1_024 + 64);
+            sleep(100 * SEC).await;
+        })
+        .await;
+    let callers = budget.snapshot().callers;
+    assert_eq!(callers.len(), 1, "the one that nobody named");
+    assert_eq!((callers[0].waiting, callers[0].in_flight), (0, 0));
+}
+
+#[tokio::test(start_paused = true)]
+async fn ever_new_names_leave_a_steady_caller_its_share() {
+    let budget = budget(60_000);
+    drain(&budget).await;
+    let mine = Rc::new(RefCell::new(0_u64));
+    LocalSet::new()
+        .run_until(async {
+            for _ in 0..3 {
+                let (budget, mine) = (budget.clone(), Rc::clone(&mine));
+                spawn_local(async move {
+                    loop {
+                        spend(&budget, Ask::of(10).caller(Caller::new("steady"))).await;
+                        *mine.borrow_mut() += 10;
+                    }
+                });
+            }
+            yield_now().await;
+            for n in 0..2_000 {
+                let budget = budget.clone();
+                spawn_local(async move {
+                    for m in 0.. {
+                        let caller = Caller::new(format!("{n} {m}"));
+                        spend(&budget, Ask::of(10).caller(caller)).await;
+                    }
+                });
+            }
+            sleep(600 * SEC).await;
+            assert!(budget.snapshot().callers.len() <= 1 + 1_024 + 64);
+        })
+        .await;
+    let all = 60_000 * 10;
+    let mine = *mine.borrow();
+    assert!(mine + 20 >= all / 1_025, "{mine} of {all}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn slots_and_turns_are_shared_by_weight() {
+    let slots = ConcurrencyLayer::new(2)
+        .until_response()
+        .by(|who: &&'static str| Caller::new(*who).weight(if *who == "web" { 3 } else { 1 }));
+    let turns = StaggerLayer::new(SEC)
+        .by(|who: &&'static str| Caller::new(*who).weight(if *who == "web" { 3 } else { 1 }));
+    let served = Rc::new(RefCell::new(Vec::new()));
+    let answer = {
+        let served = Rc::clone(&served);
+        service_fn(move |who: &'static str| {
+            served.borrow_mut().push(who);
+            async {
+                sleep(SEC).await;
+                Ok::<_, Infallible>(())
+            }
+        })
+    };
+    LocalSet::new()
+        .run_until(async {
+            let by_slots = slots.layer(answer.clone());
+            let by_turns = turns.layer(answer);
+            for _ in 0..100 {
+                spawn_local(by_slots.clone().oneshot("batch"));
+                spawn_local(by_slots.clone().oneshot("web"));
+            }
+            sleep(42 * SEC).await;
+            let web = served.take().iter().filter(|who| **who == "web").count();
+            assert!((60..=66).contains(&web), "{web} of 84 slots");
+            sleep(200 * SEC).await;
+            for _ in 0..100 {
+                spawn_local(by_turns.clone().oneshot("batch"));
+                spawn_local(by_turns.clone().oneshot("web"));
+            }
+            yield_now().await;
+            served.take();
+            sleep(80 * SEC).await;
+        })
+        .await;
+    let web = served.take().iter().filter(|who| **who == "web").count();
+    assert!((59..=61).contains(&web), "{web} of 80 turns");
+}
