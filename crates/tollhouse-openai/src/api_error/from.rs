@@ -50,7 +50,9 @@ fn of_refusal(refused: &Refused) -> Verdict {
     match *refused {
         Refused::TooLarge { .. } => never(Scope::Tokens),
         // Too many calls at once, of ours.
-        Refused::Overloaded { expected_wait, .. } => later(Scope::Requests, expected_wait),
+        Refused::Overloaded { expected_wait, .. } | Refused::TooLate { expected_wait } => {
+            later(Scope::Requests, expected_wait)
+        }
         Refused::Exhausted {
             scope: Scope::Quota,
             ..

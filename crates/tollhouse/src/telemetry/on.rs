@@ -139,7 +139,8 @@ pub(super) const fn scope_label(scope: Scope) -> &'static str {
 }
 
 /// Why a gate refuses, in the order of [`reason_index`].
-pub(super) const REASONS: [&str; 4] = ["too_large", "overloaded", "exhausted", "closed"];
+pub(super) const REASONS: [&str; 5] =
+    ["too_large", "overloaded", "exhausted", "closed", "too_late"];
 
 pub(super) const fn reason_index(refused: &Refused) -> usize {
     match refused {
@@ -147,6 +148,7 @@ pub(super) const fn reason_index(refused: &Refused) -> usize {
         Refused::Overloaded { .. } => 1,
         Refused::Exhausted { .. } => 2,
         Refused::Closed => 3,
+        Refused::TooLate { .. } => 4,
     }
 }
 

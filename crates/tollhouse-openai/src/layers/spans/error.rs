@@ -28,6 +28,7 @@ fn refusal(refused: &Refused) -> &'static str {
     match refused {
         Refused::TooLarge { .. } => "refused_too_large",
         Refused::Overloaded { .. } => "refused_overloaded",
+        Refused::TooLate { .. } => "refused_too_late",
         Refused::Exhausted { .. } => "refused_exhausted",
         Refused::Closed => "refused_closed",
         _ => "refused",

@@ -29,8 +29,8 @@ use crate::wire::usage::UsageMeter;
 /// # Errors
 ///
 /// `error.type` is the status of an unsuccessful answer (`429`), or else
-/// `refused_too_large`, `refused_overloaded`, `refused_exhausted` or
-/// `refused_closed` where a gate turned the call away, `timeout`, `connect`,
+/// `refused_too_large`, `refused_overloaded`, `refused_too_late`, `refused_exhausted`
+/// or `refused_closed` where a gate turned the call away, `timeout`, `connect`,
 /// `request`, `body`, and `_OTHER` for whatever is none of these.
 ///
 /// # Examples
