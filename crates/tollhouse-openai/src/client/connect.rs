@@ -9,12 +9,14 @@ use std::time::Duration;
 use http::Uri;
 use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder};
 use hyper_util::client::legacy::connect::HttpConnector;
+use hyper_util::rt::TokioIo;
 use rustls::RootCertStore;
 use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject;
 use tower_service::Service;
 
 use super::Error;
+use super::peer::Watched;
 
 type BoxError = Box<dyn std::error::Error + Send + Sync>;
 
@@ -93,8 +95,10 @@ fn tls(roots: RootCertStore) -> Result<rustls::ClientConfig, Error> {
     Ok(config.with_root_certificates(roots).with_no_client_auth())
 }
 
+type Stream = <HttpsConnector<HttpConnector> as Service<Uri>>::Response;
+
 impl Service<Uri> for Connector {
-    type Response = <HttpsConnector<HttpConnector> as Service<Uri>>::Response;
+    type Response = TokioIo<Watched<TokioIo<Stream>>>;
     type Error = BoxError;
     // Boxed once a connection, not once a request.
     type Future = Pin<Box<dyn Future<Output = Result<Self::Response, BoxError>> + Send>>;
@@ -107,7 +111,7 @@ impl Service<Uri> for Connector {
         let (connecting, timeout) = (self.inner.call(uri), self.timeout);
         Box::pin(async move {
             match tokio::time::timeout(timeout, connecting).await {
-                Ok(connected) => connected,
+                Ok(connected) => Ok(TokioIo::new(Watched::new(TokioIo::new(connected?)))),
                 Err(_) => Err(std::io::Error::from(std::io::ErrorKind::TimedOut).into()),
             }
         })

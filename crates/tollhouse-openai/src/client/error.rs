@@ -2,6 +2,7 @@ use std::fmt;
 
 use tollhouse::error::NeverSent;
 
+use super::peer::Kept;
 use crate::wire::transport_error::{broke_off, io_kinds};
 
 /// Why there was no response, or no end of one.
@@ -50,6 +51,7 @@ enum Kind {
     Request(String),
     Connect,
     ConnectTimeout,
+    NoStreams,
     AttemptTimeout,
     Closed,
     Protocol,
@@ -71,7 +73,10 @@ impl Error {
     /// Whether no connection could be made (a connect timeout included);
     /// nothing was sent.
     pub fn is_connect(&self) -> bool {
-        matches!(self.kind, Kind::Connect | Kind::ConnectTimeout)
+        matches!(
+            self.kind,
+            Kind::Connect | Kind::ConnectTimeout | Kind::NoStreams
+        )
     }
 
     /// Whether one of the timeouts ran out: connecting, waiting for the head,
@@ -112,6 +117,15 @@ impl Error {
         Kind::AttemptTimeout.into()
     }
 
+    /// The other end never let the request out of the door.
+    pub(super) fn kept(kept: Kept) -> Error {
+        let (kind, why) = match kept {
+            Kept::Untold => (Kind::ConnectTimeout, "the peer sent no HTTP/2 SETTINGS"),
+            Kept::Shut => (Kind::NoStreams, "the peer allows no HTTP/2 stream"),
+        };
+        Error::from(kind).because(NeverSent::new(why))
+    }
+
     pub(crate) fn body_timeout() -> Error {
         Kind::BodyTimeout.into()
     }
@@ -126,7 +140,7 @@ impl Error {
     }
 
     /// An error of the client before a head came.
-    pub(super) fn sending(error: hyper_util::client::legacy::Error) -> Error {
+    pub(super) fn sending(error: hyper_util::client::legacy::Error, is_never_sent: bool) -> Error {
         let kind = match () {
             () if error.is_connect() && is_timeout(&error) => Kind::ConnectTimeout,
             () if error.is_connect() => Kind::Connect,
@@ -134,7 +148,7 @@ impl Error {
             () => Kind::Protocol,
         };
         let failed = Error::from(kind);
-        match failed.is_connect() {
+        match is_never_sent || failed.is_connect() {
             true => failed.because(NeverSent::new(error)),
             false => failed.because(error),
         }
@@ -164,6 +178,7 @@ impl fmt::Display for Error {
             Kind::Config(message) | Kind::Request(message) => message,
             Kind::Connect => "no connection to the provider could be made",
             Kind::ConnectTimeout => "connecting to the provider took too long",
+            Kind::NoStreams => "the provider took a connection and no request on it",
             Kind::AttemptTimeout => "the provider did not begin to answer in time",
             Kind::Closed => "the connection broke before the provider answered",
             Kind::Protocol => "the provider's answer could not be understood",

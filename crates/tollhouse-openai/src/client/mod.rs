@@ -11,6 +11,7 @@ mod builder;
 mod connect;
 pub(crate) mod error;
 mod future;
+mod peer;
 mod streaming;
 mod target;
 mod transport;

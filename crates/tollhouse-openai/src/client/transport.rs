@@ -12,12 +12,13 @@ use hyper_util::client::legacy::connect::{CaptureConnection, capture_connection}
 use hyper_util::client::legacy::{Client, ResponseFuture};
 use hyper_util::rt::{TokioExecutor, TokioTimer};
 use pin_project_lite::pin_project;
-use tokio::time::{Sleep, sleep};
+use tokio::time::{Instant, Sleep, sleep};
 use tower_service::Service;
 
 use super::Error;
 use super::body::TimedBody;
 use super::connect::Connector;
+use super::peer::{Kept, Peer};
 use crate::call::RequestBody;
 
 /// What of an answer comes before anybody reads it, over HTTP/2.
@@ -60,6 +61,8 @@ impl Transport {
             .pool_timer(TokioTimer::new())
             // A connection that goes silent is pinged, while it is idle, too, and
             // given up: it serves nobody for longer than this.
+            // Nothing leaves before the peer has said how much it takes.
+            .http2_initial_max_send_streams(0)
             .http2_initial_stream_window_size(STREAM_WINDOW)
             .http2_initial_connection_window_size(CONNECTION_WINDOW)
             .http2_keep_alive_interval(keep_alive)
@@ -90,6 +93,7 @@ impl Service<Request<RequestBody>> for Transport {
         TransportFuture {
             sent: self.client.request(request),
             timer: None,
+            waiting: None,
             patience: self.patience,
             connection,
         }
@@ -103,9 +107,66 @@ pin_project! {
         // Made at the first poll, which is sure to be inside the runtime.
         #[pin]
         timer: Option<Sleep>,
+        waiting: Option<Waiting>,
         patience: Patience,
         // The one that the attempt is on, once it is known.
         connection: CaptureConnection,
+    }
+}
+
+/// What an attempt waits for: the head of its answer, and first of all to be let
+/// onto its connection.
+struct Waiting {
+    asked: Instant,
+    /// When the attempt is over.
+    deadline: Instant,
+    /// Who is at the other end, and when that was known.
+    peer: Option<(Peer, Instant)>,
+}
+
+/// How long a peer that allows no stream may take to allow one.
+const SHUT: Duration = Duration::from_secs(1);
+
+impl Waiting {
+    /// Whether this is the first look at a peer that keeps the request back.
+    fn meets(&mut self, connection: &CaptureConnection) -> bool {
+        if self.peer.is_some() {
+            return false;
+        }
+        self.peer = peer(connection).map(|peer| (peer, Instant::now()));
+        self.kept().is_some()
+    }
+
+    fn kept(&self) -> Option<Kept> {
+        self.peer.as_ref()?.0.keeps(self.asked)
+    }
+
+    /// When to look again: soon while it is kept back, else when the attempt is over.
+    fn next(&self, step: Duration) -> Instant {
+        match self.kept() {
+            Some(_) => self.deadline.min(Instant::now() + step),
+            None => self.deadline,
+        }
+    }
+
+    /// The connection broke; what it kept back until then was never sent.
+    fn failed(&self, error: hyper_util::client::legacy::Error) -> Error {
+        Error::sending(error, self.kept().is_some())
+    }
+
+    /// How the attempt ends now, if it does.
+    fn ended(&self, connect: Duration) -> Option<Error> {
+        let is_over = Instant::now() >= self.deadline;
+        match self.kept() {
+            Some(kept) if is_over || self.is_hopeless(kept, connect) => Some(Error::kept(kept)),
+            _ => is_over.then(Error::attempt_timeout),
+        }
+    }
+
+    /// A connection of which nothing was heard is still being made.
+    fn is_hopeless(&self, kept: Kept, connect: Duration) -> bool {
+        let met = self.peer.as_ref().map(|(_, met)| met.elapsed());
+        kept == Kept::Shut || met >= Some(connect)
     }
 }
 
@@ -114,21 +175,35 @@ impl Future for TransportFuture {
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let mut this = self.project();
+        let attempt = this.patience.attempt;
+        if this.timer.is_none() {
+            this.timer.set(Some(sleep(attempt)));
+        }
+        let mut timer = this.timer.as_pin_mut().expect("it was just made");
+        let waiting = this.waiting.get_or_insert_with(|| Waiting {
+            asked: Instant::now(),
+            deadline: timer.deadline(),
+            peer: None,
+        });
         if let Poll::Ready(result) = this.sent.poll(cx) {
-            let response = result.map_err(Error::sending)?;
+            let response = result.map_err(|error| waiting.failed(error))?;
             tracing::debug!(status = response.status().as_u16(), "the answer began");
             let (patience, connection) = (*this.patience, this.connection.clone());
             return Poll::Ready(Ok(TimedBody::around(response, patience, connection)));
         }
-        if this.timer.is_none() {
-            this.timer.set(Some(sleep(this.patience.attempt)));
+        let step = this.patience.connect.min(SHUT);
+        if waiting.meets(this.connection) {
+            timer.as_mut().reset(waiting.next(step));
         }
-        if let Some(timer) = this.timer.as_pin_mut() {
-            ready!(timer.poll(cx));
+        loop {
+            ready!(timer.as_mut().poll(cx));
+            if let Some(error) = waiting.ended(this.patience.connect) {
+                // Whatever is wrong with the connection: the next attempt is on another.
+                poison(this.connection);
+                return Poll::Ready(Err(error));
+            }
+            timer.as_mut().reset(waiting.next(step));
         }
-        // Whatever is wrong with the connection: the next attempt is on another.
-        poison(this.connection);
-        Poll::Ready(Err(Error::attempt_timeout()))
     }
 }
 
@@ -137,6 +212,15 @@ pub(super) fn poison(connection: &CaptureConnection) {
     if let Some(connected) = &*connection.connection_metadata() {
         connected.poison();
     }
+}
+
+fn peer(connection: &CaptureConnection) -> Option<Peer> {
+    let mut extras = http::Extensions::new();
+    connection
+        .connection_metadata()
+        .as_ref()?
+        .get_extras(&mut extras);
+    extras.remove()
 }
 
 impl fmt::Debug for Transport {

@@ -1,6 +1,7 @@
 //! The client over real sockets with TLS: HTTP/2 where the server agrees, and
 //! HTTP/1.1 where it does not.
 
+mod kept;
 mod server;
 mod silent;
 

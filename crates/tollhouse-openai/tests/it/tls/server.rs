@@ -77,11 +77,15 @@ pub(crate) struct Raw {
 }
 
 impl Raw {
+    /// Of a client that trusts it.
+    pub(crate) fn builder(&self) -> OpenAiBuilder {
+        let client = OpenAi::builder().base_url(&self.url).api_key("sk-test");
+        client.root_certificates(&self.certificate)
+    }
+
     /// A client that trusts it.
     pub(crate) fn client(&self) -> OpenAi {
-        let client = OpenAi::builder().base_url(&self.url).api_key("sk-test");
-        let client = client.root_certificates(&self.certificate);
-        client.build().expect("a client")
+        self.builder().build().expect("a client")
     }
 }
 

@@ -17,7 +17,7 @@ use super::server::{Server, tls_server};
 use super::{ask, post};
 
 /// Nothing here takes this long, unless it hangs.
-const HANGS: Duration = Duration::from_secs(30);
+pub(super) const HANGS: Duration = Duration::from_secs(30);
 
 /// Stands between a client and a server. Connections that were made before it was
 /// told to go silent carry nothing any more, and stay open.
@@ -80,7 +80,7 @@ fn through(wire: &Wire, server: &Server) -> tollhouse_openai::OpenAiBuilder {
         .root_certificates(&server.certificate)
 }
 
-fn quick(policy: Policy) -> Policy {
+pub(super) fn quick(policy: Policy) -> Policy {
     policy
         .stagger(Duration::ZERO)
         .cautious_start(false)
