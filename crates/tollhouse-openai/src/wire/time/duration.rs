@@ -17,10 +17,19 @@ pub(crate) fn prose_duration(text: &str) -> Option<Duration> {
     components(text, true).map(|(total, _)| total)
 }
 
-/// Reads a plain number of seconds, fractions allowed.
+/// A plain number of seconds.
 pub(crate) fn seconds(text: &str) -> Option<Duration> {
+    plain(text, 1.0)
+}
+
+/// A plain number of milliseconds.
+pub(crate) fn milliseconds(text: &str) -> Option<Duration> {
+    plain(text, 1e-3)
+}
+
+fn plain(text: &str, unit: f64) -> Option<Duration> {
     let (number, rest) = decimal(text.trim())?;
-    rest.is_empty().then(|| span(number, 1.0))
+    rest.is_empty().then(|| span(number, unit))
 }
 
 /// Splits an unsigned decimal number off the front: digits, and a fraction

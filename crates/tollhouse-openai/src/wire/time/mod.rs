@@ -3,7 +3,7 @@
 mod duration;
 mod wall;
 
-pub(crate) use duration::{decimal, go_duration, prose_duration, seconds};
+pub(crate) use duration::{decimal, go_duration, milliseconds, prose_duration, seconds};
 pub(crate) use wall::{epoch, http_date, now, rfc3339, until};
 
 use std::time::Duration;

@@ -6,9 +6,13 @@ use http::HeaderMap;
 
 use super::fault::Fault;
 use super::text;
-use crate::wire::time::{LONGEST, epoch, http_date, now, seconds, until};
+use crate::wire::time::{epoch, http_date, milliseconds, now, seconds, until};
 
-/// The told delay: `retry-after-ms`, then `retry-after`, then the text or
+/// The longest delay that is believed: after that, one call asks again. Resets of a
+/// window may be longer; they close nothing.
+const LONGEST: Duration = Duration::from_secs(86_400);
+
+/// The told delay, at most a day: `retry-after-ms`, then `retry-after`, then the text or
 /// `retryDelay`, whichever is longer, then what Azure wrote in 2023, then
 /// OpenRouter's reset.
 pub(super) fn told(headers: &HeaderMap, fault: &Fault) -> Option<Duration> {
@@ -17,6 +21,7 @@ pub(super) fn told(headers: &HeaderMap, fault: &Fault) -> Option<Duration> {
         .or_else(|| text::delay(fault.text()).max(fault.retry_delay()))
         .or_else(|| azure_2023(headers))
         .or_else(|| openrouter(headers, fault))
+        .map(|delay| delay.min(LONGEST))
 }
 
 /// Zero is not a delay: Azure sends `retry-after-ms: 0` beside
@@ -26,8 +31,7 @@ fn positive(delay: Duration) -> Option<Duration> {
 }
 
 fn retry_after_ms(headers: &HeaderMap) -> Option<Duration> {
-    let millis = seconds(text_of(headers, "retry-after-ms")?)?;
-    positive(millis.div_f64(1_000.0).min(LONGEST))
+    positive(milliseconds(text_of(headers, "retry-after-ms")?)?)
 }
 
 fn retry_after(headers: &HeaderMap) -> Option<Duration> {

@@ -64,7 +64,7 @@ pub struct Verdict {
     /// The delay that was told, if any: the wait until **this** request fits.
     /// A smaller one may fit sooner, and everybody who waits was told nearly
     /// the same, so add jitter and admit one after another. It may be longer
-    /// than anyone wants to wait (at most a year); that is the caller's to cap.
+    /// than anyone wants to wait (at most a day); that is the caller's to cap.
     pub after: Option<Duration>,
     /// What ran out.
     pub scope: Scope,

@@ -291,17 +291,32 @@ fn an_error_inside_a_stream_is_judged_by_what_it_says() {
     }
 }
 
-/// Case 11 of the failures: absurd delays are capped, at a year.
+/// Case 11 of the failures: no answer closes an account for longer than a day, however
+/// it says so; it once could for 366.
 #[test]
 fn case_11_an_absurd_delay_is_capped() {
-    let longest = Some(crate::wire::time::LONGEST);
-    assert_eq!(
-        judge(503, &[("retry-after", "315360000")], "").after,
-        longest
-    );
+    let day = Some(Duration::from_secs(86_400));
+    let date = [
+        ("date", "Mon, 23 Nov 2026 12:00:00 GMT"),
+        ("retry-after", "Fri, 31 Dec 9999 23:59:59 GMT"),
+    ];
+    for headers in [
+        &[("retry-after", "99999999999")][..],
+        &[("retry-after-ms", "99999999999999")],
+        &[("x-rate-limit-reset-tokens", "99999999999")],
+        &date,
+    ] {
+        assert_eq!(judge(429, headers, "").after, day, "{headers:?}");
+    }
+    for body in [
+        r#"{"error":"please try again in 99999999999999999999h"}"#,
+        r#"{"error":"please try again in 31 days"}"#,
+        r#"{"error":{"code":429,"details":[{"retryDelay":"99999999999s"}]}}"#,
+        r#"{"error":{"metadata":{"headers":{"X-RateLimit-Reset":9999999999999999}}}}"#,
+    ] {
+        assert_eq!(judge(429, &[], body).after, day, "{body}");
+    }
     assert_eq!(judge(503, &[("retry-after-ms", "1e99")], "").after, None);
-    let body = r#"{"error":"please try again in 99999999999999999999h"}"#;
-    assert_eq!(judge(503, &[], body).after, longest);
 }
 
 proptest! {
@@ -315,7 +330,29 @@ proptest! {
         let status = StatusCode::from_u16(status).expect("a status");
         let headers = headers(&[("retry-after", &after), ("retry-after-ms", &millis)]);
         let verdict = classify(status, &headers, &body);
-        prop_assert!(verdict.after.is_none_or(|after| after <= crate::wire::time::LONGEST));
+        prop_assert!(verdict.after.is_none_or(|after| after <= Duration::from_secs(86_400)));
+    }
+
+    /// In every place, of every size, in every unit.
+    #[test]
+    fn no_told_delay_is_longer_than_a_day(
+        number in any::<u64>(),
+        unit in "( days| hours|h|m|s|ms|)",
+        place in 0_usize..7,
+    ) {
+        let number = number.to_string();
+        let delay = format!("{number}{unit}");
+        let headers = ["retry-after", "retry-after-ms", "x-rate-limit-reset-tokens",
+            "x-rate-limit-reset-requests"];
+        let verdict = match (headers.get(place), place) {
+            (Some(name), _) => judge(429, &[(name, &number)], ""),
+            (None, 4) => judge(429, &[], &format!("Please try again in {delay}.")),
+            (None, 5) => judge(429, &[], &serde_json::json!({"error": {
+                "details": [{"retryDelay": delay}]}}).to_string()),
+            (None, _) => judge(429, &[], &serde_json::json!({"error": {
+                "metadata": {"headers": {"X-RateLimit-Reset": number}}}}).to_string()),
+        };
+        prop_assert!(verdict.after.is_none_or(|after| after <= Duration::from_secs(86_400)));
     }
 
     #[test]
