@@ -5,6 +5,8 @@
 //! them apart, so that an answer stays an answer, byte for byte. Who only wants
 //! to know what to do next makes an [`ApiError`] of each and asks that.
 
+#[cfg(feature = "async-openai")]
+mod async_openai;
 mod check;
 mod display;
 mod from;
