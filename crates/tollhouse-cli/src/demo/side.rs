@@ -173,8 +173,8 @@ impl Side {
                 done: now.done + direct.done.load(Ordering::Relaxed),
                 total: Some(total as u64),
                 details: vec![format!(
-                    "{} tokens in the last minute, {} 429s, {failed} failed",
-                    Count(seen.tokens_this_minute),
+                    "{} tokens asked for in all, {} 429s, {failed} failed",
+                    Count(seen.tokens),
                     seen.rejected,
                 )],
             }

@@ -67,7 +67,9 @@ impl fmt::Display for Table<'_> {
             let share = side.report.total.utilisation;
             share.map_or_else(none, |share| Percent(share).to_string())
         })?;
-        self.row(f, "least launch gap", |side| self.time(side.seen.least_gap))?;
+        self.row(f, "least gap, as they left", |side| {
+            self.time(side.seen.least_gap)
+        })?;
         self.row(f, "peak concurrency", |side| {
             side.report.peak_in_flight.to_string()
         })?;
@@ -79,9 +81,13 @@ impl fmt::Display for Table<'_> {
         })?;
         self.row(f, "time", |side| self.time(Some(side.elapsed)))?;
         self.rule(f)?;
+        // The policy spaces launches; what is measured comes a moment after, at the
+        // client's door, and that moment is as many times longer in the table.
         let note = format!(
-            "times are the provider's; 1s of it took {:.2} here",
-            Span(self.account.here(Duration::from_secs(1)))
+            "times are the provider's; 1s of it took {:.2} here\n\
+             gaps are measured as calls leave; a delay of 1 ms here counts {} ms there",
+            Span(self.account.here(Duration::from_secs(1))),
+            self.account.speed(),
         );
         writeln!(
             f,
