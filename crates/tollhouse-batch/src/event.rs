@@ -5,7 +5,7 @@ use std::sync::Arc;
 use http::StatusCode;
 use tokio::time::{Duration, Instant};
 
-use crate::line::BadLine;
+use crate::input::line::BadLine;
 
 /// One step of a run, told to [`Batch::on_event`](crate::Batch::on_event).
 ///

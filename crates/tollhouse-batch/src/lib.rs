@@ -67,52 +67,27 @@
 //! [`Plan`] reads the same input and tells before anything is sent how long it
 //! takes, which limit makes it so, and which lines can never be sent.
 
-mod answers;
-mod bare;
-mod batch;
-mod call;
-mod done;
 mod error;
 mod event;
-mod events;
 mod format;
-mod health;
-mod hopeless;
-mod ids;
 mod input;
-mod journal;
-mod judge;
-mod line;
-mod lines;
-mod order;
-mod outage;
-mod outcome;
-mod parked;
+mod output;
 pub mod plan;
-mod pulse;
-mod reins;
-mod room;
 mod run;
-mod sent;
-mod settle;
-mod stop;
 mod summary;
-mod task;
-mod ticket;
-mod unpack;
 
-pub use answers::{Answered, Answers, Ask, NoAnswer};
-pub use batch::Batch;
-pub use done::{Done, Tail};
 pub use error::Error;
 pub use event::{Event, Request};
-pub use events::Events;
 pub use format::{Count, Counted, Span};
-pub use judge::{Failed, Judgement};
-pub use line::{BadLine, Problem};
+pub use input::line::{BadLine, Problem};
+pub use output::completed::{Done, Tail};
 pub use plan::{Limits, NotAdmitted, Plan};
-pub use sent::{Sent, SentBody, SentFuture, SentLayer};
-pub use stop::Stop;
+pub use run::batch::Batch;
+pub use run::events::Events;
+pub use run::judge::{Failed, Judgement};
+pub use run::sent::{Sent, SentBody, SentFuture, SentLayer};
+pub use run::stop::Stop;
+pub use run::stream::{Answered, Answers, Ask, NoAnswer};
 pub use summary::Summary;
 
 /// The guide's examples about batches compile and run.

@@ -8,7 +8,7 @@ use tokio::time::Duration;
 
 use super::{Impossible, Plan};
 use crate::format::{Counted, Span};
-use crate::line::BadLine;
+use crate::input::line::BadLine;
 
 /// Why a batch may not begin; see [`Plan::admit`]. `Display` is one line.
 ///

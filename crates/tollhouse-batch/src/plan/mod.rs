@@ -54,10 +54,10 @@ use serde::{Deserialize, Serialize};
 use tokio::io::AsyncRead;
 use tokio::time::Duration;
 
-use crate::done::Done;
 use crate::error::Error;
+use crate::input::line::{BadLine, Line, Problem};
 use crate::input::{Input, Item, MAX_LINE_BYTES};
-use crate::line::{BadLine, Line, Problem};
+use crate::output::completed::Done;
 use crate::summary::as_seconds;
 
 pub use admit::NotAdmitted;

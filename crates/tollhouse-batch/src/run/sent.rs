@@ -18,7 +18,7 @@ use pin_project_lite::pin_project;
 use tower_layer::Layer;
 use tower_service::Service;
 
-use crate::ticket::{Attempt, Ticket};
+use crate::run::tracker::{Attempt, Ticket};
 
 /// Marks the place in a stack where requests leave, for
 /// [`Batch::withdraw_unsent`](crate::Batch::withdraw_unsent) and

@@ -15,15 +15,15 @@ use tokio::task::JoinSet;
 use tokio::time::Duration;
 use tower_service::Service;
 
-use crate::batch::Batch;
-use crate::ids::Seen;
-use crate::line::Line;
-use crate::outcome::Outcome;
-use crate::reins::Reins;
-use crate::room::Room;
-use crate::run::unwrap;
-use crate::task::{Over, Task};
-use crate::ticket::Ticket;
+use crate::input::ids::Seen;
+use crate::input::line::Line;
+use crate::output::outcome::Outcome;
+use crate::run::batch::Batch;
+use crate::run::files::unwrap;
+use crate::run::recall::Reins;
+use crate::run::room::Room;
+use crate::run::task::{Over, Task};
+use crate::run::tracker::Ticket;
 
 /// A request for [`Batch::answers`].
 ///

@@ -9,7 +9,7 @@ use tokio::sync::Notify;
 use tokio::time::{Duration, Instant};
 
 use crate::event::{Event, Observer, Request};
-use crate::pulse::Pulse;
+use crate::run::pulse::Pulse;
 
 /// A request's own account of its way, in its extensions. Clones are of the same
 /// request.

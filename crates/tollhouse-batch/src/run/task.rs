@@ -10,15 +10,15 @@ use http_body::Body;
 use tokio::time::{Duration, Instant};
 use tower_service::Service;
 
-use crate::call::call;
 use crate::event::{Event, Request};
-use crate::judge::{Judge, Judgement};
-use crate::line::Line;
-use crate::outcome::{Outcome, Way, Written};
-use crate::parked::Case;
-use crate::reins::Reins;
-use crate::room::{Room, Share};
-use crate::ticket::{Round, Ticket};
+use crate::input::line::Line;
+use crate::output::outcome::{Outcome, Way, Written};
+use crate::run::call::call;
+use crate::run::judge::{Judge, Judgement};
+use crate::run::parked::Case;
+use crate::run::recall::Reins;
+use crate::run::room::{Room, Share};
+use crate::run::tracker::{Round, Ticket};
 
 /// A request that is about to be handed to the service.
 pub(crate) struct Task {

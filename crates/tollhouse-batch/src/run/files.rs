@@ -15,21 +15,21 @@ use tokio::time::{Duration, Instant, sleep_until};
 use tower_service::Service;
 use tracing::Instrument;
 
-use crate::batch::{Batch, Settings};
 use crate::error::Error;
 use crate::event::{Event, Observer};
-use crate::health::Health;
-use crate::hopeless::too_many;
 use crate::input::{Input, Item};
-use crate::journal::Journal;
-use crate::judge::Judge;
-use crate::order::Order;
-use crate::parked::{Parked, Parking};
-use crate::reins::Recall;
-use crate::room::Room;
-use crate::stop::Stop;
+use crate::output::journal::Journal;
+use crate::output::order::Order;
+use crate::run::batch::{Batch, Settings};
+use crate::run::health::Health;
+use crate::run::judge::Judge;
+use crate::run::max_failures::too_many;
+use crate::run::parked::{Parked, Parking};
+use crate::run::recall::Recall;
+use crate::run::room::Room;
+use crate::run::stop::Stop;
+use crate::run::task::{Back, Finished, Task};
 use crate::summary::Summary;
-use crate::task::{Back, Finished, Task};
 
 /// No more than this is written at once, but for the last line of it.
 const WRITTEN_TOGETHER: usize = 4 * 1024 * 1024;

@@ -3,12 +3,12 @@
 use tokio::time::Instant;
 
 use crate::event::Event;
-use crate::health::Recovered;
-use crate::judge::Judgement;
-use crate::outcome::Written;
-use crate::parked::Parked;
-use crate::run::Run;
-use crate::task::{Back, Came, Finished};
+use crate::output::outcome::Written;
+use crate::run::files::Run;
+use crate::run::health::Recovered;
+use crate::run::judge::Judgement;
+use crate::run::parked::Parked;
+use crate::run::task::{Back, Came, Finished};
 
 impl<S, W, X> Run<S, W, X> {
     /// `None` where it is to be sent again.

@@ -8,7 +8,7 @@ use bytes::Bytes;
 use tokio::io::AsyncRead;
 use tokio::task::coop::consume_budget;
 
-use crate::unpack::Unpacked;
+use crate::input::unpack::Unpacked;
 
 const BYTE_ORDER_MARK: &[u8] = b"\xEF\xBB\xBF";
 

@@ -10,9 +10,9 @@ use tokio::fs::{File, OpenOptions};
 use tokio::io::{AsyncRead, AsyncWriteExt};
 
 use crate::error::Error;
-use crate::ids::Ids;
-use crate::lines::{Lines, RawLine};
-use crate::outcome::LINE_START;
+use crate::input::ids::Ids;
+use crate::input::lines::{Lines, RawLine};
+use crate::output::outcome::LINE_START;
 
 /// Longer than any line a run writes: answers are bounded, too.
 const MAX_ANSWER_BYTES: usize = 1 << 30;

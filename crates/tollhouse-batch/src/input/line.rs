@@ -9,8 +9,8 @@ use http::{HeaderValue, Method, Request, Uri, header};
 use serde::{Deserialize, Serialize, Serializer};
 use serde_json::value::RawValue;
 
-use crate::bare;
 use crate::event;
+use crate::input::bare;
 
 /// Shown of a value that is not allowed; the rest is of no help.
 const SHOWN_CHARS: usize = 60;

@@ -11,16 +11,16 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::time::Duration;
 use tower_service::Service;
 
-use crate::answers::{Answers, Ask};
-use crate::done::Done;
 use crate::error::Error;
 use crate::event::{Event, Observer};
-use crate::events::Events;
-use crate::health::Patience;
 use crate::input::MAX_LINE_BYTES;
-use crate::judge::{Failed, Judge, Judgement};
-use crate::run;
-use crate::stop::Stop;
+use crate::output::completed::Done;
+use crate::run::events::Events;
+use crate::run::files;
+use crate::run::health::Patience;
+use crate::run::judge::{Failed, Judge, Judgement};
+use crate::run::stop::Stop;
+use crate::run::stream::{Answers, Ask};
 use crate::summary::Summary;
 
 const LOOK_AHEAD: usize = 64;
@@ -361,7 +361,7 @@ impl<S> Batch<S> {
         B::Data: Send,
         B::Error: Into<Box<dyn StdError + Send + Sync>>,
     {
-        run::run(self, input, output, errors).await
+        files::run(self, input, output, errors).await
     }
 }
 

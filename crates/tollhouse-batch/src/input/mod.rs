@@ -1,15 +1,21 @@
 //! The input as it is worked through: lines, read one at a time, checked and
 //! known by their ids.
 
+pub(crate) mod bare;
+pub(crate) mod ids;
+pub(crate) mod line;
+pub(crate) mod lines;
+pub(crate) mod unpack;
+
 use std::io;
 
 use http::Uri;
 use tokio::io::AsyncRead;
 
 use crate::event::Request;
-use crate::ids::{Ids, Seen};
-use crate::line::{BadLine, Line, Problem};
-use crate::lines::{Lines, RawLine};
+use crate::input::ids::{Ids, Seen};
+use crate::input::line::{BadLine, Line, Problem};
+use crate::input::lines::{Lines, RawLine};
 
 /// The longest line that is read unless told otherwise: 16 MiB. A request with
 /// a few photographs in it takes about 5.

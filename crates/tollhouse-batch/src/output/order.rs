@@ -2,7 +2,7 @@
 
 use std::collections::{HashMap, VecDeque};
 
-use crate::task::Finished;
+use crate::run::task::Finished;
 
 /// Lets requests go in the order in which they were started. How many it may
 /// hold is bounded by how many are started before the first of them is over.

@@ -5,12 +5,12 @@ use std::sync::Arc;
 use tokio::time::{Duration, Instant};
 
 use crate::event::Observer;
-use crate::judge::Judgement;
-use crate::line::Line;
-use crate::outage::delay;
-use crate::pulse::Pulse;
-use crate::task::{Back, Finished};
-use crate::ticket::{Round, Ticket};
+use crate::input::line::Line;
+use crate::run::judge::Judgement;
+use crate::run::outage::delay;
+use crate::run::pulse::Pulse;
+use crate::run::task::{Back, Finished};
+use crate::run::tracker::{Round, Ticket};
 
 /// Rounds that show that a request itself is to blame ...
 const UNCLEAR_ROUNDS: u32 = 2;

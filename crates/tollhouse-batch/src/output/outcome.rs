@@ -11,8 +11,8 @@ use serde_json::ser::{Formatter, Serializer};
 use serde_json::value::RawValue;
 use tokio::time::Duration;
 
-use crate::ids;
-use crate::judge::Failed;
+use crate::input::ids;
+use crate::run::judge::Failed;
 
 /// How every line of output begins; [`Record`] has its fields in this order.
 pub(crate) const LINE_START: &str = r#"{"id":"batch_req_"#;

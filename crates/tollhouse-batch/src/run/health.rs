@@ -5,9 +5,9 @@ use std::sync::Arc;
 use tokio::time::{Duration, Instant};
 
 use crate::format::Span;
-use crate::outage::Outage;
-use crate::pulse::Pulse;
-use crate::ticket::Round;
+use crate::run::outage::Outage;
+use crate::run::pulse::Pulse;
+use crate::run::tracker::Round;
 
 /// So long after it began, an outage that is told by answers, with no other line
 /// to ask with, is taken for the fault of the lines that draw them.

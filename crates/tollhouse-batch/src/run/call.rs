@@ -11,8 +11,8 @@ use http_body::Body;
 use http_body_util::{BodyExt, LengthLimitError, Limited};
 use tower_service::Service;
 
-use crate::outcome::{Answer, Failure, Outcome};
-use crate::room::Share;
+use crate::output::outcome::{Answer, Failure, Outcome};
+use crate::run::room::Share;
 
 type BoxError = Box<dyn StdError + Send + Sync>;
 

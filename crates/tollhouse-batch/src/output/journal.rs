@@ -5,7 +5,7 @@ use std::io;
 use tokio::io::{AsyncWrite, AsyncWriteExt};
 
 use crate::error::{Error, Unwritten};
-use crate::outcome::Written;
+use crate::output::outcome::Written;
 
 /// What a buffer may keep once its lines are written.
 const KEPT_BYTES: usize = 1024 * 1024;

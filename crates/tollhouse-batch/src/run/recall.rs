@@ -2,8 +2,8 @@
 
 use tokio::sync::watch;
 
-use crate::stop::Stopped;
-use crate::ticket::Ticket;
+use crate::run::stop::Stopped;
+use crate::run::tracker::Ticket;
 
 /// Calls requests back, of one run.
 #[derive(Debug, Default)]
