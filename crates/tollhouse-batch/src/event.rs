@@ -5,7 +5,7 @@ use std::sync::Arc;
 use http::StatusCode;
 use tokio::time::{Duration, Instant};
 
-use crate::input::line::BadLine;
+use crate::input::line::{BadLine, Request};
 
 /// One step of a run, told to [`Batch::on_event`](crate::Batch::on_event).
 ///
@@ -125,40 +125,6 @@ pub enum Event {
         /// How many requests are under way.
         in_flight: usize,
     },
-}
-
-/// Which request an [`Event`] is about.
-///
-/// # Examples
-///
-/// ```
-/// # #[tokio::main(flavor = "current_thread", start_paused = true)]
-/// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
-/// use futures_util::StreamExt;
-/// use tollhouse_batch::{Batch, Event};
-/// # let service = tower::service_fn(async |_: http::Request<bytes::Bytes>| {
-/// #     let body = http_body_util::Full::new(bytes::Bytes::from("{}"));
-/// #     Ok::<_, std::io::Error>(http::Response::new(body))
-/// # });
-///
-/// let mut batch = Batch::new(service);
-/// let mut events = batch.events();
-/// let input = r#"
-/// {"custom_id":"row-7","method":"POST","url":"/v1/responses","body":{"model":"gpt-4o"}}"#;
-/// batch.run(input.as_bytes(), Vec::new(), Vec::new()).await?;
-/// let Some(Event::Started(request)) = events.next().await else {
-///     panic!()
-/// };
-/// assert_eq!((request.line, &*request.custom_id), (2, "row-7"));
-/// # Ok(())
-/// # }
-/// ```
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Request {
-    /// The number of its line, counted from 1.
-    pub line: u64,
-    /// Its `custom_id`.
-    pub custom_id: Arc<str>,
 }
 
 /// Hears events.

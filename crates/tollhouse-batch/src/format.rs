@@ -2,6 +2,7 @@
 
 use std::fmt;
 
+use serde::Serializer;
 use tokio::time::Duration;
 
 /// A number for people: in groups of three digits.
@@ -87,6 +88,11 @@ impl fmt::Display for Span {
             None => f.pad(&text),
         }
     }
+}
+
+/// A time in JSON: seconds, with their fractions.
+pub(crate) fn as_seconds<S: Serializer>(time: &Duration, to: S) -> Result<S::Ok, S::Error> {
+    to.serialize_f64(time.as_secs_f64())
 }
 
 #[cfg(test)]

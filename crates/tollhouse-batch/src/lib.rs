@@ -77,12 +77,13 @@ mod run;
 mod summary;
 
 pub use error::Error;
-pub use event::{Event, Request};
+pub use event::Event;
 pub use format::{Count, Counted, Span};
-pub use input::line::{BadLine, Problem};
+pub use input::line::{BadLine, Problem, Request};
 pub use output::completed::{Done, Tail};
 pub use plan::{Limits, NotAdmitted, Plan};
 pub use run::batch::Batch;
+pub use run::client::Client;
 pub use run::events::Events;
 pub use run::judge::{Failed, Judgement};
 pub use run::sent::{Sent, SentBody, SentFuture, SentLayer};

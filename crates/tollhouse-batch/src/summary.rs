@@ -2,11 +2,11 @@
 
 use std::fmt;
 
-use serde::{Serialize, Serializer};
+use serde::Serialize;
 use tokio::time::Duration;
 
 use crate::event::Event;
-use crate::format::{Count, Counted, Span};
+use crate::format::{Count, Counted, Span, as_seconds};
 
 /// What a run came to. As JSON, `elapsed` is `elapsed_seconds`, and `outage`
 /// `outage_seconds`.
@@ -120,10 +120,6 @@ impl Summary {
             }
         }
     }
-}
-
-pub(crate) fn as_seconds<S: Serializer>(time: &Duration, to: S) -> Result<S::Ok, S::Error> {
-    to.serialize_f64(time.as_secs_f64())
 }
 
 impl fmt::Display for Summary {

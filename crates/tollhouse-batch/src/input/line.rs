@@ -5,11 +5,10 @@ use std::fmt;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use http::{HeaderValue, Method, Request, Uri, header};
+use http::{HeaderValue, Method, Uri, header};
 use serde::{Deserialize, Serialize, Serializer};
 use serde_json::value::RawValue;
 
-use crate::event;
 use crate::input::bare;
 
 /// Shown of a value that is not allowed; the rest is of no help.
@@ -23,6 +22,40 @@ pub(crate) struct Line {
     pub(crate) uri: Uri,
     /// The body byte for byte as it stood in the line.
     pub(crate) body: Bytes,
+}
+
+/// Which request an [`Event`](crate::Event) is about.
+///
+/// # Examples
+///
+/// ```
+/// # #[tokio::main(flavor = "current_thread", start_paused = true)]
+/// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// use futures_util::StreamExt;
+/// use tollhouse_batch::{Batch, Event};
+/// # let service = tower::service_fn(async |_: http::Request<bytes::Bytes>| {
+/// #     let body = http_body_util::Full::new(bytes::Bytes::from("{}"));
+/// #     Ok::<_, std::io::Error>(http::Response::new(body))
+/// # });
+///
+/// let mut batch = Batch::new(service);
+/// let mut events = batch.events();
+/// let input = r#"
+/// {"custom_id":"row-7","method":"POST","url":"/v1/responses","body":{"model":"gpt-4o"}}"#;
+/// batch.run(input.as_bytes(), Vec::new(), Vec::new()).await?;
+/// let Some(Event::Started(request)) = events.next().await else {
+///     panic!()
+/// };
+/// assert_eq!((request.line, &*request.custom_id), (2, "row-7"));
+/// # Ok(())
+/// # }
+/// ```
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Request {
+    /// The number of its line, counted from 1.
+    pub line: u64,
+    /// Its `custom_id`.
+    pub custom_id: Arc<str>,
 }
 
 /// A line of the input that is not a request.
@@ -172,16 +205,16 @@ impl Line {
     }
 
     /// Which request it is.
-    pub(crate) fn name(&self) -> event::Request {
-        event::Request {
+    pub(crate) fn name(&self) -> Request {
+        Request {
             line: self.number,
             custom_id: self.custom_id.clone(),
         }
     }
 
     /// The request that the line asks for.
-    pub(crate) fn request(&self) -> Request<Bytes> {
-        let mut request = Request::new(self.body.clone());
+    pub(crate) fn request(&self) -> http::Request<Bytes> {
+        let mut request = http::Request::new(self.body.clone());
         *request.method_mut() = Method::POST;
         *request.uri_mut() = self.uri.clone();
         let json = HeaderValue::from_static("application/json");

@@ -12,8 +12,8 @@ use std::io;
 use http::Uri;
 use tokio::io::AsyncRead;
 
-use crate::event::Request;
 use crate::input::ids::{Ids, Seen};
+use crate::input::line::Request;
 use crate::input::line::{BadLine, Line, Problem};
 use crate::input::lines::{Lines, RawLine};
 

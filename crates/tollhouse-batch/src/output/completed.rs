@@ -12,7 +12,7 @@ use tokio::io::{AsyncRead, AsyncWriteExt};
 use crate::error::Error;
 use crate::input::ids::Ids;
 use crate::input::lines::{Lines, RawLine};
-use crate::output::outcome::LINE_START;
+use crate::output::record::LINE_START;
 
 /// Longer than any line a run writes: answers are bounded, too.
 const MAX_ANSWER_BYTES: usize = 1 << 30;

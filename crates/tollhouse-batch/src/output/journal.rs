@@ -5,7 +5,7 @@ use std::io;
 use tokio::io::{AsyncWrite, AsyncWriteExt};
 
 use crate::error::{Error, Unwritten};
-use crate::output::outcome::Written;
+use crate::output::record::Record;
 
 /// What a buffer may keep once its lines are written.
 const KEPT_BYTES: usize = 1024 * 1024;
@@ -45,11 +45,11 @@ where
     }
 
     /// Puts a line down for the next [`commit`](Self::commit).
-    pub(crate) fn push(&mut self, written: &Written) {
-        if written.failure.is_some() {
-            self.errors.push(&written.text);
+    pub(crate) fn push(&mut self, record: &Record) {
+        if record.failure.is_some() {
+            self.errors.push(&record.text);
         } else {
-            self.output.push(&written.text);
+            self.output.push(&record.text);
         }
     }
 

@@ -5,3 +5,4 @@ pub(crate) mod completed;
 pub(crate) mod journal;
 pub(crate) mod order;
 pub(crate) mod outcome;
+pub(crate) mod record;

@@ -6,8 +6,7 @@ use http::Uri;
 use serde::{Serialize, Serializer};
 use tokio::time::Duration;
 
-use crate::format::{Count, Span};
-use crate::summary::as_seconds;
+use crate::format::{Count, Span, as_seconds};
 
 const MINUTE: Duration = Duration::from_secs(60);
 

@@ -55,10 +55,10 @@ use tokio::io::AsyncRead;
 use tokio::time::Duration;
 
 use crate::error::Error;
+use crate::format::as_seconds;
 use crate::input::line::{BadLine, Line, Problem};
 use crate::input::{Input, Item, MAX_LINE_BYTES};
 use crate::output::completed::Done;
-use crate::summary::as_seconds;
 
 pub use admit::NotAdmitted;
 pub use limits::{Allowed, Limit, LimitTime, Limits};

@@ -1,35 +1,17 @@
-//! The runner's settings.
+//! A batch: the service it goes through, and how it is to run.
 
-use std::error::Error as StdError;
 use std::fmt;
 use std::sync::Arc;
 
-use bytes::Bytes;
-use http::{Request, Response, Uri};
-use http_body::Body;
-use tokio::io::{AsyncRead, AsyncWrite};
+use http::Uri;
 use tokio::time::Duration;
-use tower_service::Service;
 
-use crate::error::Error;
 use crate::event::{Event, Observer};
-use crate::input::MAX_LINE_BYTES;
 use crate::output::completed::Done;
 use crate::run::events::Events;
-use crate::run::files;
-use crate::run::health::Patience;
 use crate::run::judge::{Failed, Judge, Judgement};
+use crate::run::settings::Settings;
 use crate::run::stop::Stop;
-use crate::run::stream::{Answers, Ask};
-use crate::summary::Summary;
-
-const LOOK_AHEAD: usize = 64;
-const LOOK_AHEAD_BYTES: usize = 64 * 1024 * 1024;
-/// The answer to an embeddings request of 2,048 texts takes about 70 MB.
-const MAX_BODY_BYTES: usize = 128 * 1024 * 1024;
-const ANSWER_BYTES: usize = 256 * 1024 * 1024;
-const ATTEMPTS: u32 = 5;
-const FIRST_ANSWER: Duration = Duration::from_secs(60);
 
 /// Sends the requests of a JSONL file through a service and records the
 /// answers.
@@ -76,41 +58,12 @@ pub struct Batch<S> {
     pub(crate) url: Option<Uri>,
 }
 
-/// The numbers of a run.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Settings {
-    pub(crate) look_ahead: usize,
-    pub(crate) look_ahead_bytes: usize,
-    pub(crate) max_line_bytes: usize,
-    pub(crate) max_body_bytes: usize,
-    pub(crate) withdraw_unsent: bool,
-    pub(crate) ordered: bool,
-    pub(crate) answer_bytes: usize,
-    pub(crate) attempts: u32,
-    pub(crate) patience: Patience,
-    pub(crate) max_failures: Option<f64>,
-}
-
 impl<S> Batch<S> {
     /// A runner through `service`.
     pub fn new(service: S) -> Self {
         Self {
             service,
-            settings: Settings {
-                look_ahead: LOOK_AHEAD,
-                look_ahead_bytes: LOOK_AHEAD_BYTES,
-                max_line_bytes: MAX_LINE_BYTES,
-                max_body_bytes: MAX_BODY_BYTES,
-                withdraw_unsent: false,
-                ordered: false,
-                answer_bytes: ANSWER_BYTES,
-                attempts: ATTEMPTS,
-                patience: Patience {
-                    outage: None,
-                    first_answer: FIRST_ANSWER,
-                },
-                max_failures: None,
-            },
+            settings: Settings::default(),
             done: Done::new(),
             stop: Stop::new(),
             observer: Arc::new(|_| {}),
@@ -288,80 +241,9 @@ impl<S> Batch<S> {
         Events { events }
     }
 
-    /// Sends a stream of requests and gives their answers as a stream, in the
-    /// order of finishing: a batch for programs, with neither lines nor files.
-    ///
-    /// [`look_ahead`](Self::look_ahead), [`max_body_bytes`](Self::max_body_bytes),
-    /// [`resume`](Self::resume), [`withdraw_unsent`](Self::withdraw_unsent) and
-    /// [`stop_handle`](Self::stop_handle) hold as for [`run`](Self::run); of the
-    /// events only [`Event::Sent`] is told. Nothing is read ahead unless the
-    /// stream of answers is polled.
-    ///
-    /// # Cancellation
-    ///
-    /// Dropping the stream drops every request under way.
-    ///
-    /// # Panics
-    ///
-    /// Polling panics when the service does, or outside of a tokio runtime.
-    pub fn answers<I>(self, requests: I) -> Answers<S, I>
-    where
-        I: futures_core::Stream<Item = Ask>,
-    {
-        Answers::new(self, requests)
-    }
-
     /// A handle that stops the run.
     pub fn stop_handle(&self) -> Stop {
         self.stop.clone()
-    }
-
-    /// Runs the lines of `input` and writes each answer as one line, in the
-    /// order of finishing or as [`ordered`](Self::ordered): those with a status
-    /// of success to `output`, all others to `errors`. Both writers are flushed,
-    /// not shut down. An input packed with gzip is unpacked.
-    ///
-    /// A request that gets no answer has a line with the code
-    /// `request_failed` (the service's error), `response_failed` (the answer
-    /// broke off) or `response_too_large`; a success that is no JSON has
-    /// `response_not_json`.
-    ///
-    /// Beside the Batch API's fields each line has `tollhouse`: how often the
-    /// request was sent (`attempts`), from its start to the last time
-    /// (`waited_seconds`; both need a [`SentLayer`](crate::SentLayer), and are
-    /// null without), until its end (`elapsed_seconds`), `tokens` and
-    /// `request_id`.
-    ///
-    /// # Errors
-    ///
-    /// [`Error`] when the input cannot be read or a line cannot be written.
-    /// Before it returns, the run waits for what is under way, and writes it
-    /// or hands it back in the error.
-    ///
-    /// # Cancellation
-    ///
-    /// Dropping the future drops every request under way. At most the last
-    /// line written is torn then; [`Done::open`] repairs it. A write that has
-    /// begun goes on in the background until the runtime has shut down: within
-    /// one process, open the file again only after that, or end the run with
-    /// [`stop_handle`](Self::stop_handle) instead.
-    ///
-    /// # Panics
-    ///
-    /// When the service panics, or outside of a tokio runtime.
-    pub async fn run<R, W, X, B>(self, input: R, output: W, errors: X) -> Result<Summary, Error>
-    where
-        R: AsyncRead + Unpin,
-        W: AsyncWrite + Unpin,
-        X: AsyncWrite + Unpin,
-        S: Service<Request<Bytes>, Response = Response<B>> + Clone + Send + 'static,
-        S::Future: Send,
-        S::Error: Into<Box<dyn StdError + Send + Sync>> + Send,
-        B: Body + Send + 'static,
-        B::Data: Send,
-        B::Error: Into<Box<dyn StdError + Send + Sync>>,
-    {
-        files::run(self, input, output, errors).await
     }
 }
 

@@ -6,15 +6,13 @@ use std::future::poll_fn;
 use std::pin::pin;
 
 use bytes::{Buf, Bytes};
-use http::{Request, Response};
+use http::Request;
 use http_body::Body;
 use http_body_util::{BodyExt, LengthLimitError, Limited};
-use tower_service::Service;
 
 use crate::output::outcome::{Answer, Failure, Outcome};
+use crate::run::client::{BoxError, Client};
 use crate::run::room::Share;
-
-type BoxError = Box<dyn StdError + Send + Sync>;
 
 /// The service gave no answer.
 const REQUEST_FAILED: &str = "request_failed";
@@ -25,18 +23,12 @@ const RESPONSE_TOO_LARGE: &str = "response_too_large";
 
 /// Calls the service once. What is read of the answer takes its share of the
 /// room from its first byte on.
-pub(crate) async fn call<S, B>(
-    service: S,
+pub(crate) async fn call(
+    service: impl Client,
     request: Request<Bytes>,
     max_body_bytes: usize,
     mut share: Share,
-) -> (Outcome, Option<Share>)
-where
-    S: Service<Request<Bytes>, Response = Response<B>>,
-    S::Error: Into<BoxError>,
-    B: Body,
-    B::Error: Into<BoxError>,
-{
+) -> (Outcome, Option<Share>) {
     let (head, body) = match head(service, request).await {
         Ok(response) => response.into_parts(),
         Err(error) => {
@@ -65,19 +57,16 @@ where
     (Outcome::Answered(answer), Some(share))
 }
 
-async fn head<S>(mut service: S, request: Request<Bytes>) -> Result<S::Response, S::Error>
-where
-    S: Service<Request<Bytes>>,
-{
+async fn head<S: Client>(mut service: S, request: Request<Bytes>) -> Result<S::Response, S::Error> {
     poll_fn(|cx| service.poll_ready(cx)).await?;
     service.call(request).await
 }
 
-async fn read<B>(body: B, max_bytes: usize, share: &mut Share) -> Result<Bytes, BoxError>
-where
-    B: Body,
-    B::Error: Into<BoxError>,
-{
+async fn read(
+    body: impl Body<Error: Into<BoxError>>,
+    max_bytes: usize,
+    share: &mut Share,
+) -> Result<Bytes, BoxError> {
     let mut body = pin!(Limited::new(body, max_bytes));
     let mut all = Vec::new();
     while let Some(frame) = body.frame().await {

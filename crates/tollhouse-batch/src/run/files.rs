@@ -1,18 +1,13 @@
-//! The run itself: one loop that reads, hands to the service, and records.
+//! A run from file to file: one loop that reads, hands to the service, and
+//! records.
 
-use std::error::Error as StdError;
 use std::io;
 use std::mem;
-use std::panic::resume_unwind;
 use std::sync::Arc;
 
-use bytes::Bytes;
-use http::Response;
-use http_body::Body;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::task::{JoinError, JoinSet};
 use tokio::time::{Duration, Instant, sleep_until};
-use tower_service::Service;
 use tracing::Instrument;
 
 use crate::error::Error;
@@ -20,80 +15,87 @@ use crate::event::{Event, Observer};
 use crate::input::{Input, Item};
 use crate::output::journal::Journal;
 use crate::output::order::Order;
-use crate::run::batch::{Batch, Settings};
+use crate::run::batch::Batch;
+use crate::run::client::Client;
 use crate::run::health::Health;
 use crate::run::judge::Judge;
 use crate::run::max_failures::too_many;
 use crate::run::parked::{Parked, Parking};
 use crate::run::recall::Recall;
 use crate::run::room::Room;
+use crate::run::settings::Settings;
 use crate::run::stop::Stop;
-use crate::run::task::{Back, Finished, Task};
+use crate::run::task::{Back, Resolved, Task, joined};
 use crate::summary::Summary;
 
 /// No more than this is written at once, but for the last line of it.
 const WRITTEN_TOGETHER: usize = 4 * 1024 * 1024;
 
-/// Runs a batch to its end.
-pub(crate) async fn run<S, R, W, X, B>(
-    batch: Batch<S>,
-    input: R,
-    output: W,
-    errors: X,
-) -> Result<Summary, Error>
-where
-    R: AsyncRead + Unpin,
-    W: AsyncWrite + Unpin,
-    X: AsyncWrite + Unpin,
-    S: Service<http::Request<Bytes>, Response = Response<B>> + Clone + Send + 'static,
-    S::Future: Send,
-    S::Error: Into<Box<dyn StdError + Send + Sync>> + Send,
-    B: Body + Send + 'static,
-    B::Data: Send,
-    B::Error: Into<Box<dyn StdError + Send + Sync>>,
-{
-    let started = Instant::now();
-    let mut stopped = batch.stop.listen();
-    let (ids, max_bytes) = (batch.done.ids, batch.settings.max_line_bytes);
-    let mut input = Input::new(input, ids, max_bytes, batch.url);
-    let health = Health::new(batch.settings.patience);
-    let pulse = health.pulse.clone();
-    let mut run = Run {
-        service: batch.service,
-        settings: batch.settings,
-        observer: batch.observer,
-        stop: batch.stop,
-        judge: batch.judge,
-        order: batch.settings.ordered.then(Order::default),
-        journal: Journal::new(output, errors),
-        in_flight: JoinSet::new(),
-        bytes_in_flight: 0,
-        room: Room::new(batch.settings.answer_bytes),
-        parking: Parking::default(),
-        health,
-        recall: Recall::default(),
-        reading: true,
-        stopping: false,
-        unreadable: None,
-        summary: Summary::default(),
-    };
-    loop {
-        run.hand_out(Instant::now());
-        let alarm = run.alarm();
-        // In this order, so that a stop is heard first, and so that many
-        // answers are there together when it is their turn to be written.
-        tokio::select! {
-            biased;
-            () = stopped.wait(), if run.is_busy() && !run.stopping => run.interrupt().await,
-            item = input.next(), if run.has_room() => match item {
-                Ok(Some(item)) => run.take(item),
-                Ok(None) => run.reading = false,
-                Err(error) => run.give_up_reading(input.line_number(), error),
-            },
-            Some(back) = run.in_flight.join_next() => run.record(back).await,
-            () = pulse.next_failed(), if run.waits_out() => run.look_at_silence(),
-            () = until(alarm), if alarm.is_some() => run.look_at_clock(),
-            else => return run.end(started.elapsed()),
+impl<S> Batch<S> {
+    /// Runs the lines of `input` and writes each answer as one line, in the
+    /// order of finishing or as [`ordered`](Self::ordered): those with a status
+    /// of success to `output`, all others to `errors`. Both writers are flushed,
+    /// not shut down. An input packed with gzip is unpacked.
+    ///
+    /// A request that gets no answer has a line with the code
+    /// `request_failed` (the service's error), `response_failed` (the answer
+    /// broke off) or `response_too_large`; a success that is no JSON has
+    /// `response_not_json`.
+    ///
+    /// Beside the Batch API's fields each line has `tollhouse`: how often the
+    /// request was sent (`attempts`), from its start to the last time
+    /// (`waited_seconds`; both need a [`SentLayer`](crate::SentLayer), and are
+    /// null without), until its end (`elapsed_seconds`), `tokens` and
+    /// `request_id`.
+    ///
+    /// # Errors
+    ///
+    /// [`Error`] when the input cannot be read or a line cannot be written.
+    /// Before it returns, the run waits for what is under way, and writes it
+    /// or hands it back in the error.
+    ///
+    /// # Cancellation
+    ///
+    /// Dropping the future drops every request under way. At most the last
+    /// line written is torn then; [`Done::open`] repairs it. A write that has
+    /// begun goes on in the background until the runtime has shut down: within
+    /// one process, open the file again only after that, or end the run with
+    /// [`stop_handle`](Self::stop_handle) instead.
+    ///
+    /// # Panics
+    ///
+    /// When the service panics, or outside of a tokio runtime.
+    pub async fn run<R, W, X>(self, input: R, output: W, errors: X) -> Result<Summary, Error>
+    where
+        R: AsyncRead + Unpin,
+        W: AsyncWrite + Unpin,
+        X: AsyncWrite + Unpin,
+        S: Client,
+    {
+        let started = Instant::now();
+        let mut stopped = self.stop.listen();
+        let (ids, max_bytes) = (self.done.ids.clone(), self.settings.max_line_bytes);
+        let mut input = Input::new(input, ids, max_bytes, self.url.clone());
+        let mut run = Run::new(self, output, errors);
+        let pulse = run.health.pulse.clone();
+        loop {
+            run.hand_out(Instant::now());
+            let alarm = run.alarm();
+            // In this order, so that a stop is heard first, and so that many
+            // answers are there together when it is their turn to be written.
+            tokio::select! {
+                biased;
+                () = stopped.wait(), if run.is_busy() && !run.stopping => run.interrupt().await,
+                item = input.next(), if run.has_room() => match item {
+                    Ok(Some(item)) => run.take(item),
+                    Ok(None) => run.reading = false,
+                    Err(error) => run.give_up_reading(input.line_number(), error),
+                },
+                Some(back) = run.in_flight.join_next() => run.record(back).await,
+                () = pulse.next_failed(), if run.waits_out() => run.look_at_silence(),
+                () = until(alarm), if alarm.is_some() => run.look_at_clock(),
+                else => return run.end(started.elapsed()),
+            }
         }
     }
 }
@@ -114,7 +116,7 @@ pub(crate) struct Run<S, W, X> {
     stop: Stop,
     judge: Option<Judge>,
     /// Where answers are written in the order of the input.
-    order: Option<Order>,
+    order: Option<Order<Resolved>>,
     journal: Journal<W, X>,
     /// Tasks of their own, so that they go on while a line is being written,
     /// and whatever they hold in the service is never held for longer.
@@ -133,6 +135,35 @@ pub(crate) struct Run<S, W, X> {
     pub(crate) stopping: bool,
     unreadable: Option<Error>,
     pub(crate) summary: Summary,
+}
+
+impl<S, W, X> Run<S, W, X>
+where
+    W: AsyncWrite + Unpin,
+    X: AsyncWrite + Unpin,
+{
+    fn new(batch: Batch<S>, output: W, errors: X) -> Self {
+        let settings = batch.settings;
+        Self {
+            service: batch.service,
+            observer: batch.observer,
+            stop: batch.stop,
+            judge: batch.judge,
+            order: settings.ordered.then(Order::default),
+            journal: Journal::new(output, errors),
+            in_flight: JoinSet::new(),
+            bytes_in_flight: 0,
+            room: Room::new(settings.answer_bytes),
+            parking: Parking::default(),
+            health: Health::new(settings.patience),
+            recall: Recall::default(),
+            reading: true,
+            stopping: false,
+            unreadable: None,
+            summary: Summary::default(),
+            settings,
+        }
+    }
 }
 
 impl<S, W, X> Run<S, W, X> {
@@ -194,16 +225,11 @@ impl<S, W, X> Run<S, W, X> {
     }
 }
 
-impl<S, W, X, B> Run<S, W, X>
+impl<S, W, X> Run<S, W, X>
 where
     W: AsyncWrite + Unpin,
     X: AsyncWrite + Unpin,
-    S: Service<http::Request<Bytes>, Response = Response<B>> + Clone + Send + 'static,
-    S::Future: Send,
-    S::Error: Into<Box<dyn StdError + Send + Sync>> + Send,
-    B: Body + Send + 'static,
-    B::Data: Send,
-    B::Error: Into<Box<dyn StdError + Send + Sync>>,
+    S: Client,
 {
     fn take(&mut self, item: Item) {
         match item {
@@ -249,14 +275,17 @@ where
     /// Hands a request to the service.
     fn send(&mut self, parked: Parked, probe: bool) {
         let Parked {
-            line, ticket, case, ..
+            line,
+            tracker,
+            case,
+            ..
         } = parked;
         let span = tracing::debug_span!("line", line = line.number, custom_id = &*line.custom_id);
         let stopped = self.settings.withdraw_unsent.then(|| self.stop.listen());
         let once = probe && !self.health.is_stuck(Instant::now());
         let task = Task {
-            reins: self.recall.reins(stopped, once, case.was_cut_short),
-            ticket,
+            recall: self.recall.signal(stopped, once, case.was_cut_short),
+            tracker,
             room: self.room.clone(),
             max_body_bytes: self.settings.max_body_bytes,
             line,
@@ -280,9 +309,9 @@ where
         let mut next = Some(first);
         let (mut group, mut bytes) = (Vec::new(), 0);
         while let Some(back) = next {
-            let finished = self.settle(unwrap(back), Instant::now());
-            bytes += finished.as_ref().map_or(0, Finished::bytes_to_write);
-            group.extend(finished);
+            let resolved = self.settle(joined(back), Instant::now());
+            bytes += resolved.as_ref().map_or(0, Resolved::bytes_to_write);
+            group.extend(resolved);
             next = match bytes < WRITTEN_TOGETHER {
                 true => self.in_flight.try_join_next(),
                 false => None,
@@ -292,12 +321,12 @@ where
     }
 
     /// Writes what is over, as far as it is its turn, and tells of it.
-    async fn end_all(&mut self, group: Vec<Finished>) {
+    async fn end_all(&mut self, group: Vec<Resolved>) {
         let group = self.turns(group);
-        for finished in &group {
-            self.bytes_in_flight -= finished.bytes;
-            if let Some(written) = &finished.written {
-                self.journal.push(written);
+        for resolved in &group {
+            self.bytes_in_flight -= resolved.bytes;
+            if let Some(record) = &resolved.record {
+                self.journal.push(record);
             }
         }
         let saved = self.journal.commit().await;
@@ -305,8 +334,8 @@ where
             // Nothing that is sent from now on could be kept.
             self.stop.stop();
         }
-        for finished in group {
-            self.tell(finished.event(saved));
+        for resolved in group {
+            self.tell(resolved.event(saved));
         }
         let most = self.settings.max_failures;
         if let Some(reason) = too_many(most, &self.summary).filter(|_| self.is_busy()) {
@@ -315,12 +344,12 @@ where
     }
 
     /// Those whose turn it is to be written.
-    fn turns(&mut self, group: Vec<Finished>) -> Vec<Finished> {
+    fn turns(&mut self, group: Vec<Resolved>) -> Vec<Resolved> {
         let Some(order) = &mut self.order else {
             return group;
         };
-        for finished in group {
-            order.finish(finished);
+        for resolved in group {
+            order.finish(resolved.line(), resolved);
         }
         std::iter::from_fn(|| order.next()).collect()
     }
@@ -334,17 +363,5 @@ where
             Some(error) => Err(error.after(self.summary)),
             None => Ok(self.summary),
         }
-    }
-}
-
-/// What a task of a run's own came to.
-pub(crate) fn unwrap<T>(finished: Result<T, JoinError>) -> T {
-    match finished {
-        Ok(finished) => finished,
-        Err(error) => match error.try_into_panic() {
-            Ok(panic) => resume_unwind(panic),
-            // Nobody else can cancel a task of the run's own set.
-            Err(_) => panic!("the runtime was shut down while a batch ran in it"),
-        },
     }
 }

@@ -5,6 +5,9 @@ use std::sync::Arc;
 
 use http::{HeaderMap, StatusCode};
 
+use crate::output::outcome::Outcome;
+use crate::output::record::Record;
+
 /// A request that did not succeed, as [`Batch::judge`](crate::Batch::judge) shows
 /// it to a judge. The service's own attempts are used up by then.
 #[derive(Clone, Copy, Debug)]
@@ -87,3 +90,26 @@ pub enum Judgement {
 
 /// Judges one failure.
 pub(crate) type Judge = Arc<dyn Fn(&Failed<'_>) -> Judgement + Send + Sync>;
+
+impl Outcome {
+    /// What a judge of failures sees, if it failed. `record` is its line.
+    pub(crate) fn failed<'a>(
+        &'a self,
+        record: &'a Record,
+        no_headers: &'a HeaderMap,
+    ) -> Option<Failed<'a>> {
+        let failure = record.failure.as_ref()?;
+        let (headers, body, error) = match self {
+            Self::Answered(answer) => (&answer.headers, &answer.body[..], None),
+            Self::Failed(_, error) => (no_headers, &[][..], Some(&**error)),
+        };
+        Some(Failed {
+            status: record.status,
+            headers,
+            body,
+            code: &failure.code,
+            message: &failure.message,
+            error,
+        })
+    }
+}

@@ -8,6 +8,8 @@
 
 pub(crate) mod batch;
 mod call;
+mod case;
+pub(crate) mod client;
 pub(crate) mod events;
 mod files;
 mod health;
@@ -19,6 +21,7 @@ mod pulse;
 mod recall;
 mod room;
 pub(crate) mod sent;
+mod settings;
 mod settle;
 pub(crate) mod stop;
 pub(crate) mod stream;

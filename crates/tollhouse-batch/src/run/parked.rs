@@ -2,20 +2,14 @@
 
 use std::sync::Arc;
 
-use tokio::time::{Duration, Instant};
+use tokio::time::Instant;
 
 use crate::event::Observer;
 use crate::input::line::Line;
-use crate::run::judge::Judgement;
-use crate::run::outage::delay;
+use crate::run::case::Case;
 use crate::run::pulse::Pulse;
-use crate::run::task::{Back, Finished};
-use crate::run::tracker::{Round, Ticket};
-
-/// Rounds that show that a request itself is to blame ...
-const UNCLEAR_ROUNDS: u32 = 2;
-/// ... and as many where the failure is one that requests hardly ever cause.
-const OUTAGE_ROUNDS: u32 = 20;
+use crate::run::task::{Back, Resolved};
+use crate::run::tracker::{Round, Tracker};
 
 /// All of them, in the order in which they came back.
 #[derive(Debug, Default)]
@@ -27,23 +21,12 @@ pub(crate) struct Parking {
 #[derive(Debug)]
 pub(crate) struct Parked {
     pub(crate) line: Line,
-    pub(crate) ticket: Ticket,
+    pub(crate) tracker: Tracker,
     pub(crate) case: Case,
     /// What came of the last round, where that is known.
     round: Option<Round>,
     /// It is not sent again before this; `None` where it was never sent.
     not_before: Option<Instant>,
-}
-
-/// What speaks for it that a request is itself to blame: rounds in which it
-/// failed while others were answered.
-#[derive(Clone, Copy, Debug, Default)]
-pub(crate) struct Case {
-    rounds: u32,
-    attempts: u32,
-    /// Whether it was called back between two attempts. That happens once: in its
-    /// next round it comes to its end, so that it can be judged.
-    pub(crate) was_cut_short: bool,
 }
 
 impl Parking {
@@ -102,7 +85,7 @@ impl Parked {
     /// One that was never sent.
     pub(crate) fn new(line: Line, observer: &Observer, pulse: &Arc<Pulse>) -> Self {
         Self {
-            ticket: Ticket::new(line.name(), observer, pulse),
+            tracker: Tracker::new(line.name(), observer, pulse),
             line,
             case: Case::default(),
             round: None,
@@ -116,7 +99,7 @@ impl Parked {
         let mut case = back.case;
         case.was_cut_short |= back.was_cut_short;
         Self {
-            ticket: back.ticket.again(),
+            tracker: back.tracker.again(),
             line: back.line,
             not_before: Some(now + case.rest()),
             case,
@@ -125,55 +108,11 @@ impl Parked {
     }
 
     /// For a later run.
-    pub(crate) fn withdraw(self) -> Finished {
-        Finished::new(&self.line, self.ticket.elapsed(), None)
+    pub(crate) fn withdraw(self) -> Resolved {
+        Resolved::new(&self.line, self.tracker.elapsed(), None)
     }
 
     fn is_fresh(&self) -> bool {
         self.not_before.is_none()
-    }
-}
-
-impl Case {
-    /// One more such round.
-    pub(crate) fn add(&mut self, round: Option<Round>) {
-        self.rounds = self.rounds.saturating_add(1);
-        let attempts = round.map_or(1, |round| round.attempts.max(1));
-        self.attempts = self.attempts.saturating_add(attempts);
-    }
-
-    /// Whether its failure is to be written: its own `attempts` are used up, and
-    /// not by one bad moment.
-    pub(crate) fn is_proven(self, judgement: &Judgement, attempts: u32) -> bool {
-        let rounds = match judgement {
-            Judgement::Outage => OUTAGE_ROUNDS,
-            _ => UNCLEAR_ROUNDS,
-        };
-        self.rounds >= rounds && self.attempts >= attempts
-    }
-
-    /// How long to leave it alone.
-    fn rest(self) -> Duration {
-        match self.rounds {
-            0 => Duration::ZERO,
-            rounds => delay(rounds),
-        }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_case_needs_rounds_and_attempts() {
-        let mut case = Case::default();
-        let proven = |case: Case, judgement| case.is_proven(&judgement, 3);
-        for rounds in 1..=25 {
-            case.add(None);
-            assert_eq!(proven(case, Judgement::Unclear), rounds >= 3, "{rounds}");
-            assert_eq!(proven(case, Judgement::Outage), rounds >= 20, "{rounds}");
-        }
-        assert!(case.rest() <= Duration::from_secs(30));
     }
 }

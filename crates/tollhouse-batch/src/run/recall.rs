@@ -3,7 +3,7 @@
 use tokio::sync::watch;
 
 use crate::run::stop::Stopped;
-use crate::run::tracker::Ticket;
+use crate::run::tracker::Tracker;
 
 /// Calls requests back, of one run.
 #[derive(Debug, Default)]
@@ -20,7 +20,7 @@ struct Call {
 
 /// What holds one request.
 #[derive(Debug)]
-pub(crate) struct Reins {
+pub(crate) struct RecallSignal {
     /// Set where a stop may call it back.
     stopped: Option<Stopped>,
     call: watch::Receiver<Call>,
@@ -41,10 +41,15 @@ impl Recall {
         self.call.send_modify(|call| call.all = true);
     }
 
-    pub(crate) fn reins(&self, stopped: Option<Stopped>, probe: bool, to_the_end: bool) -> Reins {
+    pub(crate) fn signal(
+        &self,
+        stopped: Option<Stopped>,
+        probe: bool,
+        to_the_end: bool,
+    ) -> RecallSignal {
         let mut call = self.call.subscribe();
         call.mark_unchanged();
-        Reins {
+        RecallSignal {
             stopped,
             call,
             probe,
@@ -53,14 +58,14 @@ impl Recall {
     }
 }
 
-impl Reins {
+impl RecallSignal {
     /// Held by nothing but a stop.
     pub(crate) fn of_stop(stopped: Option<Stopped>) -> Self {
-        Recall::default().reins(stopped, false, false)
+        Recall::default().signal(stopped, false, false)
     }
 
     /// Ends when the request is to be called back and has been.
-    pub(crate) async fn pulled(self, ticket: Ticket) {
+    pub(crate) async fn pulled(self, tracker: Tracker) {
         let Self {
             stopped,
             mut call,
@@ -70,9 +75,9 @@ impl Reins {
         let mut all = call.clone();
         let unsent = async {
             tokio::select! {
-                () = stop(stopped) => ticket.call_back().await,
-                () = called(&mut call, &ticket, to_the_end) => ticket.call_back().await,
-                () = ticket.one_attempt(), if probe => {}
+                () = stop(stopped) => tracker.call_back().await,
+                () = called(&mut call, &tracker, to_the_end) => tracker.call_back().await,
+                () = tracker.one_attempt(), if probe => {}
             }
         };
         tokio::select! {
@@ -89,13 +94,13 @@ async fn stop(stopped: Option<Stopped>) {
     }
 }
 
-async fn called(call: &mut watch::Receiver<Call>, ticket: &Ticket, to_the_end: bool) {
+async fn called(call: &mut watch::Receiver<Call>, tracker: &Tracker, to_the_end: bool) {
     loop {
         if call.changed().await.is_err() {
             // The run is gone, and nobody calls any more.
             std::future::pending().await
         }
-        if !to_the_end || ticket.round().is_none() {
+        if !to_the_end || tracker.round().is_none() {
             return;
         }
     }

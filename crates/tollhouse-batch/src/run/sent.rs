@@ -3,7 +3,7 @@
 //! A request handed to the service may wait there for a long time: for a slot,
 //! for tokens, for its turn, for the end of a backoff. Whoever stops a run does
 //! not want to wait for that. So a [`SentLayer`] stands where the waiting is
-//! over, around the transport, and every request passes it with the [`Ticket`] it
+//! over, around the transport, and every request passes it with the [`Tracker`] it
 //! carries in its extensions: while an attempt is under way its answer is paid for
 //! and is waited for; before it, and after one that failed, the request can be
 //! called back.
@@ -18,7 +18,7 @@ use pin_project_lite::pin_project;
 use tower_layer::Layer;
 use tower_service::Service;
 
-use crate::run::tracker::{Attempt, Ticket};
+use crate::run::tracker::{Attempt, Tracker};
 
 /// Marks the place in a stack where requests leave, for
 /// [`Batch::withdraw_unsent`](crate::Batch::withdraw_unsent) and
@@ -147,8 +147,8 @@ where
     }
 
     fn call(&mut self, request: http::Request<B>) -> SentFuture<S::Future> {
-        let ticket = request.extensions().get::<Ticket>();
-        let (attempt, leaves) = match ticket.map(Ticket::send) {
+        let tracker = request.extensions().get::<Tracker>();
+        let (attempt, leaves) = match tracker.map(Tracker::send) {
             None => (None, true),
             Some(attempt) => {
                 let leaves = attempt.is_some();

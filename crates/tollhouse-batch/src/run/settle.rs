@@ -3,37 +3,37 @@
 use tokio::time::Instant;
 
 use crate::event::Event;
-use crate::output::outcome::Written;
+use crate::output::record::Record;
 use crate::run::files::Run;
 use crate::run::health::Recovered;
 use crate::run::judge::Judgement;
 use crate::run::parked::Parked;
-use crate::run::task::{Back, Came, Finished};
+use crate::run::task::{Back, Came, Resolved};
 
 impl<S, W, X> Run<S, W, X> {
     /// `None` where it is to be sent again.
-    pub(crate) fn settle(&mut self, mut back: Back, now: Instant) -> Option<Finished> {
-        let (written, judgement) = match back.take() {
+    pub(crate) fn settle(&mut self, mut back: Back, now: Instant) -> Option<Resolved> {
+        let (record, judgement) = match back.take() {
             Came::Nothing => return self.called_back(back, now),
-            Came::Answer(written) => {
+            Came::Answer(record) => {
                 self.good(&back, now);
-                return Some(back.finish(Some(written)));
+                return Some(back.finish(Some(record)));
             }
-            Came::Failure(written, judgement) => (written, judgement),
+            Came::Failure(record, judgement) => (record, judgement),
         };
         match judgement {
-            Judgement::Outage | Judgement::Unclear => self.doubt(back, written, &judgement, now),
+            Judgement::Outage | Judgement::Unclear => self.doubt(back, record, &judgement, now),
             Judgement::Hopeless(reason) => {
                 self.give_up(&reason);
                 // Were it written, a later run would take it for done.
                 Some(back.finish(None))
             }
             Judgement::Failed => {
-                match written.status {
+                match record.status {
                     Some(_) => self.good(&back, now),
                     None => self.probe_again(&back, now),
                 }
-                Some(back.finish(Some(written)))
+                Some(back.finish(Some(record)))
             }
         }
     }
@@ -58,7 +58,7 @@ impl<S, W, X> Run<S, W, X> {
         }
     }
 
-    fn called_back(&mut self, back: Back, now: Instant) -> Option<Finished> {
+    fn called_back(&mut self, back: Back, now: Instant) -> Option<Resolved> {
         if self.stopping {
             return Some(back.finish(None));
         }
@@ -81,10 +81,10 @@ impl<S, W, X> Run<S, W, X> {
     fn doubt(
         &mut self,
         mut back: Back,
-        written: Written,
+        record: Record,
         judgement: &Judgement,
         now: Instant,
-    ) -> Option<Finished> {
+    ) -> Option<Resolved> {
         if self.stopping {
             return Some(back.finish(None));
         }
@@ -93,11 +93,11 @@ impl<S, W, X> Run<S, W, X> {
             back.case.add(back.round());
         }
         let proven = back.case.is_proven(judgement, self.settings.attempts);
-        if proven || self.is_stuck(&back, &written, judgement, now) {
+        if proven || self.is_stuck(&back, &record, judgement, now) {
             self.probe_again(&back, now);
-            return Some(back.finish(Some(written)));
+            return Some(back.finish(Some(record)));
         }
-        let reason = written.reason();
+        let reason = record.reason();
         if back.probe {
             self.probe_failed(&reason, now);
         } else if !contradicted {
@@ -112,17 +112,11 @@ impl<S, W, X> Run<S, W, X> {
 
     /// Whether what a probe drew is its own fault after all: an answer that may be,
     /// for long, and there is no other line to ask with.
-    fn is_stuck(
-        &self,
-        back: &Back,
-        written: &Written,
-        judgement: &Judgement,
-        now: Instant,
-    ) -> bool {
+    fn is_stuck(&self, back: &Back, record: &Record, judgement: &Judgement, now: Instant) -> bool {
         let open = 1 + self.in_flight.len() + self.parking.len();
         back.probe
             && *judgement == Judgement::Unclear
-            && written.status.is_some()
+            && record.status.is_some()
             && self.health.is_stuck(now)
             && !self.may_read_probe(open)
     }

@@ -9,21 +9,19 @@ use std::task::{Context, Poll, ready};
 use bytes::Bytes;
 use futures_core::Stream;
 use http::{Response, Uri};
-use http_body::Body;
 use pin_project_lite::pin_project;
 use tokio::task::JoinSet;
 use tokio::time::Duration;
-use tower_service::Service;
 
 use crate::input::ids::Seen;
 use crate::input::line::Line;
 use crate::output::outcome::Outcome;
 use crate::run::batch::Batch;
-use crate::run::files::unwrap;
-use crate::run::recall::Reins;
+use crate::run::client::Client;
+use crate::run::recall::RecallSignal;
 use crate::run::room::Room;
-use crate::run::task::{Over, Task};
-use crate::run::tracker::Ticket;
+use crate::run::task::{Finished, Task, joined};
+use crate::run::tracker::Tracker;
 
 /// A request for [`Batch::answers`].
 ///
@@ -197,15 +195,40 @@ pin_project! {
         requests: I,
         batch: Batch<S>,
         stopped: Pin<Box<dyn Future<Output = ()> + Send>>,
-        in_flight: JoinSet<Over>,
+        in_flight: JoinSet<Finished>,
         room: Arc<Room>,
         reading: bool,
         taken: u64,
     }
 }
 
+impl<S> Batch<S> {
+    /// Sends a stream of requests and gives their answers as a stream, in the
+    /// order of finishing: a batch for programs, with neither lines nor files.
+    ///
+    /// [`look_ahead`](Self::look_ahead), [`max_body_bytes`](Self::max_body_bytes),
+    /// [`resume`](Self::resume), [`withdraw_unsent`](Self::withdraw_unsent) and
+    /// [`stop_handle`](Self::stop_handle) hold as for [`run`](Self::run); of the
+    /// events only [`Event::Sent`] is told. Nothing is read ahead unless the
+    /// stream of answers is polled.
+    ///
+    /// # Cancellation
+    ///
+    /// Dropping the stream drops every request under way.
+    ///
+    /// # Panics
+    ///
+    /// Polling panics when the service does, or outside of a tokio runtime.
+    pub fn answers<I>(self, requests: I) -> Answers<S, I>
+    where
+        I: Stream<Item = Ask>,
+    {
+        Answers::new(self, requests)
+    }
+}
+
 impl<S, I> Answers<S, I> {
-    pub(crate) fn new(batch: Batch<S>, requests: I) -> Self {
+    fn new(batch: Batch<S>, requests: I) -> Self {
         let mut stopped = batch.stop.listen();
         Self {
             requests,
@@ -219,15 +242,10 @@ impl<S, I> Answers<S, I> {
     }
 }
 
-impl<S, I, B> Stream for Answers<S, I>
+impl<S, I> Stream for Answers<S, I>
 where
     I: Stream<Item = Ask>,
-    S: Service<http::Request<Bytes>, Response = Response<B>> + Clone + Send + 'static,
-    S::Future: Send,
-    S::Error: Into<Box<dyn StdError + Send + Sync>> + Send,
-    B: Body + Send + 'static,
-    B::Data: Send,
-    B::Error: Into<Box<dyn StdError + Send + Sync>>,
+    S: Client,
 {
     type Item = Answered;
 
@@ -245,7 +263,7 @@ where
                     *this.taken += 1;
                     if this.batch.done.ids.meet(&ask.custom_id, *this.taken) == Seen::New {
                         let task = task(this.batch, this.room, *this.taken, ask);
-                        this.in_flight.spawn(task.over(this.batch.service.clone()));
+                        this.in_flight.spawn(task.send(this.batch.service.clone()));
                     }
                 }
                 Poll::Ready(None) => *this.reading = false,
@@ -254,7 +272,7 @@ where
         }
         loop {
             match ready!(this.in_flight.poll_join_next(cx)) {
-                Some(over) => match answered(unwrap(over)) {
+                Some(finished) => match answered(joined(finished)) {
                     Some(answered) => return Poll::Ready(Some(answered)),
                     None => continue,
                 },
@@ -274,8 +292,8 @@ fn task<S>(batch: &Batch<S>, room: &Arc<Room>, number: u64, ask: Ask) -> Task {
     };
     let stopped = (batch.settings.withdraw_unsent).then(|| batch.stop.listen());
     Task {
-        ticket: Ticket::new(line.name(), &batch.observer, &Arc::default()),
-        reins: Reins::of_stop(stopped),
+        tracker: Tracker::new(line.name(), &batch.observer, &Arc::default()),
+        recall: RecallSignal::of_stop(stopped),
         room: room.clone(),
         max_body_bytes: batch.settings.max_body_bytes,
         line,
@@ -283,8 +301,8 @@ fn task<S>(batch: &Batch<S>, room: &Arc<Room>, number: u64, ask: Ask) -> Task {
 }
 
 /// `None` where the request was called back.
-fn answered(over: Over) -> Option<Answered> {
-    let result = match over.outcome? {
+fn answered(finished: Finished) -> Option<Answered> {
+    let result = match finished.outcome? {
         Outcome::Answered(answer) => {
             let mut response = Response::new(answer.body);
             *response.status_mut() = answer.status;
@@ -298,11 +316,11 @@ fn answered(over: Over) -> Option<Answered> {
         }),
     };
     Some(Answered {
-        custom_id: over.line.custom_id,
+        custom_id: finished.line.custom_id,
         result,
-        attempts: over.way.sent.map(|(attempts, _)| attempts),
-        waited: over.way.sent.map(|(_, waited)| waited),
-        elapsed: over.way.elapsed,
+        attempts: finished.timing.sent.map(|(attempts, _)| attempts),
+        waited: finished.timing.sent.map(|(_, waited)| waited),
+        elapsed: finished.timing.elapsed,
     })
 }
 

@@ -1,42 +1,43 @@
 //! One request on its way through the service.
 
-use std::error::Error as StdError;
 use std::mem;
+use std::panic::resume_unwind;
 use std::sync::Arc;
 
-use bytes::Bytes;
-use http::{HeaderMap, Response};
-use http_body::Body;
+use http::HeaderMap;
+use tokio::task::JoinError;
 use tokio::time::{Duration, Instant};
-use tower_service::Service;
 
-use crate::event::{Event, Request};
+use crate::event::Event;
 use crate::input::line::Line;
-use crate::output::outcome::{Outcome, Way, Written};
+use crate::input::line::Request;
+use crate::output::outcome::Outcome;
+use crate::output::record::{Record, Timing};
 use crate::run::call::call;
+use crate::run::case::Case;
+use crate::run::client::Client;
 use crate::run::judge::{Judge, Judgement};
-use crate::run::parked::Case;
-use crate::run::recall::Reins;
+use crate::run::recall::RecallSignal;
 use crate::run::room::{Room, Share};
-use crate::run::tracker::{Round, Ticket};
+use crate::run::tracker::{Round, Tracker};
 
 /// A request that is about to be handed to the service.
 pub(crate) struct Task {
     pub(crate) line: Line,
-    pub(crate) ticket: Ticket,
-    pub(crate) reins: Reins,
+    pub(crate) tracker: Tracker,
+    pub(crate) recall: RecallSignal,
     pub(crate) room: Arc<Room>,
     pub(crate) max_body_bytes: usize,
 }
 
 /// A request that came back, with what became of it.
 #[derive(Debug)]
-pub(crate) struct Over {
+pub(crate) struct Finished {
     pub(crate) line: Line,
-    pub(crate) ticket: Ticket,
+    pub(crate) tracker: Tracker,
     /// `None` where it was called back.
     pub(crate) outcome: Option<Outcome>,
-    pub(crate) way: Way,
+    pub(crate) timing: Timing,
     /// The room that its answer takes.
     pub(crate) share: Option<Share>,
 }
@@ -45,9 +46,9 @@ pub(crate) struct Over {
 #[derive(Debug)]
 pub(crate) struct Back {
     pub(crate) line: Line,
-    pub(crate) ticket: Ticket,
+    pub(crate) tracker: Tracker,
     pub(crate) case: Case,
-    /// Whether it was sent to see whether an outage is over.
+    /// Whether it was sent to see whether an outage is finished.
     pub(crate) probe: bool,
     /// Whether it was called back between two attempts, and no probe.
     pub(crate) was_cut_short: bool,
@@ -63,19 +64,19 @@ pub(crate) struct Back {
 pub(crate) enum Came {
     /// It was called back.
     Nothing,
-    Answer(Written),
-    Failure(Written, Judgement),
+    Answer(Record),
+    Failure(Record, Judgement),
 }
 
 /// A request that is over, with the line for it.
 #[derive(Debug)]
-pub(crate) struct Finished {
+pub(crate) struct Resolved {
     pub(crate) request: Request,
     /// The length of its body in the input.
     pub(crate) bytes: usize,
     pub(crate) elapsed: Duration,
     /// `None` where it is left for a later run.
-    pub(crate) written: Option<Written>,
+    pub(crate) record: Option<Record>,
     /// Held until its line is written.
     _share: Option<Share>,
 }
@@ -83,87 +84,75 @@ pub(crate) struct Finished {
 impl Task {
     /// Sends the request, reads the whole answer and makes the line for it:
     /// here, beside the others, so that the run need only write it.
-    pub(crate) async fn run<S, B>(
+    pub(crate) async fn run(
         self,
-        service: S,
+        service: impl Client,
         judge: Option<Judge>,
         case: Case,
         probe: bool,
-    ) -> Back
-    where
-        S: Service<http::Request<Bytes>, Response = Response<B>>,
-        S::Error: Into<Box<dyn StdError + Send + Sync>>,
-        B: Body,
-        B::Error: Into<Box<dyn StdError + Send + Sync>>,
-    {
+    ) -> Back {
         let (room, handed) = (self.room.clone(), Instant::now());
-        let over = self.over(service).await;
-        let outcome = match &over.outcome {
+        let finished = self.send(service).await;
+        let outcome = match &finished.outcome {
             None => Came::Nothing,
             Some(outcome) => {
                 let _turn = room.turn_to_copy(outcome.bytes()).await;
-                let written = outcome.write(&over.line.custom_id, over.way);
-                judged(judge.as_ref(), outcome, written)
+                let record = outcome.write(&finished.line.custom_id, finished.timing);
+                judged(judge.as_ref(), outcome, record)
             }
         };
-        let cut_short = over.outcome.is_none() && over.ticket.round().is_some();
+        let cut_short = finished.outcome.is_none() && finished.tracker.round().is_some();
         Back {
             was_cut_short: cut_short && !probe,
             handed,
-            elapsed: over.way.elapsed,
-            line: over.line,
-            ticket: over.ticket,
+            elapsed: finished.timing.elapsed,
+            line: finished.line,
+            tracker: finished.tracker,
             case,
             probe,
             outcome,
-            share: over.share,
+            share: finished.share,
         }
     }
 
     /// Sends the request and reads the whole answer.
-    pub(crate) async fn over<S, B>(self, service: S) -> Over
-    where
-        S: Service<http::Request<Bytes>, Response = Response<B>>,
-        S::Error: Into<Box<dyn StdError + Send + Sync>>,
-        B: Body,
-        B::Error: Into<Box<dyn StdError + Send + Sync>>,
-    {
+    pub(crate) async fn send(self, service: impl Client) -> Finished {
         let mut request = self.line.request();
-        request.extensions_mut().insert(self.ticket.clone());
+        request.extensions_mut().insert(self.tracker.clone());
         let share = Share::new(self.room.clone(), self.line.number);
         let (outcome, share) = tokio::select! {
             biased;
             (outcome, share) = call(service, request, self.max_body_bytes, share) => (Some(outcome), share),
-            () = self.reins.pulled(self.ticket.clone()) => (None, None),
+            () = self.recall.pulled(self.tracker.clone()) => (None, None),
         };
-        let way = Way {
-            sent: self.ticket.sent(),
-            elapsed: self.ticket.elapsed(),
+        let timing = Timing {
+            sent: self.tracker.sent(),
+            elapsed: self.tracker.elapsed(),
         };
-        Over {
+        Finished {
             line: self.line,
-            ticket: self.ticket,
+            tracker: self.tracker,
             outcome,
-            way,
+            timing,
             share,
         }
     }
 }
 
-fn judged(judge: Option<&Judge>, outcome: &Outcome, written: Written) -> Came {
+fn judged(judge: Option<&Judge>, outcome: &Outcome, record: Record) -> Came {
     let no_headers = HeaderMap::new();
-    let judgement = match (outcome.failed(&written, &no_headers), judge) {
-        (None, _) => return Came::Answer(written),
+    let judgement = match (outcome.failed(&record, &no_headers), judge) {
+        (None, _) => return Came::Answer(record),
         (Some(_), None) => Judgement::Failed,
         (Some(failed), Some(judge)) => judge(&failed),
     };
-    Came::Failure(written, judgement)
+    Came::Failure(record, judgement)
 }
 
 impl Back {
     /// What came of it since it was handed out this time.
     pub(crate) fn round(&self) -> Option<Round> {
-        self.ticket.round()
+        self.tracker.round()
     }
 
     /// What it came back with, the first time this is asked.
@@ -182,30 +171,28 @@ impl Back {
     }
 
     /// It is over, with this line or, without one, for a later run.
-    pub(crate) fn finish(self, written: Option<Written>) -> Finished {
-        Finished {
+    pub(crate) fn finish(self, record: Option<Record>) -> Resolved {
+        Resolved {
             _share: self.share,
-            ..Finished::new(&self.line, self.elapsed, written)
+            ..Resolved::new(&self.line, self.elapsed, record)
         }
     }
 }
 
-impl Finished {
-    pub(crate) fn new(line: &Line, elapsed: Duration, written: Option<Written>) -> Self {
+impl Resolved {
+    pub(crate) fn new(line: &Line, elapsed: Duration, record: Option<Record>) -> Self {
         Self {
             request: line.name(),
             bytes: line.body.len(),
             elapsed,
-            written,
+            record,
             _share: None,
         }
     }
 
     /// The length of the line for it.
     pub(crate) fn bytes_to_write(&self) -> usize {
-        self.written
-            .as_ref()
-            .map_or(0, |written| written.text.len())
+        self.record.as_ref().map_or(0, |record| record.text.len())
     }
 
     /// The number of its line.
@@ -216,17 +203,17 @@ impl Finished {
     /// What is told of it, once its line is saved or known to be lost.
     pub(crate) fn event(self, saved: bool) -> Event {
         let (request, elapsed) = (self.request, self.elapsed);
-        let Some(written) = self.written else {
+        let Some(record) = self.record else {
             return Event::Withdrawn(request);
         };
         if !saved {
             return Event::Unwritten(request);
         }
-        match (written.failure, written.status) {
+        match (record.failure, record.status) {
             (None, Some(status)) => Event::Finished {
                 request,
                 status,
-                tokens: written.tokens,
+                tokens: record.tokens,
                 elapsed,
             },
             (failure, status) => {
@@ -240,5 +227,17 @@ impl Finished {
                 }
             }
         }
+    }
+}
+
+/// What a task of a run's own came to.
+pub(crate) fn joined<T>(finished: Result<T, JoinError>) -> T {
+    match finished {
+        Ok(finished) => finished,
+        Err(error) => match error.try_into_panic() {
+            Ok(panic) => resume_unwind(panic),
+            // Nobody else can cancel a task of the run's own set.
+            Err(_) => panic!("the runtime was shut down while a batch ran in it"),
+        },
     }
 }

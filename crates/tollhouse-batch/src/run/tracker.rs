@@ -8,13 +8,14 @@ use http::StatusCode;
 use tokio::sync::Notify;
 use tokio::time::{Duration, Instant};
 
-use crate::event::{Event, Observer, Request};
+use crate::event::{Event, Observer};
+use crate::input::line::Request;
 use crate::run::pulse::Pulse;
 
 /// A request's own account of its way, in its extensions. Clones are of the same
 /// request.
 #[derive(Clone)]
-pub(crate) struct Ticket {
+pub(crate) struct Tracker {
     trace: Arc<Trace>,
     request: Request,
     pulse: Arc<Pulse>,
@@ -67,7 +68,7 @@ struct Trace {
 const WITHDRAWN: u32 = u32::MAX;
 const NEVER: u64 = u64::MAX;
 
-impl Ticket {
+impl Tracker {
     pub(crate) fn new(request: Request, observer: &Observer, pulse: &Arc<Pulse>) -> Self {
         Self {
             trace: Arc::new(Trace::new(Instant::now(), 0)),
@@ -201,9 +202,9 @@ impl Drop for Attempt {
     }
 }
 
-impl fmt::Debug for Ticket {
+impl fmt::Debug for Tracker {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Ticket")
+        f.debug_struct("Tracker")
             .field("request", &self.request)
             .field("trace", &self.trace)
             .finish_non_exhaustive()
@@ -214,48 +215,48 @@ impl fmt::Debug for Ticket {
 mod tests {
     use super::*;
 
-    fn ticket() -> Ticket {
+    fn tracker() -> Tracker {
         let request = Request {
             line: 1,
             custom_id: "a".into(),
         };
         let observer: Observer = Arc::new(|_| {});
-        Ticket::new(request, &observer, &Arc::default())
+        Tracker::new(request, &observer, &Arc::default())
     }
 
     #[test]
     fn request_under_way_cannot_be_called_back() {
-        let ticket = ticket();
-        let first = ticket.send().expect("it was not called back");
-        assert!(!ticket.clone().withdraw());
-        let second = ticket
+        let tracker = tracker();
+        let first = tracker.send().expect("it was not called back");
+        assert!(!tracker.clone().withdraw());
+        let second = tracker
             .send()
             .expect("a further attempt of the same request");
         drop(first);
-        assert!(!ticket.withdraw());
+        assert!(!tracker.withdraw());
         drop(second);
-        assert!(ticket.withdraw(), "between two attempts");
-        assert!(ticket.send().is_none());
+        assert!(tracker.withdraw(), "between two attempts");
+        assert!(tracker.send().is_none());
     }
 
     #[test]
     fn request_with_a_good_answer_is_not_called_back() {
-        let ticket = ticket();
-        let mut attempt = ticket.send().expect("it was not called back");
+        let tracker = tracker();
+        let mut attempt = tracker.send().expect("it was not called back");
         attempt.answered(StatusCode::OK);
         drop(attempt);
-        assert!(!ticket.withdraw());
+        assert!(!tracker.withdraw());
         assert!(
-            ticket.send().is_some(),
+            tracker.send().is_some(),
             "whoever wants may still send it again"
         );
     }
 
     #[test]
     fn request_called_back_is_never_sent() {
-        let ticket = ticket();
-        assert!(ticket.clone().withdraw());
-        assert!(ticket.send().is_none());
-        assert!(ticket.withdraw(), "as often as is asked");
+        let tracker = tracker();
+        assert!(tracker.clone().withdraw());
+        assert!(tracker.send().is_none());
+        assert!(tracker.withdraw(), "as often as is asked");
     }
 }

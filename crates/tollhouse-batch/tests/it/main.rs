@@ -7,6 +7,7 @@ mod common;
 mod examples;
 mod forms;
 mod hopeless;
+mod imports;
 mod model;
 mod outage;
 mod pace;
