@@ -49,7 +49,8 @@
 //!
 //! [`Done::open`] opens a file of an earlier run, learns what it answers, and
 //! repairs its last line if the run was killed while writing it. Lines whose
-//! `custom_id` is [`Done`] are not sent again.
+//! `custom_id` is [`Done`] are not sent again; one whose request was changed since is
+//! told ([`Done::changed`]).
 //!
 //! # Stopping
 //!
@@ -79,6 +80,7 @@ mod summary;
 pub use error::Error;
 pub use event::Event;
 pub use format::{Count, Counted, Span};
+pub use input::Changed;
 pub use input::line::{BadLine, Problem, Request};
 pub use output::completed::{Done, Tail};
 pub use plan::{Limits, NotAdmitted, Plan};

@@ -1,12 +1,19 @@
 //! The custom ids that were met, remembered in flat memory.
 
+use http::Uri;
+
 /// Stands for the line of an id that an earlier run has answered.
 const EARLIER_RUN: u32 = 0;
 
 /// Among so many the ids are divided, by the last 12 bits of their hash.
 const SHARDS: usize = 4_096;
 
-/// Every `custom_id` that was met: a hash of it and the line where it stood.
+/// Stands for the request of an id that an earlier run has answered without
+/// telling what it asked.
+const UNKNOWN: u32 = 0;
+
+/// Every `custom_id` that was met: a hash of it and the line where it stood, or
+/// what was asked by it in an earlier run.
 ///
 /// A million ids take about 20 MB however long they are. They lie sorted in
 /// many small vectors, because those grow evenly: one hash table of this size
@@ -17,11 +24,13 @@ pub(crate) struct Ids {
     len: usize,
 }
 
-/// 16 bytes. Among a million ids the chance that any two agree in 96 bits is
-/// about 10^-17.
+/// 16 bytes. Among a million ids the chance that any two agree in these 64 bits
+/// and in the 12 of their shard is about 10^-11.
 #[derive(Clone, Copy, Debug)]
 struct Entry {
-    hash: [u32; 3],
+    hash: [u32; 2],
+    /// Of the request that was answered, or [`UNKNOWN`].
+    request: u32,
     line: u32,
 }
 
@@ -32,6 +41,8 @@ pub(crate) enum Seen {
     New,
     /// An earlier run has answered it.
     Answered,
+    /// An earlier run has answered another request of this id.
+    Changed,
     /// An earlier line has it.
     Before {
         /// The number of that line.
@@ -53,14 +64,17 @@ impl Ids {
         self.len
     }
 
-    /// Remembers that an earlier run has answered `custom_id`.
-    pub(crate) fn insert_answered(&mut self, custom_id: &str) {
-        self.entry(custom_id).0.line = EARLIER_RUN;
+    /// Remembers that an earlier run has answered `custom_id`, and the hash of
+    /// what was asked, where that is known. The last answer counts.
+    pub(crate) fn insert_answered(&mut self, custom_id: &str, request: Option<u64>) {
+        let entry = self.entry(custom_id).0;
+        entry.line = EARLIER_RUN;
+        entry.request = request.map_or(UNKNOWN, shortened);
     }
 
-    /// Remembers that `custom_id` stands in `line`, and says what was known of
-    /// it before.
-    pub(crate) fn meet(&mut self, custom_id: &str, line: u64) -> Seen {
+    /// Remembers that `custom_id` stands in `line` with a request of this hash, and
+    /// says what was known of it before.
+    pub(crate) fn meet(&mut self, custom_id: &str, line: u64, request: u64) -> Seen {
         // More lines than this do not fit in memory.
         let line = u32::try_from(line).unwrap_or(u32::MAX);
         let (entry, known) = self.entry(custom_id);
@@ -70,7 +84,12 @@ impl Ids {
             },
             _ => {
                 entry.line = line;
-                if known { Seen::Answered } else { Seen::New }
+                match entry.request {
+                    _ if !known => Seen::New,
+                    UNKNOWN => Seen::Answered,
+                    answered if answered == shortened(request) => Seen::Answered,
+                    _ => Seen::Changed,
+                }
             }
         }
     }
@@ -80,15 +99,20 @@ impl Ids {
         let hash = hash(custom_id);
         // The low bits are those that every byte of an id has a part in.
         let shard = &mut self.shards[hash as usize % SHARDS];
-        let hash = [hash >> 96, hash >> 64, hash >> 32].map(|part| part as u32);
+        let hash = [hash >> 96, hash >> 64].map(|part| part as u32);
         let found = shard.binary_search_by(|entry| entry.hash.cmp(&hash));
         let at = found.unwrap_or_else(|at| {
             if shard.len() == shard.capacity() {
                 // By an eighth: doubling would leave half of it empty.
                 shard.reserve_exact(shard.len() / 8 + 4);
             }
-            let line = EARLIER_RUN;
-            shard.insert(at, Entry { hash, line });
+            let (request, line) = (UNKNOWN, EARLIER_RUN);
+            let new = Entry {
+                hash,
+                request,
+                line,
+            };
+            shard.insert(at, new);
             self.len += 1;
             at
         });
@@ -103,9 +127,28 @@ impl Ids {
 /// Source: draft-eastlake-fnv.
 pub(crate) fn hash(custom_id: &str) -> u128 {
     const OFFSET: u128 = 0x6c62_272e_07bb_0142_62b8_2175_6295_c58d;
+    extended(OFFSET, custom_id.as_bytes())
+}
+
+/// What tells a request from another of the same id: a hash of where it goes and
+/// of its body, byte for byte. The same in every version, since output files
+/// hold it.
+pub(crate) fn request_hash(uri: &Uri, body: &[u8]) -> u64 {
+    let place = hash(&uri.to_string());
+    // No uri holds a line feed.
+    let whole = extended(extended(place, b"\n"), body);
+    (whole >> 64) as u64 ^ whole as u64
+}
+
+/// Never [`UNKNOWN`].
+fn shortened(request: u64) -> u32 {
+    ((request >> 32) as u32 ^ request as u32).max(UNKNOWN + 1)
+}
+
+fn extended(hash: u128, bytes: &[u8]) -> u128 {
     const PRIME: u128 = 0x0000_0000_0100_0000_0000_0000_0000_013b;
-    custom_id.bytes().fold(OFFSET, |hash, byte| {
-        (hash ^ u128::from(byte)).wrapping_mul(PRIME)
+    bytes.iter().fold(hash, |hash, byte| {
+        (hash ^ u128::from(*byte)).wrapping_mul(PRIME)
     })
 }
 
@@ -116,12 +159,29 @@ mod tests {
     #[test]
     fn id_is_new_once() {
         let mut ids = Ids::default();
-        ids.insert_answered("old");
-        assert_eq!(ids.meet("old", 1), Seen::Answered);
-        assert_eq!(ids.meet("new", 2), Seen::New);
-        assert_eq!(ids.meet("new", 3), Seen::Before { line: 2 });
-        assert_eq!(ids.meet("old", 4), Seen::Before { line: 1 });
+        ids.insert_answered("old", None);
+        assert_eq!(ids.meet("old", 1, 7), Seen::Answered);
+        assert_eq!(ids.meet("new", 2, 7), Seen::New);
+        assert_eq!(ids.meet("new", 3, 7), Seen::Before { line: 2 });
+        assert_eq!(ids.meet("old", 4, 7), Seen::Before { line: 1 });
         assert_eq!(ids.len(), 2);
+    }
+
+    #[test]
+    fn changed_request_is_told_from_the_one_that_was_answered() {
+        let mut ids = Ids::default();
+        for (id, request) in [("same", 7), ("changed", 7), ("twice", 7), ("twice", 8)] {
+            ids.insert_answered(id, Some(request));
+        }
+        assert_eq!(ids.meet("same", 1, 7), Seen::Answered);
+        assert_eq!(ids.meet("changed", 2, 8), Seen::Changed);
+        assert_eq!(ids.meet("twice", 3, 8), Seen::Answered);
+
+        let [one, other] = ["/v1/a", "/v1/b"].map(Uri::from_static);
+        let hash = request_hash(&one, b"{}");
+        assert_eq!(hash, request_hash(&one, b"{}"));
+        assert_ne!(hash, request_hash(&other, b"{}"));
+        assert_ne!(hash, request_hash(&one, b"{ }"));
     }
 
     #[test]
@@ -136,7 +196,7 @@ mod tests {
     fn alike_ids_stay_apart() {
         let mut ids = Ids::default();
         for n in 0..100_000_u64 {
-            assert_eq!(ids.meet(&format!("request-{n}"), n + 1), Seen::New);
+            assert_eq!(ids.meet(&format!("request-{n}"), n + 1, n), Seen::New);
         }
     }
 }

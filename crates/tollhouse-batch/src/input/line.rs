@@ -10,6 +10,7 @@ use serde::{Deserialize, Serialize, Serializer};
 use serde_json::value::RawValue;
 
 use crate::input::bare;
+use crate::input::ids::request_hash;
 
 /// Shown of a value that is not allowed; the rest is of no help.
 const SHOWN_CHARS: usize = 60;
@@ -22,6 +23,8 @@ pub(crate) struct Line {
     pub(crate) uri: Uri,
     /// The body byte for byte as it stood in the line.
     pub(crate) body: Bytes,
+    /// What tells it from another request of its id.
+    pub(crate) hash: u64,
 }
 
 /// Which request an [`Event`](crate::Event) is about.
@@ -144,6 +147,9 @@ pub enum Problem {
         /// The number of the earlier line.
         first: u64,
     },
+    /// An earlier run has answered another request of the same `custom_id`; see
+    /// [`Done::changed`](crate::Done::changed).
+    Changed,
     /// It is longer than is allowed.
     TooLong {
         /// Its length in bytes.
@@ -187,21 +193,23 @@ impl Line {
         if envelope.is_empty()
             && let Some(uri) = url.cloned().or_else(|| bare::endpoint(text))
         {
-            return Ok(Self {
-                number,
-                custom_id: bare::custom_id(number).into(),
-                uri,
-                body: text.slice_ref(text.trim_ascii()),
-            });
+            let body = text.slice_ref(text.trim_ascii());
+            return Ok(Self::new(number, bare::custom_id(number).into(), uri, body));
         }
         let custom_id = custom_id(&envelope).map_err(|problem| bad(None, problem))?;
         let (uri, body) = target(&envelope).map_err(|problem| bad(Some(&custom_id), problem))?;
-        Ok(Self {
+        let body = text.slice_ref(body.get().as_bytes());
+        Ok(Self::new(number, custom_id.into(), uri, body))
+    }
+
+    pub(crate) fn new(number: u64, custom_id: Arc<str>, uri: Uri, body: Bytes) -> Self {
+        Self {
             number,
-            custom_id: custom_id.into(),
+            custom_id,
+            hash: request_hash(&uri, &body),
             uri,
-            body: text.slice_ref(body.get().as_bytes()),
-        })
+            body,
+        }
     }
 
     /// Which request it is.
@@ -209,6 +217,15 @@ impl Line {
         Request {
             line: self.number,
             custom_id: self.custom_id.clone(),
+        }
+    }
+
+    /// Why it is not to be sent.
+    pub(crate) fn bad(&self, problem: Problem) -> BadLine {
+        BadLine {
+            line: self.number,
+            custom_id: Some(self.custom_id.to_string()),
+            problem,
         }
     }
 
@@ -326,6 +343,9 @@ impl fmt::Display for Problem {
             Self::Duplicate { first } => {
                 write!(f, "the same custom_id as line {first}; each must be unique")
             }
+            Self::Changed => f.write_str(
+                "the request was changed since an earlier run answered it under this custom_id",
+            ),
             Self::TooLong { bytes, max_bytes } => {
                 write!(f, "{bytes} bytes long; at most {max_bytes} are allowed")
             }

@@ -21,6 +21,19 @@ use crate::input::lines::{Lines, RawLine};
 /// a few photographs in it takes about 5.
 pub(crate) const MAX_LINE_BYTES: usize = 16 * 1024 * 1024;
 
+/// What becomes of a line whose request is not the one that an earlier run has
+/// answered under its `custom_id`; for [`Done::changed`](crate::Done::changed).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Changed {
+    /// It is a [bad line](Problem::Changed), and not sent.
+    #[default]
+    Refuse,
+    /// It is sent, and has another answer; the last one counts.
+    Send,
+    /// The old answer counts as its own.
+    Keep,
+}
+
 /// One line that is not blank.
 #[derive(Debug)]
 pub(crate) enum Item {
@@ -37,17 +50,24 @@ pub(crate) enum Item {
 pub(crate) struct Input<R> {
     lines: Lines<R>,
     ids: Ids,
+    changed: Changed,
     max_line_bytes: usize,
     url: Option<Uri>,
 }
 
 impl<R: AsyncRead + Unpin> Input<R> {
-    /// `ids` are those that were answered before; `url` is where bodies alone
-    /// go.
-    pub(crate) fn new(reader: R, ids: Ids, max_line_bytes: usize, url: Option<Uri>) -> Self {
+    /// `ids` are those that were answered before, and what becomes of those that
+    /// were changed since; `url` is where bodies alone go.
+    pub(crate) fn new(
+        reader: R,
+        (ids, changed): (Ids, Changed),
+        max_line_bytes: usize,
+        url: Option<Uri>,
+    ) -> Self {
         Self {
             lines: Lines::unpacking(reader, max_line_bytes),
             ids,
+            changed,
             max_line_bytes,
             url,
         }
@@ -90,14 +110,15 @@ impl<R: AsyncRead + Unpin> Input<R> {
     }
 
     fn meet(&mut self, line: Line) -> Item {
-        match self.ids.meet(&line.custom_id, line.number) {
+        match self.ids.meet(&line.custom_id, line.number, line.hash) {
             Seen::New => Item::Request(line),
             Seen::Answered => Item::Answered(line.name()),
-            Seen::Before { line: first } => Item::Bad(BadLine {
-                line: line.number,
-                custom_id: Some(line.custom_id.to_string()),
-                problem: Problem::Duplicate { first },
-            }),
+            Seen::Changed => match self.changed {
+                Changed::Refuse => Item::Bad(line.bad(Problem::Changed)),
+                Changed::Send => Item::Request(line),
+                Changed::Keep => Item::Answered(line.name()),
+            },
+            Seen::Before { line: first } => Item::Bad(line.bad(Problem::Duplicate { first })),
         }
     }
 }

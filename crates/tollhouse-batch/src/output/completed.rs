@@ -6,11 +6,13 @@ use std::path::Path;
 
 use serde::Deserialize;
 use serde::de::IgnoredAny;
+use serde_json::value::RawValue;
 use tokio::fs::{File, OpenOptions};
 use tokio::io::{AsyncRead, AsyncWriteExt};
 
 use crate::error::Error;
-use crate::input::ids::Ids;
+use crate::input::Changed;
+use crate::input::ids::{Ids, Seen};
 use crate::input::lines::{Lines, RawLine};
 use crate::output::record::LINE_START;
 
@@ -49,7 +51,8 @@ const MAX_ANSWER_BYTES: usize = 1 << 30;
 /// A clone is independent.
 #[derive(Clone, Default)]
 pub struct Done {
-    pub(crate) ids: Ids,
+    ids: Ids,
+    changed: Changed,
 }
 
 /// How an output file ends.
@@ -95,6 +98,22 @@ struct Answered<'a> {
     _response: IgnoredAny,
     #[serde(rename = "error")]
     _error: IgnoredAny,
+    /// Other programs write none.
+    #[serde(borrow)]
+    tollhouse: Option<&'a RawValue>,
+}
+
+impl Answered<'_> {
+    /// The hash of the request, where the line tells it.
+    fn request_hash(&self) -> Option<u64> {
+        #[derive(Deserialize)]
+        struct Told<'a> {
+            #[serde(borrow)]
+            request_hash: &'a str,
+        }
+        let told: Told<'_> = serde_json::from_str(self.tollhouse?.get()).ok()?;
+        u64::from_str_radix(told.request_hash, 16).ok()
+    }
 }
 
 impl Done {
@@ -122,6 +141,63 @@ impl Done {
     /// ```
     pub fn new() -> Self {
         Self::default()
+    }
+
+    /// What becomes of a line that has the `custom_id` of an answer and was changed
+    /// since: another body, or another url. Answers tell a hash of what was asked;
+    /// those that do not, of an earlier version or another program, count for
+    /// whatever the line asks now. Default: [`Changed::Refuse`].
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # #[tokio::main(flavor = "current_thread", start_paused = true)]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// use tollhouse_batch::{Batch, Changed, Done};
+    /// # let service = tower::service_fn(async |_: http::Request<bytes::Bytes>| {
+    /// #     let body = http_body_util::Full::new(bytes::Bytes::from("{}"));
+    /// #     Ok::<_, std::io::Error>(http::Response::new(body))
+    /// # });
+    ///
+    /// let mut output = Vec::new();
+    /// let first = r#"{"model":"gpt-4o","input":"Tell me of a bird"}"#;
+    /// let run = Batch::new(service).run(first.as_bytes(), &mut output, Vec::new());
+    /// assert_eq!(run.await?.ok, 1);
+    ///
+    /// let mut done = Done::new();
+    /// done.read(&*output).await?;
+    /// let edited = r#"{"model":"gpt-4o","input":"Tell me of two birds"}"#;
+    /// for (changed, counts) in [
+    ///     (Changed::Refuse, (0, 0, 1)),
+    ///     (Changed::Send, (1, 0, 0)),
+    ///     (Changed::Keep, (0, 1, 0)),
+    /// ] {
+    ///     let batch = Batch::new(service).resume(done.clone().changed(changed));
+    ///     let run = batch.run(edited.as_bytes(), Vec::new(), Vec::new());
+    ///     let summary = run.await?;
+    ///     assert_eq!((summary.ok, summary.skipped, summary.bad_lines), counts);
+    /// }
+    /// # Ok(())
+    /// # }
+    /// ```
+    #[must_use]
+    pub fn changed(mut self, changed: Changed) -> Self {
+        self.changed = changed;
+        self
+    }
+
+    /// For whoever reads lines by it.
+    pub(crate) fn into_parts(self) -> (Ids, Changed) {
+        (self.ids, self.changed)
+    }
+
+    /// Whether a request still has to be sent. Remembers it, as the one of `line`.
+    pub(crate) fn is_to_do(&mut self, custom_id: &str, line: u64, hash: u64) -> bool {
+        match self.ids.meet(custom_id, line, hash) {
+            Seen::New => true,
+            Seen::Changed => self.changed == Changed::Send,
+            Seen::Answered | Seen::Before { .. } => false,
+        }
     }
 
     /// The number of requests that are known to be answered.
@@ -244,7 +320,8 @@ impl Done {
         let text = line.text.as_deref().unwrap_or_default();
         match serde_json::from_slice::<Answered<'_>>(text) {
             Ok(answered) => {
-                self.ids.insert_answered(&answered.custom_id);
+                let request = answered.request_hash();
+                self.ids.insert_answered(&answered.custom_id, request);
                 Ok(if line.ended {
                     Tail::Whole
                 } else {

@@ -10,6 +10,7 @@ use serde_json::value::RawValue;
 use tokio::time::Duration;
 
 use crate::input::ids;
+use crate::input::line::Line;
 use crate::output::outcome::{Answer, Failure, Outcome};
 
 /// How every line of output begins; [`RecordLine`] has its fields in this order.
@@ -49,6 +50,8 @@ struct Facts<'a> {
     elapsed_seconds: f64,
     tokens: Option<u64>,
     request_id: Option<&'a str>,
+    /// Of what was asked, in hexadecimal.
+    request_hash: String,
 }
 
 /// How a request went, but for its answer.
@@ -77,11 +80,16 @@ enum Body<'a> {
 
 impl Outcome {
     /// Writes the line for it.
-    pub(crate) fn write(&self, custom_id: &str, timing: Timing) -> Record {
+    pub(crate) fn write(&self, request: &Line, timing: Timing) -> Record {
         match self {
-            Self::Answered(answer) => answer.write(custom_id, timing),
+            Self::Answered(answer) => answer.write(request, timing),
             Self::Failed(failure, _) => Record {
-                text: line(custom_id, None, Some(failure), timing.facts(None, None)),
+                text: line(
+                    request,
+                    None,
+                    Some(failure),
+                    timing.facts(request, None, None),
+                ),
                 status: None,
                 tokens: None,
                 failure: Some(failure.clone()),
@@ -103,13 +111,19 @@ impl Record {
 }
 
 impl Timing {
-    fn facts(self, tokens: Option<u64>, request_id: Option<&str>) -> Facts<'_> {
+    fn facts<'a>(
+        self,
+        request: &Line,
+        tokens: Option<u64>,
+        request_id: Option<&'a str>,
+    ) -> Facts<'a> {
         Facts {
             attempts: self.sent.map(|(attempts, _)| attempts),
             waited_seconds: self.sent.map(|(_, waited)| in_millis(waited)),
             elapsed_seconds: in_millis(self.elapsed),
             tokens,
             request_id,
+            request_hash: format!("{:016x}", request.hash),
         }
     }
 }
@@ -120,7 +134,7 @@ fn in_millis(time: Duration) -> f64 {
 }
 
 impl Answer {
-    fn write(&self, custom_id: &str, timing: Timing) -> Record {
+    fn write(&self, request: &Line, timing: Timing) -> Record {
         let request_id = self.request_id.as_deref();
         let body = Body::read(&self.body);
         let failure = self.failure(&body);
@@ -132,9 +146,9 @@ impl Answer {
         let tokens = total_tokens(&self.body);
         // An unsuccessful status says it all, as in the Batch API's own lines.
         let error = failure.as_ref().filter(|_| self.status.is_success());
-        let facts = timing.facts(tokens, request_id);
+        let facts = timing.facts(request, tokens, request_id);
         Record {
-            text: line(custom_id, Some(response), error, facts),
+            text: line(request, Some(response), error, facts),
             status: Some(self.status),
             tokens,
             failure,
@@ -209,14 +223,14 @@ fn shown(text: &str) -> &str {
 }
 
 fn line(
-    custom_id: &str,
+    request: &Line,
     response: Option<Response<'_>>,
     error: Option<&Failure>,
     tollhouse: Facts<'_>,
 ) -> Vec<u8> {
     let record = RecordLine {
-        id: format!("batch_req_{:032x}", ids::hash(custom_id)),
-        custom_id,
+        id: format!("batch_req_{:032x}", ids::hash(&request.custom_id)),
+        custom_id: &request.custom_id,
         response,
         error,
         tollhouse,
@@ -273,6 +287,11 @@ mod tests {
 
     use super::*;
 
+    fn request(custom_id: &str) -> Line {
+        let uri = http::Uri::from_static("/v1/responses");
+        Line::new(1, custom_id.into(), uri, Bytes::from_static(b"{}"))
+    }
+
     fn timing() -> Timing {
         Timing {
             sent: Some((2, Duration::from_millis(1_500))),
@@ -287,7 +306,7 @@ mod tests {
             headers: HeaderMap::new(),
             body: Bytes::from_static(body.as_bytes()),
         };
-        Outcome::Answered(answer).write("a \"b\"", timing())
+        Outcome::Answered(answer).write(&request("a \"b\""), timing())
     }
 
     fn body_of(written: &Record) -> String {
@@ -315,7 +334,7 @@ mod tests {
             ),
             concat!(
                 r#""tollhouse":{"attempts":2,"waited_seconds":1.5,"#,
-                r#""elapsed_seconds":2.25,"tokens":12,"request_id":"req_1"}"#
+                r#""elapsed_seconds":2.25,"tokens":12,"request_id":"req_1","request_hash":"40f9b4eaf03f76b1"}"#
             ),
             "\n"
         );
@@ -331,14 +350,15 @@ mod tests {
             code: Cow::Borrowed("request_failed"),
             message: "connection reset".to_owned(),
         };
-        let written = Outcome::Failed(failure, "reset".into()).write("x", Timing::default());
+        let written =
+            Outcome::Failed(failure, "reset".into()).write(&request("x"), Timing::default());
         let text = String::from_utf8(written.text).expect("a line is text");
         assert!(text.starts_with(LINE_START));
         assert!(text.ends_with(
             "\"custom_id\":\"x\",\"response\":null,\"error\":{\"code\":\"request_failed\",\
              \"message\":\"connection reset\"},\"tollhouse\":{\"attempts\":null,\
              \"waited_seconds\":null,\"elapsed_seconds\":0.0,\"tokens\":null,\
-             \"request_id\":null}}\n"
+             \"request_id\":null,\"request_hash\":\"40f9b4eaf03f76b1\"}}\n"
         ));
     }
 

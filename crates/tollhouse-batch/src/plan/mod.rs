@@ -104,6 +104,8 @@ pub struct Plan {
     pub bad_lines: Remarks<BadLine>,
     /// Those of them that have the `custom_id` of an earlier line.
     pub duplicates: Remarks<BadLine>,
+    /// Those of them that were changed since an earlier run answered them.
+    pub changed: Remarks<BadLine>,
     /// Requests that cost more than the budget can ever hold. They count
     /// neither as requests nor as tokens.
     pub impossible: Remarks<Impossible>,
@@ -276,7 +278,7 @@ impl Plan {
         R: AsyncRead + Unpin,
         C: Fn(&Request<Bytes>) -> u64,
     {
-        let mut input = Input::new(input, done.ids, MAX_LINE_BYTES, limits.url.clone());
+        let mut input = Input::new(input, done.into_parts(), MAX_LINE_BYTES, limits.url.clone());
         let mut tally = Tally::default();
         loop {
             let number = input.line_number();
@@ -298,6 +300,7 @@ struct Tally {
     loads: BTreeMap<(Option<String>, String), (u64, u64)>,
     bad_lines: Remarks<BadLine>,
     duplicates: Remarks<BadLine>,
+    changed: Remarks<BadLine>,
     impossible: Remarks<Impossible>,
 }
 
@@ -307,8 +310,10 @@ impl Tally {
         match item {
             Item::Answered(_) => self.skipped += 1,
             Item::Bad(bad) => {
-                if matches!(bad.problem, Problem::Duplicate { .. }) {
-                    self.duplicates.push(bad.clone());
+                match bad.problem {
+                    Problem::Duplicate { .. } => self.duplicates.push(bad.clone()),
+                    Problem::Changed => self.changed.push(bad.clone()),
+                    _ => {}
                 }
                 self.bad_lines.push(bad);
             }
@@ -357,6 +362,7 @@ impl Tally {
             loads,
             bad_lines: self.bad_lines,
             duplicates: self.duplicates,
+            changed: self.changed,
             impossible: self.impossible,
             binding: binding.map(|(limit, _)| limit),
             time: binding.map_or(Duration::ZERO, |(_, time)| time),

@@ -65,7 +65,7 @@ impl<S> Batch<S> {
     /// # Panics
     ///
     /// When the service panics, or outside of a tokio runtime.
-    pub async fn run<R, W, X>(self, input: R, output: W, errors: X) -> Result<Summary, Error>
+    pub async fn run<R, W, X>(mut self, input: R, output: W, errors: X) -> Result<Summary, Error>
     where
         R: AsyncRead + Unpin,
         W: AsyncWrite + Unpin,
@@ -74,8 +74,11 @@ impl<S> Batch<S> {
     {
         let started = Instant::now();
         let mut stopped = self.stop.listen();
-        let (ids, max_bytes) = (self.done.ids.clone(), self.settings.max_line_bytes);
-        let mut input = Input::new(input, ids, max_bytes, self.url.clone());
+        let (done, max_bytes) = (
+            mem::take(&mut self.done).into_parts(),
+            self.settings.max_line_bytes,
+        );
+        let mut input = Input::new(input, done, max_bytes, self.url.clone());
         let mut run = Run::new(self, output, errors);
         let pulse = run.health.pulse.clone();
         loop {

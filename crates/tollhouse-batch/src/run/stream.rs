@@ -13,7 +13,6 @@ use pin_project_lite::pin_project;
 use tokio::task::JoinSet;
 use tokio::time::Duration;
 
-use crate::input::ids::Seen;
 use crate::input::line::Line;
 use crate::output::outcome::Outcome;
 use crate::run::batch::Batch;
@@ -261,8 +260,10 @@ where
             match this.requests.as_mut().poll_next(cx) {
                 Poll::Ready(Some(ask)) => {
                     *this.taken += 1;
-                    if this.batch.done.ids.meet(&ask.custom_id, *this.taken) == Seen::New {
-                        let task = task(this.batch, this.room, *this.taken, ask);
+                    let line = Line::new(*this.taken, ask.custom_id, ask.url, ask.body);
+                    let done = &mut this.batch.done;
+                    if done.is_to_do(&line.custom_id, line.number, line.hash) {
+                        let task = task(this.batch, this.room, line);
                         this.in_flight.spawn(task.send(this.batch.service.clone()));
                     }
                 }
@@ -283,13 +284,7 @@ where
     }
 }
 
-fn task<S>(batch: &Batch<S>, room: &Arc<Room>, number: u64, ask: Ask) -> Task {
-    let line = Line {
-        number,
-        custom_id: ask.custom_id,
-        uri: ask.url,
-        body: ask.body,
-    };
+fn task<S>(batch: &Batch<S>, room: &Arc<Room>, line: Line) -> Task {
     let stopped = (batch.settings.withdraw_unsent).then(|| batch.stop.listen());
     Task {
         tracker: Tracker::new(line.name(), &batch.observer, &Arc::default()),

@@ -97,7 +97,7 @@ impl Task {
             None => Came::Nothing,
             Some(outcome) => {
                 let _turn = room.turn_to_copy(outcome.bytes()).await;
-                let record = outcome.write(&finished.line.custom_id, finished.timing);
+                let record = outcome.write(&finished.line, finished.timing);
                 judged(judge.as_ref(), outcome, record)
             }
         };

@@ -4,6 +4,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use http::Uri;
+use tollhouse_batch::Changed;
 
 use super::files::{self, Place};
 use crate::failure::{self, BoxError};
@@ -14,7 +15,7 @@ use crate::policy_args::{ClientArgs, PolicyArgs};
 /// Input and output are in the form of the OpenAI Batch API; the input may also
 /// be bare request bodies, and packed with gzip. It is read once before
 /// anything is sent: a file with two lines of one custom_id is refused, and one
-/// with lines that can never fit the limits, too. A run that was interrupted or
+/// with lines that can never fit the limits, or that were changed since they were answered, too. A run that was interrupted or
 /// killed goes on when the same command is given again: what the output or the
 /// errors file holds is not sent again.
 ///
@@ -40,6 +41,11 @@ pub(crate) struct Args {
     /// Send again what failed in an earlier run
     #[arg(long)]
     pub(super) retry_errors: bool,
+
+    /// What to do with lines that were changed since an earlier run answered them: refuse the
+    /// file, send them again, or keep the old answers
+    #[arg(long, value_enum, value_name = "WHAT", default_value_t)]
+    pub(super) changed: ChangedLines,
 
     /// Write answers in the order of the input
     #[arg(long)]
@@ -88,6 +94,25 @@ pub(crate) struct Args {
 
     #[command(flatten)]
     pub(super) policy: PolicyArgs,
+}
+
+/// What becomes of lines that were changed since an earlier run answered them.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
+pub(super) enum ChangedLines {
+    #[default]
+    Refuse,
+    Send,
+    Keep,
+}
+
+impl From<ChangedLines> for Changed {
+    fn from(changed: ChangedLines) -> Self {
+        match changed {
+            ChangedLines::Refuse => Self::Refuse,
+            ChangedLines::Send => Self::Send,
+            ChangedLines::Keep => Self::Keep,
+        }
+    }
 }
 
 impl Args {

@@ -84,6 +84,7 @@ async fn prepare(
     let mut outputs = Outputs::open(&args.output, &errors, args.retry_errors).await?;
     let again = args.retry_errors;
     let taken = rescue::take_in(args.output.file(), &errors, &mut outputs, again).await?;
+    outputs.done = outputs.done.changed(args.changed.into());
     let scope = preflight(&args, &input, outputs.done.clone(), &policy).await?;
     if args.retry_errors {
         files::empty(&errors).await?;

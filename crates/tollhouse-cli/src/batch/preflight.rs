@@ -42,6 +42,12 @@ pub(super) async fn preflight(
         "with the custom_id of an earlier line",
         "",
     )?;
+    refuse(
+        &args.input,
+        &plan.changed,
+        "that changed since an earlier run answered them",
+        "; --changed send sends them again, --changed keep keeps their old answers",
+    )?;
     if !args.skip_impossible {
         let advice = "; --skip-impossible sends the others";
         refuse(

@@ -368,3 +368,74 @@ async fn a_key_that_is_not_accepted_ends_the_run_and_everything_is_left_to_do() 
     assert_eq!(ran.code, Some(0), "{}", ran.stderr);
     assert_each_once(&files.output, 50);
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_line_that_was_changed_is_not_taken_for_done() {
+    let provider = Provider::start(Sim::builder()).await;
+    let files = Files::new("changed", lines(3, 20));
+    let ran = run(provider.tollhouse(&files.arguments(&[])));
+    assert_eq!(ran.code, Some(0), "{}", ran.stderr);
+    assert_eq!(
+        records(&files.output)[0]["tollhouse"]["request_hash"]
+            .as_str()
+            .map(str::len),
+        Some(16)
+    );
+
+    let edited = lines(3, 20).replace("Tell me of    r1", "Sing to me of r1");
+    fs::write(&files.input, &edited).expect("a file");
+    let ran = run(provider.tollhouse(&files.arguments(&[])));
+    assert_eq!(ran.code, Some(2), "{}", ran.stderr);
+    for said in [
+        "has 1 line that changed since an earlier run answered them, so nothing was sent: line 2, custom_id \"r1\"",
+        "--changed send sends them again",
+    ] {
+        assert!(ran.stderr.contains(said), "{}", ran.stderr);
+    }
+    assert_eq!(line_count(&files.output), 3);
+
+    let ran = run(provider.tollhouse(&files.arguments(&["--changed", "keep"])));
+    assert_eq!(
+        (ran.code, line_count(&files.output)),
+        (Some(0), 3),
+        "{}",
+        ran.stderr
+    );
+    let ran = run(provider.tollhouse(&files.arguments(&["--changed", "send"])));
+    assert_eq!(
+        (ran.code, line_count(&files.output)),
+        (Some(0), 4),
+        "{}",
+        ran.stderr
+    );
+    // The last answer counts, so all of them are done now.
+    let ran = run(provider.tollhouse(&files.arguments(&[])));
+    assert_eq!(
+        (ran.code, line_count(&files.output)),
+        (Some(0), 4),
+        "{}",
+        ran.stderr
+    );
+    assert_eq!(provider.sim.report().arrived, 4);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_output_without_hashes_still_resumes() {
+    let provider = Provider::start(Sim::builder()).await;
+    let files = Files::new("no-hashes", lines(3, 20));
+    let ran = run(provider.tollhouse(&files.arguments(&[])));
+    assert_eq!(ran.code, Some(0), "{}", ran.stderr);
+    let older: String = records(&files.output)
+        .into_iter()
+        .map(|mut record| {
+            let fields = record["tollhouse"].as_object_mut().expect("fields");
+            assert!(fields.remove("request_hash").is_some());
+            format!("{record}\n")
+        })
+        .collect();
+    fs::write(&files.output, older).expect("a file");
+    fs::write(&files.input, lines(4, 30)).expect("a file");
+    let ran = run(provider.tollhouse(&files.arguments(&[])));
+    assert_eq!(ran.code, Some(0), "{}", ran.stderr);
+    assert_each_once(&files.output, 4);
+}
