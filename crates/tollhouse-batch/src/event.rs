@@ -1,8 +1,10 @@
 //! What happens during a run, as it happens.
 
+use std::fmt;
 use std::sync::Arc;
 
 use http::StatusCode;
+use serde::Serialize;
 use tokio::time::{Duration, Instant};
 
 use crate::input::line::{BadLine, Request};
@@ -120,6 +122,9 @@ pub enum Event {
         /// vain.
         reason: Arc<str>,
     },
+    /// A bound that was set for the run ends it; [`Stopping`](Self::Stopping)
+    /// follows.
+    Ending(EndedBy),
     /// The run sends nothing more and waits for what is under way.
     Stopping {
         /// How many requests are under way.
@@ -127,5 +132,22 @@ pub enum Event {
     },
 }
 
+/// A bound of the user's that ends a run early. What it leaves, a later run sends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+#[non_exhaustive]
+pub enum EndedBy {
+    /// [`Batch::deadline`](crate::Batch::deadline).
+    Deadline,
+}
+
 /// Hears events.
 pub(crate) type Observer = Arc<dyn Fn(Event) + Send + Sync>;
+
+impl fmt::Display for EndedBy {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Deadline => "the deadline is reached",
+        })
+    }
+}

@@ -78,7 +78,7 @@ mod run;
 mod summary;
 
 pub use error::Error;
-pub use event::Event;
+pub use event::{EndedBy, Event};
 pub use format::{Count, Counted, Span};
 pub use input::Changed;
 pub use input::line::{BadLine, Problem, Request};
@@ -91,7 +91,7 @@ pub use run::judge::{Failed, Judgement};
 pub use run::sent::{Sent, SentBody, SentFuture, SentLayer};
 pub use run::stop::Stop;
 pub use run::stream::{Answered, Answers, Ask, NoAnswer};
-pub use summary::Summary;
+pub use summary::{Percentiles, Summary};
 
 /// The guide's examples about batches compile and run.
 #[cfg(doctest)]

@@ -5,7 +5,7 @@ use std::fmt;
 use serde::Serialize;
 use tokio::time::Duration;
 
-use crate::event::Event;
+use crate::event::{EndedBy, Event};
 use crate::format::{Count, Counted, Span, as_seconds};
 
 /// What a run came to. As JSON, `elapsed` is `elapsed_seconds`, and `outage`
@@ -68,10 +68,34 @@ pub struct Summary {
     /// Time in which the provider was away; ended [outages](Event::Outage) only.
     #[serde(rename = "outage_seconds", serialize_with = "as_seconds")]
     pub outage: Duration,
+    /// How long requests that were answered had waited when they were sent for
+    /// the last time; needs a [`SentLayer`](crate::SentLayer).
+    pub waiting: Option<Percentiles>,
+    /// How long their answers took from then to the last byte; without a
+    /// `SentLayer` from the start, waiting included.
+    pub answers: Option<Percentiles>,
+    /// The bound that ended the run before the end of its input, if one did.
+    pub ended_by: Option<EndedBy>,
     /// Why the run was given up, if it was.
     pub gave_up: Option<String>,
     /// Whether the run was stopped before the end of its input.
     pub interrupted: bool,
+}
+
+/// Of all times half, 95 and 99 in a hundred are no longer; within 0.5 %. As
+/// JSON in seconds.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
+#[non_exhaustive]
+pub struct Percentiles {
+    /// The median.
+    #[serde(serialize_with = "as_seconds")]
+    pub p50: Duration,
+    /// No longer in 95 of 100.
+    #[serde(serialize_with = "as_seconds")]
+    pub p95: Duration,
+    /// No longer in 99 of 100.
+    #[serde(serialize_with = "as_seconds")]
+    pub p99: Duration,
 }
 
 impl Summary {
@@ -99,6 +123,7 @@ impl Summary {
             Event::Sent(_) | Event::PutBack(_) => {}
             Event::Outage { .. } | Event::Stopping { .. } => {}
             Event::Recovered { lasted } => self.outage += *lasted,
+            Event::Ending(ended_by) => self.ended_by = Some(*ended_by),
             Event::GivingUp { reason } => self.gave_up = Some(reason.to_string()),
             Event::Finished { tokens, .. } => {
                 self.ok += 1;
@@ -149,9 +174,25 @@ impl fmt::Display for Summary {
         if let Some(reason) = &self.gave_up {
             write!(f, "; given up: {reason}")?;
         } else if self.interrupted {
-            write!(f, "; interrupted")?;
+            match self.ended_by {
+                Some(ended_by) => write!(f, "; {ended_by}")?,
+                None => write!(f, "; interrupted")?,
+            }
         }
         Ok(())
+    }
+}
+
+impl fmt::Display for Percentiles {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { p50, p95, p99 } = *self;
+        write!(
+            f,
+            "p50 {:.2}, p95 {:.2}, p99 {:.2}",
+            Span(p50),
+            Span(p95),
+            Span(p99)
+        )
     }
 }
 

@@ -4,7 +4,7 @@ use std::fmt;
 use std::sync::Arc;
 
 use http::Uri;
-use tokio::time::Duration;
+use tokio::time::{Duration, Instant};
 
 use crate::event::{Event, Observer};
 use crate::output::completed::Done;
@@ -199,6 +199,46 @@ impl<S> Batch<S> {
     pub fn max_failures(mut self, share: f64) -> Self {
         assert!((0.0..=1.0).contains(&share), "a share is between 0 and 1");
         self.settings.max_failures = Some(share);
+        self
+    }
+
+    /// Ends the run at this instant: nothing is sent from then on, for the first
+    /// time or again; what waits in the service is called back, what is under way
+    /// is finished and written. A later run sends the rest. Where no
+    /// [`SentLayer`](crate::SentLayer) marks what is under way, all is called back.
+    /// Default: none.
+    ///
+    /// [`Summary::ended_by`](crate::Summary::ended_by) tells that it was reached.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # #[tokio::main(flavor = "current_thread", start_paused = true)]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// use std::time::Duration;
+    /// use tokio::time::Instant;
+    /// use tollhouse::StaggerLayer;
+    /// use tollhouse_batch::{Batch, EndedBy, SentLayer};
+    /// use tower::Layer;
+    /// # let transport = tower::service_fn(async |_: http::Request<bytes::Bytes>| {
+    /// #     let body = http_body_util::Full::new(bytes::Bytes::from("{}"));
+    /// #     Ok::<_, std::io::Error>(http::Response::new(body))
+    /// # });
+    ///
+    /// let service = StaggerLayer::new(Duration::from_secs(15)).layer(SentLayer.layer(transport));
+    /// let input = "{\"model\":\"gpt-4o\",\"messages\":[]}\n".repeat(100);
+    /// let batch = Batch::new(service).deadline(Instant::now() + Duration::from_secs(60));
+    /// let summary = batch.run(input.as_bytes(), Vec::new(), Vec::new()).await?;
+    /// // At 0, 15, 30 and 45 s.
+    /// assert_eq!(summary.ok, 4);
+    /// assert_eq!(summary.ended_by, Some(EndedBy::Deadline));
+    /// assert_eq!(summary.elapsed, Duration::from_secs(60));
+    /// # Ok(())
+    /// # }
+    /// ```
+    #[must_use]
+    pub fn deadline(mut self, at: Instant) -> Self {
+        self.settings.deadline = Some(at);
         self
     }
 

@@ -11,7 +11,7 @@ use tokio::time::{Duration, Instant, sleep_until};
 use tracing::Instrument;
 
 use crate::error::Error;
-use crate::event::{Event, Observer};
+use crate::event::{EndedBy, Event, Observer};
 use crate::input::{Input, Item};
 use crate::output::journal::Journal;
 use crate::output::order::Order;
@@ -19,6 +19,7 @@ use crate::run::batch::Batch;
 use crate::run::client::Client;
 use crate::run::health::Health;
 use crate::run::judge::Judge;
+use crate::run::latencies::Latencies;
 use crate::run::max_failures::too_many;
 use crate::run::parked::{Parked, Parking};
 use crate::run::recall::Recall;
@@ -81,6 +82,7 @@ impl<S> Batch<S> {
         let mut input = Input::new(input, done, max_bytes, self.url.clone());
         let mut run = Run::new(self, output, errors);
         let pulse = run.health.pulse.clone();
+        let deadline = run.settings.deadline;
         loop {
             run.hand_out(Instant::now());
             let alarm = run.alarm();
@@ -89,6 +91,9 @@ impl<S> Batch<S> {
             tokio::select! {
                 biased;
                 () = stopped.wait(), if run.is_busy() && !run.stopping => run.interrupt().await,
+                () = until(deadline), if deadline.is_some() && run.is_busy() && !run.stopping => {
+                    run.end_early(EndedBy::Deadline).await;
+                }
                 item = input.next(), if run.has_room() => match item {
                     Ok(Some(item)) => run.take(item),
                     Ok(None) => run.reading = false,
@@ -137,6 +142,7 @@ pub(crate) struct Run<S, W, X> {
     /// Whether the stop was heard.
     pub(crate) stopping: bool,
     unreadable: Option<Error>,
+    latencies: Latencies,
     pub(crate) summary: Summary,
 }
 
@@ -163,6 +169,7 @@ where
             reading: true,
             stopping: false,
             unreadable: None,
+            latencies: Latencies::new(),
             summary: Summary::default(),
             settings,
         }
@@ -307,6 +314,13 @@ where
         self.end_all(parked.map(Parked::withdraw).collect()).await;
     }
 
+    /// Sends nothing more, and calls back what is not under way.
+    async fn end_early(&mut self, ended_by: EndedBy) {
+        self.tell(Event::Ending(ended_by));
+        self.recall.ending();
+        self.interrupt().await;
+    }
+
     /// Records a request that came back, and with it others that have.
     async fn record(&mut self, first: Result<Back, JoinError>) {
         let mut next = Some(first);
@@ -338,6 +352,9 @@ where
             self.stop.stop();
         }
         for resolved in group {
+            if saved && resolved.is_answered() {
+                self.latencies.add(resolved.waited, resolved.elapsed);
+            }
             self.tell(resolved.event(saved));
         }
         let most = self.settings.max_failures;
@@ -359,6 +376,8 @@ where
 
     fn end(mut self, elapsed: Duration) -> Result<Summary, Error> {
         self.summary.elapsed = elapsed;
+        self.summary.waiting = self.latencies.waiting();
+        self.summary.answers = self.latencies.answers();
         if let Some(outage) = &self.health.outage {
             self.summary.outage += outage.since.elapsed();
         }

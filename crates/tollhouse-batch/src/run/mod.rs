@@ -14,6 +14,7 @@ pub(crate) mod events;
 mod files;
 mod health;
 pub(crate) mod judge;
+mod latencies;
 mod max_failures;
 mod outage;
 mod parked;

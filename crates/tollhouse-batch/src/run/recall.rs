@@ -15,6 +15,8 @@ pub(crate) struct Recall {
 struct Call {
     /// How often what is not under way was called back.
     unsent: u64,
+    /// Nothing is sent any more: what is not under way is called back.
+    ending: bool,
     all: bool,
 }
 
@@ -34,6 +36,11 @@ impl Recall {
     /// Calls back all that is not under way.
     pub(crate) fn unsent(&self) {
         self.call.send_modify(|call| call.unsent += 1);
+    }
+
+    /// Calls back all that is not under way, for good.
+    pub(crate) fn ending(&self) {
+        self.call.send_modify(|call| call.ending = true);
     }
 
     /// Calls back all, wherever it is.
@@ -72,17 +79,18 @@ impl RecallSignal {
             probe,
             to_the_end,
         } = self;
-        let mut all = call.clone();
+        let (mut ending, mut all) = (call.clone(), call.clone());
         let unsent = async {
             tokio::select! {
                 () = stop(stopped) => tracker.call_back().await,
+                () = until(&mut ending, |call| call.ending) => tracker.call_back().await,
                 () = called(&mut call, &tracker, to_the_end) => tracker.call_back().await,
                 () = tracker.one_attempt(), if probe => {}
             }
         };
         tokio::select! {
             () = unsent => {}
-            () = until_all(&mut all) => {}
+            () = until(&mut all, |call| call.all) => {}
         }
     }
 }
@@ -106,8 +114,8 @@ async fn called(call: &mut watch::Receiver<Call>, tracker: &Tracker, to_the_end:
     }
 }
 
-async fn until_all(call: &mut watch::Receiver<Call>) {
-    if call.wait_for(|call| call.all).await.is_err() {
+async fn until(call: &mut watch::Receiver<Call>, is_so: impl FnMut(&Call) -> bool) {
+    if call.wait_for(is_so).await.is_err() {
         std::future::pending().await
     }
 }

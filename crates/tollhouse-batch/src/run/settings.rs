@@ -1,6 +1,6 @@
 //! The numbers of a run, and their defaults.
 
-use tokio::time::Duration;
+use tokio::time::{Duration, Instant};
 
 use crate::input::MAX_LINE_BYTES;
 use crate::run::health::Patience;
@@ -26,6 +26,7 @@ pub(crate) struct Settings {
     pub(crate) attempts: u32,
     pub(crate) patience: Patience,
     pub(crate) max_failures: Option<f64>,
+    pub(crate) deadline: Option<Instant>,
 }
 
 impl Default for Settings {
@@ -44,6 +45,7 @@ impl Default for Settings {
                 first_answer: FIRST_ANSWER,
             },
             max_failures: None,
+            deadline: None,
         }
     }
 }

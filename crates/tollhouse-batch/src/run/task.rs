@@ -75,6 +75,8 @@ pub(crate) struct Resolved {
     /// The length of its body in the input.
     pub(crate) bytes: usize,
     pub(crate) elapsed: Duration,
+    /// From its start to the last time it was sent, where that is known.
+    pub(crate) waited: Option<Duration>,
     /// `None` where it is left for a later run.
     pub(crate) record: Option<Record>,
     /// Held until its line is written.
@@ -173,6 +175,7 @@ impl Back {
     /// It is over, with this line or, without one, for a later run.
     pub(crate) fn finish(self, record: Option<Record>) -> Resolved {
         Resolved {
+            waited: self.tracker.sent().map(|(_, waited)| waited),
             _share: self.share,
             ..Resolved::new(&self.line, self.elapsed, record)
         }
@@ -185,6 +188,7 @@ impl Resolved {
             request: line.name(),
             bytes: line.body.len(),
             elapsed,
+            waited: None,
             record,
             _share: None,
         }
@@ -193,6 +197,13 @@ impl Resolved {
     /// The length of the line for it.
     pub(crate) fn bytes_to_write(&self) -> usize {
         self.record.as_ref().map_or(0, |record| record.text.len())
+    }
+
+    /// Whether an answer came, good or not.
+    pub(crate) fn is_answered(&self) -> bool {
+        self.record
+            .as_ref()
+            .is_some_and(|record| record.status.is_some())
     }
 
     /// The number of its line.

@@ -4,6 +4,7 @@ mod answer_bytes;
 mod answers;
 mod broken;
 mod common;
+mod deadline;
 mod examples;
 mod forms;
 mod hopeless;

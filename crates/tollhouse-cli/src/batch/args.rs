@@ -23,7 +23,7 @@ use crate::policy_args::{ClientArgs, PolicyArgs};
 /// stops at once.
 ///
 /// Exit code: 0 all answered, 1 some failed (also in an earlier run) or the run
-/// was given up, 2 some lines are no requests, 130 interrupted.
+/// was given up, 2 some lines are no requests, 130 interrupted, also by --deadline.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
     /// Requests in the form of the OpenAI Batch API, `-` for standard input
@@ -67,6 +67,10 @@ pub(crate) struct Args {
     /// [default: wait for it]
     #[arg(long, value_name = "TIME", value_parser = time)]
     pub(super) give_up_after: Option<Duration>,
+
+    /// Send nothing more after so long, as 90s, 10m or 2h; the same command goes on from there
+    #[arg(long, value_name = "TIME", value_parser = time)]
+    pub(super) deadline: Option<Duration>,
 
     /// The longest delay told by the provider that is waited for, as 90s, 10m or 2h
     #[arg(long, value_name = "TIME", value_parser = time, default_value = "1h")]

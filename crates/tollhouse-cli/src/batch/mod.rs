@@ -16,7 +16,7 @@ use std::future::Future;
 use std::path::PathBuf;
 use std::pin::pin;
 
-use tokio::time::{Duration, MissedTickBehavior, interval};
+use tokio::time::{Duration, Instant, MissedTickBehavior, interval};
 use tollhouse_batch::{Batch, SentLayer, Stop, Summary};
 use tollhouse_openai::{OpenAi, Policy};
 use tower::Layer;
@@ -54,6 +54,7 @@ struct Run {
     board: Board,
     screen: Screen,
     errors: PathBuf,
+    deadline: Option<Instant>,
 }
 
 /// Runs the batch.
@@ -76,6 +77,10 @@ async fn prepare(
     args: Args,
     screen: Screen,
 ) -> Result<(Run, Requests, Outputs, Scope), failure::BoxError> {
+    // From the command's start: reading a long input takes its time.
+    let deadline = args
+        .deadline
+        .and_then(|time| Instant::now().checked_add(time));
     let (policy, client) = args.policy.account(&args.client)?;
     // Nobody waits in front of a batch.
     let policy = policy.max_told_delay(args.max_told_delay);
@@ -94,6 +99,7 @@ async fn prepare(
         board: Board::default(),
         screen,
         errors,
+        deadline,
         policy,
         client,
         args,
@@ -204,6 +210,9 @@ impl Run {
         if let Some(outage) = self.args.give_up_after {
             batch = batch.give_up_after(outage);
         }
+        if let Some(at) = self.deadline {
+            batch = batch.deadline(at);
+        }
         if let Some(url) = &self.args.url {
             batch = batch.url(url.clone());
         }
@@ -286,8 +295,11 @@ impl Run {
             return Ok(Exit::SomeFailed);
         }
         if summary.interrupted {
-            self.screen
-                .note(&self.how_to_go_on("Interrupted", left, failed));
+            let what = match summary.ended_by {
+                Some(ended_by) => first_upper(&ended_by.to_string()),
+                None => "Interrupted".to_owned(),
+            };
+            self.screen.note(&self.how_to_go_on(&what, left, failed));
             return Ok(Exit::Interrupted);
         }
         Ok(match (summary.bad_lines, failed) {
@@ -311,4 +323,10 @@ impl Run {
             None => format!("{what}; {are_left}, and standard output cannot be resumed"),
         }
     }
+}
+
+fn first_upper(text: &str) -> String {
+    let mut chars = text.chars();
+    let first = chars.next().map(char::to_uppercase);
+    first.into_iter().flatten().chain(chars).collect()
 }

@@ -95,6 +95,12 @@ impl fmt::Display for Conclusion<'_> {
             format_args!("{} used, {} reserved{share}", tokens.0, tokens.1),
         )?;
         row(f, "time", Span(summary.elapsed))?;
+        if let Some(waiting) = summary.waiting {
+            row(f, "waiting", waiting)?;
+        }
+        if let Some(answers) = summary.answers {
+            row(f, "answers", answers)?;
+        }
         row(
             f,
             "429s",

@@ -439,3 +439,39 @@ async fn an_output_without_hashes_still_resumes() {
     assert_eq!(ran.code, Some(0), "{}", ran.stderr);
     assert_each_once(&files.output, 4);
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_deadline_ends_a_run_that_the_same_command_goes_on_with() {
+    let provider = Provider::start(Sim::builder()).await;
+    let files = Files::new("deadline", lines(200, 20));
+    let summary = files.stderr.with_file_name("summary.json");
+    // Twenty a second.
+    let spaced = ["--stagger-seconds", "0.05", "--summary", text(&summary)];
+    let arguments = [&spaced[..], &["--deadline", "2s"]].concat();
+    let ran = run(provider.tollhouse(&files.arguments(&arguments)));
+    assert_eq!(ran.code, Some(130), "{}", ran.stderr);
+    let said = "The deadline is reached; ";
+    assert!(ran.stderr.contains(said), "{}", ran.stderr);
+    assert!(
+        ran.stderr
+            .ends_with(" lines are left, the same command goes on from here\n"),
+        "{}",
+        ran.stderr
+    );
+    let answered = line_count(&files.output);
+    assert!((1..=41).contains(&answered), "{answered}");
+    let told: serde_json::Value =
+        serde_json::from_str(&fs::read_to_string(&summary).expect("a summary")).expect("JSON");
+    assert_eq!(told["ended_by"], "deadline");
+    for times in ["waiting", "answers"] {
+        let [p50, p95, p99] = ["p50", "p95", "p99"].map(|p| told[times][p].as_f64());
+        assert!(p50 <= p95 && p95 <= p99 && p99.is_some(), "{told}");
+    }
+    assert!(ran.stderr.contains("\nwaiting    p50 "), "{}", ran.stderr);
+    assert!(ran.stderr.contains("\nanswers    p50 "), "{}", ran.stderr);
+
+    let ran = run(provider.tollhouse(&files.arguments(&[])));
+    assert_eq!(ran.code, Some(0), "{}", ran.stderr);
+    assert_each_once(&files.output, 200);
+    assert_eq!(provider.sim.report().arrived, 200, "none was sent twice");
+}

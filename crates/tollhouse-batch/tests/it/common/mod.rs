@@ -126,6 +126,7 @@ pub(crate) fn word(event: &Event) -> String {
         Event::Outage { reason, .. } => format!("outage: {reason}"),
         Event::Recovered { lasted } => format!("recovered after {lasted:?}"),
         Event::Stopping { in_flight } => format!("stopping {in_flight}"),
+        Event::Ending(ended_by) => format!("ending: {ended_by}"),
         Event::GivingUp { reason } => format!("giving up: {reason}"),
         other => panic!("an event the tests do not know: {other:?}"),
     }
