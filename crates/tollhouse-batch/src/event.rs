@@ -139,6 +139,8 @@ pub enum Event {
 pub enum EndedBy {
     /// [`Batch::deadline`](crate::Batch::deadline).
     Deadline,
+    /// [`Batch::cost_limit`](crate::Batch::cost_limit).
+    CostLimit,
 }
 
 /// Hears events.
@@ -148,6 +150,7 @@ impl fmt::Display for EndedBy {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::Deadline => "the deadline is reached",
+            Self::CostLimit => "the cost limit is reached",
         })
     }
 }

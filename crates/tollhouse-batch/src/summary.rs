@@ -7,6 +7,7 @@ use tokio::time::Duration;
 
 use crate::event::{EndedBy, Event};
 use crate::format::{Count, Counted, Span, as_seconds};
+use crate::money::Money;
 
 /// What a run came to. As JSON, `elapsed` is `elapsed_seconds`, and `outage`
 /// `outage_seconds`.
@@ -74,6 +75,9 @@ pub struct Summary {
     /// How long their answers took from then to the last byte; without a
     /// `SentLayer` from the start, waiting included.
     pub answers: Option<Percentiles>,
+    /// What the run cost, where [prices](crate::Batch::prices) are known. What was
+    /// sent and did not tell its usage counts with its estimate.
+    pub cost: Option<Money>,
     /// The bound that ended the run before the end of its input, if one did.
     pub ended_by: Option<EndedBy>,
     /// Why the run was given up, if it was.

@@ -7,10 +7,12 @@ use http::Uri;
 use tokio::time::{Duration, Instant};
 
 use crate::event::{Event, Observer};
+use crate::money::Money;
 use crate::output::completed::Done;
 use crate::run::events::Events;
 use crate::run::judge::{Failed, Judge, Judgement};
 use crate::run::settings::Settings;
+use crate::run::spending::Prices;
 use crate::run::stop::Stop;
 
 /// Sends the requests of a JSONL file through a service and records the
@@ -55,6 +57,7 @@ pub struct Batch<S> {
     pub(crate) stop: Stop,
     pub(crate) observer: Observer,
     pub(crate) judge: Option<Judge>,
+    pub(crate) prices: Option<Arc<dyn Prices>>,
     pub(crate) url: Option<Uri>,
 }
 
@@ -68,6 +71,7 @@ impl<S> Batch<S> {
             stop: Stop::new(),
             observer: Arc::new(|_| {}),
             judge: None,
+            prices: None,
             url: None,
         }
     }
@@ -199,6 +203,26 @@ impl<S> Batch<S> {
     pub fn max_failures(mut self, share: f64) -> Self {
         assert!((0.0..=1.0).contains(&share), "a share is between 0 and 1");
         self.settings.max_failures = Some(share);
+        self
+    }
+
+    /// Reckons what the run costs: [`Summary::cost`](crate::Summary::cost).
+    #[must_use]
+    pub fn prices(mut self, prices: impl Prices + 'static) -> Self {
+        self.prices = Some(Arc::new(prices));
+        self
+    }
+
+    /// Hands out no request whose estimate does not fit beside what was spent and the
+    /// estimates of what is handed out already; where none is left that could make
+    /// room, the run ends, and a later run sends the rest. So no more is spent, unless
+    /// an answer costs more than its estimate, or a request is paid for more than
+    /// once: the provider charges an attempt whose answer never came. Of this run
+    /// alone; needs [`prices`](Self::prices), and a [`SentLayer`](crate::SentLayer) to
+    /// know what was sent when no answer came. Default: none.
+    #[must_use]
+    pub fn cost_limit(mut self, limit: Money) -> Self {
+        self.settings.cost_limit = Some(limit);
         self
     }
 

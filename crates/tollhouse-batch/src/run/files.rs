@@ -12,6 +12,7 @@ use tracing::Instrument;
 
 use crate::error::Error;
 use crate::event::{EndedBy, Event, Observer};
+use crate::input::line::Line;
 use crate::input::{Input, Item};
 use crate::output::journal::Journal;
 use crate::output::order::Order;
@@ -25,6 +26,7 @@ use crate::run::parked::{Parked, Parking};
 use crate::run::recall::Recall;
 use crate::run::room::Room;
 use crate::run::settings::Settings;
+use crate::run::spending::Spending;
 use crate::run::stop::Stop;
 use crate::run::task::{Back, Resolved, Task, joined};
 use crate::summary::Summary;
@@ -84,6 +86,9 @@ impl<S> Batch<S> {
         let pulse = run.health.pulse.clone();
         let deadline = run.settings.deadline;
         loop {
+            if !run.stopping {
+                run.try_unaffordable().await;
+            }
             run.hand_out(Instant::now());
             let alarm = run.alarm();
             // In this order, so that a stop is heard first, and so that many
@@ -142,6 +147,9 @@ pub(crate) struct Run<S, W, X> {
     /// Whether the stop was heard.
     pub(crate) stopping: bool,
     unreadable: Option<Error>,
+    spending: Option<Spending>,
+    /// What was read and does not fit the cost limit now.
+    unaffordable: Option<Parked>,
     latencies: Latencies,
     pub(crate) summary: Summary,
 }
@@ -169,6 +177,8 @@ where
             reading: true,
             stopping: false,
             unreadable: None,
+            spending: (batch.prices).map(|prices| Spending::new(prices, settings.cost_limit)),
+            unaffordable: None,
             latencies: Latencies::new(),
             summary: Summary::default(),
             settings,
@@ -178,10 +188,17 @@ where
 
 impl<S, W, X> Run<S, W, X> {
     fn is_busy(&self) -> bool {
-        self.reading || !self.in_flight.is_empty() || !self.parking.is_empty()
+        self.reading || !self.in_flight.is_empty() || self.has_parked()
+    }
+
+    fn has_parked(&self) -> bool {
+        !self.parking.is_empty() || self.unaffordable.is_some()
     }
 
     fn has_room(&self) -> bool {
+        if self.unaffordable.is_some() {
+            return false;
+        }
         let open = self.in_flight.len() + self.parking.len();
         match self.health.outage {
             None => self.is_room_beside(open, self.settings.look_ahead),
@@ -250,9 +267,9 @@ where
                     order.start(line.number);
                 }
                 let new = Parked::new(line, &self.observer, &self.health.pulse);
-                match self.health.outage {
-                    None => self.send(new, false),
-                    Some(_) => self.parking.put(new),
+                match self.affords(&new.line) {
+                    true => self.start(new),
+                    false => self.unaffordable = Some(new),
                 }
             }
             Item::Answered(request) => self.tell(Event::Skipped(request)),
@@ -260,6 +277,35 @@ where
                 tracing::debug!(%bad, "bad line");
                 self.tell(Event::BadLine(bad));
             }
+        }
+    }
+
+    /// Whether a request fits the cost limit; then its estimate is reserved.
+    fn affords(&mut self, line: &Line) -> bool {
+        let spending = self.spending.as_mut();
+        spending.is_none_or(|spending| spending.reserve(line.number, &line.request()))
+    }
+
+    fn start(&mut self, new: Parked) {
+        match self.health.outage {
+            None => self.send(new, false),
+            Some(_) => self.parking.put(new),
+        }
+    }
+
+    /// Starts what did not fit the cost limit, if it does now; ends the run where
+    /// nothing is left that could make room for it.
+    async fn try_unaffordable(&mut self) {
+        let Some(new) = self.unaffordable.take() else {
+            return;
+        };
+        if self.affords(&new.line) {
+            self.start(new);
+            return;
+        }
+        self.unaffordable = Some(new);
+        if self.in_flight.is_empty() && self.parking.is_empty() {
+            self.end_early(EndedBy::CostLimit).await;
         }
     }
 
@@ -300,7 +346,16 @@ where
             max_body_bytes: self.settings.max_body_bytes,
             line,
         };
-        let back = task.run(self.service.clone(), self.judge.clone(), case, probe);
+        let prices = self
+            .spending
+            .as_ref()
+            .map(|spending| spending.prices.clone());
+        let back = task.run(
+            self.service.clone(),
+            (self.judge.clone(), prices),
+            case,
+            probe,
+        );
         self.in_flight.spawn(back.instrument(span));
     }
 
@@ -310,7 +365,7 @@ where
         self.stopping = true;
         self.summary.interrupted |= mem::take(&mut self.reading);
         self.tell_stopping();
-        let parked = self.parking.take_all();
+        let parked = self.parking.take_all().chain(self.unaffordable.take());
         self.end_all(parked.map(Parked::withdraw).collect()).await;
     }
 
@@ -326,7 +381,12 @@ where
         let mut next = Some(first);
         let (mut group, mut bytes) = (Vec::new(), 0);
         while let Some(back) = next {
-            let resolved = self.settle(joined(back), Instant::now());
+            let back = joined(back);
+            let (line, charged) = (back.line.number, back.charged);
+            let resolved = self.settle(back, Instant::now());
+            if let (Some(spending), true) = (&mut self.spending, resolved.is_some()) {
+                spending.settle(line, charged);
+            }
             bytes += resolved.as_ref().map_or(0, Resolved::bytes_to_write);
             group.extend(resolved);
             next = match bytes < WRITTEN_TOGETHER {
@@ -376,6 +436,7 @@ where
 
     fn end(mut self, elapsed: Duration) -> Result<Summary, Error> {
         self.summary.elapsed = elapsed;
+        self.summary.cost = self.spending.as_ref().map(Spending::spent);
         self.summary.waiting = self.latencies.waiting();
         self.summary.answers = self.latencies.answers();
         if let Some(outage) = &self.health.outage {

@@ -24,6 +24,7 @@ mod room;
 pub(crate) mod sent;
 mod settings;
 mod settle;
+pub(crate) mod spending;
 pub(crate) mod stop;
 pub(crate) mod stream;
 pub(crate) mod task;

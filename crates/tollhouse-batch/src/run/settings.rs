@@ -3,6 +3,7 @@
 use tokio::time::{Duration, Instant};
 
 use crate::input::MAX_LINE_BYTES;
+use crate::money::Money;
 use crate::run::health::Patience;
 
 const LOOK_AHEAD: usize = 64;
@@ -27,6 +28,7 @@ pub(crate) struct Settings {
     pub(crate) patience: Patience,
     pub(crate) max_failures: Option<f64>,
     pub(crate) deadline: Option<Instant>,
+    pub(crate) cost_limit: Option<Money>,
 }
 
 impl Default for Settings {
@@ -46,6 +48,7 @@ impl Default for Settings {
             },
             max_failures: None,
             deadline: None,
+            cost_limit: None,
         }
     }
 }

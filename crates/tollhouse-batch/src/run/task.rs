@@ -19,6 +19,7 @@ use crate::run::client::Client;
 use crate::run::judge::{Judge, Judgement};
 use crate::run::recall::RecallSignal;
 use crate::run::room::{Room, Share};
+use crate::run::spending::{Charged, Prices};
 use crate::run::tracker::{Round, Tracker};
 
 /// A request that is about to be handed to the service.
@@ -50,6 +51,7 @@ pub(crate) struct Back {
     pub(crate) case: Case,
     /// Whether it was sent to see whether an outage is finished.
     pub(crate) probe: bool,
+    pub(crate) charged: Charged,
     /// Whether it was called back between two attempts, and no probe.
     pub(crate) was_cut_short: bool,
     /// When it was handed to the service.
@@ -89,7 +91,7 @@ impl Task {
     pub(crate) async fn run(
         self,
         service: impl Client,
-        judge: Option<Judge>,
+        (judge, prices): (Option<Judge>, Option<Arc<dyn Prices>>),
         case: Case,
         probe: bool,
     ) -> Back {
@@ -103,6 +105,7 @@ impl Task {
                 judged(judge.as_ref(), outcome, record)
             }
         };
+        let charged = prices.map_or(Charged::Nothing, |prices| finished.charged(&*prices));
         let cut_short = finished.outcome.is_none() && finished.tracker.round().is_some();
         Back {
             was_cut_short: cut_short && !probe,
@@ -112,6 +115,7 @@ impl Task {
             tracker: finished.tracker,
             case,
             probe,
+            charged,
             outcome,
             share: finished.share,
         }
@@ -137,6 +141,21 @@ impl Task {
             outcome,
             timing,
             share,
+        }
+    }
+}
+
+impl Finished {
+    /// What it cost, as far as can be told.
+    fn charged(&self, prices: &dyn Prices) -> Charged {
+        match &self.outcome {
+            Some(Outcome::Answered(answer)) if answer.status.is_success() => {
+                let cost = prices.cost(&self.line.request(), &answer.body);
+                cost.map_or(Charged::Untold, Charged::Told)
+            }
+            Some(Outcome::Answered(_)) => Charged::Nothing,
+            Some(Outcome::Failed(..)) if self.timing.sent.is_some() => Charged::Untold,
+            Some(Outcome::Failed(..)) | None => Charged::Nothing,
         }
     }
 }

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use http::Uri;
-use tollhouse_batch::Changed;
+use tollhouse_batch::{Changed, Money};
 
 use super::files::{self, Place};
 use crate::failure::{self, BoxError};
@@ -23,7 +23,8 @@ use crate::policy_args::{ClientArgs, PolicyArgs};
 /// stops at once.
 ///
 /// Exit code: 0 all answered, 1 some failed (also in an earlier run) or the run
-/// was given up, 2 some lines are no requests, 130 interrupted, also by --deadline.
+/// was given up, 2 some lines are no requests, 130 interrupted, also by --deadline or
+/// --cost-limit.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
     /// Requests in the form of the OpenAI Batch API, `-` for standard input
@@ -71,6 +72,16 @@ pub(crate) struct Args {
     /// Send nothing more after so long, as 90s, 10m or 2h; the same command goes on from there
     #[arg(long, value_name = "TIME", value_parser = time)]
     pub(super) deadline: Option<Duration>,
+
+    /// What tokens cost, to tell what the run cost: a TOML file with a `[prices."MODEL"]` of
+    /// `input`, `cached` and `output` for a million tokens
+    #[arg(long, value_name = "FILE.toml")]
+    pub(super) prices: Option<PathBuf>,
+
+    /// Send nothing that could make the run cost more than this, in the currency of --prices; the
+    /// same command goes on from there
+    #[arg(long, value_name = "AMOUNT", value_parser = amount, requires = "prices")]
+    pub(super) cost_limit: Option<Money>,
 
     /// The longest delay told by the provider that is waited for, as 90s, 10m or 2h
     #[arg(long, value_name = "TIME", value_parser = time, default_value = "1h")]
@@ -168,6 +179,13 @@ fn time(text: &str) -> Result<Duration, &'static str> {
         .filter(|seconds| (1..=100 * 366 * 86_400).contains(seconds))
         .map(Duration::from_secs)
         .ok_or("a time such as 90s, 10m or 2h is allowed")
+}
+
+fn amount(text: &str) -> Result<Money, &'static str> {
+    let units = text.parse().ok().filter(|units: &f64| units.is_finite());
+    units
+        .and_then(Money::new)
+        .ok_or("an amount such as 5 or 12.50 is allowed")
 }
 
 fn share(text: &str) -> Result<f64, &'static str> {

@@ -31,6 +31,7 @@ use status::View;
 use summary::Conclusion;
 
 use crate::failure::{self, Ended, Exit};
+use crate::prices::{PriceTable, Priced};
 use crate::print::{Count, Counted, Span};
 use crate::progress::Screen;
 use crate::signals::Signals;
@@ -55,6 +56,7 @@ struct Run {
     screen: Screen,
     errors: PathBuf,
     deadline: Option<Instant>,
+    prices: Option<Priced>,
 }
 
 /// Runs the batch.
@@ -84,6 +86,13 @@ async fn prepare(
     let (policy, client) = args.policy.account(&args.client)?;
     // Nobody waits in front of a batch.
     let policy = policy.max_told_delay(args.max_told_delay);
+    let prices = match &args.prices {
+        Some(path) => Some(Priced {
+            table: PriceTable::read(path)?,
+            estimator: policy.charge(),
+        }),
+        None => None,
+    };
     let errors = args.errors()?;
     let input = Requests::find(&args.input).await?;
     let mut outputs = Outputs::open(&args.output, &errors, args.retry_errors).await?;
@@ -91,6 +100,9 @@ async fn prepare(
     let taken = rescue::take_in(args.output.file(), &errors, &mut outputs, again).await?;
     outputs.done = outputs.done.changed(args.changed.into());
     let scope = preflight(&args, &input, outputs.done.clone(), &policy).await?;
+    if let (Some(prices), Some(_)) = (&prices, args.cost_limit) {
+        preflight::all_have_prices(&scope.plan, &prices.table)?;
+    }
     if args.retry_errors {
         files::empty(&errors).await?;
     }
@@ -100,6 +112,7 @@ async fn prepare(
         screen,
         errors,
         deadline,
+        prices,
         policy,
         client,
         args,
@@ -212,6 +225,12 @@ impl Run {
         }
         if let Some(at) = self.deadline {
             batch = batch.deadline(at);
+        }
+        if let Some(prices) = &self.prices {
+            batch = batch.prices(prices.clone());
+        }
+        if let Some(limit) = self.args.cost_limit {
+            batch = batch.cost_limit(limit);
         }
         if let Some(url) = &self.args.url {
             batch = batch.url(url.clone());

@@ -11,6 +11,7 @@ use super::files::Requests;
 use super::outlook::Outlook;
 use crate::failure::{self, BoxError};
 use crate::plan::plan;
+use crate::prices::PriceTable;
 use crate::print::{Count, Counted};
 
 /// Of each kind of line that forbids a run so many are named.
@@ -61,6 +62,27 @@ pub(super) async fn preflight(
         outlook: Outlook::new(&plan, policy.clone()),
         plan,
     })
+}
+
+/// Refuses a plan with models that have no price.
+///
+/// # Errors
+///
+/// Names them.
+pub(super) fn all_have_prices(plan: &Plan, table: &PriceTable) -> Result<(), BoxError> {
+    let models = plan.loads.iter().map(|load| load.model.as_deref());
+    let mut unknown: Vec<_> = models
+        .filter(|model| !model.is_some_and(|model| table.knows(model)))
+        .map(|model| model.unwrap_or("a request without a model"))
+        .collect();
+    unknown.dedup();
+    if unknown.is_empty() {
+        return Ok(());
+    }
+    let unknown = unknown.join(", ");
+    Err(failure::error(format!(
+        "--prices has no price for {unknown}, so --cost-limit cannot be kept and nothing was sent"
+    )))
 }
 
 fn refuse<T: Display>(

@@ -94,6 +94,9 @@ impl fmt::Display for Conclusion<'_> {
             "tokens",
             format_args!("{} used, {} reserved{share}", tokens.0, tokens.1),
         )?;
+        if let Some(cost) = summary.cost {
+            row(f, "cost", cost)?;
+        }
         row(f, "time", Span(summary.elapsed))?;
         if let Some(waiting) = summary.waiting {
             row(f, "waiting", waiting)?;

@@ -475,3 +475,56 @@ async fn a_deadline_ends_a_run_that_the_same_command_goes_on_with() {
     assert_each_once(&files.output, 200);
     assert_eq!(provider.sim.report().arrived, 200, "none was sent twice");
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_cost_limit_is_kept_and_the_rest_is_left() {
+    let provider = Provider::start(Sim::builder()).await;
+    let files = Files::new("cost", lines(100, 100));
+    let prices = files.stderr.with_file_name("prices.toml");
+    fs::write(&prices, "[prices.\"gpt-4o\"]\ninput = 2.5\noutput = 10\n").expect("a file");
+    let summary = files.stderr.with_file_name("summary.json");
+    let priced = ["--prices", text(&prices), "--summary", text(&summary)];
+    let cost = |summary| -> (f64, serde_json::Value) {
+        let told = fs::read_to_string(summary).expect("a summary");
+        let told: serde_json::Value = serde_json::from_str(&told).expect("JSON");
+        (told["cost"].as_f64().expect("a cost"), told)
+    };
+
+    // A request may cost a little more than 0.001.
+    let arguments = [&priced[..], &["--cost-limit", "0.02"]].concat();
+    let ran = run(provider.tollhouse(&files.arguments(&arguments)));
+    assert_eq!(ran.code, Some(130), "{}", ran.stderr);
+    assert!(
+        ran.stderr.contains("The cost limit is reached; "),
+        "{}",
+        ran.stderr
+    );
+    let (first, told) = cost(&summary);
+    assert!(first <= 0.02 && first > 0.018, "{told}");
+    assert_eq!(told["ended_by"], "cost_limit");
+    let answered = line_count(&files.output);
+    assert!((18..100).contains(&answered), "{answered}");
+
+    let ran = run(provider.tollhouse(&files.arguments(&priced)));
+    assert_eq!(ran.code, Some(0), "{}", ran.stderr);
+    assert_each_once(&files.output, 100);
+    // What the answers say they used, at those prices.
+    let used = |field: &str, price: f64| -> f64 {
+        let tokens = records(&files.output).into_iter().map(|record| {
+            let tokens = &record["response"]["body"]["usage"][field];
+            tokens.as_f64().expect("a count") * price / 1e6
+        });
+        tokens.sum()
+    };
+    let expected = used("prompt_tokens", 2.5) + used("completion_tokens", 10.0);
+    let told = first + cost(&summary).0;
+    assert!((told - expected).abs() < 1e-9, "{told} for {expected}");
+
+    fs::write(&prices, "[prices.o3]\ninput = 1\n").expect("a file");
+    let files = Files::new("cost-unknown", lines(1, 100));
+    let arguments = ["--prices", text(&prices), "--cost-limit", "1"];
+    let ran = run(provider.tollhouse(&files.arguments(&arguments)));
+    assert_eq!(ran.code, Some(2), "{}", ran.stderr);
+    let said = "--prices has no price for gpt-4o, so --cost-limit cannot be kept";
+    assert!(ran.stderr.contains(said), "{}", ran.stderr);
+}
