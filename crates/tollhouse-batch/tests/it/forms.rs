@@ -122,7 +122,7 @@ async fn each_line_tells_how_it_went() {
         records(&output)[0]["tollhouse"],
         json!({
             "attempts": 1, "waited_seconds": 3.0, "elapsed_seconds": 5.0,
-            "tokens": 1, "request_id": "req_1",
+            "tokens": 1, "request_id": "req_1", "request_hash": "7dfd1fdd1fec82ab",
         })
     );
 }
