@@ -251,12 +251,12 @@ impl<S> Batch<S> {
     ///
     /// let service = StaggerLayer::new(Duration::from_secs(15)).layer(SentLayer.layer(transport));
     /// let input = "{\"model\":\"gpt-4o\",\"messages\":[]}\n".repeat(100);
-    /// let batch = Batch::new(service).deadline(Instant::now() + Duration::from_secs(60));
+    /// let batch = Batch::new(service).deadline(Instant::now() + Duration::from_secs(50));
     /// let summary = batch.run(input.as_bytes(), Vec::new(), Vec::new()).await?;
     /// // At 0, 15, 30 and 45 s.
     /// assert_eq!(summary.ok, 4);
     /// assert_eq!(summary.ended_by, Some(EndedBy::Deadline));
-    /// assert_eq!(summary.elapsed, Duration::from_secs(60));
+    /// assert_eq!(summary.elapsed, Duration::from_secs(50));
     /// # Ok(())
     /// # }
     /// ```
