@@ -198,6 +198,11 @@ impl ApiError {
         Self::new(StatusCode::BAD_REQUEST, INVALID, message).param("tool_choice")
     }
 
+    pub(crate) fn bad_query() -> Self {
+        let message = "Invalid query: 'limit' is a whole number, 'after' and 'before' are ids.";
+        Self::new(StatusCode::BAD_REQUEST, INVALID, message)
+    }
+
     pub(crate) fn unreadable() -> Self {
         let message = "The body of your request broke off.";
         Self::new(StatusCode::BAD_REQUEST, INVALID, message)

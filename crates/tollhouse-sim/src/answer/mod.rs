@@ -20,7 +20,7 @@ use crate::error::ApiError;
 use crate::random::{Hash, Rng};
 use crate::schema::satisfy;
 use crate::words::word;
-pub(crate) use models::{list, model, rate_limits};
+pub(crate) use models::{Page, list, model, rate_limits};
 use text::{Kind, Text, tokens_of};
 
 /// When every answer was made, in Unix seconds: 2026-01-01. A real time would

@@ -4,14 +4,15 @@ use std::sync::Arc;
 
 use axum::Router;
 use axum::body::Body;
-use axum::extract::{Path, Request, State};
+use axum::extract::rejection::QueryRejection;
+use axum::extract::{Path, Query, Request, State};
 use axum::http::header::CONTENT_TYPE;
 use axum::http::{HeaderValue, Method, Response, StatusCode, Uri};
 use axum::routing::{get, post};
 use bytes::Bytes;
 
 use super::handler::handle;
-use crate::answer;
+use crate::answer::{self, Page};
 use crate::ask::Endpoint;
 use crate::config::{Config, Limits};
 use crate::error::ApiError;
@@ -66,9 +67,18 @@ async fn models(State(provider): Sim) -> Response<Body> {
 }
 
 /// Every project has the same ones.
-async fn rate_limits(State(provider): Sim) -> Response<Body> {
-    let list = answer::rate_limits(&listed(&provider.config));
-    json(StatusCode::OK, answer::pretty(&list))
+async fn rate_limits(
+    State(provider): Sim,
+    page: Result<Query<Page>, QueryRejection>,
+) -> Response<Body> {
+    let listed = listed(&provider.config);
+    let list = page
+        .map_err(|_| ApiError::bad_query())
+        .and_then(|Query(page)| answer::rate_limits(&listed, &page));
+    match list {
+        Ok(list) => json(StatusCode::OK, answer::pretty(&list)),
+        Err(refused) => error(&refused),
+    }
 }
 
 async fn model(State(provider): Sim, Path(id): Path<String>) -> Response<Body> {

@@ -125,3 +125,59 @@ async fn rate_limits_are_told_as_the_admin_api_does() {
     assert_eq!(list["data"].as_array().unwrap().len(), 4);
     assert_eq!(list["data"][1]["max_requests_per_1_minute"], 500);
 }
+
+/// The models of a page of limits, and whether there are more.
+async fn page(sim: &Sim, query: &str) -> (Vec<String>, bool) {
+    let path = format!("/v1/organization/projects/proj_1/rate_limits?{query}");
+    let list = get(sim, &path).await.json();
+    let limits = list["data"].as_array().expect("a list");
+    let models = limits
+        .iter()
+        .map(|limit| limit["model"].as_str().expect("a name").to_owned())
+        .collect();
+    (models, list["has_more"].as_bool().expect("yes or no"))
+}
+
+#[tokio::test(start_paused = true)]
+async fn rate_limits_come_in_pages() {
+    let mut builder = Sim::builder();
+    for model in ["a", "b", "c", "d"] {
+        builder = builder.model(model, Limits::default());
+    }
+    let sim = builder.build().unwrap();
+    for (query, models, has_more) in [
+        ("limit=3", "a b c", true),
+        ("limit=3&after=rl-c", "d", false),
+        ("after=rl-d", "", false),
+        ("limit=2&before=rl-d", "b c", true),
+        ("limit=2&before=rl-c", "a b", false),
+        ("after=rl-a&before=rl-d", "b c", false),
+        ("limit=1&after=rl-a&before=rl-d", "b", true),
+        ("after=rl-d&before=rl-a", "", false),
+        ("colour=red", "a b c d", false),
+    ] {
+        let (found, more) = page(&sim, query).await;
+        assert_eq!(
+            (found.join(" "), more),
+            (models.to_owned(), has_more),
+            "{query}"
+        );
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_page_of_rate_limits_that_is_none_is_refused() {
+    let sim = Sim::builder().build().unwrap();
+    for query in [
+        "limit=0",
+        "limit=101",
+        "limit=few",
+        "after=rl-none",
+        "before=",
+    ] {
+        let path = format!("/v1/organization/projects/proj_1/rate_limits?{query}");
+        let answer = get(&sim, &path).await;
+        assert_eq!(answer.status, 400, "{query}");
+        assert_eq!(answer.error().0, "invalid_request_error", "{query}");
+    }
+}
