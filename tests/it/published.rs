@@ -6,10 +6,11 @@ use std::process::Command;
 use serde_json::Value;
 
 const PAGE: &str = include_str!("../../docs/dependencies.md");
-const CRATES: [&str; 5] = [
+const CRATES: [&str; 6] = [
     "tollhouse",
     "tollhouse-openai",
     "tollhouse-batch",
+    "tollhouse-proxy",
     "tollhouse-sim",
     "tollhouse-cli",
 ];

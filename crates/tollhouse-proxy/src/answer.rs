@@ -1,0 +1,87 @@
+//! The provider's answer on its way to the client.
+
+use std::pin::Pin;
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::{HeaderMap, HeaderName, HeaderValue, Response, StatusCode};
+use http_body::{Body, Frame, SizeHint};
+use pin_project_lite::pin_project;
+
+use crate::call::Line;
+use crate::headers::{ATTEMPTS, CHARGE, SHOULD_RETRY, WAIT, for_client};
+
+/// Adds what we know of a call to its answer, and goes with it to its last byte.
+///
+/// `is_repeatable` where the gates tried again by themselves: then the client's own
+/// attempts would only multiply ours.
+pub(crate) fn answer<B>(
+    mut response: Response<B>,
+    mut line: Line,
+    is_repeatable: bool,
+) -> Response<axum::body::Body>
+where
+    B: Body<Data = Bytes> + Send + 'static,
+    B::Error: Into<axum::BoxError>,
+{
+    let status = response.status();
+    line.status = Some(status);
+    line.head = Some(line.came.elapsed());
+    let headers = response.headers_mut();
+    for_client(headers);
+    put(headers, WAIT, millis(line.wait.unwrap_or_default()));
+    put(headers, ATTEMPTS, line.attempts.into());
+    put(headers, CHARGE, line.charge);
+    if is_repeatable && is_retried_by_sdks(status) {
+        headers.insert(SHOULD_RETRY, HeaderValue::from_static("false"));
+    }
+    response.map(|body| axum::body::Body::new(AnswerBody { body, line }))
+}
+
+fn put(headers: &mut HeaderMap, name: HeaderName, number: u64) {
+    headers.insert(name, HeaderValue::from(number));
+}
+
+fn millis(time: Duration) -> u64 {
+    u64::try_from(time.as_millis()).unwrap_or(u64::MAX)
+}
+
+/// As the official ones do.
+fn is_retried_by_sdks(status: StatusCode) -> bool {
+    matches!(status.as_u16(), 408 | 409 | 429) || status.is_server_error()
+}
+
+pin_project! {
+    /// An answer's body, which ends its line in the log.
+    struct AnswerBody<B> {
+        #[pin]
+        body: B,
+        line: Line,
+    }
+}
+
+impl<B: Body<Data = Bytes>> Body for AnswerBody<B> {
+    type Data = Bytes;
+    type Error = B::Error;
+
+    fn poll_frame(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, B::Error>>> {
+        let mut this = self.project();
+        let frame = ready!(this.body.as_mut().poll_frame(cx));
+        // Whoever knows the length asks no further after the last frame.
+        let is_end = frame.is_none() || this.body.is_end_stream();
+        this.line.is_whole |= is_end && !matches!(frame, Some(Err(_)));
+        Poll::Ready(frame)
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.body.size_hint()
+    }
+}

@@ -1,0 +1,114 @@
+//! What becomes of one call, from its coming to its last byte.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use http::{Request, StatusCode};
+use tokio::time::Instant;
+use tollhouse_openai::RequestBody;
+
+use crate::counts::{Counts, InFlight};
+
+/// When the attempts of a call were launched; kept with its request.
+///
+/// # Cloning
+///
+/// Clones are the same call.
+#[derive(Clone, Debug)]
+pub(crate) struct Launches {
+    whole: Instant,
+    /// Microseconds from then to the last launch, and one; 0 before the first.
+    last: Arc<AtomicU64>,
+}
+
+impl Launches {
+    /// Of a request that is whole now.
+    pub(crate) fn none_yet() -> Self {
+        Launches {
+            whole: Instant::now(),
+            last: Arc::default(),
+        }
+    }
+
+    /// How long the call waited: until the launch of its last attempt.
+    pub(crate) fn wait(&self) -> Option<Duration> {
+        let micros = self.last.load(Ordering::Relaxed).checked_sub(1)?;
+        Some(Duration::from_micros(micros))
+    }
+
+    fn launched(&self) {
+        let micros = u64::try_from(self.whole.elapsed().as_micros()).unwrap_or(u64::MAX);
+        self.last.store(micros.saturating_add(1), Ordering::Relaxed);
+    }
+}
+
+/// Stands directly around the client, behind all gates.
+pub(crate) fn note_launch(request: Request<RequestBody>) -> Request<RequestBody> {
+    if let Some(launches) = request.extensions().get::<Launches>() {
+        launches.launched();
+    }
+    request
+}
+
+/// One line of the log, written when the call is over.
+///
+/// It has neither key nor token, nothing of a query, a body or an answer.
+#[derive(Debug)]
+pub(crate) struct Line {
+    pub(crate) method: http::Method,
+    pub(crate) path: String,
+    pub(crate) request_id: String,
+    pub(crate) caller: String,
+    pub(crate) came: Instant,
+    pub(crate) status: Option<StatusCode>,
+    pub(crate) wait: Option<Duration>,
+    pub(crate) attempts: u32,
+    pub(crate) charge: u64,
+    /// To the head of the answer.
+    pub(crate) head: Option<Duration>,
+    /// Whether the answer went out to its end.
+    pub(crate) is_whole: bool,
+    _in_flight: InFlight,
+}
+
+impl Line {
+    pub(crate) fn begin<B>(request: &Request<B>, counts: &Arc<Counts>) -> Self {
+        let id = request.headers().get(crate::headers::REQUEST_ID);
+        let id = id.and_then(|id| id.to_str().ok()).unwrap_or_default();
+        Line {
+            method: request.method().clone(),
+            path: request.uri().path().to_owned(),
+            request_id: id.to_owned(),
+            caller: String::new(),
+            came: Instant::now(),
+            status: None,
+            wait: None,
+            attempts: 0,
+            charge: 0,
+            head: None,
+            is_whole: false,
+            _in_flight: counts.begin(),
+        }
+    }
+}
+
+impl Drop for Line {
+    fn drop(&mut self) {
+        let millis = |time: Option<Duration>| time.map(|time| time.as_secs_f64() * 1_000.0);
+        tracing::info!(
+            method = %self.method,
+            path = %self.path,
+            status = self.status.map(|status| status.as_u16()),
+            caller = %self.caller,
+            wait_ms = millis(self.wait),
+            head_ms = millis(self.head),
+            total_ms = millis(Some(self.came.elapsed())),
+            attempts = self.attempts,
+            charge_tokens = self.charge,
+            request_id = %self.request_id,
+            ended = if self.is_whole { "whole" } else { "left" },
+            "call"
+        );
+    }
+}

@@ -1,0 +1,262 @@
+//! A socket that shows its reader nothing but checked requests.
+
+use std::io;
+use std::pin::Pin;
+use std::sync::{Arc, OnceLock};
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
+
+use bytes::{Buf, BytesMut};
+use http::Request;
+use pin_project_lite::pin_project;
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+
+use super::Flaw;
+use super::patience::Patience;
+use super::scanner::Scanner;
+
+/// So many bytes are read from the socket at once.
+const PIECE: usize = 16 * 1024;
+
+/// What hyper reads in place of a flawed head, so that the answer goes out in its
+/// turn, after those to the requests before it.
+const STAND_IN: &[u8] =
+    b"GET /tollhouse/flawed HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\r\n";
+
+/// What is wrong with a connection's last request, once something is.
+pub(crate) type FlawCell = Arc<OnceLock<Flaw>>;
+
+/// Whether a request may be the one that stands for a flawed one.
+pub(crate) fn is_stand_in<B>(request: &Request<B>) -> bool {
+    request.uri().path() == "/tollhouse/flawed"
+}
+
+pin_project! {
+    /// A socket whose requests are followed as they are read.
+    ///
+    /// A head is handed on when it is complete and without a flaw. In place of one
+    /// that has a flaw another is read, and the flaw stands in the cell; what comes
+    /// after it is thrown away. A flaw in a body fails the reading.
+    pub(crate) struct Checked<S> {
+        #[pin]
+        socket: S,
+        scanner: Scanner,
+        inbox: BytesMut,
+        // So many bytes at the front of the inbox may be handed on.
+        cleared: usize,
+        flaw: FlawCell,
+        // For the first head; hyper times those after it.
+        first_head: Option<Patience>,
+        // For a peer that does not read.
+        writing: Patience,
+    }
+}
+
+/// How long a socket may stand still, and how long a head may be.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Limits {
+    pub(crate) head_bytes: usize,
+    pub(crate) head_time: Duration,
+    pub(crate) write_time: Duration,
+}
+
+impl<S> Checked<S> {
+    pub(crate) fn new(socket: S, limits: Limits, flaw: FlawCell) -> Self {
+        Checked {
+            socket,
+            scanner: Scanner::new(limits.head_bytes),
+            inbox: BytesMut::new(),
+            cleared: 0,
+            flaw,
+            first_head: Some(Patience::new(limits.head_time)),
+            writing: Patience::new(limits.write_time),
+        }
+    }
+}
+
+impl<S: AsyncRead> AsyncRead for Checked<S> {
+    fn poll_read(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        let mut this = self.project();
+        loop {
+            if *this.cleared > 0 {
+                let length = buffer.remaining().min(*this.cleared);
+                buffer.put_slice(&this.inbox[..length]);
+                this.inbox.advance(length);
+                *this.cleared -= length;
+                return Poll::Ready(Ok(()));
+            }
+            if this.flaw.get().is_some() {
+                return throw_away(this.socket, cx);
+            }
+            match this.scanner.clear(this.inbox) {
+                Ok(0) => {}
+                Ok(cleared) => {
+                    *this.cleared = cleared;
+                    *this.first_head = None;
+                    continue;
+                }
+                Err(flaw) => {
+                    let is_head = this.scanner.is_at_head();
+                    // Nobody sets it twice: nothing is scanned from now on.
+                    let _ = this.flaw.set(flaw);
+                    if !is_head {
+                        return Poll::Ready(Err(io::Error::new(io::ErrorKind::InvalidData, flaw)));
+                    }
+                    this.inbox.clear();
+                    this.inbox.extend_from_slice(STAND_IN);
+                    *this.cleared = STAND_IN.len();
+                    continue;
+                }
+            }
+            let mut filled = fill(this.socket.as_mut(), cx, this.inbox);
+            if let (Some(patience), true) = (&mut this.first_head, filled.is_pending()) {
+                filled = patience.poll(cx);
+            }
+            if ready!(filled)? == 0 {
+                return Poll::Ready(Ok(()));
+            }
+        }
+    }
+}
+
+/// How many bytes more there are; none at the end.
+fn fill<S: AsyncRead>(
+    socket: Pin<&mut S>,
+    cx: &mut Context<'_>,
+    inbox: &mut BytesMut,
+) -> Poll<io::Result<usize>> {
+    let before = inbox.len();
+    inbox.resize(before + PIECE, 0);
+    let mut piece = ReadBuf::new(&mut inbox[before..]);
+    let polled = socket.poll_read(cx, &mut piece);
+    let length = piece.filled().len();
+    inbox.truncate(before + length);
+    ready!(polled)?;
+    Poll::Ready(Ok(length))
+}
+
+/// Reads what nobody wants any more, so that closing the socket resets nothing that
+/// is still on its way out. Ready at its end.
+fn throw_away<S: AsyncRead>(mut socket: Pin<&mut S>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+    let mut piece = [0; 1_024];
+    loop {
+        let mut piece = ReadBuf::new(&mut piece);
+        ready!(socket.as_mut().poll_read(cx, &mut piece))?;
+        if piece.filled().is_empty() {
+            return Poll::Ready(Ok(()));
+        }
+    }
+}
+
+impl<S: AsyncWrite> AsyncWrite for Checked<S> {
+    fn poll_write(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        let this = self.project();
+        this.writing.of(cx, |cx| this.socket.poll_write(cx, bytes))
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let this = self.project();
+        this.writing.of(cx, |cx| this.socket.poll_flush(cx))
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let this = self.project();
+        this.writing.of(cx, |cx| this.socket.poll_shutdown(cx))
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.socket.is_write_vectored()
+    }
+
+    fn poll_write_vectored(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        slices: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        let this = self.project();
+        this.writing
+            .of(cx, |cx| this.socket.poll_write_vectored(cx, slices))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    use tokio::time::Instant;
+
+    use super::*;
+
+    const LIMITS: Limits = Limits {
+        head_bytes: 1_024,
+        head_time: Duration::from_secs(30),
+        write_time: Duration::from_secs(300),
+    };
+
+    async fn read(sent: &[u8]) -> (String, io::Result<()>, Option<Flaw>) {
+        let flaw = FlawCell::default();
+        let mut checked = Checked::new(sent, LIMITS, flaw.clone());
+        let mut seen = Vec::new();
+        let ended = checked.read_to_end(&mut seen).await.map(drop);
+        let seen = String::from_utf8(seen).expect("text");
+        (seen, ended, flaw.get().copied())
+    }
+
+    const GET: &str = "GET / HTTP/1.1\r\nhost: a\r\n\r\n";
+
+    #[tokio::test]
+    async fn another_head_is_read_in_place_of_a_flawed_one() {
+        let sent = format!("{GET}GET / HTTP/1.1\nhost: a\n\n{GET}");
+        let (seen, ended, flaw) = read(sent.as_bytes()).await;
+        let stand_in = str::from_utf8(STAND_IN).unwrap();
+        assert_eq!(seen, format!("{GET}{stand_in}"));
+        assert!(ended.is_ok());
+        assert_eq!(flaw, Some(Flaw::BareLf));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_first_head_that_does_not_come_in_time_fails() {
+        let (mut client, server) = tokio::io::duplex(64);
+        let start = Instant::now();
+        client.write_all(b"GET / HT").await.unwrap();
+        let mut checked = Checked::new(server, LIMITS, FlawCell::default());
+        let error = checked.read_u8().await.unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::TimedOut);
+        assert_eq!(start.elapsed(), LIMITS.head_time);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_peer_that_does_not_read_in_time_fails() {
+        let (_client, server) = tokio::io::duplex(8);
+        let start = Instant::now();
+        let mut checked = Checked::new(server, LIMITS, FlawCell::default());
+        checked.write_all(b"8 bytes.").await.unwrap();
+        let error = checked.write_u8(1).await.unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::TimedOut);
+        assert_eq!(start.elapsed(), LIMITS.write_time);
+    }
+
+    #[tokio::test]
+    async fn a_flawed_body_fails() {
+        let head = "POST / HTTP/1.1\r\nhost: a\r\ntransfer-encoding: chunked\r\n\r\n";
+        let sent = format!("{head}1\nx\r\n0\r\n\r\n");
+        let (seen, ended, flaw) = read(sent.as_bytes()).await;
+        assert_eq!(seen, head);
+        assert_eq!(ended.unwrap_err().kind(), io::ErrorKind::InvalidData);
+        assert_eq!(flaw, Some(Flaw::BareLf));
+    }
+
+    #[tokio::test]
+    async fn what_is_not_complete_is_not_read() {
+        let (seen, ended, flaw) = read(b"GET / HTTP/1.1\r\nhost: a\r\n").await;
+        assert_eq!((seen.as_str(), flaw), ("", None));
+        assert!(ended.is_ok());
+    }
+}

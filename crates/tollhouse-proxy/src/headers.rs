@@ -1,0 +1,173 @@
+//! Headers that are ours, and those that end here.
+
+use http::header::{
+    ACCEPT_ENCODING, AUTHORIZATION, CONNECTION, COOKIE, EXPECT, PROXY_AUTHENTICATE,
+    PROXY_AUTHORIZATION, TE, TRANSFER_ENCODING, UPGRADE,
+};
+use http::{HeaderMap, HeaderName, HeaderValue};
+
+pub(crate) const REQUEST_ID: HeaderName = HeaderName::from_static("x-tollhouse-request-id");
+pub(crate) const CALLER: HeaderName = HeaderName::from_static("x-tollhouse-caller");
+pub(crate) const MAX_WAIT: HeaderName = HeaderName::from_static("x-tollhouse-max-wait");
+pub(crate) const WAIT: HeaderName = HeaderName::from_static("x-tollhouse-wait-ms");
+pub(crate) const ATTEMPTS: HeaderName = HeaderName::from_static("x-tollhouse-attempts");
+pub(crate) const CHARGE: HeaderName = HeaderName::from_static("x-tollhouse-charge");
+pub(crate) const SHOULD_RETRY: HeaderName = HeaderName::from_static("x-should-retry");
+pub(crate) const API_KEY: HeaderName = HeaderName::from_static("api-key");
+
+const KEEP_ALIVE: HeaderName = HeaderName::from_static("keep-alive");
+const PROXY_CONNECTION: HeaderName = HeaderName::from_static("proxy-connection");
+
+/// Leaves of a request's headers what the provider is to see.
+pub(crate) fn for_provider(headers: &mut HeaderMap, keeps_key: bool) {
+    let takes_trailers = headers.get(TE).is_some_and(names_trailers);
+    without_hops(headers);
+    if takes_trailers {
+        headers.insert(TE, HeaderValue::from_static("trailers"));
+    }
+    if !keeps_key {
+        headers.remove(AUTHORIZATION);
+        headers.remove(API_KEY);
+    }
+    // Usage is read from answers that are not packed; and hyper has answered the
+    // expectation.
+    headers.remove(ACCEPT_ENCODING);
+    headers.remove(EXPECT);
+    join_cookies(headers);
+    remove_starting(headers, "x-tollhouse-");
+}
+
+/// HTTP/2 may send cookies one by one; HTTP/1.1 may not (RFC 9113, section 8.2.3).
+fn join_cookies(headers: &mut HeaderMap) {
+    let crumbs: Vec<_> = headers
+        .get_all(COOKIE)
+        .iter()
+        .map(HeaderValue::as_bytes)
+        .collect();
+    if crumbs.len() < 2 {
+        return;
+    }
+    if let Ok(mut joined) = HeaderValue::from_bytes(&crumbs.join(&b"; "[..])) {
+        joined.set_sensitive(true);
+        headers.insert(COOKIE, joined);
+    }
+}
+
+/// Leaves of an answer's headers what the client is to see.
+pub(crate) fn for_client(headers: &mut HeaderMap) {
+    without_hops(headers);
+    // The provider's word on pages is not about this origin.
+    remove_starting(headers, "access-control-");
+    remove_starting(headers, "x-tollhouse-");
+}
+
+/// RFC 9110, section 7.6.1.
+fn without_hops(headers: &mut HeaderMap) {
+    let named: Vec<HeaderName> = headers
+        .get_all(CONNECTION)
+        .iter()
+        .filter_map(|value| value.to_str().ok())
+        .flat_map(|value| value.split(','))
+        .filter_map(|name| name.trim().parse().ok())
+        .collect();
+    let always = [
+        CONNECTION,
+        KEEP_ALIVE,
+        PROXY_AUTHENTICATE,
+        PROXY_AUTHORIZATION,
+        PROXY_CONNECTION,
+        TE,
+        TRANSFER_ENCODING,
+        UPGRADE,
+    ];
+    for name in named.iter().chain(&always) {
+        headers.remove(name);
+    }
+}
+
+fn names_trailers(value: &HeaderValue) -> bool {
+    let value = value.to_str().unwrap_or_default();
+    value
+        .split(',')
+        .any(|coding| coding.trim().eq_ignore_ascii_case("trailers"))
+}
+
+fn remove_starting(headers: &mut HeaderMap, start: &str) {
+    let ours: Vec<_> = headers
+        .keys()
+        .filter(|name| name.as_str().starts_with(start))
+        .cloned()
+        .collect();
+    for name in ours {
+        headers.remove(name);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn left(headers: &[(&str, &str)], trim: impl FnOnce(&mut HeaderMap)) -> String {
+        let mut map = HeaderMap::new();
+        for (name, value) in headers {
+            let name: HeaderName = name.parse().unwrap();
+            map.append(name, HeaderValue::from_str(value).unwrap());
+        }
+        trim(&mut map);
+        let mut left: Vec<_> = map.keys().map(HeaderName::as_str).collect();
+        left.sort_unstable();
+        left.join(" ")
+    }
+
+    #[test]
+    fn hops_and_keys_end_here() {
+        let headers = [
+            ("connection", "close, X-Secret-Hop"),
+            ("connection", "x-other-hop"),
+            ("x-secret-hop", "1"),
+            ("x-other-hop", "1"),
+            ("keep-alive", "timeout=5"),
+            ("proxy-connection", "keep-alive"),
+            ("proxy-authorization", "x"),
+            ("transfer-encoding", "chunked"),
+            ("upgrade", "h2c"),
+            ("te", "gzip, Trailers"),
+            ("expect", "100-continue"),
+            ("accept-encoding", "gzip"),
+            ("x-tollhouse-caller", "me"),
+            ("authorization", "Bearer x"),
+            ("openai-beta", "y"),
+            ("openai-beta", "z"),
+            ("trailer", "x-checksum"),
+        ];
+        let own = left(&headers, |headers| for_provider(headers, false));
+        assert_eq!(own, "openai-beta te trailer");
+        let kept = left(&headers, |headers| for_provider(headers, true));
+        assert_eq!(kept, "authorization openai-beta te trailer");
+    }
+
+    #[test]
+    fn cookies_that_came_one_by_one_are_joined() {
+        let mut headers = HeaderMap::new();
+        for crumb in ["a=1", "b=2"] {
+            headers.append(COOKIE, HeaderValue::from_static(crumb));
+        }
+        for_provider(&mut headers, false);
+        let all: Vec<_> = headers.get_all(COOKIE).iter().collect();
+        assert_eq!(all, ["a=1; b=2"]);
+    }
+
+    #[test]
+    fn an_answer_keeps_what_is_the_providers() {
+        let headers = [
+            ("x-request-id", "req_1"),
+            ("x-ratelimit-remaining-tokens", "5"),
+            ("set-cookie", "a"),
+            ("access-control-allow-origin", "*"),
+            ("transfer-encoding", "chunked"),
+            ("x-tollhouse-wait-ms", "1"),
+        ];
+        let kept = left(&headers, for_client);
+        assert_eq!(kept, "set-cookie x-ratelimit-remaining-tokens x-request-id");
+    }
+}

@@ -1,0 +1,213 @@
+//! The server: from a socket to requests, and its end.
+
+use std::convert::Infallible;
+use std::fmt;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::Router;
+use axum::body::Body;
+use axum::response::{IntoResponse, Response};
+use http::Request;
+use hyper::body::Incoming;
+use hyper::service::service_fn;
+use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use hyper_util::server::conn::auto;
+use hyper_util::server::graceful::{GracefulShutdown, Watcher};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
+use tokio::task::{JoinHandle, JoinSet};
+use tokio::time::{sleep, timeout};
+use tower::ServiceExt;
+
+use crate::check::{Checked, FlawCell, Limits, is_stand_in};
+use crate::error::Refusal;
+use crate::routes::router;
+use crate::shared::Shared;
+
+/// Streams of one HTTP/2 connection at once.
+const STREAMS: u32 = 256;
+/// Between two signs of life of an HTTP/2 connection, and until one is missed.
+const PING: Duration = Duration::from_secs(20);
+/// Before the next try where no connection can be accepted, for want of descriptors.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
+
+/// A proxy that listens, until it is drained or dropped.
+///
+/// # Cancellation
+///
+/// Dropping it ends everything at once.
+pub struct Served {
+    address: SocketAddr,
+    shared: Arc<Shared>,
+    stop: oneshot::Sender<()>,
+    accepting: JoinHandle<Connections>,
+}
+
+/// How a server ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Drained {
+    /// Calls that were cut off.
+    pub cut_off: usize,
+}
+
+/// What is open when nothing more is accepted.
+struct Connections {
+    graceful: GracefulShutdown,
+    tasks: JoinSet<()>,
+}
+
+pub(crate) fn serve(listener: TcpListener, address: SocketAddr, shared: Arc<Shared>) -> Served {
+    let (stop, stopped) = oneshot::channel();
+    let accepting = tokio::spawn(accept(listener, Arc::clone(&shared), stopped));
+    Served {
+        address,
+        shared,
+        stop,
+        accepting,
+    }
+}
+
+impl Served {
+    /// Where it listens.
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// The base URL for clients.
+    pub fn url(&self) -> String {
+        format!("http://{}/v1", self.address)
+    }
+
+    /// Ends: accepts nothing more, turns away whoever waits, and lets calls in flight
+    /// come to their end for `limit`.
+    ///
+    /// # Cancellation
+    ///
+    /// Dropping the future ends everything at once.
+    pub async fn drain(mut self, limit: Duration) -> Drained {
+        self.shared.close();
+        let (stop, _) = oneshot::channel();
+        let _ = std::mem::replace(&mut self.stop, stop).send(());
+        let Ok(Connections { graceful, tasks }) = (&mut self.accepting).await else {
+            return Drained { cut_off: 0 };
+        };
+        let ended = timeout(limit, graceful.shutdown()).await;
+        let cut_off = match ended {
+            Ok(()) => 0,
+            Err(_) => self.shared.counts.in_flight(),
+        };
+        drop(tasks);
+        Drained { cut_off }
+    }
+}
+
+impl fmt::Debug for Served {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Served")
+            .field("address", &self.address)
+            .finish_non_exhaustive()
+    }
+}
+
+impl Drop for Served {
+    fn drop(&mut self) {
+        self.accepting.abort();
+    }
+}
+
+async fn accept(
+    listener: TcpListener,
+    shared: Arc<Shared>,
+    mut stopped: oneshot::Receiver<()>,
+) -> Connections {
+    let mut open = Connections {
+        graceful: GracefulShutdown::new(),
+        tasks: JoinSet::new(),
+    };
+    let router = router(Arc::clone(&shared));
+    let free = Arc::new(Semaphore::new(shared.bounds.connections));
+    loop {
+        let (socket, permit) = tokio::select! {
+            _ = &mut stopped => return open,
+            // Those that ended are forgotten.
+            Some(_) = open.tasks.join_next() => continue,
+            accepted = next(&listener, &free) => accepted,
+        };
+        let watcher = open.graceful.watcher();
+        let connection = connection(socket, router.clone(), Arc::clone(&shared), watcher);
+        open.tasks.spawn(async move {
+            connection.await;
+            drop(permit);
+        });
+    }
+}
+
+/// The next connection, once there may be one more.
+async fn next(listener: &TcpListener, free: &Arc<Semaphore>) -> (TcpStream, OwnedSemaphorePermit) {
+    let permit = Arc::clone(free).acquire_owned().await;
+    let permit = permit.expect("nobody closes it");
+    loop {
+        match listener.accept().await {
+            Ok((socket, _)) => return (socket, permit),
+            Err(error) => {
+                tracing::warn!(%error, "no connection can be accepted");
+                sleep(ACCEPT_PAUSE).await;
+            }
+        }
+    }
+}
+
+async fn connection(socket: TcpStream, router: Router, shared: Arc<Shared>, watcher: Watcher) {
+    let _connected = shared.counts.connect();
+    // Events are short and must not wait for each other.
+    if let Err(error) = socket.set_nodelay(true) {
+        tracing::debug!(%error, "the connection was gone at once");
+        return;
+    }
+    let flaw = FlawCell::default();
+    let limits = Limits {
+        head_bytes: shared.bounds.head_bytes,
+        head_time: shared.bounds.head_time,
+        write_time: shared.bounds.write_time,
+    };
+    let socket = Checked::new(socket, limits, Arc::clone(&flaw));
+    let service = service_fn(move |request| answer(request, router.clone(), Arc::clone(&flaw)));
+    let server = server(limits);
+    let serving = server
+        .serve_connection(TokioIo::new(socket), service)
+        .into_owned();
+    if let Err(error) = watcher.watch(serving).await {
+        tracing::debug!(error, "a connection broke");
+    }
+}
+
+fn server(limits: Limits) -> auto::Builder<TokioExecutor> {
+    let mut server = auto::Builder::new(TokioExecutor::new());
+    server
+        .http1()
+        .timer(TokioTimer::new())
+        .header_read_timeout(limits.head_time)
+        .max_buf_size(limits.head_bytes.max(8 * 1_024));
+    server
+        .http2()
+        .timer(TokioTimer::new())
+        .keep_alive_interval(PING)
+        .keep_alive_timeout(PING)
+        .max_concurrent_streams(STREAMS)
+        .max_header_list_size(u32::try_from(limits.head_bytes).unwrap_or(u32::MAX));
+    server
+}
+
+async fn answer(
+    request: Request<Incoming>,
+    router: Router,
+    flaw: FlawCell,
+) -> Result<Response, Infallible> {
+    match flaw.get() {
+        Some(flaw) if is_stand_in(&request) => Ok(Refusal::from(*flaw).into_response()),
+        _ => router.oneshot(request.map(Body::new)).await,
+    }
+}

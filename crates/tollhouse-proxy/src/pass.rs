@@ -1,0 +1,246 @@
+//! A call, from its head to the answer's.
+
+use std::pin::pin;
+use std::time::Duration;
+
+use axum::body::Body;
+use axum::response::{IntoResponse, Response};
+use http::header::CONTENT_TYPE;
+use http::uri::PathAndQuery;
+use http::{HeaderMap, HeaderValue, Request, Uri, Version};
+use http_body::Body as _;
+use http_body_util::{BodyExt, Limited};
+use tokio::time::sleep;
+use tollhouse_openai::{Attempts, Call, RequestBody};
+use tower_http::timeout::TimeoutBody;
+
+use crate::answer::answer;
+use crate::call::{Launches, Line};
+use crate::error::Refusal;
+use crate::gates::{self, Gates};
+use crate::headers::{ATTEMPTS, MAX_WAIT, for_provider};
+use crate::held::{Counted, Share};
+use crate::shared::Shared;
+use crate::with_size::WithSize;
+
+/// Hands a call on, and its answer back as it comes.
+pub(crate) async fn pass(shared: &Shared, request: Request<Body>) -> Response {
+    let mut line = Line::begin(&request, &shared.counts);
+    match through(shared, request, &mut line).await {
+        Ok((response, is_repeatable)) => answer(response, line, is_repeatable),
+        Err(refusal) => refused(refusal, line),
+    }
+}
+
+fn refused(refusal: Refusal, mut line: Line) -> Response {
+    let mut response = refusal.into_response();
+    line.status = Some(response.status());
+    line.head = Some(line.came.elapsed());
+    line.is_whole = true;
+    if line.attempts > 0 {
+        let attempts = HeaderValue::from(line.attempts);
+        response.headers_mut().insert(ATTEMPTS, attempts);
+    }
+    response
+}
+
+type Answered = (http::Response<gates::Body>, bool);
+
+async fn through(
+    shared: &Shared,
+    mut request: Request<Body>,
+    line: &mut Line,
+) -> Result<Answered, Refusal> {
+    let admitted = shared.keys.admit(request.headers())?;
+    line.caller = admitted.caller;
+    let most = max_wait(shared.max_wait, request.headers())?;
+    *request.uri_mut() = provider_path(shared.keys.base_path(), request.uri())?;
+    for_provider(request.headers_mut(), admitted.keeps_key);
+    // Each leg has a version of its own.
+    *request.version_mut() = Version::HTTP_11;
+
+    let mut share = shared.held.share();
+    let (mut request, upload) = with_body(shared, request, &mut share).await?;
+    let launches = Launches::none_yet();
+    request.extensions_mut().insert(launches.clone());
+    let call = Call::attach(&mut request);
+    line.charge = admitted.gates.charge(&call);
+
+    let result = patiently(
+        admitted.gates,
+        request,
+        &launches,
+        line.charge,
+        most,
+        upload,
+    )
+    .await;
+    line.wait = launches.wait();
+    match result {
+        Ok(response) => {
+            line.attempts = attempts(&response);
+            Ok((response, upload.is_none()))
+        }
+        Err((refusal, attempts)) => {
+            line.attempts = attempts;
+            Err(refusal)
+        }
+    }
+}
+
+fn attempts<B>(response: &http::Response<B>) -> u32 {
+    let told = response.extensions().get::<Attempts>();
+    told.map_or(1, |attempts| attempts.0)
+}
+
+/// The longest wait that the client or the proxy allows; the shorter one.
+fn max_wait(ours: Option<Duration>, headers: &HeaderMap) -> Result<Option<Duration>, Refusal> {
+    let Some(theirs) = headers.get(MAX_WAIT) else {
+        return Ok(ours);
+    };
+    let seconds = theirs
+        .to_str()
+        .ok()
+        .and_then(|text| text.trim().parse().ok());
+    let theirs = seconds.and_then(|seconds| Duration::try_from_secs_f64(seconds).ok());
+    let theirs = theirs.ok_or(Refusal::BadMaxWait)?;
+    Ok(Some(ours.map_or(theirs, |ours| ours.min(theirs))))
+}
+
+/// Where a call goes at the provider: a path alone, for nothing that a client sends
+/// chooses a host.
+fn provider_path(base: &str, uri: &Uri) -> Result<Uri, Refusal> {
+    let path = uri.path_and_query().map_or("/", PathAndQuery::as_str);
+    let below = |prefix: &str| {
+        let rest = path.strip_prefix(prefix)?;
+        rest.starts_with(['/', '?']).then_some(rest)
+    };
+    let path = match below(base).filter(|_| !base.is_empty()) {
+        Some(rest) => rest,
+        None if below("/v1").is_some() => path,
+        None => return Err(Refusal::NotHere),
+    };
+    let path = PathAndQuery::try_from(path).map_err(|_| Refusal::NotHere)?;
+    Ok(Uri::from(path))
+}
+
+/// The request with its body read, or, of an upload, with the most that may be passed
+/// on of it.
+async fn with_body(
+    shared: &Shared,
+    request: Request<Body>,
+    share: &mut Share,
+) -> Result<(Request<RequestBody>, Option<usize>), Refusal> {
+    let bounds = &shared.bounds;
+    let is_upload = is_multipart(request.headers());
+    let (head, body) = request.into_parts();
+    let size = body.size_hint();
+    let body = WithSize::new(TimeoutBody::new(bounds.body_idle, body), size);
+    if is_upload {
+        let body = Box::pin(Limited::new(body, bounds.upload_bytes));
+        let request = Request::from_parts(head, RequestBody::streamed(body));
+        return Ok((request, Some(bounds.upload_bytes)));
+    }
+    let body = Counted::new(Box::pin(body), share);
+    let whole = Limited::new(body, bounds.body_bytes).collect().await;
+    let whole = whole.map_err(|error| Refusal::of_body(&*error, bounds.body_bytes))?;
+    let body = RequestBody::from(whole.to_bytes());
+    Ok((Request::from_parts(head, body), None))
+}
+
+fn is_multipart(headers: &HeaderMap) -> bool {
+    let kind = headers.get(CONTENT_TYPE).map(HeaderValue::as_bytes);
+    let start = kind.and_then(|kind| kind.get(..MULTIPART.len()));
+    start.is_some_and(|start| start.eq_ignore_ascii_case(MULTIPART))
+}
+
+const MULTIPART: &[u8] = b"multipart/";
+
+type Failed = (Refusal, u32);
+
+/// Calls, and does not begin to wait, nor goes on waiting, for longer than `most`. A
+/// call that was launched in time is waited for.
+async fn patiently(
+    gates: Gates,
+    request: Request<RequestBody>,
+    launches: &Launches,
+    charge: u64,
+    most: Option<Duration>,
+    upload: Option<usize>,
+) -> Result<http::Response<gates::Body>, Failed> {
+    let failed = |error: tollhouse_openai::error::Error| {
+        (Refusal::of_call(&error, upload), error.attempts())
+    };
+    let Some(most) = most else {
+        return gates.call(request).await.map_err(failed);
+    };
+    let too_late = || {
+        let outlook = gates.outlook(charge);
+        (Refusal::TooLate { outlook, most }, 0)
+    };
+    if gates.outlook(charge).expected_wait > most {
+        return Err(too_late());
+    }
+    let mut calling = pin!(gates.clone().call(request));
+    tokio::select! {
+        biased;
+        ended = &mut calling => return ended.map_err(failed),
+        () = sleep(most) => {}
+    }
+    match launches.wait() {
+        Some(_) => calling.await.map_err(failed),
+        None => Err(too_late()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn path(base: &str, uri: &str) -> Result<String, Refusal> {
+        provider_path(base, &uri.parse().unwrap()).map(|uri| uri.to_string())
+    }
+
+    #[test]
+    fn paths_are_the_apis_or_below_the_base_urls() {
+        for (base, uri, there) in [
+            ("/v1", "/v1/models?a=b", "/models?a=b"),
+            ("/v1", "http://evil.example/v1/models", "/models"),
+            ("", "/v1/models", "/v1/models"),
+            ("/openai/v1", "/v1/models", "/v1/models"),
+            ("/openai/v1", "/openai/v1/models", "/models"),
+        ] {
+            assert_eq!(path(base, uri).as_deref(), Ok(there), "{base} {uri}");
+        }
+        for uri in [
+            "/",
+            "/models",
+            "/v1x",
+            "/v1",
+            "/favicon.ico",
+            "/openai/v1/x",
+        ] {
+            assert_eq!(path("/v1", uri), Err(Refusal::NotHere), "{uri}");
+        }
+    }
+
+    #[test]
+    fn the_shorter_longest_wait_holds() {
+        let theirs = |text: &str| {
+            let value = HeaderValue::from_str(text).unwrap();
+            HeaderMap::from_iter([(MAX_WAIT, value)])
+        };
+        let seconds = |n| Some(Duration::from_secs(n));
+        assert_eq!(max_wait(seconds(5), &HeaderMap::new()), Ok(seconds(5)));
+        assert_eq!(max_wait(seconds(5), &theirs("7")), Ok(seconds(5)));
+        assert_eq!(max_wait(seconds(5), &theirs(" 0 ")), Ok(seconds(0)));
+        assert_eq!(max_wait(None, &theirs("1e1")), Ok(seconds(10)));
+        for none in ["-1", "soon", "", "NaN", "inf", "1e99"] {
+            assert_eq!(
+                max_wait(None, &theirs(none)),
+                Err(Refusal::BadMaxWait),
+                "{none}"
+            );
+        }
+    }
+}

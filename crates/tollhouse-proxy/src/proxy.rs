@@ -1,0 +1,212 @@
+use std::fmt;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::Router;
+use metrics_exporter_prometheus::PrometheusHandle;
+use tokio::net::TcpListener;
+use tollhouse_openai::{OpenAi, Policy};
+
+use crate::bounds::Bounds;
+use crate::check::request::Hosts;
+use crate::counts::Counts;
+use crate::gates::Gates;
+use crate::held::Held;
+use crate::keys::{Accounts, Keys, Token};
+use crate::listen::{self, Served};
+use crate::routes;
+use crate::shared::Shared;
+
+/// An account and a client as a reverse proxy.
+///
+/// # Examples
+///
+/// A router, to be served, nested or called by whoever has one:
+///
+/// ```
+/// use axum::body::Body;
+/// use http::Request;
+/// use tollhouse_openai::{OpenAi, Policy};
+/// use tollhouse_proxy::Proxy;
+/// use tollhouse_sim::Sim;
+/// use tower::ServiceExt;
+///
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// let provider = Sim::builder().build()?.spawn("127.0.0.1:0").await?;
+/// let openai = OpenAi::builder().base_url(provider.url()).build()?;
+/// let proxy = Proxy::new(Policy::default(), openai).token("t-of-ours", "web");
+///
+/// let call = Request::get("/v1/models").header("host", "localhost");
+/// let call = call.header("authorization", "Bearer t-of-ours");
+/// let answer = proxy.router().oneshot(call.body(Body::empty())?).await?;
+/// assert_eq!(answer.status(), 200);
+/// assert_eq!(answer.headers()["x-tollhouse-attempts"], "1");
+/// # Ok(())
+/// # }
+/// ```
+#[must_use = "a proxy does nothing until it is served"]
+pub struct Proxy {
+    policy: Policy,
+    openai: OpenAi,
+    passes_keys: bool,
+    tokens: Vec<Token>,
+    hosts: Vec<String>,
+    max_wait: Option<Duration>,
+    bounds: Bounds,
+    metrics: Option<PrometheusHandle>,
+}
+
+/// Why a proxy is not served.
+#[derive(Debug)]
+#[non_exhaustive]
+pub enum ProxyError {
+    /// Others than this machine's programs could call it, by its own key, and it has no
+    /// token.
+    OpenToAll(SocketAddr),
+    /// The socket cannot be used.
+    Io(std::io::Error),
+}
+
+impl Proxy {
+    /// Passes calls through the policy's gates to the client, whose key it uses.
+    pub fn new(policy: Policy, openai: OpenAi) -> Self {
+        Proxy {
+            policy,
+            openai,
+            passes_keys: false,
+            tokens: Vec::new(),
+            hosts: Vec::new(),
+            max_wait: None,
+            bounds: Bounds::default(),
+            metrics: None,
+        }
+    }
+
+    /// Lets in whoever shows this token as its API key, by the name of `caller`; said
+    /// again, it is another one. Without any, everybody is let in.
+    pub fn token(mut self, secret: impl Into<String>, caller: impl Into<String>) -> Self {
+        self.tokens.push(Token {
+            secret: secret.into(),
+            caller: caller.into(),
+        });
+        self
+    }
+
+    /// Passes the clients' own keys on, each an account with limits as the policy
+    /// states them. The client must have no key then; tokens are not asked for.
+    pub fn pass_through_keys(mut self) -> Self {
+        self.passes_keys = true;
+        self
+    }
+
+    /// A name that clients call this proxy by, beside addresses and `localhost`.
+    pub fn host(mut self, name: impl Into<String>) -> Self {
+        self.hosts.push(name.into());
+        self
+    }
+
+    /// The longest that a call may wait for its launch; no limit by default. One that
+    /// would wait for longer is answered 429 at once. A client asks for a shorter one
+    /// by `x-tollhouse-max-wait`, in seconds.
+    pub fn max_wait(mut self, longest: Duration) -> Self {
+        self.max_wait = Some(longest);
+        self
+    }
+
+    /// What clients may make it hold.
+    pub fn bounds(mut self, bounds: Bounds) -> Self {
+        self.bounds = bounds;
+        self
+    }
+
+    /// What `GET /metrics` shows.
+    pub fn metrics(mut self, handle: PrometheusHandle) -> Self {
+        self.metrics = Some(handle);
+        self
+    }
+
+    /// All its routes. The bytes of connections are not checked here: what hyper
+    /// accepts leniently is refused by [`serve`](Self::serve) alone.
+    pub fn router(self) -> Router {
+        routes::router(Arc::new(self.shared()))
+    }
+
+    /// Serves on this socket, in tasks of the present runtime.
+    ///
+    /// # Errors
+    ///
+    /// [`ProxyError::OpenToAll`] where the socket is not on loopback and there is no
+    /// token.
+    ///
+    /// # Panics
+    ///
+    /// Outside of a tokio runtime.
+    pub fn serve(self, listener: TcpListener) -> Result<Served, ProxyError> {
+        let address = listener.local_addr().map_err(ProxyError::Io)?;
+        let is_guarded = self.passes_keys || !self.tokens.is_empty();
+        if !address.ip().is_loopback() && !is_guarded {
+            return Err(ProxyError::OpenToAll(address));
+        }
+        Ok(listen::serve(listener, address, Arc::new(self.shared())))
+    }
+
+    fn shared(self) -> Shared {
+        let gates = Gates::new(self.policy, self.openai.clone());
+        let keys = match self.passes_keys {
+            true => Keys::Theirs(Box::new(Accounts::new(
+                gates,
+                self.openai,
+                self.bounds.accounts,
+            ))),
+            false => Keys::Own {
+                tokens: self.tokens,
+                gates: Box::new(gates),
+            },
+        };
+        Shared {
+            keys,
+            hosts: Hosts::new(self.hosts),
+            max_wait: self.max_wait,
+            bounds: self.bounds,
+            held: Held::new(self.bounds.held_bytes),
+            counts: Counts::from_now(),
+            metrics: self.metrics,
+        }
+    }
+}
+
+impl fmt::Debug for Proxy {
+    /// Tells no token.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Proxy")
+            .field("policy", &self.policy)
+            .field("openai", &self.openai)
+            .field("tokens", &self.tokens)
+            .field("bounds", &self.bounds)
+            .finish_non_exhaustive()
+    }
+}
+
+impl fmt::Display for ProxyError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            ProxyError::OpenToAll(address) => write!(
+                f,
+                "{address} can be reached from other machines, and there is no token: set \
+                 TOLLHOUSE_TOKEN, or listen at 127.0.0.1"
+            ),
+            ProxyError::Io(error) => write!(f, "the socket cannot be used: {error}"),
+        }
+    }
+}
+
+impl std::error::Error for ProxyError {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        match self {
+            ProxyError::OpenToAll(_) => None,
+            ProxyError::Io(error) => Some(error),
+        }
+    }
+}

@@ -1,0 +1,104 @@
+//! What is answered where.
+
+use std::any::Any;
+use std::sync::Arc;
+
+use axum::body::Body;
+use axum::extract::{Request, State};
+use axum::middleware::{Next, from_fn_with_state};
+use axum::response::{IntoResponse, Response};
+use axum::routing::get;
+use axum::{Json, Router};
+use http::header::{AUTHORIZATION, CONTENT_TYPE, COOKIE, PROXY_AUTHORIZATION, SET_COOKIE};
+use http::{HeaderMap, StatusCode};
+use tower::ServiceBuilder;
+use tower_http::catch_panic::CatchPanicLayer;
+use tower_http::request_id::{MakeRequestUuid, PropagateRequestIdLayer, SetRequestIdLayer};
+use tower_http::sensitive_headers::SetSensitiveHeadersLayer;
+
+use crate::error::Refusal;
+use crate::headers::{API_KEY, REQUEST_ID};
+use crate::pass::pass;
+use crate::shared::Shared;
+use crate::status::Status;
+
+type Proxy = State<Arc<Shared>>;
+
+/// All routes.
+pub(crate) fn router(shared: Arc<Shared>) -> Router {
+    let secret = [
+        AUTHORIZATION,
+        PROXY_AUTHORIZATION,
+        COOKIE,
+        SET_COOKIE,
+        API_KEY,
+    ];
+    let around = ServiceBuilder::new()
+        .layer(CatchPanicLayer::custom(panicked))
+        .layer(SetSensitiveHeadersLayer::new(secret))
+        .layer(SetRequestIdLayer::new(REQUEST_ID, MakeRequestUuid))
+        .layer(PropagateRequestIdLayer::new(REQUEST_ID))
+        .layer(from_fn_with_state(Arc::clone(&shared), check));
+    Router::new()
+        .route("/healthz", get(async || "ok\n"))
+        .route("/readyz", get(ready))
+        .route("/metrics", get(metrics))
+        .route("/tollhouse/status", get(status))
+        .fallback(call)
+        .with_state(shared)
+        .layer(around)
+}
+
+async fn check(State(shared): Proxy, mut request: Request, next: Next) -> Response {
+    // An id is ours to give: one that a client makes up may be anybody's.
+    match shared.hosts.check(&request) {
+        Ok(()) => {
+            // What the check has seen is what counts, not an absolute-form target.
+            if let Some(path) = request.uri().path_and_query().cloned() {
+                *request.uri_mut() = path.into();
+            }
+            next.run(request).await
+        }
+        Err(flaw) => Refusal::from(flaw).into_response(),
+    }
+}
+
+fn panicked(_: Box<dyn Any + Send + 'static>) -> Response<Body> {
+    Refusal::Panicked.into_response()
+}
+
+async fn call(State(shared): Proxy, request: Request) -> Response {
+    pass(&shared, request).await
+}
+
+async fn ready(State(shared): Proxy) -> (StatusCode, &'static str) {
+    match shared.counts.is_closing() {
+        false => (StatusCode::OK, "ready\n"),
+        true => (StatusCode::SERVICE_UNAVAILABLE, "closing\n"),
+    }
+}
+
+async fn status(State(shared): Proxy, headers: HeaderMap) -> Response {
+    if !shared.keys.may_look(&headers) {
+        return Refusal::WrongToken.into_response();
+    }
+    let accounts = shared.keys.status();
+    Json(Status::of(&shared.counts, shared.held.bytes(), accounts)).into_response()
+}
+
+async fn metrics(State(shared): Proxy, headers: HeaderMap) -> Response {
+    if !shared.keys.may_look(&headers) {
+        return Refusal::WrongToken.into_response();
+    }
+    match &shared.metrics {
+        Some(metrics) => {
+            metrics.run_upkeep();
+            (
+                [(CONTENT_TYPE, "text/plain; version=0.0.4")],
+                metrics.render(),
+            )
+                .into_response()
+        }
+        None => Refusal::NotHere.into_response(),
+    }
+}

@@ -1,0 +1,38 @@
+//! What all calls and connections share.
+
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+use metrics_exporter_prometheus::PrometheusHandle;
+
+use crate::bounds::Bounds;
+use crate::check::request::Hosts;
+use crate::counts::Counts;
+use crate::held::Held;
+use crate::keys::Keys;
+
+/// One proxy.
+pub(crate) struct Shared {
+    pub(crate) keys: Keys,
+    pub(crate) hosts: Hosts,
+    pub(crate) max_wait: Option<Duration>,
+    pub(crate) bounds: Bounds,
+    pub(crate) held: Held,
+    pub(crate) counts: Arc<Counts>,
+    pub(crate) metrics: Option<PrometheusHandle>,
+}
+
+impl Shared {
+    /// Turns away whoever waits, and whoever comes from now on.
+    pub(crate) fn close(&self) {
+        self.counts.close();
+        self.keys.close();
+    }
+}
+
+impl fmt::Debug for Shared {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Shared").finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,131 @@
+//! What clients may make the proxy hold.
+
+use std::time::Duration;
+
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::time::timeout;
+use tollhouse_proxy::{Bounds, Proxy};
+
+use crate::support::{
+    LONG, ask, at_rest, by_hand, chat, client, connect, get, post, read_until, request_at, serve,
+    sim, wide,
+};
+
+async fn bounded(url: &str, set: impl FnOnce(&mut Bounds)) -> tollhouse_proxy::Served {
+    let mut bounds = Bounds::default();
+    set(&mut bounds);
+    serve(Proxy::new(wide(), client(url)).bounds(bounds)).await
+}
+
+#[tokio::test]
+async fn long_bodies_are_refused_with_a_length_and_without() {
+    let (sim, provider) = sim().await;
+    let served = bounded(&provider.url(), |bounds| bounds.body_bytes = 100).await;
+    let long = "x".repeat(101);
+    let answer = ask(&served, &post("/v1/responses", "", &long)).await;
+    assert_eq!(
+        (answer.status, answer.code().as_str()),
+        (413, "request_too_large")
+    );
+    let chunked = format!(
+        "POST /v1/responses HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\ntransfer-encoding: chunked\r\n\r\n65\r\n{long}\r\n0\r\n\r\n"
+    );
+    let answer = ask(&served, &chunked).await;
+    assert_eq!(
+        (answer.status, answer.code().as_str()),
+        (413, "request_too_large")
+    );
+    assert_eq!(sim.report().arrived, 0);
+    at_rest(&served).await;
+}
+
+#[tokio::test]
+async fn uploads_have_a_bound_of_their_own() {
+    let (provider, url) = by_hand().await;
+    let served = bounded(&url, |bounds| {
+        bounds.body_bytes = 10;
+        bounds.upload_bytes = 50;
+    })
+    .await;
+    let multipart = "content-type: multipart/form-data; boundary=x\r\n";
+    let fits = post("/v1/files", multipart, &"x".repeat(50));
+    let answered = async {
+        let (_, mut socket) = request_at(&provider, &"x".repeat(50)).await;
+        let answer = "HTTP/1.1 200 OK\r\nconnection: close\r\ncontent-length: 2\r\n\r\n{}";
+        socket.write_all(answer.as_bytes()).await.unwrap();
+    };
+    let (answer, ()) = tokio::join!(ask(&served, &fits), answered);
+    assert_eq!(answer.status, 200);
+    let long = post("/v1/files", multipart, &"x".repeat(51));
+    let answer = ask(&served, &long).await;
+    assert_eq!(
+        (answer.status, answer.code().as_str()),
+        (413, "request_too_large")
+    );
+    at_rest(&served).await;
+}
+
+#[tokio::test]
+async fn all_calls_together_hold_no_more_than_they_may() {
+    let (provider, url) = by_hand().await;
+    let body = chat("");
+    let served = bounded(&url, |bounds| bounds.held_bytes = body.len() * 3 / 2).await;
+    let request = post("/v1/chat/completions", "", &body);
+    let mut first = connect(&served).await;
+    first.write_all(request.as_bytes()).await.unwrap();
+    let (_, mut upstream) = request_at(&provider, "Hi").await;
+    let second = ask(&served, &request).await;
+    assert_eq!((second.status, second.code().as_str()), (503, "overloaded"));
+    assert_eq!(second.header("retry-after"), Some("1"));
+    upstream
+        .write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\n{}")
+        .await
+        .unwrap();
+    read_until(&mut first, "{}").await;
+    at_rest(&served).await;
+}
+
+#[tokio::test]
+async fn slow_heads_slow_bodies_and_idle_connections_end() {
+    let (_sim, provider) = sim().await;
+    let served = bounded(&provider.url(), |bounds| {
+        bounds.head_time = Duration::from_millis(60);
+        bounds.body_idle = Duration::from_millis(60);
+    })
+    .await;
+    let kept = "GET /healthz HTTP/1.1\r\nhost: localhost\r\n\r\n";
+    for sent in ["", "GET", kept, &format!("{kept}GET")] {
+        let mut socket = connect(&served).await;
+        socket.write_all(sent.as_bytes()).await.unwrap();
+        let end = timeout(LONG, socket.read_to_end(&mut Vec::new())).await;
+        assert!(end.is_ok(), "{sent:?}: still open");
+    }
+    let mut socket = connect(&served).await;
+    let slow = "POST /v1/responses HTTP/1.1\r\nhost: localhost\r\ncontent-length: 9\r\n\r\n{";
+    socket.write_all(slow.as_bytes()).await.unwrap();
+    let seen = read_until(&mut socket, "request_timeout").await;
+    assert!(seen.starts_with("HTTP/1.1 408"), "{seen}");
+    drop(socket);
+    at_rest(&served).await;
+}
+
+#[tokio::test]
+async fn further_connections_wait_to_be_accepted() {
+    let (_sim, provider) = sim().await;
+    let served = bounded(&provider.url(), |bounds| bounds.connections = 1).await;
+    let mut first = connect(&served).await;
+    first
+        .write_all(b"GET /healthz HTTP/1.1\r\nhost: localhost\r\n\r\n")
+        .await
+        .unwrap();
+    read_until(&mut first, "ok").await;
+    let mut second = connect(&served).await;
+    second
+        .write_all(get("/healthz", "").as_bytes())
+        .await
+        .unwrap();
+    let early = timeout(Duration::from_millis(100), second.read(&mut [0; 1])).await;
+    assert!(early.is_err(), "it was accepted");
+    drop(first);
+    read_until(&mut second, "ok").await;
+}

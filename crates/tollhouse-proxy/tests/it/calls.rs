@@ -1,0 +1,251 @@
+//! What passes: both ways, byte for byte, as it comes.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::Request;
+use http_body_util::{BodyExt, Full};
+use hyper_util::client::legacy::Client;
+use hyper_util::rt::TokioExecutor;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::time::{Instant, timeout};
+use tollhouse_proxy::Proxy;
+
+use crate::support::{
+    LONG, ask, at_rest, before, by_hand, chat, client, connect, get, post, read_until, request_at,
+    serve, sim, wide,
+};
+
+const OK: &str = "HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\n{}";
+
+#[tokio::test]
+async fn a_whole_chat_passes_with_what_it_took() {
+    let (sim, provider) = sim().await;
+    let served = before(&provider.url()).await;
+    let answer = ask(&served, &post("/v1/chat/completions", "", &chat(""))).await;
+    assert_eq!(answer.status, 200);
+    assert_eq!(answer.json()["object"], "chat.completion");
+    assert_eq!(answer.header("x-tollhouse-attempts"), Some("1"));
+    // A token of text, four for the message, three for the reply's start, and 20.
+    assert_eq!(answer.header("x-tollhouse-charge"), Some("28"));
+    assert!(answer.header("x-tollhouse-wait-ms").is_some());
+    assert!(answer.header("x-tollhouse-request-id").is_some());
+    assert!(
+        answer.header("x-request-id").is_some(),
+        "the provider's own"
+    );
+    assert!(answer.header("x-ratelimit-remaining-tokens").is_some());
+    assert_eq!(sim.report().total.completed, 1);
+    at_rest(&served).await;
+}
+
+#[tokio::test]
+async fn heads_and_bodies_pass_but_for_what_ends_here() {
+    let (provider, url) = by_hand().await;
+    let served = before(&url).await;
+    let headers = "authorization: Bearer of-a-client\r\nopenai-beta: one\r\nOpenAI-Beta: two\r\n\
+                   x-hop: 1\r\nconnection: x-hop\r\ncookie: a=b\r\naccept-encoding: gzip\r\n\
+                   x-tollhouse-caller: me\r\n";
+    let body = r#"{"model": "m",  "input" : "Hi"}"#;
+    let request = post("/v1/responses?x=%20y", headers, body);
+    let answered = async {
+        let (seen, mut socket) = request_at(&provider, body).await;
+        let answer = "HTTP/1.1 202 Accepted\r\ncontent-length: 2\r\nx-request-id: req_1\r\n\
+                      access-control-allow-origin: *\r\nkeep-alive: timeout=9\r\n\r\n{}";
+        socket.write_all(answer.as_bytes()).await.unwrap();
+        seen
+    };
+    let (answer, seen) = tokio::join!(ask(&served, &request), answered);
+    assert!(
+        seen.starts_with("POST /v1/responses?x=%20y HTTP/1.1\r\n"),
+        "{seen}"
+    );
+    assert!(seen.ends_with(body), "{seen}");
+    for line in [
+        "openai-beta: one",
+        "openai-beta: two",
+        "cookie: a=b",
+        "authorization: Bearer sk-of-the-account",
+    ] {
+        assert!(seen.contains(&format!("{line}\r\n")), "{line}: {seen}");
+    }
+    for gone in [
+        "x-hop",
+        "connection",
+        "gzip",
+        "tollhouse-caller",
+        "of-a-client",
+        "host: localhost",
+    ] {
+        assert!(!seen.contains(gone), "{gone}: {seen}");
+    }
+    assert_eq!((answer.status, answer.body.as_str()), (202, "{}"));
+    assert_eq!(answer.header("x-request-id"), Some("req_1"));
+    for gone in ["access-control-allow-origin", "keep-alive"] {
+        assert_eq!(answer.header(gone), None);
+    }
+}
+
+#[tokio::test]
+async fn a_stream_passes_event_by_event_without_a_stall() {
+    let (provider, url) = by_hand().await;
+    let served = before(&url).await;
+    let mut client = connect(&served).await;
+    let body = chat(r#","stream":true,"stream_options":{"include_usage":true}"#);
+    let request = post("/v1/chat/completions", "", &body);
+    client.write_all(request.as_bytes()).await.unwrap();
+    let (_, mut socket) = request_at(&provider, &body).await;
+    let head =
+        "HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\ntransfer-encoding: chunked\r\n\r\n";
+    socket.write_all(head.as_bytes()).await.unwrap();
+    let mut times = Vec::new();
+    for number in 10..30 {
+        let event = format!("data: {{\"n\":{number}}}\n\n");
+        let start = Instant::now();
+        socket
+            .write_all(format!("{:x}\r\n{event}\r\n", event.len()).as_bytes())
+            .await
+            .unwrap();
+        read_until(&mut client, &event).await;
+        times.push(start.elapsed());
+    }
+    // A delayed acknowledgement is one of 40 ms, and would hold up all but the first.
+    times.sort_unstable();
+    assert!(times[10] < Duration::from_millis(25), "{times:?}");
+    socket.write_all(b"0\r\n\r\n").await.unwrap();
+    read_until(&mut client, "0\r\n\r\n").await;
+    at_rest(&served).await;
+}
+
+#[tokio::test]
+async fn trailers_pass() {
+    let (provider, url) = by_hand().await;
+    let served = before(&url).await;
+    let answered = async {
+        let (seen, mut socket) = request_at(&provider, "\r\n\r\n").await;
+        let answer = "HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\ntrailer: x-sum\r\n\r\n2\r\n{}\r\n0\r\nx-sum: 7\r\n\r\n";
+        socket.write_all(answer.as_bytes()).await.unwrap();
+        seen
+    };
+    let request = get("/v1/models", "te: trailers\r\n");
+    let (answer, seen) = tokio::join!(ask(&served, &request), answered);
+    assert!(seen.contains("te: trailers"), "{seen}");
+    assert!(answer.body.ends_with("0\r\nx-sum: 7\r\n\r\n"), "{answer:?}");
+}
+
+#[tokio::test]
+async fn uploads_pass_as_they_come() {
+    let (provider, url) = by_hand().await;
+    let served = before(&url).await;
+    let mut client = connect(&served).await;
+    let head = "POST /v1/files HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\
+                content-type: multipart/form-data; boundary=x\r\ncontent-length: 10\r\n\r\n";
+    client
+        .write_all(format!("{head}first").as_bytes())
+        .await
+        .unwrap();
+    // The provider has the first half before the second is sent.
+    let (seen, mut socket) = request_at(&provider, "first").await;
+    assert!(
+        seen.contains("content-type: multipart/form-data; boundary=x\r\n"),
+        "{seen}"
+    );
+    assert!(seen.contains("content-length: 10\r\n"), "{seen}");
+    client.write_all(b"-half").await.unwrap();
+    read_until(&mut socket, "-half").await;
+    socket.write_all(OK.as_bytes()).await.unwrap();
+    let seen = read_until(&mut client, "{}").await;
+    assert!(seen.contains("x-tollhouse-charge: 0\r\n"), "{seen}");
+    at_rest(&served).await;
+}
+
+/// Its place in line, its slot, its connection to the provider.
+#[tokio::test]
+async fn a_client_that_leaves_ends_its_call_at_once() {
+    let (provider, url) = by_hand().await;
+    let served = serve(Proxy::new(wide().max_concurrency(1), client(&url))).await;
+    let request = post("/v1/chat/completions", "", &chat(""));
+    let mut first = connect(&served).await;
+    first.write_all(request.as_bytes()).await.unwrap();
+    let (_, mut upstream) = request_at(&provider, "Hi").await;
+    // The second one waits for the slot, and leaves.
+    let mut second = connect(&served).await;
+    second.write_all(request.as_bytes()).await.unwrap();
+    let waiting = async {
+        while crate::support::status(&served).await["accounts"][0]["waiting"] != 1 {
+            tokio::time::sleep(Duration::from_millis(2)).await;
+        }
+    };
+    timeout(LONG, waiting).await.expect("it waits");
+    drop(second);
+    drop(first);
+    let end = timeout(LONG, upstream.read(&mut [0; 64])).await;
+    assert!(matches!(end.expect("in time"), Ok(0) | Err(_)));
+    at_rest(&served).await;
+}
+
+#[tokio::test]
+async fn http_2_comes_in_and_its_host_is_checked() {
+    let (_sim, provider) = sim().await;
+    let served = before(&provider.url()).await;
+    let client: Client<_, Full<Bytes>> = Client::builder(TokioExecutor::new())
+        .http2_only(true)
+        .build_http();
+    let url = format!("{}/chat/completions", served.url());
+    let request = Request::post(url).body(Full::from(chat(""))).unwrap();
+    let answer = client.request(request).await.unwrap();
+    assert_eq!(answer.version(), http::Version::HTTP_2);
+    assert_eq!(answer.status(), 200);
+    let body = answer.into_body().collect().await.unwrap().to_bytes();
+    assert!(body.starts_with(b"{"));
+
+    let port = served.address().port();
+    let foreign = Request::get(format!("http://127.0.0.1:{port}/v1/models"))
+        .header("host", "evil.example")
+        .body(Full::default())
+        .unwrap();
+    assert_eq!(client.request(foreign).await.unwrap().status(), 421);
+}
+
+#[tokio::test]
+async fn other_paths_are_not_the_providers_business() {
+    let (sim, provider) = sim().await;
+    let served = before(&provider.url()).await;
+    for path in ["/", "/favicon.ico", "/metrics", "/admin"] {
+        let answer = ask(&served, &get(path, "")).await;
+        assert_eq!(
+            (answer.status, answer.code().as_str()),
+            (404, "not_found"),
+            "{path}"
+        );
+    }
+    assert_eq!(ask(&served, &get("/healthz", "")).await.body, "ok\n");
+    assert_eq!(ask(&served, &get("/readyz", "")).await.body, "ready\n");
+    assert_eq!(sim.report().arrived, 0);
+}
+
+/// Our attempts are spent: the client's own would multiply them.
+#[tokio::test]
+async fn failures_are_passed_on_and_not_to_be_tried_again() {
+    let (provider, url) = by_hand().await;
+    let served = serve(Proxy::new(wide().max_attempts(2), client(&url))).await;
+    let answered = async {
+        for _ in 0..2 {
+            let (_, mut socket) = request_at(&provider, "Hi").await;
+            let answer =
+                "HTTP/1.1 500 Oh\r\nconnection: close\r\ncontent-length: 7\r\n\r\n{\"a\":1}";
+            socket.write_all(answer.as_bytes()).await.unwrap();
+        }
+    };
+    let request = post("/v1/chat/completions", "", &chat(""));
+    let (answer, ()) = tokio::join!(ask(&served, &request), answered);
+    assert_eq!((answer.status, answer.body.as_str()), (500, r#"{"a":1}"#));
+    assert_eq!(answer.header("x-should-retry"), Some("false"));
+    assert_eq!(answer.header("x-tollhouse-attempts"), Some("2"));
+
+    drop(provider);
+    let answer = ask(&served, &request).await;
+    assert_eq!((answer.status, answer.code().as_str()), (502, "no_answer"));
+    assert_eq!(answer.header("x-should-retry"), Some("false"));
+    at_rest(&served).await;
+}

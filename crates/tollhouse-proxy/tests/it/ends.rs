@@ -1,0 +1,88 @@
+//! How it ends.
+
+use std::time::Duration;
+
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::time::timeout;
+use tollhouse_proxy::{Proxy, ProxyError};
+
+use crate::support::{
+    LONG, by_hand, chat, client, connect, post, read_until, request_at, serve, status, wide,
+};
+
+/// One streams, one waits.
+async fn busy() -> (tollhouse_proxy::Served, TcpStream, TcpStream, TcpStream) {
+    let (provider, url) = by_hand().await;
+    let served = serve(Proxy::new(wide().max_concurrency(1), client(&url))).await;
+    let request = post("/v1/chat/completions", "", &chat(""));
+    let mut streaming = connect(&served).await;
+    streaming.write_all(request.as_bytes()).await.unwrap();
+    let (_, mut upstream) = request_at(&provider, "Hi").await;
+    upstream
+        .write_all(b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n3\r\none\r\n")
+        .await
+        .unwrap();
+    read_until(&mut streaming, "one").await;
+    let mut waiting = connect(&served).await;
+    waiting.write_all(request.as_bytes()).await.unwrap();
+    let stands = async {
+        while status(&served).await["accounts"][0]["waiting"] != 1 {
+            tokio::time::sleep(Duration::from_millis(2)).await;
+        }
+    };
+    timeout(LONG, stands).await.expect("it waits");
+    (served, streaming, waiting, upstream)
+}
+
+#[tokio::test]
+async fn draining_lets_streams_end_and_turns_away_who_waits() {
+    let (served, mut streaming, mut waiting, mut upstream) = busy().await;
+    let address = served.address();
+    let drained = tokio::spawn(served.drain(LONG));
+    let seen = read_until(&mut waiting, "}").await;
+    assert!(
+        seen.starts_with("HTTP/1.1 503") && seen.contains("closing"),
+        "{seen}"
+    );
+    upstream.write_all(b"3\r\ntwo\r\n0\r\n\r\n").await.unwrap();
+    let seen = read_until(&mut streaming, "0\r\n\r\n").await;
+    assert!(seen.contains("two"), "{seen}");
+    assert_eq!(drained.await.unwrap().cut_off, 0);
+    assert!(
+        TcpStream::connect(address).await.is_err(),
+        "it still listens"
+    );
+}
+
+#[tokio::test]
+async fn draining_has_a_limit_after_which_it_cuts_off() {
+    let (served, mut streaming, _waiting, mut upstream) = busy().await;
+    let drained = served.drain(Duration::from_millis(50)).await;
+    assert_eq!(drained.cut_off, 1);
+    let end = timeout(LONG, streaming.read_to_end(&mut Vec::new())).await;
+    assert!(end.is_ok(), "still open");
+    // The provider learns of it.
+    let end = timeout(LONG, upstream.read_to_end(&mut Vec::new())).await;
+    assert!(end.is_ok(), "still open");
+}
+
+#[tokio::test]
+async fn dropping_it_ends_all_at_once() {
+    let (served, mut streaming, mut waiting, _upstream) = busy().await;
+    drop(served);
+    for socket in [&mut streaming, &mut waiting] {
+        let end = timeout(LONG, socket.read_to_end(&mut Vec::new())).await;
+        assert!(end.is_ok(), "still open");
+    }
+}
+
+#[tokio::test]
+async fn nobody_else_may_use_the_key_without_a_token() {
+    let (_provider, url) = by_hand().await;
+    let open = async || TcpListener::bind("0.0.0.0:0").await.unwrap();
+    let proxy = || Proxy::new(wide(), client(&url));
+    let refused = proxy().serve(open().await);
+    assert!(matches!(refused, Err(ProxyError::OpenToAll(_))));
+    assert!(proxy().token("secret", "web").serve(open().await).is_ok());
+}

@@ -1,0 +1,10 @@
+//! The proxy on sockets, in front of a simulated provider or of one made by hand.
+
+mod bounds;
+mod calls;
+mod ends;
+mod imports;
+mod raw;
+mod secrets;
+mod support;
+mod waits;

@@ -1,0 +1,152 @@
+//! Keys, and that nothing tells them.
+
+use std::io;
+use std::sync::{Arc, Mutex};
+
+use tokio::io::AsyncWriteExt;
+use tokio::net::TcpListener;
+use tollhouse_openai::OpenAi;
+use tollhouse_proxy::Proxy;
+use tracing_subscriber::fmt::MakeWriter;
+
+use crate::support::{ask, at_rest, by_hand, chat, client, get, post, request_at, serve, wide};
+
+const OK: &str = "HTTP/1.1 200 OK\r\nconnection: close\r\ncontent-length: 2\r\n\r\n{}";
+
+#[derive(Clone, Default)]
+struct Log(Arc<Mutex<Vec<u8>>>);
+
+impl io::Write for Log {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.0.lock().unwrap().extend_from_slice(bytes);
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+impl<'w> MakeWriter<'w> for Log {
+    type Writer = Log;
+
+    fn make_writer(&'w self) -> Log {
+        self.clone()
+    }
+}
+
+async fn answer_once(provider: &TcpListener, until: &str, answer: &str) -> String {
+    let (seen, mut socket) = request_at(provider, until).await;
+    socket.write_all(answer.as_bytes()).await.unwrap();
+    seen
+}
+
+/// All that is logged, at every level, over good calls, refused ones and broken ones.
+#[tokio::test]
+async fn no_log_tells_a_key_a_token_a_prompt_or_an_answer() {
+    let log = Log::default();
+    let subscriber = tracing_subscriber::fmt()
+        .with_max_level(tracing::Level::TRACE)
+        .with_ansi(false)
+        .with_writer(log.clone())
+        .finish();
+    // For all threads: what others tests log does no harm here.
+    tracing::subscriber::set_global_default(subscriber).unwrap();
+
+    let (provider, url) = by_hand().await;
+    let openai = OpenAi::builder()
+        .base_url(&url)
+        .api_key("sk-PLANTED-KEY")
+        .build()
+        .unwrap();
+    let proxy = Proxy::new(wide().max_attempts(2), openai).token("t-PLANTED-TOKEN", "web");
+    let served = serve(proxy).await;
+    let token = "authorization: Bearer t-PLANTED-TOKEN\r\ncookie: PLANTED-COOKIE\r\n";
+    let body = chat(r#","user":"PLANTED-PROMPT""#);
+    let request = post("/v1/chat/completions?q=PLANTED-QUERY", token, &body);
+    let good = "HTTP/1.1 200 OK\r\nconnection: close\r\nset-cookie: PLANTED-ANSWER\r\ncontent-length: 16\r\n\r\n\"PLANTED-ANSWER\"";
+    let bad =
+        "HTTP/1.1 400 No\r\nconnection: close\r\ncontent-length: 16\r\n\r\n\"PLANTED-ANSWER\"";
+    for answer in [good, bad] {
+        let (answer, _) = tokio::join!(
+            ask(&served, &request),
+            answer_once(&provider, "PLANTED-PROMPT", answer)
+        );
+        assert_eq!(answer.body, "\"PLANTED-ANSWER\"");
+    }
+    let wrong = post(
+        "/v1/responses",
+        "authorization: Bearer sk-PLANTED-OTHER\r\n",
+        &body,
+    );
+    let answer = ask(&served, &wrong).await;
+    assert_eq!(
+        (answer.status, answer.code().as_str()),
+        (401, "invalid_api_key")
+    );
+    assert!(!answer.body.contains("PLANTED"), "{answer:?}");
+    let flawed = format!("{}\n", get("/v1/PLANTED-PATH", token).trim_end());
+    assert_eq!(ask(&served, &flawed).await.status, 400);
+    drop(provider);
+    let answer = ask(&served, &request).await;
+    assert_eq!(answer.status, 502);
+    assert!(!answer.body.contains("PLANTED"), "{answer:?}");
+
+    let log = String::from_utf8(log.0.lock().unwrap().clone()).unwrap();
+    assert!(
+        log.contains("call") && log.contains("status=502") && log.contains("caller=web"),
+        "{log}"
+    );
+    for line in log.lines() {
+        assert!(!line.contains("PLANTED"), "{line}");
+    }
+}
+
+#[tokio::test]
+async fn what_is_to_be_looked_at_needs_a_token_too() {
+    let (_provider, url) = by_hand().await;
+    let served = serve(Proxy::new(wide(), client(&url)).token("secret", "web")).await;
+    for path in ["/tollhouse/status", "/metrics"] {
+        assert_eq!(ask(&served, &get(path, "")).await.status, 401, "{path}");
+    }
+    let token = "authorization: Bearer secret\r\n";
+    assert_eq!(
+        ask(&served, &get("/tollhouse/status", token)).await.status,
+        200
+    );
+    assert_eq!(ask(&served, &get("/healthz", "")).await.status, 200);
+}
+
+#[tokio::test]
+async fn keys_that_are_passed_on_are_an_account_each() {
+    let (provider, url) = by_hand().await;
+    let openai = OpenAi::builder().base_url(&url).build().unwrap();
+    let proxy = Proxy::new(wide().max_concurrency(1), openai).pass_through_keys();
+    let served = serve(proxy).await;
+    let call = |key: &str| {
+        post(
+            "/v1/chat/completions",
+            &format!("authorization: Bearer {key}\r\n"),
+            &chat(""),
+        )
+    };
+    let (one, other) = (call("sk-one"), call("sk-other"));
+    let both = async {
+        // The first has its account's only slot, and the other key is not kept from
+        // its own.
+        let (first, mut one) = request_at(&provider, "Hi").await;
+        let (second, mut other) = request_at(&provider, "Hi").await;
+        one.write_all(OK.as_bytes()).await.unwrap();
+        other.write_all(OK.as_bytes()).await.unwrap();
+        first + &second
+    };
+    let (a, b, seen) = tokio::join!(ask(&served, &one), ask(&served, &other), both);
+    assert_eq!((a.status, b.status), (200, 200));
+    assert!(
+        seen.contains("Bearer sk-one") && seen.contains("Bearer sk-other"),
+        "{seen}"
+    );
+    let keyless = ask(&served, &post("/v1/responses", "", "{}")).await;
+    assert_eq!(keyless.status, 401);
+    at_rest(&served).await;
+}

@@ -1,0 +1,110 @@
+//! What a client sees of waiting.
+
+use std::time::Duration;
+
+use tokio::io::AsyncWriteExt;
+use tollhouse_openai::Limit;
+use tollhouse_proxy::Proxy;
+use tollhouse_sim::Sim;
+
+use crate::support::{
+    LONG, ask, at_rest, by_hand, chat, client, connect, post, read_until, request_at, serve, sim,
+    wide,
+};
+
+/// A provider's minute is not waited for where the client does not want to.
+#[tokio::test]
+async fn a_wait_that_is_too_long_is_refused_at_once_with_its_length() {
+    let (sim, provider) = sim().await;
+    // 28 tokens are what one chat takes; a second one waits for half a minute.
+    let policy = wide()
+        .headroom(0.0)
+        .cautious_start(false)
+        .tpm_limit(Limit::per_minute(42));
+    let served = serve(Proxy::new(policy, client(&provider.url()))).await;
+    let request = |headers: &str| post("/v1/chat/completions", headers, &chat(""));
+    assert_eq!(ask(&served, &request("")).await.status, 200);
+
+    let answer = ask(&served, &request("x-tollhouse-max-wait: 2.5\r\n")).await;
+    assert_eq!(
+        (answer.status, answer.code().as_str()),
+        (429, "rate_limit_exceeded")
+    );
+    let told: u64 = answer.header("retry-after-ms").unwrap().parse().unwrap();
+    assert!((10_000..=60_000).contains(&told), "{told}");
+    let seconds: u64 = answer.header("retry-after").unwrap().parse().unwrap();
+    assert_eq!(seconds, told.div_ceil(1_000));
+    let message = answer.json()["error"]["message"].to_string();
+    assert!(
+        message.contains("at place 1") && message.contains("at most 2.5 s"),
+        "{message}"
+    );
+
+    let answer = ask(&served, &request("x-tollhouse-max-wait: soon\r\n")).await;
+    assert_eq!(answer.status, 400);
+    assert_eq!(sim.report().arrived, 1);
+    at_rest(&served).await;
+}
+
+/// What nobody could foresee: a slot that is held for longer.
+#[tokio::test]
+async fn a_wait_that_became_too_long_ends_and_leaves_nothing() {
+    let (provider, url) = by_hand().await;
+    let policy = wide().max_concurrency(1);
+    let proxy = Proxy::new(policy, client(&url)).max_wait(Duration::from_millis(80));
+    let served = serve(proxy).await;
+    let request = post("/v1/chat/completions", "", &chat(""));
+    let mut first = connect(&served).await;
+    first.write_all(request.as_bytes()).await.unwrap();
+    let (_, mut upstream) = request_at(&provider, "Hi").await;
+    let second = ask(&served, &request).await;
+    assert_eq!(
+        (second.status, second.code().as_str()),
+        (429, "rate_limit_exceeded")
+    );
+    // The first was launched in time, and takes what it takes.
+    upstream
+        .write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\n{}")
+        .await
+        .unwrap();
+    let seen = read_until(&mut first, "{}").await;
+    assert!(seen.starts_with("HTTP/1.1 200 OK"), "{seen}");
+    at_rest(&served).await;
+}
+
+#[tokio::test]
+async fn what_can_never_fit_is_refused_and_not_tried_again() {
+    let (sim, provider) = sim().await;
+    let policy = wide().headroom(0.0).tpm_limit(Limit::per_minute(20));
+    let served = serve(Proxy::new(policy, client(&provider.url()))).await;
+    let answer = ask(&served, &post("/v1/chat/completions", "", &chat(""))).await;
+    assert_eq!(
+        (answer.status, answer.code().as_str()),
+        (413, "request_too_large")
+    );
+    assert_eq!(answer.header("x-should-retry"), Some("false"));
+    assert_eq!(sim.report().arrived, 0);
+}
+
+/// 60 at once, two slots: each is answered, none is refused by anybody.
+#[tokio::test]
+async fn everybody_waits_and_nobody_is_refused() {
+    let sim = Sim::builder()
+        .tokens_per_minute(100_000_000)
+        .latency(Duration::from_millis(10), Duration::ZERO);
+    let sim = sim.build().unwrap();
+    let provider = sim.spawn("127.0.0.1:0").await.unwrap();
+    let policy = wide().max_concurrency(2);
+    let served = serve(Proxy::new(policy, client(&provider.url()))).await;
+    let request = post("/v1/chat/completions", "", &chat(""));
+    let calls = (0..60).map(|_| ask(&served, &request));
+    let answers = tokio::time::timeout(LONG, futures_util::future::join_all(calls)).await;
+    assert!(answers.unwrap().iter().all(|answer| answer.status == 200));
+    let report = sim.report();
+    assert_eq!(
+        (report.total.completed, report.peak_in_flight),
+        (60, 2),
+        "{report}"
+    );
+    at_rest(&served).await;
+}
