@@ -392,3 +392,40 @@ fn named_paths(line: &str) -> impl Iterator<Item = (&str, &str)> {
         label.ends_with(".rs").then_some((label, target))
     })
 }
+
+/// The names in backquotes that a page's tables begin their lines with.
+fn first_cells(page: &str) -> BTreeSet<String> {
+    let lines = page.lines().filter_map(|line| line.strip_prefix("| `"));
+    let names = lines.filter_map(|line| line.split_once("` |"));
+    names.map(|(name, _)| name.to_owned()).collect()
+}
+
+/// Every bound that has a flag and every header of the proxy's stands on its page.
+#[test]
+fn the_proxys_page_has_its_flags_and_headers() {
+    let read = |path: &str| fs::read_to_string(root().join(path)).expect("a file");
+    let page = read("docs/guide/proxy.md");
+    let cells = first_cells(&page);
+    let headers = read("crates/tollhouse-proxy/src/headers.rs");
+    let headers: Vec<_> = headers
+        .split("from_static(\"")
+        .filter_map(|rest| rest.split('"').next())
+        .filter(|name| name.starts_with("x-tollhouse-"))
+        .collect();
+    assert!(headers.len() >= 6, "{headers:?}");
+    for header in headers {
+        assert!(cells.contains(header), "{header}: {cells:?}");
+    }
+    let command = read("crates/tollhouse-cli/src/proxy.rs");
+    let code = command.split("struct Args").nth(1).expect("the flags");
+    let fields = code.split("\n}").next().expect("an end").lines();
+    let flags: Vec<_> = fields
+        .filter_map(|line| line.trim().split_once(": Option<")?.0.rsplit(' ').next())
+        .map(|field| format!("--{}", field.replace('_', "-")))
+        .filter(|flag| flag != "--max-wait")
+        .collect();
+    assert!(flags.len() >= 4, "{flags:?}");
+    for flag in flags {
+        assert!(cells.contains(&flag), "{flag}: {cells:?}");
+    }
+}

@@ -5,7 +5,9 @@ use std::process::ExitCode;
 use clap::{Parser, Subcommand};
 
 use crate::failure::{self, Ended};
-use crate::{batch, demo, logging, plan, sim};
+use crate::logging::Logging;
+use crate::proxy::LogFormat;
+use crate::{batch, demo, logging, plan, proxy, sim};
 
 /// Keeps every call to an OpenAI-style API inside the account's limits.
 #[derive(Debug, Parser)]
@@ -30,15 +32,28 @@ struct Cli {
 enum Command {
     Batch(batch::Args),
     Plan(plan::Args),
+    Proxy(Box<proxy::Args>),
     Sim(sim::Args),
     Demo(demo::Args),
 }
 
 impl Command {
+    /// A server says what it does without being asked.
+    fn logging(&self) -> Logging {
+        match self {
+            Self::Proxy(args) => Logging {
+                is_server: true,
+                is_json: args.log_format == LogFormat::Json,
+            },
+            _ => Logging::default(),
+        }
+    }
+
     async fn run(self) -> Ended {
         match self {
             Self::Batch(args) => batch::run(args).await,
             Self::Plan(args) => plan::run(args).await,
+            Self::Proxy(args) => proxy::run(*args).await,
             Self::Sim(args) => sim::run(args).await,
             Self::Demo(args) => demo::run(args).await,
         }
@@ -48,7 +63,8 @@ impl Command {
 /// Runs the command that was asked for.
 pub(crate) fn main() -> ExitCode {
     let cli = Cli::parse();
-    let ended = logging::start(cli.verbose).and_then(|()| in_runtime(cli.command));
+    let ended =
+        logging::start(cli.verbose, cli.command.logging()).and_then(|()| in_runtime(cli.command));
     failure::exit_code(ended)
 }
 

@@ -6,30 +6,48 @@ use tracing_subscriber::EnvFilter;
 
 use crate::failure::{self, BoxError};
 
-/// Starts to log where `RUST_LOG` or `-v` ask for it.
+/// How a command logs.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Logging {
+    /// Whether it logs its calls without being asked.
+    pub(crate) is_server: bool,
+    /// Whether a line is a JSON object.
+    pub(crate) is_json: bool,
+}
+
+/// Starts to log where `RUST_LOG` or `-v` ask for it, or the command does.
 ///
 /// # Errors
 ///
 /// `RUST_LOG` is no filter.
-pub(crate) fn start(verbose: u8) -> Result<(), BoxError> {
-    let Some(filter) = filter(verbose)? else {
+pub(crate) fn start(verbose: u8, logging: Logging) -> Result<(), BoxError> {
+    let Some(filter) = filter(verbose, logging.is_server)? else {
         return Ok(());
     };
-    tracing_subscriber::fmt()
+    let colours = std::io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none();
+    let subscriber = tracing_subscriber::fmt()
         .with_env_filter(filter)
         .with_writer(std::io::stderr)
-        .with_ansi(std::io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none())
-        .try_init()
-        .map_err(|error| failure::because("cannot start to log", error))
+        .with_ansi(colours && !logging.is_json);
+    let started = match logging.is_json {
+        true => subscriber.json().flatten_event(true).try_init(),
+        false => subscriber.try_init(),
+    };
+    started.map_err(|error| failure::because("cannot start to log", error))
 }
 
-fn filter(verbose: u8) -> Result<Option<EnvFilter>, BoxError> {
+fn filter(verbose: u8, is_server: bool) -> Result<Option<EnvFilter>, BoxError> {
     let asked = std::env::var("RUST_LOG").unwrap_or_default();
     let directives = match (asked.trim(), verbose) {
+        ("", 0) if is_server => "tollhouse_proxy=info",
         ("", 0) => return Ok(None),
-        ("", 1) => "tollhouse=info,tollhouse_openai=info,tollhouse_batch=info,tollhouse_sim=info",
+        ("", 1) => {
+            "tollhouse=info,tollhouse_openai=info,tollhouse_batch=info,tollhouse_proxy=info,\
+             tollhouse_sim=info"
+        }
         ("", _) => {
-            "tollhouse=debug,tollhouse_openai=debug,tollhouse_batch=debug,tollhouse_sim=debug"
+            "tollhouse=debug,tollhouse_openai=debug,tollhouse_batch=debug,tollhouse_proxy=debug,\
+             tollhouse_sim=debug"
         }
         (asked, _) => asked,
     };

@@ -10,6 +10,7 @@ mod policy_args;
 mod prices;
 mod print;
 mod progress;
+mod proxy;
 mod signals;
 mod sim;
 mod wire;

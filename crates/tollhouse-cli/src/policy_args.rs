@@ -77,6 +77,14 @@ fn known(policy: Result<Policy, String>) -> Result<Policy, String> {
     }
 }
 
+fn both<P, C>(policy: Result<P, String>, client: Result<C, String>) -> Result<(P, C), BoxError> {
+    match (policy, client) {
+        (Ok(policy), Ok(client)) => Ok((policy, client)),
+        (Err(one), Err(other)) => Err(failure::error(format!("{one}; {other}"))),
+        (Err(what), Ok(_)) | (Ok(_), Err(what)) => Err(failure::error(what)),
+    }
+}
+
 impl PolicyArgs {
     /// The policy of these flags and the environment.
     ///
@@ -93,13 +101,25 @@ impl PolicyArgs {
     ///
     /// As [`policy`](Self::policy), and what the client lacks in the same line.
     pub(crate) fn account(&self, client: &ClientArgs) -> Result<(Policy, OpenAi), BoxError> {
-        let policy = known(self.policy_over(&environment));
-        let client = client.client_over(&environment);
-        match (policy, client) {
-            (Ok(policy), Ok(client)) => Ok((policy, client)),
-            (Err(one), Err(other)) => Err(failure::error(format!("{one}; {other}"))),
-            (Err(what), Ok(_)) | (Ok(_), Err(what)) => Err(failure::error(what)),
-        }
+        both(
+            known(self.policy_over(&environment)),
+            client.client_over(&environment),
+        )
+    }
+
+    /// The policy, and a client without a key, for callers who bring their own.
+    ///
+    /// # Errors
+    ///
+    /// As [`account`](Self::account).
+    pub(crate) fn account_of_callers(
+        &self,
+        client: &ClientArgs,
+    ) -> Result<(Policy, OpenAi), BoxError> {
+        both(
+            known(self.policy_over(&environment)),
+            client.keyless_over(&environment),
+        )
     }
 
     fn policy_over(&self, environment: &impl Fn(&str) -> Option<String>) -> Result<Policy, String> {
@@ -154,11 +174,29 @@ impl ClientArgs {
     fn client_over(&self, environment: &impl Fn(&str) -> Option<String>) -> Result<OpenAi, String> {
         let given = |name: &str| self.base_url.clone().filter(|_| name == BASE_URL);
         let builder = OpenAiBuilder::from_vars(|name| given(name).or_else(|| environment(name)));
-        let client = builder.and_then(|builder| match self.timeout_seconds {
-            Some(timeout) => builder.attempt_timeout(timeout).build(),
-            None => builder.build(),
-        });
+        let client = builder.and_then(|builder| self.timed(builder).build());
         client.map_err(|error| error.to_string())
+    }
+
+    fn keyless_over(
+        &self,
+        environment: &impl Fn(&str) -> Option<String>,
+    ) -> Result<OpenAi, String> {
+        let set = |url: &String| !url.trim().is_empty();
+        let url = self.base_url.clone().or_else(|| environment(BASE_URL));
+        let builder = match url.filter(set) {
+            Some(url) => OpenAi::builder().base_url(url.trim()),
+            None => OpenAi::builder(),
+        };
+        let client = self.timed(builder).build();
+        client.map_err(|error| error.to_string())
+    }
+
+    fn timed(&self, builder: OpenAiBuilder) -> OpenAiBuilder {
+        match self.timeout_seconds {
+            Some(timeout) => builder.attempt_timeout(timeout),
+            None => builder,
+        }
     }
 }
 

@@ -50,7 +50,6 @@ pub(crate) fn router(shared: Arc<Shared>) -> Router {
 }
 
 async fn check(State(shared): Proxy, mut request: Request, next: Next) -> Response {
-    // An id is ours to give: one that a client makes up may be anybody's.
     match shared.hosts.check(&request) {
         Ok(()) => {
             // What the check has seen is what counts, not an absolute-form target.

@@ -7,6 +7,7 @@ mod configuration;
 mod kills;
 mod outage;
 mod plan;
+mod proxy;
 mod sim_and_demo;
 #[cfg(target_os = "linux")]
 mod sim_memory;

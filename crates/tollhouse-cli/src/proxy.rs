@@ -1,0 +1,174 @@
+//! `tollhouse proxy`: the same limits for clients in any language.
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use metrics_exporter_prometheus::PrometheusBuilder;
+use tokio::net::TcpListener;
+use tollhouse_openai::{OpenAi, Policy};
+use tollhouse_proxy::{Bounds, Proxy};
+
+use crate::failure::{self, BoxError, Ended, Exit};
+use crate::policy_args::{ClientArgs, PolicyArgs};
+use crate::signals::Signals;
+use crate::sim::seconds;
+
+/// What a client shows as its API key, where that is asked for.
+const TOKEN: &str = "TOLLHOUSE_TOKEN";
+
+/// Serve one policy to clients in any language: set their base URL to this proxy
+///
+/// The key in OPENAI_API_KEY is put in; clients need any key, or the token in
+/// TOLLHOUSE_TOKEN where that is set. Calls wait here for their turn.
+///
+/// SIGTERM or Ctrl-C turns away who waits and lets calls in flight end; a second
+/// one ends at once. One line a call is logged to stderr; RUST_LOG=off is silent.
+///
+/// https://github.com/tollhouse-rs/tollhouse/blob/main/docs/guide/proxy.md
+#[derive(Debug, clap::Args)]
+pub(crate) struct Args {
+    /// Where to listen; port 0 takes a free one. Beyond loopback a token is demanded
+    #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:8787")]
+    listen: SocketAddr,
+
+    /// A name that clients call this proxy by, beside addresses and localhost; repeatable
+    #[arg(long = "host", value_name = "NAME")]
+    hosts: Vec<String>,
+
+    /// Send each client's own key to the provider, each under limits of its own
+    #[arg(long)]
+    pass_through_keys: bool,
+
+    /// Longest wait for a launch; who would wait for longer gets a 429 at once
+    /// [default: no limit]
+    #[arg(long, value_name = "SECONDS", value_parser = seconds)]
+    max_wait: Option<Duration>,
+
+    /// Longest body that is read, in bytes [default: 33554432]
+    #[arg(long, value_name = "BYTES")]
+    max_body: Option<usize>,
+
+    /// Longest upload, in bytes; it is passed on as it comes [default: 1073741824]
+    #[arg(long, value_name = "BYTES")]
+    max_upload: Option<usize>,
+
+    /// What all calls together may hold of bodies, in bytes [default: 536870912]
+    #[arg(long, value_name = "BYTES")]
+    max_held: Option<usize>,
+
+    /// Connections at once; further ones wait to be accepted [default: 16384]
+    #[arg(long, value_name = "N")]
+    max_connections: Option<usize>,
+
+    /// How long calls in flight may go on after the first signal
+    #[arg(long, value_name = "SECONDS", value_parser = seconds, default_value = "60")]
+    drain_seconds: Duration,
+
+    /// How the log is written
+    #[arg(long, value_name = "FORMAT", value_enum, default_value_t = LogFormat::Text)]
+    pub(crate) log_format: LogFormat,
+
+    #[command(flatten)]
+    policy: PolicyArgs,
+
+    #[command(flatten)]
+    client: ClientArgs,
+}
+
+/// How the log is written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+pub(crate) enum LogFormat {
+    /// For people.
+    Text,
+    /// One JSON object a line.
+    Json,
+}
+
+/// Serves until a signal.
+pub(crate) async fn run(args: Args) -> Ended {
+    let (policy, openai) = match args.pass_through_keys {
+        true => args.policy.account_of_callers(&args.client)?,
+        false => args.policy.account(&args.client)?,
+    };
+    let upstream = openai.base_url().to_string();
+    let proxy = args.proxy(policy, openai)?;
+    let mut signals = Signals::listen()?;
+    let listener = TcpListener::bind(args.listen)
+        .await
+        .map_err(|error| failure::because(format!("cannot listen at {}", args.listen), error))?;
+    let served = proxy.serve(listener)?;
+    eprint!("{}", args.greeting(&served.url(), &upstream));
+    signals.next().await;
+    eprintln!("Stopping; calls in flight may end. A second signal ends at once.");
+    tokio::select! {
+        drained = served.drain(args.drain_seconds) => {
+            if drained.cut_off > 0 {
+                eprintln!("{} calls were cut off.", drained.cut_off);
+            }
+            Ok(Exit::Done)
+        }
+        () = signals.next() => Ok(Exit::Interrupted),
+    }
+}
+
+impl Args {
+    fn proxy(&self, policy: Policy, openai: OpenAi) -> Result<Proxy, BoxError> {
+        let metrics = PrometheusBuilder::new()
+            .install_recorder()
+            .map_err(|error| failure::because("cannot count metrics", error))?;
+        let mut proxy = Proxy::new(policy, openai)
+            .bounds(self.bounds())
+            .metrics(metrics);
+        for host in &self.hosts {
+            proxy = proxy.host(host);
+        }
+        if let Some(longest) = self.max_wait {
+            proxy = proxy.max_wait(longest);
+        }
+        if let Some(token) = token()? {
+            proxy = proxy.token(token, "token");
+        }
+        if self.pass_through_keys {
+            proxy = proxy.pass_through_keys();
+        }
+        Ok(proxy)
+    }
+
+    fn bounds(&self) -> Bounds {
+        let mut bounds = Bounds::default();
+        let given = [
+            (&mut bounds.body_bytes, self.max_body),
+            (&mut bounds.upload_bytes, self.max_upload),
+            (&mut bounds.held_bytes, self.max_held),
+            (&mut bounds.connections, self.max_connections),
+        ];
+        for (bound, given) in given {
+            *bound = given.unwrap_or(*bound);
+        }
+        bounds
+    }
+
+    fn greeting(&self, url: &str, upstream: &str) -> String {
+        let key = match (self.pass_through_keys, token()) {
+            (true, _) => "",
+            (false, Ok(Some(_))) => " OPENAI_API_KEY=$TOLLHOUSE_TOKEN",
+            (false, _) => " OPENAI_API_KEY=any",
+        };
+        format!("Proxy at {url}, before {upstream}\n\n  export OPENAI_BASE_URL={url}{key}\n\n")
+    }
+}
+
+/// The token in the environment; an empty one is none.
+fn token() -> Result<Option<String>, BoxError> {
+    let Some(token) = std::env::var_os(TOKEN).filter(|token| !token.is_empty()) else {
+        return Ok(None);
+    };
+    let visible = |text: &String| text.bytes().all(|byte| byte.is_ascii_graphic());
+    match token.into_string().ok().filter(visible) {
+        Some(token) => Ok(Some(token)),
+        // Its value is not repeated.
+        None => Err(failure::error(format!(
+            "{TOKEN} cannot be sent; visible ASCII is allowed"
+        ))),
+    }
+}

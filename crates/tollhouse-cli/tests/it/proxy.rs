@@ -1,0 +1,179 @@
+//! `tollhouse proxy`, as a process before a simulated provider.
+
+use std::fs;
+use std::path::PathBuf;
+use std::process::{Child, Stdio};
+use std::time::Duration;
+
+use serde_json::Value;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+use tollhouse_sim::Sim;
+
+use crate::common::{Provider, directory, ended, interrupt, run, tollhouse, tollhouse_at, until};
+
+const CHAT: &str =
+    r#"{"model":"gpt-4o","max_tokens":20,"messages":[{"role":"user","content":"PLANTED-PROMPT"}]}"#;
+
+struct Running {
+    child: Child,
+    address: String,
+    said: PathBuf,
+}
+
+impl Running {
+    async fn start(test: &str, provider: &Provider, arguments: &[&str]) -> Self {
+        let arguments = [&["proxy", "--listen", "127.0.0.1:0"], arguments].concat();
+        let said = directory(test).join("said");
+        let mut command = provider.tollhouse(&arguments);
+        command
+            .env("OPENAI_API_KEY", "sk-PLANTED-KEY")
+            .env("TOLLHOUSE_TOKEN", "t-PLANTED-TOKEN")
+            .stdout(Stdio::from(
+                fs::File::create(said.with_extension("out")).unwrap(),
+            ))
+            .stderr(Stdio::from(fs::File::create(&said).unwrap()));
+        let child = command.spawn().expect("it starts");
+        until("the address", || {
+            fs::read_to_string(&said).unwrap().contains("export")
+        })
+        .await;
+        let text = fs::read_to_string(&said).unwrap();
+        let url = text
+            .split_whitespace()
+            .find(|word| word.starts_with("http://"));
+        let address = url.unwrap().trim_start_matches("http://");
+        Running {
+            address: address.split('/').next().unwrap().to_owned(),
+            child,
+            said,
+        }
+    }
+
+    async fn ask(&self, line: &str, token: &str, body: &str) -> String {
+        let request = format!(
+            "{line} HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\
+             authorization: Bearer {token}\r\ncontent-length: {}\r\n\r\n{body}",
+            body.len()
+        );
+        let mut socket = TcpStream::connect(&self.address).await.expect("it listens");
+        socket.write_all(request.as_bytes()).await.unwrap();
+        let mut seen = String::new();
+        socket.read_to_string(&mut seen).await.unwrap();
+        seen
+    }
+
+    /// All that it wrote.
+    fn output(&self) -> String {
+        let read = |path: &PathBuf| fs::read_to_string(path).unwrap();
+        read(&self.said) + &read(&self.said.with_extension("out"))
+    }
+}
+
+#[tokio::test]
+async fn a_call_passes_is_counted_and_logged_without_secrets() {
+    let provider = Provider::start(Sim::builder().api_key("sk-PLANTED-KEY")).await;
+    let log = ["--log-format", "json"];
+    let running = Running::start("proxy_call", &provider, &log).await;
+    let answer = running
+        .ask(
+            "POST /v1/chat/completions?x=PLANTED-QUERY",
+            "t-PLANTED-TOKEN",
+            CHAT,
+        )
+        .await;
+    assert!(answer.starts_with("HTTP/1.1 200 OK"), "{answer}");
+    assert!(answer.contains("x-tollhouse-charge: "), "{answer}");
+    let answer = running
+        .ask("POST /v1/responses", "t-PLANTED-WRONG", CHAT)
+        .await;
+    assert!(answer.starts_with("HTTP/1.1 401"), "{answer}");
+    let metrics = running.ask("GET /metrics", "t-PLANTED-TOKEN", "").await;
+    assert!(metrics.contains("tollhouse_"), "{metrics}");
+    assert!(
+        metrics.contains("content-type: text/plain; version=0.0.4"),
+        "{metrics}"
+    );
+
+    interrupt(&running.child);
+    let output = running.said.clone();
+    let text = running.output();
+    let code = ended(running.child).await;
+    assert_eq!(code, Some(0), "{text}");
+    let text = fs::read_to_string(output).unwrap() + &text;
+    assert!(!text.contains("PLANTED"), "{text}");
+    let calls: Vec<Value> = text
+        .lines()
+        .filter(|line| line.starts_with('{'))
+        .map(|line| serde_json::from_str(line).expect("JSON"))
+        .filter(|line: &Value| line["message"] == "call")
+        .collect();
+    assert_eq!(calls[0]["status"], 200, "{text}");
+    assert_eq!(
+        (&calls[0]["caller"], &calls[0]["attempts"]),
+        (&"token".into(), &1.into())
+    );
+    assert!(
+        calls[0]["wait_ms"].is_number() && calls[0]["total_ms"].is_number(),
+        "{text}"
+    );
+    assert_eq!(calls[1]["status"], 401, "{text}");
+}
+
+#[tokio::test]
+async fn a_second_signal_ends_at_once() {
+    let slow = Sim::builder().latency(Duration::from_secs(600), Duration::ZERO);
+    let provider = Provider::start(slow).await;
+    let running = Running::start("proxy_signals", &provider, &[]).await;
+    let request = format!(
+        "POST /v1/chat/completions HTTP/1.1\r\nhost: localhost\r\n\
+         authorization: Bearer t-PLANTED-TOKEN\r\ncontent-length: {}\r\n\r\n{CHAT}",
+        CHAT.len()
+    );
+    let mut socket = TcpStream::connect(&running.address).await.unwrap();
+    socket.write_all(request.as_bytes()).await.unwrap();
+    until("the call", || provider.sim.report().in_flight == 1).await;
+    interrupt(&running.child);
+    until("the first signal", || running.output().contains("Stopping")).await;
+    interrupt(&running.child);
+    assert_eq!(ended(running.child).await, Some(130));
+    until("the provider hears of it", || {
+        provider.sim.report().in_flight == 0
+    })
+    .await;
+}
+
+#[test]
+fn what_others_could_use_is_refused_without_a_token() {
+    let ran = run(tollhouse_at(
+        "http://127.0.0.1:1/v1",
+        &["proxy", "--listen", "0.0.0.0:0"],
+    ));
+    assert_eq!(ran.code, Some(2));
+    assert!(ran.stderr.contains("TOLLHOUSE_TOKEN"), "{}", ran.stderr);
+    let mut bad = tollhouse_at(
+        "http://127.0.0.1:1/v1",
+        &["proxy", "--listen", "127.0.0.1:0"],
+    );
+    bad.env("TOLLHOUSE_TOKEN", "PLANTED token");
+    let ran = run(bad);
+    assert_eq!(ran.code, Some(2));
+    assert!(
+        ran.stderr.contains("visible ASCII") && !ran.stderr.contains("PLANTED"),
+        "{}",
+        ran.stderr
+    );
+}
+
+#[test]
+fn it_needs_a_key_unless_callers_bring_theirs() {
+    let mut command = tollhouse(&["proxy", "--listen", "0.0.0.0:0"]);
+    command.env_remove("OPENAI_API_KEY");
+    let ran = run(command);
+    assert_eq!(ran.code, Some(2));
+    assert!(
+        ran.stderr.contains("OPENAI_API_KEY is not set"),
+        "{}",
+        ran.stderr
+    );
+}
