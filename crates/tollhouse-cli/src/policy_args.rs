@@ -4,10 +4,11 @@
 //! of the same meaning, and [`Policy::from_vars`] reads them all.
 
 use std::fmt::Write;
+use std::path::Path;
 use std::time::Duration;
 
 use tollhouse_openai::policy::BadSetting;
-use tollhouse_openai::{OpenAi, OpenAiBuilder, Policy};
+use tollhouse_openai::{Account, AccountConfig, OpenAi, OpenAiBuilder, Policy};
 
 use crate::failure::{self, BoxError};
 use crate::sim::seconds;
@@ -66,6 +67,7 @@ pub(crate) struct ClientArgs {
 }
 
 const BASE_URL: &str = "OPENAI_BASE_URL";
+const CONFIG: &str = "TOLLHOUSE_CONFIG";
 
 /// What was read, unless a variable looks like a misspelt one.
 fn known(policy: Result<Policy, String>) -> Result<Policy, String> {
@@ -74,14 +76,6 @@ fn known(policy: Result<Policy, String>) -> Result<Policy, String> {
         (Ok(()), policy) => policy,
         (Err(misspelt), Ok(_)) => Err(misspelt.to_string()),
         (Err(misspelt), Err(what)) => Err(format!("{what}; {misspelt}")),
-    }
-}
-
-fn both<P, C>(policy: Result<P, String>, client: Result<C, String>) -> Result<(P, C), BoxError> {
-    match (policy, client) {
-        (Ok(policy), Ok(client)) => Ok((policy, client)),
-        (Err(one), Err(other)) => Err(failure::error(format!("{one}; {other}"))),
-        (Err(what), Ok(_)) | (Ok(_), Err(what)) => Err(failure::error(what)),
     }
 }
 
@@ -101,30 +95,41 @@ impl PolicyArgs {
     ///
     /// As [`policy`](Self::policy), and what the client lacks in the same line.
     pub(crate) fn account(&self, client: &ClientArgs) -> Result<(Policy, OpenAi), BoxError> {
-        both(
-            known(self.policy_over(&environment)),
-            client.client_over(&environment),
-        )
+        let policy = known(self.policy_over(&environment));
+        let client = client.client_over(&environment);
+        match (policy, client) {
+            (Ok(policy), Ok(client)) => Ok((policy, client)),
+            (Err(one), Err(other)) => Err(failure::error(format!("{one}; {other}"))),
+            (Err(what), Ok(_)) | (Ok(_), Err(what)) => Err(failure::error(what)),
+        }
     }
 
-    /// The policy, and a client without a key, for callers who bring their own.
+    /// The account of a file, if there is one, with these flags and the environment laid
+    /// over its defaults.
     ///
     /// # Errors
     ///
-    /// As [`account`](Self::account).
-    pub(crate) fn account_of_callers(
-        &self,
-        client: &ClientArgs,
-    ) -> Result<(Policy, OpenAi), BoxError> {
-        both(
-            known(self.policy_over(&environment)),
-            client.keyless_over(&environment),
-        )
+    /// Names every value that is not allowed.
+    pub(crate) fn described(&self, file: Option<&Path>) -> Result<Account, BoxError> {
+        // Says of flags that they are flags.
+        self.policy()?;
+        let file = file.map(|file| file.to_string_lossy().into_owned());
+        let config = AccountConfig::from_vars(|name| match (name, &file) {
+            (CONFIG, Some(file)) => Some(file.clone()),
+            _ => self.given(name).or_else(|| environment(name)),
+        })?;
+        Ok(Account::from_config(config)?)
+    }
+
+    /// What the flag of a variable says.
+    fn given(&self, name: &str) -> Option<String> {
+        let flag = self.flags().into_iter().find(|flag| flag.0 == name);
+        flag.and_then(|(_, _, value)| value.clone())
     }
 
     fn policy_over(&self, environment: &impl Fn(&str) -> Option<String>) -> Result<Policy, String> {
         let flag = |name: &str| self.flags().into_iter().find(|flag| flag.0 == name);
-        let value = |name: &str| flag(name).and_then(|(_, _, value)| value.clone());
+        let value = |name: &str| self.given(name);
         Policy::from_vars(|name| value(name).or_else(|| environment(name))).map_err(|error| {
             let mut line = String::new();
             for bad in error.settings() {
@@ -171,6 +176,16 @@ impl PolicyArgs {
 }
 
 impl ClientArgs {
+    /// A client with the key of the environment.
+    pub(crate) fn client(&self) -> Result<OpenAi, BoxError> {
+        self.client_over(&environment).map_err(failure::error)
+    }
+
+    /// A client without a key, for callers who bring their own.
+    pub(crate) fn keyless(&self) -> Result<OpenAi, BoxError> {
+        self.keyless_over(&environment).map_err(failure::error)
+    }
+
     fn client_over(&self, environment: &impl Fn(&str) -> Option<String>) -> Result<OpenAi, String> {
         let given = |name: &str| self.base_url.clone().filter(|_| name == BASE_URL);
         let builder = OpenAiBuilder::from_vars(|name| given(name).or_else(|| environment(name)));

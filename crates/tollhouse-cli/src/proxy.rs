@@ -1,11 +1,12 @@
 //! `tollhouse proxy`: the same limits for clients in any language.
 
 use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::time::Duration;
 
 use metrics_exporter_prometheus::PrometheusBuilder;
 use tokio::net::TcpListener;
-use tollhouse_openai::{OpenAi, Policy};
+use tollhouse_openai::{Account, OpenAi};
 use tollhouse_proxy::{Bounds, Proxy};
 
 use crate::failure::{self, BoxError, Ended, Exit};
@@ -16,7 +17,7 @@ use crate::sim::seconds;
 /// What a client shows as its API key, where that is asked for.
 const TOKEN: &str = "TOLLHOUSE_TOKEN";
 
-/// Serve one policy to clients in any language: set their base URL to this proxy
+/// Serve one account to clients in any language: set their base URL to this proxy
 ///
 /// The key in OPENAI_API_KEY is put in; clients need any key, or the token in
 /// TOLLHOUSE_TOKEN where that is set. Calls wait here for their turn.
@@ -64,6 +65,11 @@ pub(crate) struct Args {
     #[arg(long, value_name = "SECONDS", value_parser = seconds, default_value = "60")]
     drain_seconds: Duration,
 
+    /// The account's file; flags and variables are laid over its defaults
+    /// [env: TOLLHOUSE_CONFIG] [default: one pool for all models]
+    #[arg(long, value_name = "FILE")]
+    config: Option<PathBuf>,
+
     /// How the log is written
     #[arg(long, value_name = "FORMAT", value_enum, default_value_t = LogFormat::Text)]
     pub(crate) log_format: LogFormat,
@@ -86,12 +92,13 @@ pub(crate) enum LogFormat {
 
 /// Serves until a signal.
 pub(crate) async fn run(args: Args) -> Ended {
-    let (policy, openai) = match args.pass_through_keys {
-        true => args.policy.account_of_callers(&args.client)?,
-        false => args.policy.account(&args.client)?,
+    let account = args.policy.described(args.config.as_deref())?;
+    let openai = match args.pass_through_keys {
+        true => args.client.keyless()?,
+        false => args.client.client()?,
     };
     let upstream = openai.base_url().to_string();
-    let proxy = args.proxy(policy, openai)?;
+    let proxy = args.proxy(account, openai)?;
     let mut signals = Signals::listen()?;
     let listener = TcpListener::bind(args.listen)
         .await
@@ -112,11 +119,11 @@ pub(crate) async fn run(args: Args) -> Ended {
 }
 
 impl Args {
-    fn proxy(&self, policy: Policy, openai: OpenAi) -> Result<Proxy, BoxError> {
+    fn proxy(&self, account: Account, openai: OpenAi) -> Result<Proxy, BoxError> {
         let metrics = PrometheusBuilder::new()
             .install_recorder()
             .map_err(|error| failure::because("cannot count metrics", error))?;
-        let mut proxy = Proxy::new(policy, openai)
+        let mut proxy = Proxy::new(account, openai)
             .bounds(self.bounds())
             .metrics(metrics);
         for host in &self.hosts {

@@ -10,7 +10,7 @@ use http_body::{Body, Frame, SizeHint};
 use pin_project_lite::pin_project;
 
 use crate::call::Line;
-use crate::headers::{ATTEMPTS, CHARGE, SHOULD_RETRY, WAIT, for_client};
+use crate::headers::{ATTEMPTS, CHARGE, POOL, SHOULD_RETRY, WAIT, for_client};
 
 /// Adds what we know of a call to its answer, and goes with it to its last byte.
 ///
@@ -33,6 +33,10 @@ where
     put(headers, WAIT, millis(line.wait.unwrap_or_default()));
     put(headers, ATTEMPTS, line.attempts.into());
     put(headers, CHARGE, line.charge);
+    // A pool's name comes from a model's, which may be anything.
+    if let Ok(pool) = HeaderValue::from_str(&line.pool) {
+        headers.insert(POOL, pool);
+    }
     if is_repeatable && is_retried_by_sdks(status) {
         headers.insert(SHOULD_RETRY, HeaderValue::from_static("false"));
     }

@@ -65,6 +65,7 @@ pub(crate) struct Line {
     pub(crate) wait: Option<Duration>,
     pub(crate) attempts: u32,
     pub(crate) charge: u64,
+    pub(crate) pool: String,
     /// To the head of the answer.
     pub(crate) head: Option<Duration>,
     /// Whether the answer went out to its end.
@@ -86,6 +87,7 @@ impl Line {
             wait: None,
             attempts: 0,
             charge: 0,
+            pool: String::new(),
             head: None,
             is_whole: false,
             _in_flight: counts.begin(),
@@ -106,6 +108,7 @@ impl Drop for Line {
             total_ms = millis(Some(self.came.elapsed())),
             attempts = self.attempts,
             charge_tokens = self.charge,
+            pool = %self.pool,
             request_id = %self.request_id,
             ended = if self.is_whole { "whole" } else { "left" },
             "call"

@@ -6,12 +6,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use http::{Request, Response};
-use serde::Serialize;
-use tokio::time::Instant;
+use tollhouse_openai::account::AccountSnapshot;
 use tollhouse_openai::client::StreamingOpenAi;
 use tollhouse_openai::error::Error;
 use tollhouse_openai::policy::{Limited, LimitedBody};
-use tollhouse_openai::{Call, Cost, MeterSnapshot, OpenAi, Policy, RequestBody, ResponseBody};
+use tollhouse_openai::{Account, AccountConfig, Call, Cost, OpenAi, RequestBody, ResponseBody};
 use tower::util::MapRequest;
 use tower::{Layer, Service, ServiceExt};
 
@@ -29,9 +28,17 @@ pub(crate) type Body = LimitedBody<ResponseBody>;
 /// Clones are the same account.
 #[derive(Clone)]
 pub(crate) struct Gates {
-    policy: Policy,
+    account: Account,
     client: Limited<Noted>,
     base_path: Arc<str>,
+}
+
+/// Where a call belongs.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Place {
+    pub(crate) pool: String,
+    /// In tokens.
+    pub(crate) charge: u64,
 }
 
 /// How long a call would wait.
@@ -43,24 +50,23 @@ pub(crate) struct Outlook {
 }
 
 impl Gates {
-    pub(crate) fn new(policy: Policy, openai: OpenAi) -> Self {
+    pub(crate) fn new(account: Account, openai: OpenAi) -> Self {
         let base_path = openai.base_url().path().trim_end_matches('/').into();
         let noted = openai
             .streaming()
             .map_request(note_launch as fn(Request<RequestBody>) -> _);
         Gates {
-            client: policy.layer().layer(noted),
-            policy,
+            client: account.layer().layer(noted),
+            account,
             base_path,
         }
     }
 
     /// The same limits with a state of their own.
     pub(crate) fn apart(&self, openai: OpenAi) -> Self {
-        // A setter makes another policy, whatever it sets.
-        let policy = self.policy.clone();
-        let attempts = policy.config().retry_max_attempts;
-        Gates::new(policy.max_attempts(attempts), openai)
+        let config = AccountConfig::clone(&self.account.config());
+        let account = Account::from_config(config).expect("it was checked");
+        Gates::new(account, openai)
     }
 
     /// The path before every other at the provider, without a slash at its end.
@@ -76,12 +82,22 @@ impl Gates {
         self.client.call(request).await
     }
 
-    pub(crate) fn charge(&self, call: &Call) -> u64 {
-        self.policy.charge().cost(call)
+    /// Where a call belongs, and what it will be charged.
+    pub(crate) fn place(&self, call: &Call) -> Place {
+        let explained = self.account.explain(call.model(), Some(call.endpoint()));
+        let policy = &explained.policy;
+        let estimator = policy
+            .charge_rule
+            .with_est_tokens(policy.est_tokens_per_run);
+        Place {
+            charge: estimator.cost(call),
+            pool: explained.pool,
+        }
     }
 
-    pub(crate) fn outlook(&self, charge: u64) -> Outlook {
-        let budget = self.policy.budget();
+    pub(crate) fn outlook(&self, call: &Call, charge: u64) -> Outlook {
+        let model = call.model().unwrap_or_default();
+        let budget = self.account.budget(model, call.endpoint());
         Outlook {
             waiting: budget.snapshot().waiting,
             expected_wait: budget.eta(charge),
@@ -90,74 +106,24 @@ impl Gates {
 
     /// Nobody waits and nothing is in flight.
     pub(crate) fn is_idle(&self) -> bool {
-        let now = self.policy.budget().snapshot();
+        let now = self.account.snapshot();
         now.waiting == 0 && now.in_flight == 0
     }
 
     /// Turns away whoever waits, and whoever comes.
     pub(crate) fn close(&self) {
-        self.policy.close();
+        self.account.close();
     }
 
-    pub(crate) fn status(&self) -> GatesStatus {
-        let (now, at) = (self.policy.budget().snapshot(), Instant::now());
-        let seconds_to = |until: Option<Instant>| {
-            let left = until.map(|until| until.saturating_duration_since(at));
-            left.map(|left| left.as_secs_f64())
-        };
-        GatesStatus {
-            waiting: now.waiting,
-            in_flight: now.in_flight,
-            max_concurrency: now.max_concurrency,
-            next_launch_seconds: seconds_to(now.next_launch),
-            held_seconds: seconds_to(now.held_until),
-            pace_percent: now.pace_percent,
-            meters: now.meters.iter().map(MeterStatus::of).collect(),
-        }
+    pub(crate) fn snapshot(&self) -> AccountSnapshot {
+        self.account.snapshot()
     }
 }
 
 impl fmt::Debug for Gates {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Gates")
-            .field("policy", &self.policy)
+            .field("account", &self.account)
             .finish_non_exhaustive()
-    }
-}
-
-/// An account as it is told to whoever looks.
-#[derive(Debug, Serialize)]
-pub(crate) struct GatesStatus {
-    waiting: usize,
-    in_flight: usize,
-    max_concurrency: Option<usize>,
-    next_launch_seconds: Option<f64>,
-    held_seconds: Option<f64>,
-    pace_percent: u8,
-    meters: Vec<MeterStatus>,
-}
-
-#[derive(Debug, Serialize)]
-struct MeterStatus {
-    unit: String,
-    per: String,
-    limit: u64,
-    capacity: u64,
-    level: i64,
-    in_transit: u64,
-    outstanding: u64,
-}
-
-impl MeterStatus {
-    fn of(meter: &MeterSnapshot) -> Self {
-        MeterStatus {
-            unit: meter.unit.to_string(),
-            per: meter.per.to_string(),
-            limit: meter.limit,
-            capacity: meter.capacity,
-            level: meter.level,
-            in_transit: meter.in_transit,
-            outstanding: meter.outstanding,
-        }
     }
 }

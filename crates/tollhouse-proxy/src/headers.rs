@@ -12,6 +12,7 @@ pub(crate) const MAX_WAIT: HeaderName = HeaderName::from_static("x-tollhouse-max
 pub(crate) const WAIT: HeaderName = HeaderName::from_static("x-tollhouse-wait-ms");
 pub(crate) const ATTEMPTS: HeaderName = HeaderName::from_static("x-tollhouse-attempts");
 pub(crate) const CHARGE: HeaderName = HeaderName::from_static("x-tollhouse-charge");
+pub(crate) const POOL: HeaderName = HeaderName::from_static("x-tollhouse-pool");
 pub(crate) const SHOULD_RETRY: HeaderName = HeaderName::from_static("x-should-retry");
 pub(crate) const API_KEY: HeaderName = HeaderName::from_static("api-key");
 

@@ -11,9 +11,10 @@ use http::{HeaderMap, HeaderValue};
 use subtle::{Choice, ConstantTimeEq};
 use tokio::time::Instant;
 use tollhouse_openai::OpenAi;
+use tollhouse_openai::account::AccountSnapshot;
 
 use crate::error::Refusal;
-use crate::gates::{Gates, GatesStatus};
+use crate::gates::Gates;
 use crate::headers::{API_KEY, CALLER};
 
 /// A token of the proxy's and the caller that it names.
@@ -75,12 +76,12 @@ impl Keys {
         }
     }
 
-    pub(crate) fn status(&self) -> Vec<GatesStatus> {
+    pub(crate) fn snapshots(&self) -> Vec<AccountSnapshot> {
         match self {
-            Keys::Own { gates, .. } => vec![gates.status()],
+            Keys::Own { gates, .. } => vec![gates.snapshot()],
             Keys::Theirs(accounts) => {
                 let opened = accounts.all();
-                opened.iter().map(Gates::status).collect()
+                opened.iter().map(Gates::snapshot).collect()
             }
         }
     }
@@ -239,13 +240,13 @@ impl fmt::Debug for Accounts {
 
 #[cfg(test)]
 mod tests {
-    use tollhouse_openai::Policy;
+    use tollhouse_openai::{Account, Policy};
 
     use super::*;
 
     fn gates() -> Gates {
         let openai = OpenAi::builder().base_url("http://127.0.0.1:1/v1").build();
-        Gates::new(Policy::default(), openai.unwrap())
+        Gates::new(Account::new(Policy::default()), openai.unwrap())
     }
 
     fn headers(lines: &[(&'static str, &str)]) -> HeaderMap {
@@ -324,7 +325,7 @@ mod tests {
         assert_eq!(with("a"), none, "b was the oldest");
         assert_eq!(with("b"), Err(Refusal::TooManyKeys));
         keys.close();
-        assert_eq!(keys.status().len(), 2);
+        assert_eq!(keys.snapshots().len(), 2);
         assert_eq!(with("d"), Err(Refusal::Closing));
         assert_eq!(admitted(&keys, &[]), Err(Refusal::NoKey));
     }

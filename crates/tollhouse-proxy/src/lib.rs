@@ -21,7 +21,7 @@
 //! ```
 //! use http_body_util::BodyExt;
 //! use tokio::net::TcpListener;
-//! use tollhouse_openai::{OpenAi, Policy};
+//! use tollhouse_openai::{Account, OpenAi};
 //! use tollhouse_proxy::Proxy;
 //! use tollhouse_sim::Sim;
 //!
@@ -32,7 +32,7 @@
 //! let openai = OpenAi::builder().base_url(provider.url()).build()?;
 //!
 //! let listener = TcpListener::bind("127.0.0.1:0").await?;
-//! let served = Proxy::new(Policy::from_env()?, openai).serve(listener)?;
+//! let served = Proxy::new(Account::from_env()?, openai).serve(listener)?;
 //! println!("export OPENAI_BASE_URL={}", served.url());
 //! # served.drain(std::time::Duration::from_secs(1)).await;
 //! # Ok(())

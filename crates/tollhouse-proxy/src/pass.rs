@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use axum::body::Body;
 use axum::response::{IntoResponse, Response};
+use bytes::Bytes;
 use http::header::CONTENT_TYPE;
 use http::uri::PathAndQuery;
 use http::{HeaderMap, HeaderValue, Request, Uri, Version};
@@ -60,21 +61,13 @@ async fn through(
     *request.version_mut() = Version::HTTP_11;
 
     let mut share = shared.held.share();
-    let (mut request, upload) = with_body(shared, request, &mut share).await?;
-    let launches = Launches::none_yet();
-    request.extensions_mut().insert(launches.clone());
-    let call = Call::attach(&mut request);
-    line.charge = admitted.gates.charge(&call);
+    let ready = Ready::of(shared, request, &mut share).await?;
+    let place = admitted.gates.place(&ready.call);
+    line.charge = place.charge;
+    line.pool = place.pool;
 
-    let result = patiently(
-        admitted.gates,
-        request,
-        &launches,
-        line.charge,
-        most,
-        upload,
-    )
-    .await;
+    let (launches, upload) = (ready.launches.clone(), ready.upload);
+    let result = patiently(admitted.gates, ready, line.charge, most).await;
     line.wait = launches.wait();
     match result {
         Ok(response) => {
@@ -124,28 +117,53 @@ fn provider_path(base: &str, uri: &Uri) -> Result<Uri, Refusal> {
     Ok(Uri::from(path))
 }
 
-/// The request with its body read, or, of an upload, with the most that may be passed
-/// on of it.
-async fn with_body(
-    shared: &Shared,
-    request: Request<Body>,
-    share: &mut Share,
-) -> Result<(Request<RequestBody>, Option<usize>), Refusal> {
-    let bounds = &shared.bounds;
-    let is_upload = is_multipart(request.headers());
-    let (head, body) = request.into_parts();
-    let size = body.size_hint();
-    let body = WithSize::new(TimeoutBody::new(bounds.body_idle, body), size);
-    if is_upload {
-        let body = Box::pin(Limited::new(body, bounds.upload_bytes));
-        let request = Request::from_parts(head, RequestBody::streamed(body));
-        return Ok((request, Some(bounds.upload_bytes)));
+/// A request that may be sent.
+struct Ready {
+    request: Request<RequestBody>,
+    call: Call,
+    launches: Launches,
+    /// The most bytes that may be passed on of an upload.
+    upload: Option<usize>,
+}
+
+impl Ready {
+    /// Reads the body, unless it is an upload.
+    async fn of(
+        shared: &Shared,
+        request: Request<Body>,
+        share: &mut Share,
+    ) -> Result<Self, Refusal> {
+        let bounds = &shared.bounds;
+        let upload = is_multipart(request.headers()).then_some(bounds.upload_bytes);
+        let (head, body) = request.into_parts();
+        let size = body.size_hint();
+        let body = WithSize::new(TimeoutBody::new(bounds.body_idle, body), size);
+        let body = match upload {
+            Some(most) => RequestBody::streamed(Box::pin(Limited::new(body, most))),
+            None => whole(body, bounds.body_bytes, share).await?,
+        };
+        let mut request = Request::from_parts(head, body);
+        let launches = Launches::none_yet();
+        request.extensions_mut().insert(launches.clone());
+        let call = Call::attach(&mut request);
+        Ok(Ready {
+            request,
+            call,
+            launches,
+            upload,
+        })
     }
-    let body = Counted::new(Box::pin(body), share);
-    let whole = Limited::new(body, bounds.body_bytes).collect().await;
-    let whole = whole.map_err(|error| Refusal::of_body(&*error, bounds.body_bytes))?;
-    let body = RequestBody::from(whole.to_bytes());
-    Ok((Request::from_parts(head, body), None))
+}
+
+async fn whole<B>(body: B, most: usize, share: &mut Share) -> Result<RequestBody, Refusal>
+where
+    B: http_body::Body<Data = Bytes>,
+    B::Error: Into<axum::BoxError>,
+{
+    let body = Limited::new(Counted::new(Box::pin(body), share), most);
+    let whole = body.collect().await;
+    let whole = whole.map_err(|error| Refusal::of_body(&*error, most))?;
+    Ok(RequestBody::from(whole.to_bytes()))
 }
 
 fn is_multipart(headers: &HeaderMap) -> bool {
@@ -162,12 +180,16 @@ type Failed = (Refusal, u32);
 /// call that was launched in time is waited for.
 async fn patiently(
     gates: Gates,
-    request: Request<RequestBody>,
-    launches: &Launches,
+    ready: Ready,
     charge: u64,
     most: Option<Duration>,
-    upload: Option<usize>,
 ) -> Result<http::Response<gates::Body>, Failed> {
+    let Ready {
+        request,
+        call,
+        launches,
+        upload,
+    } = ready;
     let failed = |error: tollhouse_openai::error::Error| {
         (Refusal::of_call(&error, upload), error.attempts())
     };
@@ -175,10 +197,10 @@ async fn patiently(
         return gates.call(request).await.map_err(failed);
     };
     let too_late = || {
-        let outlook = gates.outlook(charge);
+        let outlook = gates.outlook(&call, charge);
         (Refusal::TooLate { outlook, most }, 0)
     };
-    if gates.outlook(charge).expected_wait > most {
+    if gates.outlook(&call, charge).expected_wait > most {
         return Err(too_late());
     }
     let mut calling = pin!(gates.clone().call(request));

@@ -6,7 +6,7 @@ use std::time::Duration;
 use axum::Router;
 use metrics_exporter_prometheus::PrometheusHandle;
 use tokio::net::TcpListener;
-use tollhouse_openai::{OpenAi, Policy};
+use tollhouse_openai::{Account, OpenAi};
 
 use crate::bounds::Bounds;
 use crate::check::request::Hosts;
@@ -27,7 +27,7 @@ use crate::shared::Shared;
 /// ```
 /// use axum::body::Body;
 /// use http::Request;
-/// use tollhouse_openai::{OpenAi, Policy};
+/// use tollhouse_openai::{Account, OpenAi, Policy};
 /// use tollhouse_proxy::Proxy;
 /// use tollhouse_sim::Sim;
 /// use tower::ServiceExt;
@@ -36,7 +36,7 @@ use crate::shared::Shared;
 /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
 /// let provider = Sim::builder().build()?.spawn("127.0.0.1:0").await?;
 /// let openai = OpenAi::builder().base_url(provider.url()).build()?;
-/// let proxy = Proxy::new(Policy::default(), openai).token("t-of-ours", "web");
+/// let proxy = Proxy::new(Account::new(Policy::default()), openai).token("t-of-ours", "web");
 ///
 /// let call = Request::get("/v1/models").header("host", "localhost");
 /// let call = call.header("authorization", "Bearer t-of-ours");
@@ -48,7 +48,7 @@ use crate::shared::Shared;
 /// ```
 #[must_use = "a proxy does nothing until it is served"]
 pub struct Proxy {
-    policy: Policy,
+    account: Account,
     openai: OpenAi,
     passes_keys: bool,
     tokens: Vec<Token>,
@@ -70,10 +70,10 @@ pub enum ProxyError {
 }
 
 impl Proxy {
-    /// Passes calls through the policy's gates to the client, whose key it uses.
-    pub fn new(policy: Policy, openai: OpenAi) -> Self {
+    /// Passes calls through the account's gates to the client, whose key it uses.
+    pub fn new(account: Account, openai: OpenAi) -> Self {
         Proxy {
-            policy,
+            account,
             openai,
             passes_keys: false,
             tokens: Vec::new(),
@@ -94,7 +94,7 @@ impl Proxy {
         self
     }
 
-    /// Passes the clients' own keys on, each an account with limits as the policy
+    /// Passes the clients' own keys on, each an account with limits as the account
     /// states them. The client must have no key then; tokens are not asked for.
     pub fn pass_through_keys(mut self) -> Self {
         self.passes_keys = true;
@@ -153,7 +153,7 @@ impl Proxy {
     }
 
     fn shared(self) -> Shared {
-        let gates = Gates::new(self.policy, self.openai.clone());
+        let gates = Gates::new(self.account, self.openai.clone());
         let keys = match self.passes_keys {
             true => Keys::Theirs(Box::new(Accounts::new(
                 gates,
@@ -181,7 +181,7 @@ impl fmt::Debug for Proxy {
     /// Tells no token.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Proxy")
-            .field("policy", &self.policy)
+            .field("account", &self.account)
             .field("openai", &self.openai)
             .field("tokens", &self.tokens)
             .field("bounds", &self.bounds)

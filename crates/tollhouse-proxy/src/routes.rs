@@ -81,7 +81,7 @@ async fn status(State(shared): Proxy, headers: HeaderMap) -> Response {
     if !shared.keys.may_look(&headers) {
         return Refusal::WrongToken.into_response();
     }
-    let accounts = shared.keys.status();
+    let accounts = shared.keys.snapshots();
     Json(Status::of(&shared.counts, shared.held.bytes(), accounts)).into_response()
 }
 

@@ -3,9 +3,9 @@
 use std::sync::atomic::Ordering;
 
 use serde::Serialize;
+use tollhouse_openai::account::AccountSnapshot;
 
 use crate::counts::Counts;
-use crate::gates::GatesStatus;
 
 /// All of it at one moment, as `GET /tollhouse/status` tells it.
 #[derive(Debug, Serialize)]
@@ -17,11 +17,11 @@ pub(crate) struct Status {
     calls_in_flight: usize,
     calls: u64,
     held_bytes: usize,
-    accounts: Vec<GatesStatus>,
+    accounts: Vec<AccountSnapshot>,
 }
 
 impl Status {
-    pub(crate) fn of(counts: &Counts, held_bytes: usize, accounts: Vec<GatesStatus>) -> Self {
+    pub(crate) fn of(counts: &Counts, held_bytes: usize, accounts: Vec<AccountSnapshot>) -> Self {
         Status {
             version: env!("CARGO_PKG_VERSION"),
             up_seconds: counts.since.elapsed().as_secs_f64(),

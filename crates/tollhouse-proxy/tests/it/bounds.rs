@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::time::timeout;
+use tollhouse_openai::Account;
 use tollhouse_proxy::{Bounds, Proxy};
 
 use crate::support::{
@@ -14,7 +15,7 @@ use crate::support::{
 async fn bounded(url: &str, set: impl FnOnce(&mut Bounds)) -> tollhouse_proxy::Served {
     let mut bounds = Bounds::default();
     set(&mut bounds);
-    serve(Proxy::new(wide(), client(url)).bounds(bounds)).await
+    serve(Proxy::new(Account::new(wide()), client(url)).bounds(bounds)).await
 }
 
 #[tokio::test]

@@ -9,6 +9,7 @@ use hyper_util::client::legacy::Client;
 use hyper_util::rt::TokioExecutor;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::time::{Instant, timeout};
+use tollhouse_openai::Account;
 use tollhouse_proxy::Proxy;
 
 use crate::support::{
@@ -28,6 +29,7 @@ async fn a_whole_chat_passes_with_what_it_took() {
     assert_eq!(answer.header("x-tollhouse-attempts"), Some("1"));
     // A token of text, four for the message, three for the reply's start, and 20.
     assert_eq!(answer.header("x-tollhouse-charge"), Some("28"));
+    assert_eq!(answer.header("x-tollhouse-pool"), Some("default"));
     assert!(answer.header("x-tollhouse-wait-ms").is_some());
     assert!(answer.header("x-tollhouse-request-id").is_some());
     assert!(
@@ -163,7 +165,11 @@ async fn uploads_pass_as_they_come() {
 #[tokio::test]
 async fn a_client_that_leaves_ends_its_call_at_once() {
     let (provider, url) = by_hand().await;
-    let served = serve(Proxy::new(wide().max_concurrency(1), client(&url))).await;
+    let served = serve(Proxy::new(
+        Account::new(wide().max_concurrency(1)),
+        client(&url),
+    ))
+    .await;
     let request = post("/v1/chat/completions", "", &chat(""));
     let mut first = connect(&served).await;
     first.write_all(request.as_bytes()).await.unwrap();
@@ -228,7 +234,11 @@ async fn other_paths_are_not_the_providers_business() {
 #[tokio::test]
 async fn failures_are_passed_on_and_not_to_be_tried_again() {
     let (provider, url) = by_hand().await;
-    let served = serve(Proxy::new(wide().max_attempts(2), client(&url))).await;
+    let served = serve(Proxy::new(
+        Account::new(wide().max_attempts(2)),
+        client(&url),
+    ))
+    .await;
     let answered = async {
         for _ in 0..2 {
             let (_, mut socket) = request_at(&provider, "Hi").await;

@@ -5,6 +5,7 @@ use std::time::Duration;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::time::timeout;
+use tollhouse_openai::Account;
 use tollhouse_proxy::{Proxy, ProxyError};
 
 use crate::support::{
@@ -14,7 +15,11 @@ use crate::support::{
 /// One streams, one waits.
 async fn busy() -> (tollhouse_proxy::Served, TcpStream, TcpStream, TcpStream) {
     let (provider, url) = by_hand().await;
-    let served = serve(Proxy::new(wide().max_concurrency(1), client(&url))).await;
+    let served = serve(Proxy::new(
+        Account::new(wide().max_concurrency(1)),
+        client(&url),
+    ))
+    .await;
     let request = post("/v1/chat/completions", "", &chat(""));
     let mut streaming = connect(&served).await;
     streaming.write_all(request.as_bytes()).await.unwrap();
@@ -81,7 +86,7 @@ async fn dropping_it_ends_all_at_once() {
 async fn nobody_else_may_use_the_key_without_a_token() {
     let (_provider, url) = by_hand().await;
     let open = async || TcpListener::bind("0.0.0.0:0").await.unwrap();
-    let proxy = || Proxy::new(wide(), client(&url));
+    let proxy = || Proxy::new(Account::new(wide()), client(&url));
     let refused = proxy().serve(open().await);
     assert!(matches!(refused, Err(ProxyError::OpenToAll(_))));
     assert!(proxy().token("secret", "web").serve(open().await).is_ok());

@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex};
 
 use tokio::io::AsyncWriteExt;
 use tokio::net::TcpListener;
-use tollhouse_openai::OpenAi;
+use tollhouse_openai::{Account, OpenAi};
 use tollhouse_proxy::Proxy;
 use tracing_subscriber::fmt::MakeWriter;
 
@@ -59,7 +59,8 @@ async fn no_log_tells_a_key_a_token_a_prompt_or_an_answer() {
         .api_key("sk-PLANTED-KEY")
         .build()
         .unwrap();
-    let proxy = Proxy::new(wide().max_attempts(2), openai).token("t-PLANTED-TOKEN", "web");
+    let proxy =
+        Proxy::new(Account::new(wide().max_attempts(2)), openai).token("t-PLANTED-TOKEN", "web");
     let served = serve(proxy).await;
     let token = "authorization: Bearer t-PLANTED-TOKEN\r\ncookie: PLANTED-COOKIE\r\n";
     let body = chat(r#","user":"PLANTED-PROMPT""#);
@@ -105,7 +106,7 @@ async fn no_log_tells_a_key_a_token_a_prompt_or_an_answer() {
 #[tokio::test]
 async fn what_is_to_be_looked_at_needs_a_token_too() {
     let (_provider, url) = by_hand().await;
-    let served = serve(Proxy::new(wide(), client(&url)).token("secret", "web")).await;
+    let served = serve(Proxy::new(Account::new(wide()), client(&url)).token("secret", "web")).await;
     for path in ["/tollhouse/status", "/metrics"] {
         assert_eq!(ask(&served, &get(path, "")).await.status, 401, "{path}");
     }
@@ -121,7 +122,7 @@ async fn what_is_to_be_looked_at_needs_a_token_too() {
 async fn keys_that_are_passed_on_are_an_account_each() {
     let (provider, url) = by_hand().await;
     let openai = OpenAi::builder().base_url(&url).build().unwrap();
-    let proxy = Proxy::new(wide().max_concurrency(1), openai).pass_through_keys();
+    let proxy = Proxy::new(Account::new(wide().max_concurrency(1)), openai).pass_through_keys();
     let served = serve(proxy).await;
     let call = |key: &str| {
         post(

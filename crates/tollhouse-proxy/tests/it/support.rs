@@ -6,7 +6,7 @@ use serde_json::Value;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::time::{sleep, timeout};
-use tollhouse_openai::{Limit, OpenAi, Policy};
+use tollhouse_openai::{Account, Limit, OpenAi, Policy};
 use tollhouse_proxy::{Proxy, Served};
 use tollhouse_sim::{Served as ServedSim, Sim};
 
@@ -44,7 +44,7 @@ pub(crate) async fn serve(proxy: Proxy) -> Served {
 
 /// A proxy with wide gates before a provider at this URL.
 pub(crate) async fn before(url: &str) -> Served {
-    serve(Proxy::new(wide(), client(url))).await
+    serve(Proxy::new(Account::new(wide()), client(url))).await
 }
 
 /// An answer as it came over the wire.

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use tokio::io::AsyncWriteExt;
-use tollhouse_openai::Limit;
+use tollhouse_openai::{Account, Limit};
 use tollhouse_proxy::Proxy;
 use tollhouse_sim::Sim;
 
@@ -21,7 +21,7 @@ async fn a_wait_that_is_too_long_is_refused_at_once_with_its_length() {
         .headroom(0.0)
         .cautious_start(false)
         .tpm_limit(Limit::per_minute(42));
-    let served = serve(Proxy::new(policy, client(&provider.url()))).await;
+    let served = serve(Proxy::new(Account::new(policy), client(&provider.url()))).await;
     let request = |headers: &str| post("/v1/chat/completions", headers, &chat(""));
     assert_eq!(ask(&served, &request("")).await.status, 200);
 
@@ -51,7 +51,7 @@ async fn a_wait_that_is_too_long_is_refused_at_once_with_its_length() {
 async fn a_wait_that_became_too_long_ends_and_leaves_nothing() {
     let (provider, url) = by_hand().await;
     let policy = wide().max_concurrency(1);
-    let proxy = Proxy::new(policy, client(&url)).max_wait(Duration::from_millis(80));
+    let proxy = Proxy::new(Account::new(policy), client(&url)).max_wait(Duration::from_millis(80));
     let served = serve(proxy).await;
     let request = post("/v1/chat/completions", "", &chat(""));
     let mut first = connect(&served).await;
@@ -76,7 +76,7 @@ async fn a_wait_that_became_too_long_ends_and_leaves_nothing() {
 async fn what_can_never_fit_is_refused_and_not_tried_again() {
     let (sim, provider) = sim().await;
     let policy = wide().headroom(0.0).tpm_limit(Limit::per_minute(20));
-    let served = serve(Proxy::new(policy, client(&provider.url()))).await;
+    let served = serve(Proxy::new(Account::new(policy), client(&provider.url()))).await;
     let answer = ask(&served, &post("/v1/chat/completions", "", &chat(""))).await;
     assert_eq!(
         (answer.status, answer.code().as_str()),
@@ -95,7 +95,7 @@ async fn everybody_waits_and_nobody_is_refused() {
     let sim = sim.build().unwrap();
     let provider = sim.spawn("127.0.0.1:0").await.unwrap();
     let policy = wide().max_concurrency(2);
-    let served = serve(Proxy::new(policy, client(&provider.url()))).await;
+    let served = serve(Proxy::new(Account::new(policy), client(&provider.url()))).await;
     let request = post("/v1/chat/completions", "", &chat(""));
     let calls = (0..60).map(|_| ask(&served, &request));
     let answers = tokio::time::timeout(LONG, futures_util::future::join_all(calls)).await;
