@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import os
 from enum import Enum
 from typing import Annotated, List, Literal, Optional, Union
 
@@ -241,7 +242,7 @@ async def asynchronous():
 
 
 def rate_limits():
-    admin = OpenAI(admin_api_key="any")
+    admin = OpenAI(admin_api_key=os.environ["OPENAI_API_KEY"])
     limits = admin.admin.organization.projects.rate_limits.list_rate_limits("proj_any")
     found = {limit.model: limit for limit in limits}
     assert found["gpt-4o"].object == "project.rate_limit", found
