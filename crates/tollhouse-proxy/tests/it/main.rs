@@ -3,6 +3,7 @@
 mod bounds;
 mod calls;
 mod ends;
+mod hostile;
 mod imports;
 mod raw;
 mod secrets;
