@@ -49,7 +49,7 @@ fn mutated(number: u64) -> Vec<u8> {
         let at = numbers.below(bytes.len());
         match numbers.below(5) {
             0 => bytes[at] = u8::try_from(numbers.below(256)).expect("a byte"),
-            1 => drop(bytes.remove(at)),
+            1 if bytes.len() > 1 => drop(bytes.remove(at)),
             2 => bytes.insert(at, b"\r\n\0 :;,\t"[numbers.below(8)]),
             3 => bytes.truncate(at.max(1)),
             _ => {
