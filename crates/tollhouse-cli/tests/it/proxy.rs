@@ -121,6 +121,30 @@ async fn a_call_passes_is_counted_and_logged_without_secrets() {
 }
 
 #[tokio::test]
+async fn a_file_gives_each_model_a_pool_and_a_bad_one_is_named() {
+    let provider = Provider::start(Sim::builder()).await;
+    let file = directory("proxy_config").join("tollhouse.toml");
+    fs::write(&file, "[models.\"gpt-4o*\"]\ntokens_per_minute = 30_000\n").unwrap();
+    let path = file.to_str().unwrap();
+    let running = Running::start("proxy_file", &provider, &["--config", path]).await;
+    let answer = running
+        .ask("POST /v1/chat/completions", "t-PLANTED-TOKEN", CHAT)
+        .await;
+    assert!(answer.contains("x-tollhouse-pool: gpt-4o*\r\n"), "{answer}");
+    let status = running
+        .ask("GET /tollhouse/status", "t-PLANTED-TOKEN", "")
+        .await;
+    assert!(status.contains(r#""name":"gpt-4o*""#), "{status}");
+    interrupt(&running.child);
+    assert_eq!(ended(running.child).await, Some(0));
+
+    fs::write(&file, "[models.x]\ntokens_per_minut = 1\n").unwrap();
+    let ran = run(provider.tollhouse(&["proxy", "--config", path]));
+    assert_eq!(ran.code, Some(2));
+    assert!(ran.stderr.contains("tokens_per_minut"), "{}", ran.stderr);
+}
+
+#[tokio::test]
 async fn a_second_signal_ends_at_once() {
     let slow = Sim::builder().latency(Duration::from_secs(600), Duration::ZERO);
     let provider = Provider::start(slow).await;
