@@ -295,6 +295,148 @@ async fn a_reqwest_client_keeps_the_limits_in_its_own_types() {
     assert!(report.peak_in_flight <= 2, "{report}");
 }
 
+/// In the builder's own style, each way of saying something makes what reqwest's own
+/// builder makes.
+#[test]
+fn a_reqwest_builder_makes_what_reqwests_own_makes() {
+    use reqwest::header::{HeaderMap, HeaderValue};
+    use reqwest::{Method, RequestBuilder as Plain, Version};
+    use tollhouse_openai::adapters::reqwest::RequestBuilder as Ours;
+
+    const URL: &str = "http://127.0.0.1:1/v1/responses";
+    let plain = reqwest::Client::new();
+    let client = policy().reqwest(plain.clone());
+    let seen = |request: reqwest::Result<reqwest::Request>| {
+        let request = request.expect("a request");
+        let body = request.body().and_then(reqwest::Body::as_bytes);
+        let headers: Vec<_> = request.headers().clone().into_iter().collect();
+        (
+            request.method().clone(),
+            request.url().clone(),
+            request.version(),
+            format!("{headers:?}"),
+            request.timeout().copied(),
+            body.map(<[u8]>::to_vec),
+        )
+    };
+    let begun = [
+        (client.get(URL), plain.get(URL)),
+        (client.put(URL), plain.put(URL)),
+        (client.patch(URL), plain.patch(URL)),
+        (client.delete(URL), plain.delete(URL)),
+        (client.head(URL), plain.head(URL)),
+        (
+            client.request(Method::OPTIONS, URL),
+            plain.request(Method::OPTIONS, URL),
+        ),
+    ];
+    for (ours, theirs) in begun {
+        assert_eq!(seen(ours.build()), seen(theirs.build()));
+    }
+
+    let value = serde_json::json!({"model": "gpt-4o", "input": "Hi"});
+    let headers = HeaderMap::from_iter([(
+        reqwest::header::ACCEPT,
+        HeaderValue::from_static("application/json"),
+    )]);
+    let pairs = [("a", "1 2"), ("b", "&")];
+    let minute = Duration::from_secs(60);
+    type Change<'a, B> = Box<dyn Fn(B) -> B + 'a>;
+    let changes: Vec<(&str, Change<'_, Ours>, Change<'_, Plain>)> = vec![
+        (
+            "json",
+            Box::new(|r| r.json(&value)),
+            Box::new(|r| r.json(&value)),
+        ),
+        (
+            "form",
+            Box::new(|r| r.form(&pairs)),
+            Box::new(|r| r.form(&pairs)),
+        ),
+        (
+            "query",
+            Box::new(|r| r.query(&pairs)),
+            Box::new(|r| r.query(&pairs)),
+        ),
+        (
+            "body",
+            Box::new(|r| r.body("text")),
+            Box::new(|r| r.body("text")),
+        ),
+        (
+            "header",
+            Box::new(|r| r.header("x-a", "1")),
+            Box::new(|r| r.header("x-a", "1")),
+        ),
+        (
+            "headers",
+            Box::new(|r| r.headers(headers.clone())),
+            Box::new(|r| r.headers(headers.clone())),
+        ),
+        (
+            "bearer",
+            Box::new(|r| r.bearer_auth("k")),
+            Box::new(|r| r.bearer_auth("k")),
+        ),
+        (
+            "basic",
+            Box::new(|r| r.basic_auth("me", Some("mine"))),
+            Box::new(|r| r.basic_auth("me", Some("mine"))),
+        ),
+        (
+            "timeout",
+            Box::new(|r| r.timeout(minute)),
+            Box::new(|r| r.timeout(minute)),
+        ),
+        (
+            "version",
+            Box::new(|r| r.version(Version::HTTP_2)),
+            Box::new(|r| r.version(Version::HTTP_2)),
+        ),
+        (
+            "with",
+            Box::new(|r| r.with(|r| r.header("x-b", "2"))),
+            Box::new(|r| r.header("x-b", "2")),
+        ),
+        (
+            "try_clone",
+            Box::new(|r| r.try_clone().expect("no stream")),
+            Box::new(|r| r),
+        ),
+    ];
+    let bare = seen(plain.post(URL).build());
+    for (name, ours, theirs) in changes {
+        let made = seen(ours(client.post(URL)).build());
+        assert_eq!(made, seen(theirs(plain.post(URL)).build()), "{name}");
+        assert_eq!(made == bare, name == "try_clone", "{name}");
+    }
+}
+
+/// `client.post(url).json(&body).send()` goes through the gates, and what could not be
+/// built was never sent and costs nothing.
+#[tokio::test]
+async fn a_request_in_reqwests_own_style_goes_through_the_gates() {
+    let sim = Sim::builder().build().expect("allowed settings");
+    let served = sim.spawn("127.0.0.1:0").await.expect("a free port");
+    let policy = policy();
+    let client = policy.reqwest(reqwest::Client::new());
+    let question = serde_json::json!({"model": "gpt-4o", "input": "Hi", "max_output_tokens": 500});
+    let send = |url: String| client.post(url).bearer_auth("k").json(&question).send();
+
+    let error = send("no address".to_owned()).await.expect_err("no address");
+    assert!(error.is_never_sent(), "{error:?}");
+    let builder = error.downcast_ref::<reqwest::Error>();
+    assert!(builder.is_some_and(reqwest::Error::is_builder), "{error:?}");
+    assert_eq!(policy.budget().snapshot().level, 30_000);
+
+    let answer = send(format!("{}/responses", served.url())).await;
+    let answer = answer.expect("an answer");
+    assert_eq!(answer.status(), 200);
+    assert!(answer.text().await.expect("a text").contains("output_text"));
+    assert!(policy.budget().snapshot().level <= 30_000 - 500);
+    assert_eq!(sim.report().arrived, 1);
+}
+
 /// A timeout of the request's own is one attempt's, and is tried again.
 #[tokio::test]
 async fn a_reqwest_timeout_is_an_attempt_that_is_made_again() {
