@@ -81,13 +81,12 @@ impl fmt::Display for Table<'_> {
         })?;
         self.row(f, "time", |side| self.time(Some(side.elapsed)))?;
         self.rule(f)?;
-        // The policy spaces launches; what is measured comes a moment after, at the
-        // client's door, and that moment is as many times longer in the table.
+        // The policy counts its spacing from the moment at which the call before was
+        // handed on, so no gap that is seen at the client's door is shorter.
         let note = format!(
             "times are the provider's; 1s of it took {:.2} here\n\
-             gaps are measured as calls leave; a delay of 1 ms here counts {} ms there",
+             gaps are measured as calls leave for the provider",
             Span(self.account.here(Duration::from_secs(1))),
-            self.account.speed(),
         );
         writeln!(
             f,

@@ -78,14 +78,15 @@ fn demo_keeps_its_promise_and_shows_the_difference() {
     let failed = row("failed calls");
     assert_ne!(failed[0], "0", "{}", ran.stdout);
     assert_eq!(failed[3..], ["0", "of", "124"], "{}", ran.stdout);
-    assert_eq!(row("least gap, as they left").len(), 2);
+    // 0.25 s, of which a fortieth is 6 ms here: a task that the machine puts aside in the
+    // act of handing on may show a little less of it.
+    let gaps: Vec<f64> = row("least gap, as they left")
+        .iter()
+        .map(|gap| gap.trim_end_matches('s').parse().expect("seconds"))
+        .collect();
+    assert!(gaps[0] < 0.1 && gaps[1] >= 0.2, "{}", ran.stdout);
     // A minute of whose clock, beside a limit of which a full bucket comes on top?
     assert!(!ran.stderr.contains("last minute"), "{}", ran.stderr);
-    assert!(
-        ran.stdout.contains("1 ms here counts 40 ms there"),
-        "{}",
-        ran.stdout
-    );
 
     let answers = row("Answers: ").join(" ");
     assert_eq!(line_count(Path::new(&answers)), 100);
