@@ -25,6 +25,9 @@ impl Moment {
         self.0.saturating_sub(earlier.0).max(0).unsigned_abs()
     }
 
+    /// Earlier than anything.
+    pub(crate) const BEFORE_ALL: Moment = Moment(i64::MIN);
+
     /// Later than anything.
     pub(crate) const NEVER: Moment = Moment(i64::MAX);
 }

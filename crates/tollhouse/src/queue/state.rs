@@ -174,8 +174,12 @@ impl<R: Rule> State<R> {
 
     /// Puts a newcomer in line.
     pub(super) fn join(&mut self, ask: &Ask, waker: Waker, now: &mut Now) -> Key {
+        self.stand(ask, ask.since(), waker, now)
+    }
+
+    fn stand(&mut self, ask: &Ask, since: Option<Moment>, waker: Waker, now: &mut Now) -> Key {
         let rule = &self.rule;
-        let times = (ask.since(), now.get());
+        let times = (since, now.get());
         let place = Place::InLine(waker);
         let price = |charge: &Charge| rule.cost(charge);
         self.lanes
@@ -183,8 +187,9 @@ impl<R: Rule> State<R> {
     }
 
     /// What an admitted request holds has lapsed: all of it goes back, and its
-    /// owner stands in line again, where he stood. He comes to wait, whose waker this
-    /// is, as any other does.
+    /// owner stands in line again, where he stood: at its first arrival's place if that
+    /// is known, else before all others of its caller, since he was let in before them.
+    /// He comes to wait, whose waker this is, as any other does.
     pub(super) fn lapse(
         &mut self,
         admitted: Admitted<R::Held>,
@@ -196,7 +201,8 @@ impl<R: Rule> State<R> {
         self.inside -= 1;
         self.rule.release(held, now);
         self.lanes.land(tagged, Cost::NOTHING);
-        self.join(ask, waker, now)
+        let since = ask.since().unwrap_or(Moment::BEFORE_ALL);
+        self.stand(ask, Some(since), waker, now)
     }
 
     /// An admitted request is over, and `end` says what stands of its charge.

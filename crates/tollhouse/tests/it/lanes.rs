@@ -378,3 +378,44 @@ async fn slots_and_turns_are_shared_by_weight() {
     let web = served.take().iter().filter(|who| **who == "web").count();
     assert!((59..=61).contains(&web), "{web} of 80 turns");
 }
+
+/// A grant that its owner slept through goes back, and he stands first again: not behind
+/// those who came after him. Of his own lane at least, where there are several.
+#[tokio::test(start_paused = true)]
+async fn who_slept_through_his_turn_stands_first_again() {
+    use std::task::{Context, Waker};
+    use tollhouse::gate::{Launch, Now};
+    use tollhouse::{Gate, Pass, StaggerLayer};
+
+    let gate = StaggerLayer::new(SEC);
+    let mut cx = Context::from_waker(Waker::noop());
+    let mut enter = || {
+        let mut pass = Gate::<(), ()>::pass(&gate, &());
+        let admitted = pass.poll_admitted(&mut cx, &mut Now::unread()).is_ready();
+        (pass, admitted)
+    };
+    let (mut first, admitted) = enter();
+    assert!(admitted);
+    first.launched(Launch::ToWire, &mut Now::unread());
+    let (mut sleeper, _) = enter();
+    let (mut awake, _) = enter();
+    let (mut after, _) = enter();
+    // Each newcomer moves the line on: the sleeper is granted the second second, and
+    // sleeps; the one behind him is granted the third, and goes.
+    sleep(SEC).await;
+    let (mut fourth, _) = enter();
+    sleep(SEC).await;
+    let (mut last, _) = enter();
+    let mut cx = Context::from_waker(Waker::noop());
+    let mut is_in =
+        |pass: &mut dyn Pass| pass.poll_admitted(&mut cx, &mut Now::unread()).is_ready();
+    assert!(is_in(&mut awake));
+    awake.launched(Launch::ToWire, &mut Now::unread());
+    assert!(!is_in(&mut sleeper), "his grant has lapsed");
+
+    for next in [&mut sleeper, &mut after, &mut fourth, &mut last] {
+        sleep(SEC).await;
+        assert!(is_in(next), "in the order of arrival");
+        next.launched(Launch::ToWire, &mut Now::unread());
+    }
+}
