@@ -256,8 +256,9 @@ impl Ask {
         &self.charge
     }
 
+    /// The caller.
     #[inline]
-    pub(crate) fn who(&self) -> &Caller {
+    pub fn who(&self) -> &Caller {
         &self.caller
     }
 

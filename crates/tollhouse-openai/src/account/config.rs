@@ -95,6 +95,13 @@ impl Overrides {
         self.values.keys().copied()
     }
 
+    /// Each of them.
+    pub(crate) fn each(&self, mut see: impl FnMut(&'static str, &Value)) {
+        self.values
+            .iter()
+            .for_each(|(name, value)| see(name, value));
+    }
+
     /// The whole policy.
     pub(crate) fn over(&self, defaults: &PolicyConfig) -> PolicyConfig {
         let mut config = defaults.clone();

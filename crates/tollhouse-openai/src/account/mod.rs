@@ -13,6 +13,8 @@
 //! What it says is an [`AccountConfig`]: from code, from variables, or from a
 //! `tollhouse.toml`, of which `docs/guide/account.md` tells every key.
 
+mod callers;
+mod changes;
 mod config;
 mod dry;
 mod error;
@@ -26,8 +28,9 @@ use std::path::Path;
 use std::sync::Arc;
 
 use http::HeaderMap;
-use tollhouse::{Ask, TokenBudget};
+use tollhouse::{Ask, Caller, TokenBudget};
 
+pub use changes::{Change, Changes};
 pub use config::{AccountConfig, Sharing};
 pub use error::{AccountError, Problem};
 pub use snapshot::{AccountSnapshot, DryRunSnapshot, PoolMeter, PoolSnapshot};
@@ -85,8 +88,10 @@ use pools::Pools;
 pub struct Account {
     pools: Arc<Pools>,
     model_of: Option<ModelOf>,
+    caller_of: Option<CallerOf>,
 }
 
+type CallerOf = Arc<dyn Fn(&Call, &HeaderMap) -> Option<Caller> + Send + Sync>;
 type ModelOf = Arc<dyn Fn(&Call, &HeaderMap) -> Option<String> + Send + Sync>;
 
 impl Account {
@@ -144,6 +149,7 @@ impl Account {
         Account {
             pools: Arc::new(Pools::new(config)),
             model_of: None,
+            caller_of: None,
         }
     }
 
@@ -174,6 +180,34 @@ impl Account {
         self
     }
 
+    /// Tells who makes a call by what this says of it; where that is nothing, by the
+    /// [`Caller`] in the request's extensions, as without it. A weight that `[callers]`
+    /// gives the name goes before the caller's own. Layers that are made from what this
+    /// returns go by it, others do not.
+    ///
+    /// # Examples
+    ///
+    /// Callers by a header that only colleagues can set:
+    ///
+    /// ```
+    /// use tollhouse_openai::{Account, Caller, Policy};
+    ///
+    /// let account = Account::new(Policy::default()).caller_by(|_call, headers| {
+    ///     let team = headers.get("x-team")?.to_str().ok()?;
+    ///     Some(Caller::new(team))
+    /// });
+    /// let layer = account.layer();
+    /// # let _ = layer;
+    /// ```
+    #[must_use]
+    pub fn caller_by(
+        mut self,
+        caller_of: impl Fn(&Call, &HeaderMap) -> Option<Caller> + Send + Sync + 'static,
+    ) -> Self {
+        self.caller_of = Some(Arc::new(caller_of));
+        self
+    }
+
     /// As [`Policy::layer`], with a pool for each model: one retry outermost, then the
     /// pool of the call's model; to be put directly around the client.
     pub fn layer(&self) -> PolicyLayer {
@@ -184,6 +218,67 @@ impl Account {
     /// What it says.
     pub fn config(&self) -> Arc<AccountConfig> {
         self.pools.config()
+    }
+
+    /// Changes what it says, all of it or nothing, while it is in use; tells what became
+    /// different. The change begins with the config in use, and is made again where
+    /// another one came in between.
+    ///
+    /// Whoever waits sees new numbers at once. What was let in stays in: fewer slots or
+    /// tokens let less in until enough is over. A pool that nothing leads to any more
+    /// lets those in who wait there, by its old numbers. Attempts and backoffs, and
+    /// whether usage is asked for, are those of the [layers](Self::layer) that are made
+    /// from now on.
+    ///
+    /// # Errors
+    ///
+    /// Names everything that is wrong at once; then nothing has changed.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use tollhouse_openai::{Account, Limit, Policy};
+    ///
+    /// # #[tokio::main(flavor = "current_thread", start_paused = true)]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// let account = Account::new(Policy::default());
+    /// let changes = account.update(|config| {
+    ///     config.defaults.tokens_per_minute = Limit::per_minute(60_000);
+    /// })?;
+    /// assert_eq!(
+    ///     changes.to_string(),
+    ///     "[defaults] tokens_per_minute: 60000, until now 30000",
+    /// );
+    /// assert!(account.update(|config| config.defaults.headroom = 2.0).is_err());
+    /// assert_eq!(account.config().defaults.headroom, 0.15);
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn update(
+        &self,
+        mut change: impl FnMut(&mut AccountConfig),
+    ) -> Result<Changes, AccountError> {
+        loop {
+            let old = self.pools.config();
+            let mut new = (*old).clone();
+            // A user's: under no lock.
+            change(&mut new);
+            new.validate()?;
+            if let Some(changes) = self.pools.replace(&old, new) {
+                return Ok(changes);
+            }
+        }
+    }
+
+    /// Puts what a `tollhouse.toml` says in the place of all that it says; as
+    /// [`update`](Self::update).
+    ///
+    /// # Errors
+    ///
+    /// As [`from_toml`](Self::from_toml); then nothing has changed.
+    pub fn reload_toml(&self, text: &str) -> Result<Changes, AccountError> {
+        let config = AccountConfig::from_toml(text)?;
+        self.update(|old| old.clone_from(&config))
     }
 
     /// How it stands now.
@@ -228,6 +323,12 @@ impl FindPool for Account {
         let told = self.model_of.as_ref();
         let told = told.and_then(|model_of| model_of(call, headers));
         let model = told.as_deref().or(call.model()).unwrap_or_default();
+        let caller = self.caller_of.as_ref();
+        let ask = match caller.and_then(|caller_of| caller_of(call, headers)) {
+            Some(caller) => ask.caller(caller),
+            None => ask,
+        };
+        let ask = self.pools.weigh(ask);
         self.pools.find(model, call.endpoint()).enter(call, ask)
     }
 }

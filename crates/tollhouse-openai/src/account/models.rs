@@ -96,9 +96,7 @@ impl Rules {
                 None => drop(rules.exact.insert(pattern.clone(), target)),
             }
         }
-        rules
-            .globs
-            .sort_by_key(|(glob, _)| std::cmp::Reverse(glob.len()));
+        by_length(&mut rules.globs);
         rules
     }
 
@@ -117,13 +115,23 @@ impl Rules {
             .or_else(|| of_endpoint().map(|(_, target)| target))
             .or_else(|| globbed().map(|(_, target)| target));
         match target {
-            Some(target) => Route {
-                id: target.pool.clone(),
-                config: Arc::clone(&target.config),
-                section: Arc::clone(&target.section),
-            },
+            Some(target) => target.route(),
             None => self.unnamed(family),
         }
+    }
+
+    /// What is said now of a pool that was made under other rules; `None` where nothing
+    /// leads to it any more.
+    pub(super) fn still(&self, id: &PoolId) -> Option<Route> {
+        let endpoints = self.endpoints.iter().map(|(_, target)| target);
+        let globs = self.globs.iter().map(|(_, target)| target);
+        let mut sections = self.exact.values().chain(endpoints).chain(globs);
+        let route = match id.kind {
+            Kind::Named | Kind::Section => sections.find(|target| target.pool == *id)?.route(),
+            Kind::Model => self.route(Some(&id.name), None),
+            Kind::Shared => self.shared(),
+        };
+        (route.id == *id).then_some(route)
     }
 
     fn unnamed(&self, family: Option<&str>) -> Route {
@@ -146,6 +154,16 @@ impl Rules {
     }
 }
 
+impl Target {
+    fn route(&self) -> Route {
+        Route {
+            id: self.pool.clone(),
+            config: Arc::clone(&self.config),
+            section: Arc::clone(&self.section),
+        }
+    }
+}
+
 impl PoolId {
     fn new(kind: Kind, name: &str) -> Self {
         PoolId {
@@ -153,6 +171,11 @@ impl PoolId {
             name: name.into(),
         }
     }
+}
+
+/// Longer globs before shorter ones.
+pub(super) fn by_length<T>(globs: &mut [(String, T)]) {
+    globs.sort_by_key(|(glob, _)| std::cmp::Reverse(glob.len()));
 }
 
 /// Whether a limit is learned from answers, which speak of one model each.

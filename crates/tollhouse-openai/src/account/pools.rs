@@ -11,11 +11,13 @@ use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard, Wea
 use std::time::Duration;
 
 use tokio::time::Instant;
-use tollhouse::{Ask, ConcurrencyLayer, StaggerLayer, TokenBudget};
+use tollhouse::{Ask, Caller, ConcurrencyLayer, StaggerLayer, TokenBudget, TokenBudgetBuilder};
 
+use super::callers::Callers;
+use super::changes::Changes;
 use super::config::{AccountConfig, Sharing};
 use super::dry::DryRuns;
-use super::models::{Kind, PoolId, Rules, learns};
+use super::models::{Kind, PoolId, Route, Rules, learns};
 use crate::call::{Call, Endpoint};
 use crate::policy::PolicyConfig;
 use crate::policy::budget::{BudgetGate, CallPass};
@@ -43,6 +45,7 @@ pub(super) struct Pool {
     pub(super) id: PoolId,
     pub(super) section: Arc<str>,
     pub(super) gate: BudgetGate,
+    config: Arc<PolicyConfig>,
     shared: SharedGates,
     dry: Option<Arc<DryRuns>>,
     /// How often it was looked up.
@@ -55,6 +58,7 @@ pub(super) struct SharedGates {
     pub(super) slots: Option<ConcurrencyLayer>,
     pub(super) max_slots: Option<usize>,
     pub(super) spacing: Option<StaggerLayer>,
+    interval: Duration,
 }
 
 /// All pools of an account.
@@ -65,6 +69,7 @@ pub(super) struct Pools {
 struct State {
     config: Arc<AccountConfig>,
     rules: Arc<Rules>,
+    callers: Arc<Callers>,
     shared: SharedGates,
     dry: Option<Arc<DryRuns>>,
     live: HashMap<PoolId, Arc<Pool>>,
@@ -82,6 +87,7 @@ impl Pools {
     pub(super) fn new(config: AccountConfig) -> Self {
         let state = State {
             rules: Arc::new(Rules::new(&config)),
+            callers: Arc::new(Callers::new(&config)),
             shared: SharedGates::new(&config),
             dry: config.dry_run.then(Arc::default),
             config: Arc::new(config),
@@ -121,6 +127,65 @@ impl Pools {
         found.unwrap_or_else(|| self.make(model, endpoint))
     }
 
+    /// An ask with the weight that the account gives its caller.
+    #[inline]
+    pub(super) fn weigh(&self, ask: Ask) -> Ask {
+        match ask.who().name() {
+            Some(_) => {
+                let callers = Arc::clone(&self.read().callers);
+                callers.weigh(ask)
+            }
+            None => ask,
+        }
+    }
+
+    /// Puts a config in the place of this one; `None` if that is not the one in use any
+    /// more.
+    ///
+    /// Pools that something still leads to go on with their new numbers. The others are
+    /// found no more: who stands in them is let in by their old numbers, and they are
+    /// gone with the last one.
+    pub(super) fn replace(&self, old: &Arc<AccountConfig>, new: AccountConfig) -> Option<Changes> {
+        let changes = Changes::between(old, &new);
+        let next = Next::new(new);
+        // What falls away is dropped after the lock.
+        let _gone = {
+            let mut state = self.write();
+            if !Arc::ptr_eq(&state.config, old) {
+                return None;
+            }
+            state.change(next)
+        };
+        self.retune();
+        Some(changes)
+    }
+
+    /// Has every pool, and what they share, go by its config. Each tells a recorder of
+    /// itself, so this is done under no lock of ours; another change may come in between
+    /// and then it is done again, so that the last word is the latest config's.
+    fn retune(&self) {
+        loop {
+            let (config, pools, shared, callers) = {
+                let state = self.read();
+                let pools: Vec<_> = state.live.values().cloned().collect();
+                let callers = Arc::clone(&state.callers);
+                (
+                    Arc::clone(&state.config),
+                    pools,
+                    state.shared.clone(),
+                    callers,
+                )
+            };
+            shared.retune();
+            for pool in pools {
+                pool.retune(&callers);
+            }
+            if Arc::ptr_eq(&config, &self.read().config) {
+                return;
+            }
+        }
+    }
+
     /// Every pool in use, by kind and name.
     pub(super) fn all(&self) -> Vec<Arc<Pool>> {
         let mut all: Vec<_> = self.read().live.values().cloned().collect();
@@ -132,15 +197,19 @@ impl Pools {
     fn make(&self, model: &str, endpoint: Endpoint) -> Arc<Pool> {
         self.sweep_now_and_then();
         loop {
-            let plan = self.read().plan(model, endpoint);
+            let (plan, config) = {
+                let state = self.read();
+                (state.plan(model, endpoint), Arc::clone(&state.config))
+            };
             let made = match plan {
                 Plan::There(pool) => pool,
                 // Built under no lock: it may tell a recorder of itself.
                 Plan::Build(recipe) => Arc::new(recipe.build()),
             };
             // One that another thread built meanwhile goes before ours, which is dropped
-            // after the lock.
-            let kept = self.write().keep(&made, model, endpoint);
+            // after the lock; and one of a config that is not in use any more is made
+            // again.
+            let kept = self.write().keep(&made, &config, model, endpoint);
             let Some(kept) = kept else { continue };
             if self.read().closed {
                 kept.gate.budget().close();
@@ -221,12 +290,18 @@ struct Recipe {
     label: Option<Arc<str>>,
 }
 
+/// The numbers of a pool.
+fn limits(config: &PolicyConfig, shared: &SharedGates) -> TokenBudgetBuilder {
+    let limits = layer::builder(config);
+    match shared.spacing {
+        Some(_) => limits.stagger(Duration::ZERO),
+        None => limits,
+    }
+}
+
 impl Recipe {
     fn build(self) -> Pool {
-        let mut builder = layer::builder(&self.config);
-        if self.shared.spacing.is_some() {
-            builder = builder.stagger(Duration::ZERO);
-        }
+        let mut builder = limits(&self.config, &self.shared);
         if let Some(label) = &self.label {
             builder = builder.name(&**label);
         }
@@ -235,6 +310,7 @@ impl Recipe {
             gate: BudgetGate::new(budget, &self.config),
             id: self.id,
             section: self.section,
+            config: self.config,
             shared: self.shared,
             dry: self.dry,
             uses: AtomicU64::new(0),
@@ -287,7 +363,16 @@ impl State {
 
     /// Keeps a pool, and where a model belongs; `None` where there is no place for it any
     /// more.
-    fn keep(&mut self, made: &Arc<Pool>, model: &str, endpoint: Endpoint) -> Option<Arc<Pool>> {
+    fn keep(
+        &mut self,
+        made: &Arc<Pool>,
+        config: &Arc<AccountConfig>,
+        model: &str,
+        endpoint: Endpoint,
+    ) -> Option<Arc<Pool>> {
+        if !Arc::ptr_eq(config, &self.config) {
+            return None;
+        }
         let pool = match self.live.get(&made.id) {
             Some(there) => Arc::clone(there),
             None if made.is_stranger() && self.strangers >= MOST => return None,
@@ -312,6 +397,39 @@ impl State {
         Some(pool)
     }
 
+    /// Goes by another config from now on; gives out what falls away.
+    fn change(&mut self, next: Next) -> Gone {
+        let Next {
+            config,
+            rules,
+            callers,
+        } = next;
+        let shared = self.shared.under(&config);
+        let dry = match config.dry_run {
+            true => Some(self.dry.take().unwrap_or_default()),
+            false => None,
+        };
+        let before = std::mem::take(&mut self.live);
+        for pool in before.values() {
+            if let Some(route) = rules.still(&pool.id) {
+                let pool = pool.under(route, shared.clone(), dry.clone());
+                self.live.insert(pool.id.clone(), Arc::new(pool));
+            }
+        }
+        let strangers = self.live.values().filter(|pool| pool.is_stranger());
+        self.strangers = strangers.count();
+        self.names = 0;
+        Gone {
+            _pools: before,
+            _routes: std::mem::take(&mut self.routes),
+            _shared: std::mem::replace(&mut self.shared, shared),
+            _dry: std::mem::replace(&mut self.dry, dry),
+            _config: std::mem::replace(&mut self.config, config),
+            _rules: std::mem::replace(&mut self.rules, rules),
+            _callers: std::mem::replace(&mut self.callers, callers),
+        }
+    }
+
     fn forget_routes(&mut self) {
         self.routes.clear();
         self.names = 0;
@@ -329,6 +447,34 @@ impl State {
         self.forget_routes();
         self.live.remove(id)
     }
+}
+
+/// What an account goes by from now on.
+struct Next {
+    config: Arc<AccountConfig>,
+    rules: Arc<Rules>,
+    callers: Arc<Callers>,
+}
+
+impl Next {
+    fn new(config: AccountConfig) -> Self {
+        Next {
+            rules: Arc::new(Rules::new(&config)),
+            callers: Arc::new(Callers::new(&config)),
+            config: Arc::new(config),
+        }
+    }
+}
+
+/// What a change left behind, to be dropped under no lock.
+struct Gone {
+    _pools: HashMap<PoolId, Arc<Pool>>,
+    _routes: HashMap<Endpoint, HashMap<Box<str>, Weak<Pool>>>,
+    _shared: SharedGates,
+    _dry: Option<Arc<DryRuns>>,
+    _config: Arc<AccountConfig>,
+    _rules: Arc<Rules>,
+    _callers: Arc<Callers>,
 }
 
 /// A pool that was seen at rest.
@@ -368,6 +514,34 @@ impl Pool {
         self.gate.budget().clone()
     }
 
+    /// Has its queue go by its config, and those who are in it have the weights that the
+    /// account says.
+    fn retune(&self, callers: &Callers) {
+        let budget = self.gate.budget();
+        budget
+            .set_limits(limits(&self.config, &self.shared))
+            .expect("a config is checked when it is set");
+        for caller in budget.snapshot().callers {
+            let Some(name) = caller.name else { continue };
+            if let Some(weight) = callers.weight_of(&name) {
+                budget.set_caller(&Caller::new(name).weight(weight));
+            }
+        }
+    }
+
+    /// The same pool as other rules describe it.
+    fn under(&self, route: Route, shared: SharedGates, dry: Option<Arc<DryRuns>>) -> Pool {
+        Pool {
+            gate: self.gate.under(&route.config),
+            id: route.id,
+            section: route.section,
+            config: route.config,
+            shared,
+            dry,
+            uses: AtomicU64::new(self.uses()),
+        }
+    }
+
     fn uses(&self) -> u64 {
         self.uses.load(Ordering::Relaxed)
     }
@@ -401,6 +575,27 @@ impl SharedGates {
             slots: slots.map(ConcurrencyLayer::new),
             max_slots: slots,
             spacing: spacing.map(StaggerLayer::new),
+            interval: spacing.unwrap_or_default(),
+        }
+    }
+
+    /// What another config says, with the gates that there are.
+    fn under(&self, config: &AccountConfig) -> SharedGates {
+        let next = SharedGates::new(config);
+        let there = self.clone();
+        SharedGates {
+            slots: next.slots.map(|new| there.slots.unwrap_or(new)),
+            spacing: next.spacing.map(|new| there.spacing.unwrap_or(new)),
+            ..next
+        }
+    }
+
+    fn retune(&self) {
+        if let (Some(slots), Some(max)) = (&self.slots, self.max_slots) {
+            slots.set_max(max);
+        }
+        if let Some(spacing) = &self.spacing {
+            spacing.set_interval(self.interval);
         }
     }
 }

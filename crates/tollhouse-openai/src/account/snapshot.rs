@@ -2,7 +2,7 @@
 
 use serde::Serialize;
 use tokio::time::Instant;
-use tollhouse::MeterSnapshot;
+use tollhouse::{CallerSnapshot, MeterSnapshot};
 
 use super::models::Kind;
 use super::pools::{Pool, Pools};
@@ -60,6 +60,26 @@ pub struct PoolSnapshot {
     /// The share of the limits that is used, in percent; below 100 after refusals that
     /// explained nothing.
     pub pace_percent: u8,
+    /// Who asks, those of the largest share first.
+    pub callers: Vec<PoolCaller>,
+}
+
+/// One caller of a pool at one moment; see [`CallerSnapshot`].
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[non_exhaustive]
+pub struct PoolCaller {
+    /// Its name; `None` for the one that nobody named, and for those who share a lane
+    /// because there are too many names at once.
+    pub name: Option<String>,
+    /// Its weight.
+    pub weight: u32,
+    /// Its calls that wait.
+    pub waiting: usize,
+    /// Its calls that were let in and are not over.
+    pub in_flight: usize,
+    /// Of what was charged since somebody last began to wait, so many thousandths were
+    /// its.
+    pub share_permille: u16,
 }
 
 /// One limit of a pool at one moment; see [`MeterSnapshot`].
@@ -117,7 +137,26 @@ impl PoolSnapshot {
             held_for_seconds: until(stands.held_until),
             next_launch_in_seconds: until(stands.next_launch),
             pace_percent: stands.pace_percent,
+            callers: PoolCaller::all(&stands.callers),
         }
+    }
+}
+
+impl PoolCaller {
+    fn all(callers: &[CallerSnapshot]) -> Vec<PoolCaller> {
+        let one = |caller: &CallerSnapshot| PoolCaller {
+            name: caller.name.as_deref().map(str::to_owned),
+            weight: caller.weight,
+            waiting: caller.waiting,
+            in_flight: caller.in_flight,
+            share_permille: caller.share_permille,
+        };
+        let mut all: Vec<_> = callers.iter().map(one).collect();
+        all.sort_by(|one, other| {
+            let rank = |caller: &PoolCaller| std::cmp::Reverse(caller.share_permille);
+            (rank(one), &one.name).cmp(&(rank(other), &other.name))
+        });
+        all
     }
 }
 

@@ -58,6 +58,16 @@ impl BudgetGate {
         }
     }
 
+    /// The same budget as another config describes its calls; what was learned of them
+    /// stays.
+    pub(crate) fn under(&self, config: &PolicyConfig) -> Self {
+        let learned = config.learn_factor.then(|| self.learned.clone());
+        BudgetGate {
+            learned: learned.map(Option::unwrap_or_default),
+            ..BudgetGate::new(self.budget.clone(), config)
+        }
+    }
+
     /// The most tokens that one request may cost.
     fn most(&self) -> u64 {
         let meters = self.budget.snapshot().meters;

@@ -30,7 +30,7 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use crate::answer::RateLimits;
-use crate::ask::Ask;
+use crate::ask::{Ask, Caller};
 use crate::error::Refused;
 use crate::queue::{Queue, Ticket};
 use crate::rules::Pool;
@@ -320,6 +320,29 @@ impl TokenBudget {
             pool.set_limits(limits, now);
         });
         Ok(())
+    }
+
+    /// Gives a caller another weight from now on, those of its requests that wait
+    /// included; what was let in keeps the one that it had. Of a caller that has nothing
+    /// here nothing is kept, and its next request brings a weight along.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use tollhouse::{Ask, Caller, TokenBudget};
+    ///
+    /// # #[tokio::main(flavor = "current_thread", start_paused = true)]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// let budget = TokenBudget::per_minute(30_000).build()?;
+    /// let held = budget.reserve(Ask::of(1_000).caller(Caller::new("web"))).await?;
+    /// budget.set_caller(&Caller::new("web").weight(8));
+    /// assert_eq!(budget.snapshot().callers[1].weight, 8);
+    /// # drop(held);
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn set_caller(&self, caller: &Caller) {
+        self.queue.weigh(caller, &mut Now::unread());
     }
 
     /// The budget as it stands.

@@ -570,6 +570,13 @@ impl<T> Lanes<T> {
         index
     }
 
+    /// A caller has another weight from now on; nothing where nobody knows it.
+    pub(super) fn weigh(&mut self, caller: &Caller) {
+        if self.known_lane_of(caller).is_some() {
+            self.lane_of(caller);
+        }
+    }
+
     fn known_lane_of(&self, caller: &Caller) -> Option<u32> {
         let Some(name) = caller.name() else {
             return Some(NOBODY);

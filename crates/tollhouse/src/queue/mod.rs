@@ -24,7 +24,7 @@ use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
 
-use crate::ask::Ask;
+use crate::ask::{Ask, Caller};
 use crate::charge::Charge;
 use crate::error::Refused;
 use crate::rules::ledger::CallerSnapshot;
@@ -129,6 +129,16 @@ impl<R: Rule> Queue<R> {
             moved.wake();
         }
         result
+    }
+
+    /// A caller has another weight from now on, those of its requests that wait included.
+    pub(crate) fn weigh(&self, caller: &Caller, now: &mut Now) {
+        let moved;
+        let mut state = self.lock();
+        state.lanes.weigh(caller);
+        moved = state.advance(None, now);
+        drop(state);
+        moved.wake();
     }
 
     /// Changes the rule and the bounds, then lets in all that now fit. Those who wait

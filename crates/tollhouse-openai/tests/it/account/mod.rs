@@ -1,7 +1,9 @@
 //! An account: a pool for each model.
 
+mod callers;
 mod file;
 mod life;
+mod live;
 mod mixed;
 
 use std::time::Duration;

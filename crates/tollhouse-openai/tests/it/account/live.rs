@@ -1,0 +1,255 @@
+//! An account that changes while it is in use.
+
+use std::convert::Infallible;
+use std::time::Duration;
+
+use bytes::Bytes;
+use futures_util::future::join_all;
+use http::{Request, Response};
+use http_body_util::Full;
+use tokio::time::{Instant, sleep};
+use tollhouse_openai::{Account, AccountConfig, Limit, PolicyConfig, Window};
+use tollhouse_sim::Sim;
+use tower::{Layer, Service, service_fn};
+
+use super::{SEC, call, chat, wide};
+
+/// Every call takes so long.
+fn answers(
+    after: Duration,
+) -> impl Service<Request<Bytes>, Response = Response<Full<Bytes>>, Error = Infallible, Future: Send>
++ Clone
++ Send
++ Sync
++ 'static {
+    service_fn(move |_: Request<Bytes>| async move {
+        sleep(after).await;
+        Ok(Response::new(Full::from("{}")))
+    })
+}
+
+/// Nothing but so many tokens a minute.
+fn plain(tokens: u64) -> PolicyConfig {
+    let mut config = wide();
+    config.tokens_per_minute = Limit::per_minute(tokens);
+    config.headroom = 0.0;
+    config.window = Window::Off;
+    config.cautious_start = false;
+    config
+}
+
+fn account(defaults: PolicyConfig) -> Account {
+    let mut config = AccountConfig::default();
+    config.defaults = defaults;
+    Account::from_config(config).expect("a good config")
+}
+
+fn seconds(start: Instant) -> Duration {
+    start.elapsed()
+}
+
+/// 600 tokens a minute until 10 s, 6,000 from then on: 100 are there by then, and the
+/// other 500 take 5 s.
+#[tokio::test(start_paused = true)]
+async fn who_waits_sees_a_raised_limit_at_once() {
+    let account = account(plain(600));
+    let client = account.layer().layer(answers(Duration::ZERO));
+    let start = Instant::now();
+    call(&client, chat("gpt-4o", 600)).await;
+    let waiter = tokio::spawn({
+        let client = client.clone();
+        async move {
+            call(&client, chat("gpt-4o", 600)).await;
+            seconds(start)
+        }
+    });
+    sleep(10 * SEC).await;
+    let changes = account
+        .update(|config| config.defaults.tokens_per_minute = Limit::per_minute(6_000))
+        .expect("a good change");
+    assert_eq!(
+        changes.to_string(),
+        "[defaults] tokens_per_minute: 6000, until now 600"
+    );
+    assert_eq!(waiter.await.expect("no panic"), 15 * SEC);
+}
+
+/// Fewer slots cancel nobody, and let nobody in until enough are free; the account's as
+/// well as a pool's.
+#[tokio::test(start_paused = true)]
+async fn fewer_slots_drain() {
+    for of_account in [false, true] {
+        let account = account(plain(1_000_000));
+        let set = |slots: usize| {
+            account.update(|config| match of_account {
+                true => config.max_concurrency = Some(slots),
+                false => config.defaults.max_concurrency = slots,
+            })
+        };
+        set(3).expect("a good change");
+        let client = account.layer().layer(answers(10 * SEC));
+        let start = Instant::now();
+        let ask = || {
+            let client = client.clone();
+            tokio::spawn(async move {
+                call(&client, chat("gpt-4o", 100)).await;
+                seconds(start).as_secs()
+            })
+        };
+        let first: Vec<_> = (0..3).map(|_| ask()).collect();
+        sleep(SEC).await;
+        set(1).expect("a good change");
+        let later: Vec<_> = (0..2).map(|_| ask()).collect();
+        let ended = join_all(first.into_iter().chain(later)).await;
+        let ended: Vec<_> = ended.into_iter().map(Result::unwrap).collect();
+        assert_eq!(ended, [10, 10, 10, 20, 30], "of the account: {of_account}");
+    }
+}
+
+/// FAILURES 40: a file that is wrong changes nothing, and says what is wrong, where.
+#[tokio::test(start_paused = true)]
+async fn failure_40_a_wrong_file_changes_nothing() {
+    let account = Account::from_toml("[models.\"gpt-4o*\"]\ntokens_per_minute = 600").unwrap();
+    let client = account.layer().layer(answers(Duration::ZERO));
+    call(&client, chat("gpt-4o", 100)).await;
+    let (config, before) = (account.config(), account.snapshot());
+    let error = account
+        .reload_toml("[models.\"gpt-4o*\"]\ntokens_per_minute = 6000\nheadrom = 0.1")
+        .unwrap_err();
+    assert_eq!(
+        error.to_string(),
+        "line 3, [models.\"gpt-4o*\"]: headrom is not known: headroom is meant, perhaps"
+    );
+    let error = account.update(|config| {
+        config.defaults.stagger = SEC;
+        config.set_caller("web", 0);
+    });
+    assert_eq!(
+        error.unwrap_err().to_string(),
+        "[callers.\"web\"]: weight is 0: allowed is a whole number from 1 to 1000000"
+    );
+    assert_eq!(account.config(), config);
+    assert_eq!(account.snapshot(), before);
+}
+
+/// A section that is new takes the models that it names from then on; who waits where
+/// nothing leads to any more is let in by the old numbers.
+#[tokio::test(start_paused = true)]
+async fn sections_come_and_go() {
+    let account = account(plain(600));
+    let client = account.layer().layer(answers(Duration::ZERO));
+    let start = Instant::now();
+    call(&client, chat("gpt-4o", 600)).await;
+    let waiter = tokio::spawn({
+        let client = client.clone();
+        async move {
+            call(&client, chat("gpt-4o", 300)).await;
+            seconds(start)
+        }
+    });
+    sleep(SEC).await;
+    let changes = account.update(|config| {
+        config.set_model("gpt-4o*", |pool| {
+            pool.tokens_per_minute = Limit::per_minute(1_200);
+        });
+    });
+    assert_eq!(
+        changes.expect("a good change").to_string(),
+        "[models.\"gpt-4o*\"] is new\n\
+         [models.\"gpt-4o*\"] tokens_per_minute: 1200, until now not said"
+    );
+    call(&client, chat("gpt-4o", 1_200)).await;
+    assert_eq!(seconds(start), SEC);
+    assert_eq!(account.snapshot().pools[0].name, "gpt-4o*");
+    assert_eq!(waiter.await.expect("no panic"), 30 * SEC);
+
+    let changes = account.reload_toml("").expect("a good file");
+    let gone = changes.iter().find(|change| change.key.is_empty());
+    assert_eq!(gone.unwrap().to_string(), "[models.\"gpt-4o*\"] is gone");
+    assert_eq!(account.config().defaults, PolicyConfig::default());
+}
+
+/// Whatever changes while calls go by, the provider refuses nothing, and at the end
+/// everything is given back.
+#[tokio::test(start_paused = true)]
+async fn changes_at_any_moment_lose_nothing() {
+    let mut random = 0x5eed_u64;
+    let mut draw = |below: u64| {
+        // A linear congruential generator: Knuth's constants.
+        random = random
+            .wrapping_mul(6_364_136_223_846_793_005)
+            .wrapping_add(1);
+        (random >> 33) % below
+    };
+    let sim = Sim::builder().build().expect("a simulator");
+    let account = account(wide());
+    let client = account.layer().layer(sim.service());
+    let calls: Vec<_> = (0..400)
+        .map(|n| {
+            let (client, after) = (client.clone(), draw(400));
+            let tokens = 50 + draw(1_500);
+            tokio::spawn(async move {
+                sleep(Duration::from_secs(after)).await;
+                let model = if n % 3 == 0 { "gpt-4o-mini" } else { "gpt-4o" };
+                call(&client, chat(model, tokens)).await
+            })
+        })
+        .collect();
+    for _ in 0..200 {
+        sleep(Duration::from_millis(draw(4_000))).await;
+        let (slots, headroom) = (1 + draw(20) as usize, draw(50) as f64 / 100.0);
+        let (stagger, weight) = (Duration::from_millis(draw(300)), 1 + draw(9) as u32);
+        let (of_account, section) = (draw(2) == 0, draw(2) == 0);
+        let change = |config: &mut AccountConfig| {
+            config.defaults.max_concurrency = slots;
+            config.defaults.headroom = headroom;
+            config.defaults.stagger = stagger;
+            config.max_concurrency = of_account.then_some(slots);
+            config.set_caller("web", weight);
+            if section {
+                config.set_model("gpt-4o-mini", |pool| pool.headroom = headroom);
+            }
+        };
+        account.update(change).expect("a good change");
+    }
+    for call in calls {
+        assert_eq!(call.await.expect("no panic"), 200);
+    }
+    assert_eq!(sim.report().total.rejected.total(), 0);
+    let at_end = account.snapshot();
+    assert_eq!((at_end.waiting, at_end.in_flight), (0, 0));
+    let left = at_end.pools.iter().flat_map(|pool| &pool.meters);
+    assert!(
+        left.clone().all(|meter| meter.outstanding == 0),
+        "{at_end:?}"
+    );
+}
+
+/// Two who change at once do not undo each other.
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn two_changes_at_once_are_both_made() {
+    let account = account(plain(600));
+    let client = account.layer().layer(answers(Duration::ZERO));
+    call(&client, chat("gpt-4o", 100)).await;
+    let tasks = (0..4).map(|n| {
+        let account = account.clone();
+        tokio::spawn(async move {
+            for round in 1..=100 {
+                let name = format!("caller-{n}");
+                account
+                    .update(|config| config.set_caller(&name, round))
+                    .unwrap();
+                account
+                    .update(|config| config.defaults.est_tokens_per_run += 1)
+                    .unwrap();
+            }
+        })
+    });
+    for task in join_all(tasks).await {
+        task.expect("no panic");
+    }
+    let config = account.config();
+    assert_eq!(config.defaults.est_tokens_per_run, 7_000 + 400);
+    assert!(config.callers().all(|(_, weight)| weight == 100));
+    assert_eq!(config.callers().count(), 4);
+}
