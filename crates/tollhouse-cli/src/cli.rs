@@ -30,7 +30,7 @@ struct Cli {
 
 #[derive(Debug, Subcommand)]
 enum Command {
-    Batch(batch::Args),
+    Batch(Box<batch::Args>),
     Plan(plan::Args),
     Proxy(Box<proxy::Args>),
     Sim(sim::Args),
@@ -51,7 +51,7 @@ impl Command {
 
     async fn run(self) -> Ended {
         match self {
-            Self::Batch(args) => batch::run(args).await,
+            Self::Batch(args) => batch::run(*args).await,
             Self::Plan(args) => plan::run(args).await,
             Self::Proxy(args) => proxy::run(*args).await,
             Self::Sim(args) => sim::run(args).await,

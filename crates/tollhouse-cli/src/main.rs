@@ -7,6 +7,7 @@ mod failure;
 mod logging;
 mod plan;
 mod policy_args;
+mod pools;
 mod prices;
 mod print;
 mod progress;

@@ -1,14 +1,15 @@
-//! The account's policy as flags, laid over the environment.
+//! The account as a file, variables and flags describe it.
 //!
 //! There is one way for a value to be checked: flags stand in for the variables
-//! of the same meaning, and [`Policy::from_vars`] reads them all.
+//! of the same meaning, and [`AccountConfig::lay_vars`] lays them all over the file's
+//! defaults.
 
 use std::fmt::Write;
-use std::path::Path;
+use std::path::PathBuf;
 use std::time::Duration;
 
 use tollhouse_openai::policy::BadSetting;
-use tollhouse_openai::{Account, AccountConfig, OpenAi, OpenAiBuilder, Policy};
+use tollhouse_openai::{AccountConfig, OpenAi, OpenAiBuilder, Policy, PolicyConfig, PolicyError};
 
 use crate::failure::{self, BoxError};
 use crate::sim::seconds;
@@ -18,6 +19,11 @@ use crate::sim::seconds;
 #[derive(Clone, Debug, Default, clap::Args)]
 #[command(next_help_heading = "Policy")]
 pub(crate) struct PolicyArgs {
+    /// A file that describes the account, a pool for each model; flags and variables are laid
+    /// over its defaults [env: TOLLHOUSE_CONFIG] [default: one pool for all models]
+    #[arg(long, value_name = "FILE.toml")]
+    config: Option<PathBuf>,
+
     /// Requests in flight, streams until their last byte [env: OPENAI_MAX_CONCURRENCY] [default: 3]
     #[arg(long, value_name = "N", allow_hyphen_values = true)]
     max_concurrency: Option<String>,
@@ -67,77 +73,95 @@ pub(crate) struct ClientArgs {
 }
 
 const BASE_URL: &str = "OPENAI_BASE_URL";
+
+/// Names a file as `--config` does.
 const CONFIG: &str = "TOLLHOUSE_CONFIG";
 
-/// What was read, unless a variable looks like a misspelt one.
-fn known(policy: Result<Policy, String>) -> Result<Policy, String> {
+/// Names the variables that look like misspelt ones.
+fn known() -> Result<(), String> {
     let names = std::env::vars_os().map(|(name, _)| name.to_string_lossy().into_owned());
-    match (Policy::known_names(names), policy) {
-        (Ok(()), policy) => policy,
-        (Err(misspelt), Ok(_)) => Err(misspelt.to_string()),
-        (Err(misspelt), Err(what)) => Err(format!("{what}; {misspelt}")),
+    Policy::known_names(names).map_err(|misspelt| misspelt.to_string())
+}
+
+/// Both, or all that is wrong with either.
+fn both<A, B>(one: Result<A, String>, other: Result<B, String>) -> Result<(A, B), String> {
+    match (one, other) {
+        (Ok(one), Ok(other)) => Ok((one, other)),
+        (Err(one), Err(other)) => Err(format!("{one}; {other}")),
+        (Err(what), Ok(_)) | (Ok(_), Err(what)) => Err(what),
     }
 }
 
 impl PolicyArgs {
-    /// The policy of these flags and the environment.
+    /// The account of the file, these flags and the environment.
     ///
     /// # Errors
     ///
     /// Names every value that is not allowed, where it stands, and what is.
-    pub(crate) fn policy(&self) -> Result<Policy, BoxError> {
-        known(self.policy_over(&environment)).map_err(failure::error)
+    pub(crate) fn account(&self) -> Result<AccountConfig, BoxError> {
+        let described = both(self.account_over(&environment), known());
+        let (config, ()) = described.map_err(failure::error)?;
+        Ok(config)
     }
 
-    /// The policy, and a client of the account that it is for.
+    /// The account, and a client of it.
     ///
     /// # Errors
     ///
-    /// As [`policy`](Self::policy), and what the client lacks in the same line.
-    pub(crate) fn account(&self, client: &ClientArgs) -> Result<(Policy, OpenAi), BoxError> {
-        let policy = known(self.policy_over(&environment));
-        let client = client.client_over(&environment);
-        match (policy, client) {
-            (Ok(policy), Ok(client)) => Ok((policy, client)),
-            (Err(one), Err(other)) => Err(failure::error(format!("{one}; {other}"))),
-            (Err(what), Ok(_)) | (Ok(_), Err(what)) => Err(failure::error(what)),
+    /// As [`account`](Self::account), and what the client lacks in the same line.
+    pub(crate) fn account_and_client(
+        &self,
+        client: &ClientArgs,
+    ) -> Result<(AccountConfig, OpenAi), BoxError> {
+        let described = both(self.account_over(&environment), known());
+        let all = both(described, client.client_over(&environment));
+        let ((config, ()), client) = all.map_err(failure::error)?;
+        Ok((config, client))
+    }
+
+    fn file_over(&self, environment: &impl Fn(&str) -> Option<String>) -> Option<PathBuf> {
+        let variable = || environment(CONFIG).filter(|path| !path.trim().is_empty());
+        self.config
+            .clone()
+            .or_else(|| variable().map(PathBuf::from))
+    }
+
+    fn account_over(
+        &self,
+        environment: &impl Fn(&str) -> Option<String>,
+    ) -> Result<AccountConfig, String> {
+        let read = match self.file_over(environment) {
+            Some(path) => AccountConfig::open(path).map_err(|error| error.to_string()),
+            None => Ok(AccountConfig::one_pool(PolicyConfig::default())),
+        };
+        let var = |name: &str| self.given(name).or_else(|| environment(name));
+        // What stands outside the file is wrong whatever the file says.
+        let mut laid = AccountConfig::default();
+        let laid = laid.lay_vars(var).map_err(|error| self.said(&error));
+        let (mut config, ()) = both(read, laid)?;
+        config.lay_vars(var).map_err(|error| self.said(&error))?;
+        Ok(config)
+    }
+
+    /// All that is wrong, a flag by its own name.
+    fn said(&self, error: &PolicyError) -> String {
+        let mut line = String::new();
+        for bad in error.settings() {
+            let flag = self
+                .flag(bad.name())
+                .filter(|(_, _, value)| value.is_some());
+            say(&mut line, bad, flag.map(|(_, flag, _)| flag));
         }
-    }
-
-    /// The account of a file, if there is one, with these flags and the environment laid
-    /// over its defaults.
-    ///
-    /// # Errors
-    ///
-    /// Names every value that is not allowed.
-    pub(crate) fn described(&self, file: Option<&Path>) -> Result<Account, BoxError> {
-        // Says of flags that they are flags.
-        self.policy()?;
-        let file = file.map(|file| file.to_string_lossy().into_owned());
-        let config = AccountConfig::from_vars(|name| match (name, &file) {
-            (CONFIG, Some(file)) => Some(file.clone()),
-            _ => self.given(name).or_else(|| environment(name)),
-        })?;
-        Ok(Account::from_config(config)?)
+        line
     }
 
     /// What the flag of a variable says.
     fn given(&self, name: &str) -> Option<String> {
-        let flag = self.flags().into_iter().find(|flag| flag.0 == name);
-        flag.and_then(|(_, _, value)| value.clone())
+        self.flag(name).and_then(|(_, _, value)| value.clone())
     }
 
-    fn policy_over(&self, environment: &impl Fn(&str) -> Option<String>) -> Result<Policy, String> {
-        let flag = |name: &str| self.flags().into_iter().find(|flag| flag.0 == name);
-        let value = |name: &str| self.given(name);
-        Policy::from_vars(|name| value(name).or_else(|| environment(name))).map_err(|error| {
-            let mut line = String::new();
-            for bad in error.settings() {
-                let given = value(bad.name()).and(flag(bad.name()));
-                say(&mut line, bad, given.map(|(_, flag, _)| flag));
-            }
-            line
-        })
+    fn flag(&self, name: &str) -> Option<(&'static str, &'static str, &Option<String>)> {
+        self.flags().into_iter().find(|flag| flag.0 == name)
     }
 
     /// Each variable with its flag.
@@ -251,9 +275,9 @@ mod tests {
             stagger_seconds: Some("0.5".to_owned()),
             ..PolicyArgs::default()
         };
-        let policy = args.policy_over(&environment).expect("a good policy");
-        assert_eq!(policy.config().stagger.as_secs_f64(), 0.5);
-        assert_eq!(policy.config().tokens_per_minute.amount(), Some(90_000));
+        let defaults = args.account_over(&environment).expect("good ones").defaults;
+        assert_eq!(defaults.stagger.as_secs_f64(), 0.5);
+        assert_eq!(defaults.tokens_per_minute.amount(), Some(90_000));
     }
 
     #[test]
@@ -263,7 +287,7 @@ mod tests {
             ..PolicyArgs::default()
         };
         assert_eq!(
-            args.policy_over(&environment).expect_err("a bad policy"),
+            args.account_over(&environment).expect_err("a bad policy"),
             "OPENAI_STAGGER_SECONDS is \"soon\", allowed is a number from 0 to 86400; \
              --rpm-limit is \"-3\", allowed is a whole number from 1 to 1000000000000, auto or unlimited"
         );

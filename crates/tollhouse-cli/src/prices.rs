@@ -7,9 +7,10 @@ use bytes::Bytes;
 use http::Request;
 use serde::Deserialize;
 use tollhouse_batch::{Money, Prices};
-use tollhouse_openai::{Call, Cost, Estimator};
+use tollhouse_openai::Call;
 
 use crate::failure::{self, BoxError};
+use crate::pools::Pools;
 
 /// `[prices."gpt-4o"]`, by the names of models.
 #[derive(Clone, Debug, Deserialize)]
@@ -33,7 +34,7 @@ struct Price {
 #[derive(Clone, Debug)]
 pub(crate) struct Priced {
     pub(crate) table: PriceTable,
-    pub(crate) estimator: Estimator,
+    pub(crate) pools: Pools,
 }
 
 impl PriceTable {
@@ -86,7 +87,7 @@ impl Prices for Priced {
     fn estimate(&self, request: &Request<Bytes>) -> Option<Money> {
         let call = Call::of(request);
         let price = self.table.price(call.model()?)?;
-        let tokens = self.estimator.cost(&call);
+        let tokens = self.pools.of(&call).cost(&call);
         let asked = call.longest_answer().map(|longest| {
             let answers = call.shape().map_or(1, |shape| shape.answers);
             longest.saturating_mul(answers).min(tokens)
@@ -156,7 +157,7 @@ impl Usage {
 
 #[cfg(test)]
 mod tests {
-    use tollhouse_openai::ChargeRule;
+    use tollhouse_openai::{Account, Policy};
 
     use super::*;
 
@@ -173,7 +174,7 @@ mod tests {
     fn priced() -> Priced {
         Priced {
             table: PriceTable::parse(TABLE).expect("a table"),
-            estimator: ChargeRule::Safe.with_est_tokens(7_000),
+            pools: Pools::new(Account::new(Policy::default())),
         }
     }
 
@@ -199,7 +200,8 @@ mod tests {
     #[test]
     fn estimates_price_the_answer_that_is_asked_for() {
         let asks = request(r#"{"model":"gpt-4o","max_tokens":100,"messages":[]}"#);
-        let tokens = priced().estimator.cost(&Call::of(&asks));
+        let call = Call::of(&asks);
+        let tokens = priced().pools.of(&call).cost(&call);
         let expected = Money::of_tokens(tokens - 100, 2.5) + Money::of_tokens(100, 10.0);
         assert_eq!(priced().estimate(&asks), Some(expected));
         let silent = request(r#"{"model":"gpt-4o","messages":[]}"#);

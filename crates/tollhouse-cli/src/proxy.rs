@@ -1,7 +1,6 @@
 //! `tollhouse proxy`: the same limits for clients in any language.
 
 use std::net::SocketAddr;
-use std::path::PathBuf;
 use std::time::Duration;
 
 use metrics_exporter_prometheus::PrometheusBuilder;
@@ -65,11 +64,6 @@ pub(crate) struct Args {
     #[arg(long, value_name = "SECONDS", value_parser = seconds, default_value = "60")]
     drain_seconds: Duration,
 
-    /// The account's file; flags and variables are laid over its defaults
-    /// [env: TOLLHOUSE_CONFIG] [default: one pool for all models]
-    #[arg(long, value_name = "FILE")]
-    config: Option<PathBuf>,
-
     /// How the log is written
     #[arg(long, value_name = "FORMAT", value_enum, default_value_t = LogFormat::Text)]
     pub(crate) log_format: LogFormat,
@@ -92,7 +86,7 @@ pub(crate) enum LogFormat {
 
 /// Serves until a signal.
 pub(crate) async fn run(args: Args) -> Ended {
-    let account = args.policy.described(args.config.as_deref())?;
+    let account = Account::from_config(args.policy.account()?)?;
     let openai = match args.pass_through_keys {
         true => args.client.keyless()?,
         false => args.client.client()?,

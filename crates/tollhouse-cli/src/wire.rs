@@ -6,13 +6,15 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use bytes::Bytes;
 use http::{Request, Response, StatusCode};
 use tokio::time::{Duration, Instant};
-use tollhouse_openai::{Call, Cost, Error, Estimator, OpenAi, ResponseBody};
+use tollhouse_openai::{Call, Error, OpenAi, ResponseBody};
 use tower::{Service, ServiceExt};
+
+use crate::pools::Pools;
 
 /// Into so many parts the last minute is divided.
 pub(crate) const RECENT: usize = 20;
 
-/// Counts launches and refusals, directly around the client: behind all gates,
+/// Counts launches and refusals by pool, directly around the client: behind all gates,
 /// once for each attempt.
 ///
 /// # Cloning
@@ -20,7 +22,7 @@ pub(crate) const RECENT: usize = 20;
 /// Clones share what was counted.
 #[derive(Clone, Debug)]
 pub(crate) struct Watch {
-    estimator: Estimator,
+    pools: Pools,
     minute: Duration,
     seen: Arc<Mutex<Counted>>,
 }
@@ -32,32 +34,59 @@ pub(crate) struct Seen {
     pub(crate) launches: u64,
     /// What they cost, in tokens.
     pub(crate) tokens: u64,
-    /// The same for the last minute alone.
-    pub(crate) tokens_this_minute: u64,
-    /// The same by the twentieths of that minute, the oldest first.
-    pub(crate) recent: [u64; RECENT],
     /// Answers with status 429.
     pub(crate) rejected: u64,
     /// The least time between two launches.
     pub(crate) least_gap: Option<Duration>,
-    /// From the first launch to the last.
+    /// What each pool sent, by its number.
+    pub(crate) pools: Vec<PoolSeen>,
+}
+
+/// What was seen of one pool until now.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub(crate) struct PoolSeen {
+    /// Attempts that left, the first of a call alone.
+    pub(crate) first_attempts: u64,
+    /// Attempts that left.
+    pub(crate) launches: u64,
+    /// What they cost, in tokens.
+    pub(crate) tokens: u64,
+    /// The same for the last minute alone.
+    pub(crate) tokens_this_minute: u64,
+    /// The same by the twentieths of that minute, the oldest first.
+    pub(crate) recent: [u64; RECENT],
+    /// From its first launch to its last.
     pub(crate) span: Duration,
 }
 
 #[derive(Debug, Default)]
 struct Counted {
     seen: Seen,
-    first: Option<Instant>,
     last: Option<Instant>,
+    pools: Vec<OfPool>,
+}
+
+#[derive(Debug, Default)]
+struct OfPool {
+    seen: PoolSeen,
+    first: Option<Instant>,
     /// The tokens of the last minute by its sixtieths, the oldest first.
     slots: VecDeque<(Instant, u64)>,
 }
 
+/// One attempt that leaves.
+#[derive(Clone, Copy, Debug)]
+struct Launch {
+    pool: usize,
+    cost: u64,
+    is_first: bool,
+}
+
 impl Watch {
-    /// Counts tokens as `estimator` does, over minutes of this length.
-    pub(crate) fn new(estimator: Estimator, minute: Duration) -> Self {
+    /// Counts tokens as these pools do, over minutes of this length.
+    pub(crate) fn new(pools: Pools, minute: Duration) -> Self {
         Self {
-            estimator,
+            pools,
             minute,
             seen: Arc::default(),
         }
@@ -75,7 +104,7 @@ impl Watch {
         let (before, after) = (self.clone(), self.clone());
         client
             .map_request(move |request: Request<Bytes>| {
-                before.launched(before.estimator.cost(&Call::of(&request)));
+                before.launched(before.launch(&request));
                 request
             })
             .map_response(move |response: Response<ResponseBody>| {
@@ -88,19 +117,29 @@ impl Watch {
     pub(crate) fn seen(&self) -> Seen {
         let mut counted = self.lock();
         let now = Instant::now();
-        counted.forget_before(now, self.minute);
+        let pools = counted.pools.iter_mut();
+        let pools = pools.map(|pool| pool.seen(now, self.minute)).collect();
         Seen {
-            tokens_this_minute: counted.slots.iter().map(|(_, tokens)| tokens).sum(),
-            recent: counted.recent(now, self.minute),
+            pools,
             ..counted.seen.clone()
         }
     }
 
-    fn launched(&self, cost: u64) {
+    fn launch(&self, request: &Request<Bytes>) -> Launch {
+        let call = Call::of(request);
+        let attempt = request.headers().get("x-stainless-retry-count");
+        Launch {
+            pool: self.pools.number_of(&call),
+            cost: self.pools.of(&call).cost(&call),
+            is_first: attempt.is_none_or(|attempt| attempt == "0"),
+        }
+    }
+
+    fn launched(&self, launch: Launch) {
         let mut counted = self.lock();
         // Read under the lock, so that it never runs backwards.
         let now = Instant::now();
-        counted.launch(cost, now, self.minute);
+        counted.launch(launch, now, self.minute);
     }
 
     fn answered(&self, status: StatusCode) {
@@ -116,19 +155,40 @@ impl Watch {
 }
 
 impl Counted {
-    fn launch(&mut self, cost: u64, now: Instant, minute: Duration) {
+    fn launch(&mut self, launch: Launch, now: Instant, minute: Duration) {
         self.seen.launches += 1;
-        self.seen.tokens += cost;
+        self.seen.tokens += launch.cost;
         if let Some(last) = self.last.replace(now) {
             let gap = now - last;
             let least = self.seen.least_gap.map_or(gap, |least| least.min(gap));
             self.seen.least_gap = Some(least);
         }
+        if self.pools.len() <= launch.pool {
+            self.pools.resize_with(launch.pool + 1, OfPool::default);
+        }
+        self.pools[launch.pool].launch(launch, now, minute);
+    }
+}
+
+impl OfPool {
+    fn launch(&mut self, launch: Launch, now: Instant, minute: Duration) {
+        self.seen.launches += 1;
+        self.seen.first_attempts += u64::from(launch.is_first);
+        self.seen.tokens += launch.cost;
         self.seen.span = now - *self.first.get_or_insert(now);
         self.forget_before(now, minute);
         match self.slots.back_mut() {
-            Some((since, tokens)) if now - *since < minute / 60 => *tokens += cost,
-            _ => self.slots.push_back((now, cost)),
+            Some((since, tokens)) if now - *since < minute / 60 => *tokens += launch.cost,
+            _ => self.slots.push_back((now, launch.cost)),
+        }
+    }
+
+    fn seen(&mut self, now: Instant, minute: Duration) -> PoolSeen {
+        self.forget_before(now, minute);
+        PoolSeen {
+            tokens_this_minute: self.slots.iter().map(|(_, tokens)| tokens).sum(),
+            recent: self.recent(now, minute),
+            ..self.seen.clone()
         }
     }
 
@@ -155,33 +215,40 @@ impl Counted {
 
 #[cfg(test)]
 mod tests {
-    use tollhouse_openai::ChargeRule;
+    use tollhouse_openai::{Account, Policy};
 
     use super::*;
 
+    fn launch(cost: u64) -> Launch {
+        Launch {
+            pool: 1,
+            cost,
+            is_first: true,
+        }
+    }
+
     #[tokio::test(start_paused = true)]
     async fn a_minute_forgets_what_is_older() {
-        let charge = ChargeRule::Fixed(10).with_est_tokens(1);
-        let watch = Watch::new(charge, Duration::from_secs(60));
-        watch.launched(10);
+        let pools = Pools::new(Account::new(Policy::default()));
+        let watch = Watch::new(pools, Duration::from_secs(60));
+        watch.launched(launch(10));
         tokio::time::advance(Duration::from_secs(50)).await;
-        watch.launched(20);
+        watch.launched(launch(20));
         watch.answered(StatusCode::TOO_MANY_REQUESTS);
         watch.answered(StatusCode::OK);
-        assert_eq!(watch.seen().tokens_this_minute, 30);
+        let seen = watch.seen();
+        assert_eq!(seen.pools[0], PoolSeen::default(), "it sent nothing");
+        assert_eq!(seen.pools[1].tokens_this_minute, 30);
         let mut recent = [0; RECENT];
         (recent[RECENT - 1], recent[RECENT - 1 - 16]) = (20, 10);
-        assert_eq!(
-            watch.seen().recent,
-            recent,
-            "50 s are 16.7 parts of 3 s ago"
-        );
+        let why = "50 s are 16.7 parts of 3 s ago";
+        assert_eq!(seen.pools[1].recent, recent, "{why}");
 
         tokio::time::advance(Duration::from_secs(10)).await;
         let seen = watch.seen();
-        assert_eq!(seen.tokens_this_minute, 20);
+        assert_eq!(seen.pools[1].tokens_this_minute, 20);
         assert_eq!((seen.launches, seen.tokens, seen.rejected), (2, 30, 1));
         assert_eq!(seen.least_gap, Some(Duration::from_secs(50)));
-        assert_eq!(seen.span, Duration::from_secs(50));
+        assert_eq!(seen.pools[1].span, Duration::from_secs(50));
     }
 }

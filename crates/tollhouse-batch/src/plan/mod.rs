@@ -43,10 +43,12 @@
 
 mod admit;
 mod limits;
+mod pools;
 mod table;
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use bytes::Bytes;
 use http::Request;
@@ -59,9 +61,11 @@ use crate::format::as_seconds;
 use crate::input::line::{BadLine, Line, Problem};
 use crate::input::{Input, Item, MAX_LINE_BYTES};
 use crate::output::completed::Done;
+use pools::Pools;
 
 pub use admit::NotAdmitted;
 pub use limits::{Allowed, Limit, LimitTime, Limits};
+pub use pools::{PoolPlan, Share};
 
 /// Of each kind of remark a plan keeps the first so many.
 const KEPT: usize = 1_000;
@@ -109,10 +113,17 @@ pub struct Plan {
     /// Requests that cost more than the budget can ever hold. They count
     /// neither as requests nor as tokens.
     pub impossible: Remarks<Impossible>,
-    /// What each limit alone would take.
+    /// What each limit of the pool that binds would take alone, and each that all pools
+    /// share.
     pub times: Vec<LimitTime>,
     /// The limit that takes longest, if any takes time at all.
     pub binding: Option<Limit>,
+    /// The pool that it belongs to; none where all pools share it.
+    pub bound_pool: Option<String>,
+    /// What each pool has to do, by name; they go on side by side.
+    pub pools: Vec<PoolPlan>,
+    /// What each limit that all pools share would take alone.
+    pub shared: Vec<LimitTime>,
     /// How long the binding limit makes the batch. The time that the last
     /// answers take comes on top.
     #[serde(rename = "seconds", serialize_with = "as_seconds")]
@@ -278,18 +289,77 @@ impl Plan {
         R: AsyncRead + Unpin,
         C: Fn(&Request<Bytes>) -> u64,
     {
-        let mut input = Input::new(input, done.into_parts(), MAX_LINE_BYTES, limits.url.clone());
+        let pool: Arc<str> = ONLY_POOL.into();
+        let mut shared = Limits::new();
+        shared.url.clone_from(&limits.url);
+        let limits = Arc::new(limits);
         let mut tally = Tally::default();
-        loop {
-            let number = input.line_number();
-            let item = input.next().await;
-            match item.map_err(|source| Error::read("the input", number, source))? {
-                Some(item) => tally.take(item, &cost, &limits),
-                None => return Ok(tally.plan(&limits)),
-            }
-        }
+        // Its limits are told even where nothing is sent.
+        tally.pools.open(&pool, &limits);
+        let share = |request: &Request<Bytes>| Share {
+            pool: Arc::clone(&pool),
+            limits: Arc::clone(&limits),
+            cost: cost(request),
+        };
+        tally.read(input, done, share, shared).await
+    }
+
+    /// Plans what is left of a batch whose requests take from several pools, each with
+    /// limits of its own, as those of an account do: they go on side by side, and the
+    /// slowest makes the batch as long as it is. `shared` limits all of them together.
+    ///
+    /// # Errors
+    ///
+    /// [`Error`] when the input cannot be read.
+    ///
+    /// # Cancellation
+    ///
+    /// Dropping the future only forgets what was read.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # #[tokio::main(flavor = "current_thread", start_paused = true)]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// use std::sync::Arc;
+    /// use std::time::Duration;
+    /// use bytes::Bytes;
+    /// use http::Request;
+    /// use tollhouse_batch::plan::{Limits, Plan, Share};
+    /// use tollhouse_batch::Done;
+    ///
+    /// let of = |pool: &str, tokens| (Arc::from(pool), Arc::new(Limits::new().tokens_per_minute(tokens)));
+    /// let (chats, embeddings) = (of("chats", 6_000), of("embeddings", 60_000));
+    /// let share = |request: &Request<Bytes>| {
+    ///     let is_embedding = request.uri().path().ends_with("/embeddings");
+    ///     let (pool, limits) = if is_embedding { embeddings.clone() } else { chats.clone() };
+    ///     Share { pool, limits, cost: 6_000 }
+    /// };
+    /// let input = "{\"model\":\"gpt-4o\",\"messages\":[]}\n".repeat(3)
+    ///     + &"{\"model\":\"text-embedding-3-small\",\"input\":\"Hi\"}\n".repeat(15);
+    /// let plan = Plan::read_pools(input.as_bytes(), Done::new(), share, Limits::new()).await?;
+    /// assert_eq!(plan.bound_pool.as_deref(), Some("chats"));
+    /// assert_eq!(plan.time, Duration::from_secs(120));
+    /// assert_eq!(plan.pools[1].time, Duration::from_secs(30));
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub async fn read_pools<R, F>(
+        input: R,
+        done: Done,
+        share: F,
+        shared: Limits,
+    ) -> Result<Self, Error>
+    where
+        R: AsyncRead + Unpin,
+        F: FnMut(&Request<Bytes>) -> Share,
+    {
+        Tally::default().read(input, done, share, shared).await
     }
 }
+
+/// What the pool is called where there is only one.
+const ONLY_POOL: &str = "default";
 
 /// A plan in the making.
 #[derive(Default)]
@@ -302,10 +372,29 @@ struct Tally {
     duplicates: Remarks<BadLine>,
     changed: Remarks<BadLine>,
     impossible: Remarks<Impossible>,
+    pools: Pools,
 }
 
 impl Tally {
-    fn take(&mut self, item: Item, cost: &impl Fn(&Request<Bytes>) -> u64, limits: &Limits) {
+    async fn read(
+        mut self,
+        input: impl AsyncRead + Unpin,
+        done: Done,
+        mut share: impl FnMut(&Request<Bytes>) -> Share,
+        shared: Limits,
+    ) -> Result<Plan, Error> {
+        let mut input = Input::new(input, done.into_parts(), MAX_LINE_BYTES, shared.url.clone());
+        loop {
+            let number = input.line_number();
+            let item = input.next().await;
+            match item.map_err(|source| Error::read("the input", number, source))? {
+                Some(item) => self.take(item, &mut share),
+                None => return Ok(self.plan(&shared)),
+            }
+        }
+    }
+
+    fn take(&mut self, item: Item, share: &mut impl FnMut(&Request<Bytes>) -> Share) {
         self.lines += 1;
         match item {
             Item::Answered(_) => self.skipped += 1,
@@ -318,41 +407,48 @@ impl Tally {
                 self.bad_lines.push(bad);
             }
             Item::Request(line) => {
-                let cost = cost(&line.request());
+                let share = share(&line.request());
+                let limits = self.pools.open(&share.pool, &share.limits);
                 match limits.largest_cost() {
-                    Some(limit) if cost > limit => self.impossible.push(Impossible {
+                    Some(limit) if share.cost > limit => self.impossible.push(Impossible {
                         line: line.number,
                         custom_id: line.custom_id.to_string(),
-                        cost,
+                        cost: share.cost,
                         limit,
                     }),
-                    _ => self.add(&line, cost),
+                    _ => self.add(&line, &share),
                 }
             }
         }
     }
 
-    fn add(&mut self, line: &Line, cost: u64) {
+    fn add(&mut self, line: &Line, share: &Share) {
         let key = (model(&line.body), line.uri.to_string());
         let (requests, tokens) = self.loads.entry(key).or_default();
         *requests += 1;
-        *tokens = tokens.saturating_add(cost);
-        self.largest_cost = self.largest_cost.max(cost);
+        *tokens = tokens.saturating_add(share.cost);
+        self.largest_cost = self.largest_cost.max(share.cost);
+        self.pools.add(share);
     }
 
-    fn plan(self, limits: &Limits) -> Plan {
+    fn plan(self, shared: &Limits) -> Plan {
         let loads: Vec<Load> = self.loads.into_iter().map(Load::from).collect();
         let requests = loads.iter().map(|load| load.requests).sum();
         let tokens = loads
             .iter()
             .fold(0_u64, |sum, load| sum.saturating_add(load.tokens));
-        let mut times = limits.times(requests, tokens);
-        let longest = times.iter().max_by_key(|time| time.time);
-        let binding = longest.filter(|longest| !longest.time.is_zero());
-        let binding = binding.map(|binding| (binding.limit, binding.time));
-        if let Some((_, time)) = binding {
-            limits.halve(&mut times, requests, tokens, time / 2);
-        }
+        let reckoned = self.pools.reckon(shared);
+        let (binding, bound_pool) = reckoned.binding.unzip();
+        let bound_pool = bound_pool.flatten();
+        // Where nothing binds, one pool's limits are still worth a look.
+        let is_shown = |pool: &&PoolPlan| match &bound_pool {
+            Some(bound) => *bound == pool.pool,
+            None => reckoned.pools.len() == 1,
+        };
+        let of_pool = reckoned.pools.iter().find(is_shown);
+        let of_pool = of_pool.map(|pool| pool.times.clone());
+        let mut times = of_pool.unwrap_or_default();
+        times.extend(reckoned.shared.iter().cloned());
         Plan {
             lines: self.lines,
             skipped: self.skipped,
@@ -364,8 +460,11 @@ impl Tally {
             duplicates: self.duplicates,
             changed: self.changed,
             impossible: self.impossible,
-            binding: binding.map(|(limit, _)| limit),
-            time: binding.map_or(Duration::ZERO, |(_, time)| time),
+            binding,
+            bound_pool,
+            time: reckoned.time,
+            pools: reckoned.pools,
+            shared: reckoned.shared,
             times,
         }
     }

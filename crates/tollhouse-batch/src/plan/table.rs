@@ -2,11 +2,18 @@
 
 use std::fmt;
 
-use super::{Load, Plan, Remarks};
+use super::{LimitTime, Load, Plan, Remarks};
 use crate::format::{Count, Counted, Span};
 
 /// Of each kind of remark the table shows the first so many.
 const SHOWN: usize = 10;
+
+/// One line of the limits.
+struct Row<'a> {
+    pool: &'a str,
+    time: &'a LimitTime,
+    binds: bool,
+}
 
 impl fmt::Display for Plan {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -46,19 +53,36 @@ impl Plan {
     }
 
     fn write_times(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        if self.times.is_empty() {
+        let rows: Vec<_> = self.rows().collect();
+        if rows.is_empty() {
             return Ok(());
         }
+        // One pool needs no name.
+        let widest = rows.iter().map(|row| row.pool.chars().count()).max();
+        let width = match self.pools.len() {
+            0 | 1 => 0,
+            _ => widest.unwrap_or(0).max("pool".len()) + 2,
+        };
+        let name = |name: &str| match width {
+            0 => String::new(),
+            width => format!("{name:width$}"),
+        };
         writeln!(
             f,
-            "\n{:21}  {:>12}  {:>10}  {:>12}",
-            "limit", "allowed", "takes", "to halve it"
+            "\n{}{:21}  {:>12}  {:>10}  {:>12}",
+            name("pool"),
+            "limit",
+            "allowed",
+            "takes",
+            "to halve it"
         )?;
-        for time in &self.times {
-            let binds = self.binding == Some(time.limit);
+        let mut before = None;
+        for Row { pool, time, binds } in rows {
+            let is_new = before.replace(pool) != Some(pool);
             writeln!(
                 f,
-                "{:21}  {:>12}  {:>10}  {:>12}{}",
+                "{}{:21}  {:>12}  {:>10}  {:>12}{}",
+                name(if is_new { pool } else { "" }),
                 time.limit,
                 time.allowed,
                 Span(time.time),
@@ -70,6 +94,26 @@ impl Plan {
             )?;
         }
         Ok(())
+    }
+
+    /// Every limit with its pool, those that all share last.
+    fn rows(&self) -> impl Iterator<Item = Row<'_>> {
+        let bound = |pool: Option<&str>, time: &LimitTime| {
+            self.binding == Some(time.limit) && self.bound_pool.as_deref() == pool
+        };
+        let of_pools = self.pools.iter().flat_map(move |pool| {
+            pool.times.iter().map(move |time| Row {
+                pool: &pool.pool,
+                binds: bound(Some(&pool.pool), time),
+                time,
+            })
+        });
+        let shared = self.shared.iter().map(move |time| Row {
+            pool: "all pools",
+            binds: bound(None, time),
+            time,
+        });
+        of_pools.chain(shared)
     }
 
     fn write_conclusion(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use http::Uri;
 use tollhouse_batch::{Changed, Money};
+use tollhouse_openai::{Account, AccountConfig, Caller};
 
 use super::files::{self, Place};
 use crate::failure::{self, BoxError};
@@ -100,6 +101,19 @@ pub(crate) struct Args {
     #[arg(long, value_name = "FILE.json")]
     pub(super) summary: Option<PathBuf>,
 
+    /// Who asks, where the account is shared
+    #[arg(long, value_name = "NAME", default_value = "batch")]
+    pub(super) caller: String,
+
+    /// The share of that caller against others' [default: as the file says, else 1]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
+    pub(super) weight: Option<u32>,
+
+    /// Wait for nothing and refuse nothing, and tell at the end what would have waited or been
+    /// refused; the provider's own limits hold all the same
+    #[arg(long)]
+    pub(super) dry_run: bool,
+
     /// Show neither progress nor summary
     #[arg(short, long)]
     pub(super) quiet: bool,
@@ -131,6 +145,25 @@ impl From<ChangedLines> for Changed {
 }
 
 impl Args {
+    /// The account as this run uses it.
+    pub(super) fn over(&self, mut config: AccountConfig) -> AccountConfig {
+        // Nobody waits in front of a batch.
+        config.defaults.max_told_delay = self.max_told_delay;
+        config.dry_run |= self.dry_run;
+        if let Some(weight) = self.weight {
+            config.set_caller(&*self.caller, weight);
+        }
+        config
+    }
+
+    /// Who asks, as the account weighs it.
+    pub(super) fn caller(&self, account: &Account) -> Caller {
+        let config = account.config();
+        let weighs = config.callers().find(|(name, _)| *name == self.caller);
+        let caller = Caller::new(&*self.caller);
+        weighs.map_or(caller.clone(), |(_, weight)| caller.weight(weight))
+    }
+
     pub(super) fn answer_bytes(&self) -> usize {
         let bytes = u64::from(self.answer_megabytes.get()) * 1_000_000;
         usize::try_from(bytes).unwrap_or(usize::MAX)

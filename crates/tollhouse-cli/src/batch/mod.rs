@@ -16,10 +16,12 @@ use std::future::Future;
 use std::path::PathBuf;
 use std::pin::pin;
 
+use bytes::Bytes;
+use http::Request;
 use tokio::time::{Duration, Instant, MissedTickBehavior, interval};
 use tollhouse_batch::{Batch, SentLayer, Stop, Summary};
-use tollhouse_openai::{OpenAi, Policy};
-use tower::Layer;
+use tollhouse_openai::{Account, OpenAi};
+use tower::{Layer, ServiceExt};
 
 pub(crate) use args::Args;
 pub(crate) use board::Board;
@@ -31,6 +33,7 @@ use status::View;
 use summary::Conclusion;
 
 use crate::failure::{self, Ended, Exit};
+use crate::pools::Pools;
 use crate::prices::{PriceTable, Priced};
 use crate::print::{Count, Counted, Span};
 use crate::progress::Screen;
@@ -42,6 +45,9 @@ const MINUTE: Duration = Duration::from_secs(60);
 /// Enough to fill the slots again while some requests wait out a backoff.
 const AHEAD_OF_SLOTS: usize = 2;
 const LEAST_AHEAD: usize = 64;
+/// Where models have pools of their own, one may have a long stretch of the file to itself:
+/// so far past it others are looked for. What the lines hold in bytes is bounded besides.
+const AHEAD_OF_POOLS: usize = 4_096;
 
 /// Between two looks at how many answers a stopping run still waits for.
 const COUNT_DOWN_EVERY: Duration = Duration::from_secs(1);
@@ -49,7 +55,8 @@ const COUNT_DOWN_EVERY: Duration = Duration::from_secs(1);
 /// What a run works with.
 struct Run {
     args: Args,
-    policy: Policy,
+    account: Account,
+    pools: Pools,
     client: OpenAi,
     watch: Watch,
     board: Board,
@@ -83,13 +90,13 @@ async fn prepare(
     let deadline = args
         .deadline
         .and_then(|time| Instant::now().checked_add(time));
-    let (policy, client) = args.policy.account(&args.client)?;
-    // Nobody waits in front of a batch.
-    let policy = policy.max_told_delay(args.max_told_delay);
+    let (config, client) = args.policy.account_and_client(&args.client)?;
+    let account = Account::from_config(args.over(config))?;
+    let pools = Pools::new(account.clone());
     let prices = match &args.prices {
         Some(path) => Some(Priced {
             table: PriceTable::read(path)?,
-            estimator: policy.charge(),
+            pools: pools.clone(),
         }),
         None => None,
     };
@@ -99,7 +106,7 @@ async fn prepare(
     let again = args.retry_errors;
     let taken = rescue::take_in(args.output.file(), &errors, &mut outputs, again).await?;
     outputs.done = outputs.done.changed(args.changed.into());
-    let scope = preflight(&args, &input, outputs.done.clone(), &policy).await?;
+    let scope = preflight(&args, &input, outputs.done.clone(), &pools).await?;
     if let (Some(prices), Some(_)) = (&prices, args.cost_limit) {
         preflight::all_have_prices(&scope.plan, &prices.table)?;
     }
@@ -107,13 +114,14 @@ async fn prepare(
         files::empty(&errors).await?;
     }
     let run = Run {
-        watch: Watch::new(policy.charge(), MINUTE),
+        watch: Watch::new(pools.clone(), MINUTE),
         board: Board::default(),
         screen,
         errors,
         deadline,
         prices,
-        policy,
+        account,
+        pools,
         client,
         args,
     };
@@ -146,7 +154,9 @@ impl Run {
             ));
         }
         let plan = &scope.plan;
-        self.screen.remark(&terms::line(&self.policy, plan));
+        for line in terms::lines(&self.pools, plan) {
+            self.screen.remark(&line);
+        }
         self.screen.remark(&format!(
             "{} to send, {}, {}",
             Counted(plan.requests, "request"),
@@ -170,8 +180,14 @@ impl Run {
         let notes = Notes::new(self.screen.clone(), self.errors.clone(), base_url);
         let board = self.board.clone();
         let client = SentLayer.layer(self.watch.around(self.client.clone()));
+        let caller = self.args.caller(&self.account);
+        let client = self.account.layer().layer(client);
+        let client = client.map_request(move |mut request: Request<Bytes>| {
+            request.extensions_mut().insert(caller.clone());
+            request
+        });
         let batch = self
-            .configure(Batch::new(self.policy.layer().layer(client)))
+            .configure(Batch::new(client), &scope)
             .resume(outputs.done)
             .on_event(move |event| {
                 board.hear(&event);
@@ -181,7 +197,7 @@ impl Run {
         let view = View {
             board: self.board.clone(),
             watch: self.watch.clone(),
-            policy: self.policy.clone(),
+            pools: self.pools.clone(),
             scope,
         };
         let lines = view.scope.plan.lines;
@@ -207,13 +223,12 @@ impl Run {
     }
 
     /// A runner as it was asked for.
-    fn configure<S>(&self, batch: Batch<S>) -> Batch<S> {
-        let slots = self.policy.config().max_concurrency;
+    fn configure<S>(&self, batch: Batch<S>, scope: &Scope) -> Batch<S> {
         let mut batch = batch
-            .look_ahead(slots.saturating_mul(AHEAD_OF_SLOTS).max(LEAST_AHEAD))
+            .look_ahead(self.look_ahead(scope))
             .withdraw_unsent(true)
             .ordered(self.args.ordered)
-            .attempts(self.policy.config().retry_max_attempts)
+            .attempts(self.account.config().defaults.retry_max_attempts)
             .answer_bytes(self.args.answer_bytes());
         let judge = Judge {
             keep_going: self.args.keep_going,
@@ -239,6 +254,17 @@ impl Run {
             Some(share) => batch.max_failures(share),
             None => batch,
         }
+    }
+
+    fn look_ahead(&self, scope: &Scope) -> usize {
+        let slots = self.pools.all().into_iter();
+        let slots = slots.map(|pool| pool.config.max_concurrency);
+        let slots = slots.fold(0, usize::saturating_add);
+        let least = match scope.plan.pools.len() {
+            0 | 1 => LEAST_AHEAD,
+            _ => AHEAD_OF_POOLS,
+        };
+        slots.saturating_mul(AHEAD_OF_SLOTS).max(least)
     }
 
     /// Runs until the end, in order at a first signal and at once at a second:
@@ -284,7 +310,7 @@ impl Run {
             summary,
             seen: self.watch.seen(),
             retries: self.board.standing().retries,
-            policy: &self.policy,
+            pools: &self.pools,
             errors: &self.errors,
         }
     }

@@ -5,70 +5,132 @@
 
 use tokio::time::{Duration, Instant};
 use tollhouse_batch::Plan;
-use tollhouse_openai::Policy;
 
 use super::board::Standing;
-use crate::plan::{requests_a_minute, tokens_a_minute};
+use crate::pools::{Pool, Pools};
+use crate::wire::Seen;
 
 const MINUTE: f64 = 60.0;
 
-/// What the whole batch was found to be, under its policy.
+/// What the whole batch was found to be, pool by pool.
 #[derive(Clone, Debug)]
 pub(crate) struct Outlook {
     requests: f64,
+    /// By the pools' numbers.
+    planned: Vec<Planned>,
+    pools: Pools,
+}
+
+#[derive(Clone, Copy, Debug, Default)]
+struct Planned {
+    requests: f64,
     tokens: f64,
-    policy: Policy,
 }
 
 impl Outlook {
-    pub(crate) fn new(plan: &Plan, policy: Policy) -> Self {
+    pub(crate) fn new(plan: &Plan, pools: Pools) -> Self {
+        let of = |pool: &Pool| plan.pools.iter().find(|planned| planned.pool == *pool.name);
+        let planned = pools.all().into_iter().map(|pool| match of(&pool) {
+            Some(planned) => Planned {
+                requests: planned.requests as f64,
+                tokens: planned.tokens as f64,
+            },
+            None => Planned::default(),
+        });
         Self {
             requests: plan.requests as f64,
-            tokens: plan.tokens as f64,
-            policy,
+            planned: planned.collect(),
+            pools,
         }
     }
 
-    /// The time until the last answer: what the slowest limit takes for the
-    /// requests that have not left yet, and then an answer.
-    pub(crate) fn remaining(&self, standing: &Standing) -> Duration {
-        let requests = (self.requests - standing.launched() as f64).max(0.0);
+    /// The time until the last answer: what the slowest pool takes for its requests that
+    /// have not left yet, and then an answer.
+    pub(crate) fn remaining(&self, standing: &Standing, seen: &Seen) -> Duration {
         let answer = standing.answers_take().unwrap_or_default();
-        let slots = self.policy.config().max_concurrency as f64;
-        let unanswered = requests + standing.in_flight() as f64;
-        let limits = [
-            self.tokens_take(self.tokens * requests / self.requests.max(1.0)),
-            requests_a_minute(&self.policy).map_or(0.0, |rate| requests / rate as f64 * MINUTE),
-            requests * self.policy.config().stagger.as_secs_f64(),
-            unanswered / slots * answer.as_secs_f64() - answer.as_secs_f64(),
-        ];
-        let slowest = limits.into_iter().fold(0.0, f64::max);
-        seconds(slowest) + answer + self.held()
+        let left = (self.requests - standing.launched() as f64).max(0.0);
+        let of_pools = self.pools.all().into_iter().zip(self.left_of(left, seen));
+        let pools = of_pools.map(|(pool, left)| pool_takes(&pool, left, answer));
+        pools.fold(self.shared_take(left, standing, answer), Duration::max) + answer
     }
 
-    /// What is in the budget already needs no time.
-    fn tokens_take(&self, tokens: f64) -> f64 {
-        let Some(rate) = tokens_a_minute(&self.policy) else {
-            return 0.0;
+    /// What of so many requests each pool still has to send: a first attempt is its
+    /// request's, and what was sent twice in an outage is told by the sum alone.
+    fn left_of(&self, left: f64, seen: &Seen) -> Vec<Planned> {
+        let pools = self.planned.iter().enumerate();
+        let unsent = pools.map(|(number, planned)| {
+            let sent = seen.pools.get(number).map(|pool| pool.first_attempts);
+            (planned.requests - sent.unwrap_or(0) as f64).max(0.0)
+        });
+        let unsent: Vec<f64> = unsent.collect();
+        let sum: f64 = unsent.iter().sum();
+        let share = |unsent: &f64, planned: &Planned| match sum > 0.0 {
+            true => unsent / sum,
+            false => planned.requests / self.requests.max(1.0),
         };
-        let level = self.policy.budget().snapshot().level.max(0) as f64;
-        (tokens - level) / rate as f64 * MINUTE
+        let all = unsent.iter().zip(&self.planned);
+        all.map(|(unsent, planned)| {
+            let requests = left * share(unsent, planned);
+            Planned {
+                requests,
+                tokens: planned.tokens * requests / planned.requests.max(1.0),
+            }
+        })
+        .collect()
     }
 
-    fn held(&self) -> Duration {
-        closed_for(&self.policy).unwrap_or_default()
+    /// What the slots and the spacing of all pools take.
+    fn shared_take(&self, left: f64, standing: &Standing, answer: Duration) -> Duration {
+        let unanswered = left + standing.in_flight() as f64;
+        let slots = self.pools.account().snapshot().max_concurrency;
+        let slots = slots.map_or(0.0, |slots| slots_take(unanswered, slots, answer));
+        let spacing = left * self.pools.shared_spacing().as_secs_f64();
+        seconds(slots.max(spacing))
     }
 }
 
-/// How long the budget lets nothing through, if it does not: because of a hold,
+fn pool_takes(pool: &Pool, left: Planned, answer: Duration) -> Duration {
+    let now = pool.snapshot();
+    let requests = pool.requests_a_minute();
+    let limits = [
+        tokens_take(pool, left.tokens),
+        requests.map_or(0.0, |rate| left.requests / rate as f64 * MINUTE),
+        left.requests * pool.config.stagger.as_secs_f64(),
+        slots_take(
+            left.requests + now.in_flight as f64,
+            pool.config.max_concurrency,
+            answer,
+        ),
+    ];
+    let slowest = limits.into_iter().fold(0.0, f64::max);
+    seconds(slowest) + closed_for(pool).unwrap_or_default()
+}
+
+/// What is in the budget already needs no time.
+fn tokens_take(pool: &Pool, tokens: f64) -> f64 {
+    let Some(rate) = pool.tokens_a_minute() else {
+        return 0.0;
+    };
+    let level = pool.snapshot().level.max(0) as f64;
+    (tokens - level) / rate as f64 * MINUTE
+}
+
+/// The last answer is not among it.
+fn slots_take(unanswered: f64, slots: usize, answer: Duration) -> f64 {
+    (unanswered / slots as f64 - 1.0) * answer.as_secs_f64()
+}
+
+/// How long a pool lets nothing through, if it does not: because of a hold,
 /// or until a debt is waited off, which is what a told delay becomes.
-pub(super) fn closed_for(policy: &Policy) -> Option<Duration> {
-    let now = policy.budget().snapshot();
+pub(super) fn closed_for(pool: &Pool) -> Option<Duration> {
+    let now = pool.snapshot();
     let held = now
         .held_until
         .map(|until| until.saturating_duration_since(Instant::now()));
     let debt = now.level.min(0).unsigned_abs() as f64;
-    let debt = tokens_a_minute(policy).map_or(0.0, |rate| debt / rate as f64 * MINUTE);
+    let debt = pool
+        .tokens_a_minute()
+        .map_or(0.0, |rate| debt / rate as f64 * MINUTE);
     let debt = seconds(debt);
     let closed = held.unwrap_or_default().max(debt);
     (!closed.is_zero()).then_some(closed)
@@ -80,61 +142,112 @@ fn seconds(seconds: f64) -> Duration {
 
 #[cfg(test)]
 mod tests {
-    use bytes::Bytes;
-    use http::Request;
-    use tollhouse_batch::Limits;
-    use tollhouse_openai::Limit;
+    use tollhouse_batch::Done;
+    use tollhouse_openai::call::Endpoint;
+    use tollhouse_openai::{Account, Limit, Policy};
 
     use super::*;
+    use crate::wire::PoolSeen;
 
-    async fn plan(requests: usize) -> Plan {
-        let line = |n| {
-            format!(r#"{{"custom_id":"{n}","method":"POST","url":"/v1/responses","body":{{}}}}"#)
+    /// Of so many requests of 600 tokens.
+    async fn outlook(requests: usize, policy: Policy) -> Outlook {
+        of_models(&vec!["gpt-4o"; requests], Account::new(policy)).await
+    }
+
+    async fn of_models(models: &[&str], account: Account) -> Outlook {
+        let line = |(n, model)| {
+            format!(
+                r#"{{"custom_id":"{n}","method":"POST","url":"/v1/responses","body":{{"model":"{model}"}}}}"#
+            )
         };
-        let input = (0..requests).map(line).collect::<Vec<_>>().join("\n");
-        let cost = |_: &Request<Bytes>| 600;
-        let plan = Plan::read(input.as_bytes(), cost, Limits::new()).await;
-        plan.expect("a plan")
+        let lines = models.iter().enumerate().map(line).collect::<Vec<_>>();
+        let pools = Pools::new(account);
+        let input = lines.join("\n");
+        let plan = crate::plan::plan(input.as_bytes(), Done::new(), &pools, None, None);
+        Outlook::new(&plan.await.expect("a plan"), pools)
     }
 
     fn policy() -> Policy {
         Policy::default()
+            .est_tokens(600)
             .tpm_limit(Limit::per_minute(6_000))
             .headroom(0.0)
             .stagger(Duration::ZERO)
     }
 
+    fn remaining(outlook: &Outlook) -> Duration {
+        outlook.remaining(&Standing::default(), &Seen::default())
+    }
+
+    fn budget(outlook: &Outlook) -> tollhouse_openai::TokenBudget {
+        let account = outlook.pools.account();
+        account.budget("gpt-4o", Endpoint::Responses)
+    }
+
     #[tokio::test(start_paused = true)]
     async fn the_slowest_limit_decides() {
-        let plan = plan(100).await;
-        let remaining =
-            |policy: Policy| Outlook::new(&plan, policy).remaining(&Standing::default());
         // 60,000 tokens, 6,000 of them there already, at 6,000 a minute.
-        assert_eq!(remaining(policy()), Duration::from_secs(9 * 60));
+        let plain = outlook(100, policy()).await;
+        assert_eq!(remaining(&plain), Duration::from_secs(9 * 60));
         let staggered = policy().stagger(Duration::from_secs(6));
-        assert_eq!(remaining(staggered), Duration::from_secs(600));
+        let staggered = outlook(100, staggered).await;
+        assert_eq!(remaining(&staggered), Duration::from_secs(600));
         let counted = policy().rpm_limit(Limit::per_minute(5));
-        assert_eq!(remaining(counted), Duration::from_secs(1_200));
+        let counted = outlook(100, counted).await;
+        assert_eq!(remaining(&counted), Duration::from_secs(1_200));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn pools_go_on_side_by_side() {
+        let account = Account::from_toml(
+            r#"
+            [defaults]
+            est_tokens_per_run = 600
+            headroom = 0
+            stagger_seconds = 0
+            [models.slow]
+            tokens_per_minute = 6000
+            [models.fast]
+            tokens_per_minute = 60000
+            "#,
+        );
+        let models = [vec!["slow"; 20], vec!["fast"; 150]].concat();
+        let outlook = of_models(&models, account.expect("a file")).await;
+        // 12,000 tokens of which 6,000 are there; 90,000 of which 60,000 are.
+        assert_eq!(remaining(&outlook), Duration::from_secs(60));
+
+        // The slow one has sent all of its own.
+        let mut standing = Standing::default();
+        standing.ended = 20;
+        let seen = Seen {
+            pools: vec![PoolSeen {
+                first_attempts: 20,
+                ..PoolSeen::default()
+            }],
+            ..Seen::default()
+        };
+        let left = outlook.remaining(&standing, &seen);
+        assert_eq!(left, Duration::from_secs(30));
     }
 
     #[tokio::test(start_paused = true)]
     async fn a_hold_comes_on_top() {
-        let policy = policy();
-        let outlook = Outlook::new(&plan(10).await, policy.clone());
-        assert_eq!(outlook.remaining(&Standing::default()), Duration::ZERO);
+        let outlook = outlook(10, policy()).await;
+        assert_eq!(remaining(&outlook), Duration::ZERO);
         let hold = Duration::from_secs(30);
-        policy.budget().hold(Instant::now() + hold);
-        assert_eq!(outlook.remaining(&Standing::default()), hold);
-        assert_eq!(closed_for(&policy), Some(hold));
+        budget(&outlook).hold(Instant::now() + hold);
+        assert_eq!(remaining(&outlook), hold);
+        assert_eq!(closed_for(&outlook.pools.all()[0]), Some(hold));
     }
 
     #[tokio::test(start_paused = true)]
     async fn a_debt_is_waited_off_first() {
-        let budget = policy();
-        assert_eq!(closed_for(&budget), None);
-        let reserved = budget.budget().reserve(6_000).await.expect("it fits");
+        let outlook = outlook(1, policy()).await;
+        let pool = &outlook.pools.all()[0];
+        assert_eq!(closed_for(pool), None);
+        let reserved = budget(&outlook).reserve(6_000).await.expect("it fits");
         reserved.settle(7_000);
         // 1,000 tokens of debt at 100 a second.
-        assert_eq!(closed_for(&budget), Some(Duration::from_secs(10)));
+        assert_eq!(closed_for(pool), Some(Duration::from_secs(10)));
     }
 }

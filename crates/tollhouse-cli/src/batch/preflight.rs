@@ -4,13 +4,13 @@ use std::fmt::Display;
 
 use tollhouse_batch::plan::Remarks;
 use tollhouse_batch::{Done, Plan};
-use tollhouse_openai::Policy;
 
 use super::Args;
 use super::files::Requests;
 use super::outlook::Outlook;
 use crate::failure::{self, BoxError};
 use crate::plan::plan;
+use crate::pools::Pools;
 use crate::prices::PriceTable;
 use crate::print::{Count, Counted};
 
@@ -33,10 +33,10 @@ pub(super) async fn preflight(
     args: &Args,
     input: &Requests,
     done: Done,
-    policy: &Policy,
+    pools: &Pools,
 ) -> Result<Scope, BoxError> {
     let reader = input.open().await?;
-    let plan = plan(reader, done, policy, None, args.url.clone()).await?;
+    let plan = plan(reader, done, pools, None, args.url.clone()).await?;
     refuse(
         &args.input,
         &plan.duplicates,
@@ -49,7 +49,8 @@ pub(super) async fn preflight(
         "that changed since an earlier run answered them",
         "; --changed send sends them again, --changed keep keeps their old answers",
     )?;
-    if !args.skip_impossible {
+    // A dry run lets them pass.
+    if !args.skip_impossible && !pools.account().config().dry_run {
         let advice = "; --skip-impossible sends the others";
         refuse(
             &args.input,
@@ -59,7 +60,7 @@ pub(super) async fn preflight(
         )?;
     }
     Ok(Scope {
-        outlook: Outlook::new(&plan, policy.clone()),
+        outlook: Outlook::new(&plan, pools.clone()),
         plan,
     })
 }

@@ -21,6 +21,7 @@ use super::account::Account;
 use super::load::{Call, Load};
 use crate::batch::Board;
 use crate::failure::{self, BoxError};
+use crate::pools::Pools;
 use crate::print::Count;
 use crate::progress::{Status, Tell};
 use crate::wire::{Seen, Watch};
@@ -81,7 +82,7 @@ impl Side {
             _served: served,
             client: client.build()?,
             watch: Watch::new(
-                account.policy().charge(),
+                Pools::new(tollhouse_openai::Account::new(account.policy())),
                 account.here(Duration::from_secs(60)),
             ),
             board: Board::default(),

@@ -1,5 +1,6 @@
 //! The command as a process, against the simulated provider on a socket.
 
+mod account;
 mod batch;
 mod broken;
 mod common;

@@ -38,6 +38,7 @@ pub use snapshot::{AccountSnapshot, DryRunSnapshot, PoolMeter, PoolSnapshot};
 use crate::call::{Call, Endpoint};
 use crate::policy::budget::{CallPass, FindPool, PoolGate};
 use crate::policy::{Policy, PolicyConfig, PolicyLayer};
+use models::Kind;
 use pools::Pools;
 
 /// Everything one key may use: a live handle of a pool for each model.
@@ -299,6 +300,7 @@ impl Account {
         Explanation {
             pool: route.id.name.to_string(),
             section: route.section.to_string(),
+            described: route.id.kind == Kind::Named,
             policy: (*route.config).clone(),
         }
     }
@@ -350,6 +352,8 @@ pub struct Explanation {
     pub pool: String,
     /// The section that says so, as it is written in the file.
     pub section: String,
+    /// Whether the pool has a section in `[pools]`.
+    pub described: bool,
     /// The numbers that result.
     pub policy: PolicyConfig,
 }

@@ -1,0 +1,236 @@
+//! The pools that the requests of a batch take from.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use tokio::time::Duration;
+use tollhouse_batch::Limits;
+use tollhouse_batch::plan::Share;
+use tollhouse_openai::account::{Explanation, Sharing};
+use tollhouse_openai::call::{Call, Endpoint};
+use tollhouse_openai::{
+    Account, Cost, Estimator, Limit, MeterSnapshot, Per, PolicyConfig, Snapshot, Unit,
+};
+
+/// An account, and those of its pools that requests were seen to take from.
+///
+/// # Cloning
+///
+/// Clones are the same.
+#[derive(Clone, Debug)]
+pub(crate) struct Pools {
+    account: Account,
+    known: Arc<Mutex<Known>>,
+}
+
+#[derive(Debug, Default)]
+struct Known {
+    /// Where each model's requests belong, the empty name being none.
+    routes: HashMap<Endpoint, HashMap<Box<str>, usize>>,
+    all: Vec<Arc<Pool>>,
+}
+
+/// One pool, by a call that belongs to it.
+#[derive(Clone, Debug)]
+pub(crate) struct Pool {
+    account: Account,
+    model: Option<String>,
+    endpoint: Endpoint,
+    /// Told apart from any other by it.
+    key: Key,
+    pub(crate) name: Arc<str>,
+    /// What it says.
+    pub(crate) config: PolicyConfig,
+    estimator: Estimator,
+}
+
+/// A pool of `[pools]`, of a section or of a model may have the name of another kind's.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Key {
+    name: String,
+    described: bool,
+    by_default: bool,
+}
+
+impl Pools {
+    pub(crate) fn new(account: Account) -> Self {
+        Self {
+            account,
+            known: Arc::default(),
+        }
+    }
+
+    pub(crate) fn account(&self) -> &Account {
+        &self.account
+    }
+
+    /// The number of the pool that a call takes from, in the order in which they were
+    /// first seen.
+    pub(crate) fn number_of(&self, call: &Call) -> usize {
+        let (endpoint, model) = (call.endpoint(), call.model());
+        let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
+        let routes = known.routes.get(&endpoint);
+        let found = routes.and_then(|routes| routes.get(model.unwrap_or_default()));
+        if let Some(&number) = found {
+            return number;
+        }
+        let pool = Pool::new(&self.account, model, endpoint);
+        let number = known.number(pool);
+        let routes = known.routes.entry(endpoint).or_default();
+        routes.insert(model.unwrap_or_default().into(), number);
+        number
+    }
+
+    /// The pool that a call takes from.
+    pub(crate) fn of(&self, call: &Call) -> Arc<Pool> {
+        let number = self.number_of(call);
+        let known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
+        Arc::clone(&known.all[number])
+    }
+
+    /// Those that were seen until now, in that order.
+    pub(crate) fn all(&self) -> Vec<Arc<Pool>> {
+        let known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
+        known.all.clone()
+    }
+
+    /// What all pools share, as a plan reckons with it.
+    pub(crate) fn shared_limits(&self, answers_take: Option<Duration>) -> Limits {
+        let limits = Limits::new().stagger(self.shared_spacing());
+        match (answers_take, self.account.snapshot().max_concurrency) {
+            (Some(each), Some(slots)) => limits.concurrency(slots, each),
+            _ => limits,
+        }
+    }
+
+    /// The least time between two launches of whichever pools; zero where each has its
+    /// own.
+    pub(crate) fn shared_spacing(&self) -> Duration {
+        match spacing_is_shared(&self.account) {
+            true => self.account.config().defaults.stagger,
+            false => Duration::ZERO,
+        }
+    }
+}
+
+impl Known {
+    fn number(&mut self, pool: Pool) -> usize {
+        let same = self.all.iter().position(|known| known.key == pool.key);
+        same.unwrap_or_else(|| {
+            let number = self.all.len();
+            let is_taken = self.all.iter().any(|known| known.name == pool.name);
+            let name = match is_taken {
+                true => format!("{} ({})", pool.name, number + 1).into(),
+                false => Arc::clone(&pool.name),
+            };
+            self.all.push(Arc::new(Pool { name, ..pool }));
+            number
+        })
+    }
+}
+
+impl Pool {
+    fn new(account: &Account, model: Option<&str>, endpoint: Endpoint) -> Self {
+        let Explanation {
+            pool,
+            section,
+            described,
+            mut policy,
+            ..
+        } = account.explain(model, Some(endpoint));
+        if spacing_is_shared(account) {
+            policy.stagger = Duration::ZERO;
+        }
+        Self {
+            account: account.clone(),
+            model: model.map(str::to_owned),
+            endpoint,
+            name: pool.as_str().into(),
+            key: Key {
+                name: pool,
+                described,
+                by_default: section == "[defaults]",
+            },
+            estimator: policy
+                .charge_rule
+                .with_est_tokens(policy.est_tokens_per_run),
+            config: policy,
+        }
+    }
+
+    /// How it stands.
+    pub(crate) fn snapshot(&self) -> Snapshot {
+        let model = self.model.as_deref().unwrap_or_default();
+        self.account.budget(model, self.endpoint).snapshot()
+    }
+
+    /// What a request takes of it.
+    pub(crate) fn cost(&self, call: &Call) -> u64 {
+        self.estimator.cost(call)
+    }
+
+    /// The tokens a minute that the provider allows, where they are limited and the
+    /// limit is known by now.
+    pub(crate) fn token_limit(&self) -> Option<u64> {
+        token_limit(&self.snapshot())
+    }
+
+    /// The tokens a minute that are used of it.
+    pub(crate) fn tokens_a_minute(&self) -> Option<u64> {
+        Some(self.less_headroom(self.token_limit()?))
+    }
+
+    /// The requests a minute that are used, if they are limited.
+    pub(crate) fn requests_a_minute(&self) -> Option<u64> {
+        Some(self.less_headroom(self.snapshot().requests_limit?))
+    }
+
+    /// In whole units; a nudge keeps 0.15 of 30,000 from leaving 25,499.
+    fn less_headroom(&self, limit: u64) -> u64 {
+        let left = limit as f64 * (1.0 - self.config.headroom) * (1.0 + 1e-12);
+        (left as u64).max(1)
+    }
+
+    /// What a plan must know of one of its requests.
+    pub(crate) fn share(&self, call: &Call, limits: &Arc<Limits>) -> Share {
+        Share {
+            pool: Arc::clone(&self.name),
+            limits: Arc::clone(limits),
+            cost: self.cost(call),
+        }
+    }
+
+    /// Its limits as a plan reckons with them. One that the provider's first answer will
+    /// tell is none yet.
+    pub(crate) fn limits(&self, answers_take: Option<Duration>) -> Limits {
+        let mut limits = Limits::new().stagger(self.config.stagger);
+        if let Some(rate) = self.tokens_a_minute() {
+            limits = limits
+                .tokens_per_minute(rate)
+                .capacity(self.snapshot().capacity);
+        }
+        if let (Limit::PerMinute(_), Some(rate)) =
+            (self.config.requests_per_minute, self.requests_a_minute())
+        {
+            limits = limits.requests_per_minute(rate);
+        }
+        match answers_take {
+            Some(each) => limits.concurrency(self.config.max_concurrency, each),
+            None => limits,
+        }
+    }
+}
+
+/// Where each model must learn its own limits but only one policy is described, launches
+/// are spaced over all of them.
+fn spacing_is_shared(account: &Account) -> bool {
+    let config = account.config();
+    let defaults = &config.defaults;
+    let learns = [defaults.tokens_per_minute, defaults.requests_per_minute].contains(&Limit::Auto);
+    config.sharing == Sharing::OnePool && learns
+}
+
+fn token_limit(snapshot: &Snapshot) -> Option<u64> {
+    let is_it = |meter: &&MeterSnapshot| (meter.unit, meter.per) == (Unit::Tokens, Per::Minute);
+    snapshot.meters.iter().find(is_it).map(|meter| meter.limit)
+}
