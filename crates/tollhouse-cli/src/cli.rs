@@ -7,7 +7,7 @@ use clap::{Parser, Subcommand};
 use crate::failure::{self, Ended};
 use crate::logging::Logging;
 use crate::proxy::LogFormat;
-use crate::{batch, demo, logging, plan, proxy, sim};
+use crate::{account, batch, demo, logging, plan, proxy, sim};
 
 /// Keeps every call to an OpenAI-style API inside the account's limits.
 #[derive(Debug, Parser)]
@@ -33,6 +33,7 @@ enum Command {
     Batch(Box<batch::Args>),
     Plan(plan::Args),
     Proxy(Box<proxy::Args>),
+    Account(account::Args),
     Sim(sim::Args),
     Demo(demo::Args),
 }
@@ -54,6 +55,7 @@ impl Command {
             Self::Batch(args) => batch::run(*args).await,
             Self::Plan(args) => plan::run(args).await,
             Self::Proxy(args) => proxy::run(*args).await,
+            Self::Account(args) => account::run(args).await,
             Self::Sim(args) => sim::run(args).await,
             Self::Demo(args) => demo::run(args).await,
         }

@@ -1,5 +1,6 @@
 //! The `tollhouse` command.
 
+mod account;
 mod batch;
 mod cli;
 mod demo;

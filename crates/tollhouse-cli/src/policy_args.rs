@@ -119,6 +119,11 @@ impl PolicyArgs {
         Ok((config, client))
     }
 
+    /// The file that describes the account, if there is one.
+    pub(crate) fn file(&self) -> Option<PathBuf> {
+        self.file_over(&environment)
+    }
+
     fn file_over(&self, environment: &impl Fn(&str) -> Option<String>) -> Option<PathBuf> {
         let variable = || environment(CONFIG).filter(|path| !path.trim().is_empty());
         self.config
@@ -208,6 +213,23 @@ impl ClientArgs {
     /// A client without a key, for callers who bring their own.
     pub(crate) fn keyless(&self) -> Result<OpenAi, BoxError> {
         self.keyless_over(&environment).map_err(failure::error)
+    }
+
+    /// A client whose key is in this variable.
+    ///
+    /// # Errors
+    ///
+    /// Names the variable where it is not set, and a base URL that is none.
+    pub(crate) fn with_key_of(&self, variable: &str) -> Result<OpenAi, BoxError> {
+        let set = |value: &str| !value.trim().is_empty();
+        if !environment(variable).is_some_and(|value| set(&value)) {
+            return Err(failure::error(format!("{variable} is not set")));
+        }
+        let client = self.client_over(&|name| match name {
+            "OPENAI_API_KEY" => environment(variable),
+            name => environment(name),
+        });
+        client.map_err(failure::error)
     }
 
     fn client_over(&self, environment: &impl Fn(&str) -> Option<String>) -> Result<OpenAi, String> {

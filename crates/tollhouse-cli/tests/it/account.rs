@@ -236,3 +236,194 @@ fn every_fault_of_file_and_flags_is_named_at_once() {
         assert!(ran.stderr.contains(said), "{}", ran.stderr);
     }
 }
+
+#[test]
+fn check_names_every_fault_with_its_line_and_else_every_pool() {
+    let faulty = file(
+        "check",
+        "[defaults]\nheadroom = 2\n\n[models.\"gpt-4o*\"]\ntoken_per_minute = 30000\npool = \"big\"\n",
+    );
+    let ran = run(tollhouse(&["account", "check", text(&faulty)]));
+    assert_eq!(ran.code, Some(2));
+    assert_eq!(ran.stdout, "");
+    let name = text(&faulty);
+    for said in [
+        format!("{name}:2: [defaults]: headroom is 2: allowed is a number from 0 to 0.9\n"),
+        format!(
+            "{name}:5: [models.\"gpt-4o*\"]: token_per_minute is not known: tokens_per_minute is \
+             meant, perhaps\n"
+        ),
+        format!("error: {name} has 2 faults\n"),
+    ] {
+        assert!(ran.stderr.contains(&said), "{}", ran.stderr);
+    }
+
+    let good = file("check-good", TWO_POOLS);
+    let mut command = tollhouse(&["account", "check", text(&good)]);
+    command.env("OPENAI_TPM_LIMIT", "many");
+    let ran = run(command);
+    assert_eq!(ran.code, Some(0), "{}", ran.stderr);
+    let rest = "3 at once, launches 15.0s apart, headroom 0%";
+    let row = |name, tokens| format!("{name:27}  {tokens} tokens a minute, {rest}\n");
+    let expected = [
+        row("pool gpt-4o*", "6,000"),
+        row("pool text-embedding-*", "60,000"),
+        row("a pool for each other model", "30,000"),
+    ];
+    assert_eq!(ran.stdout, expected.concat());
+    let ran = run(tollhouse(&["account", "check", "no-such.toml"]));
+    assert_eq!(ran.code, Some(2));
+    assert!(
+        ran.stderr.starts_with("no-such.toml: No such file"),
+        "{}",
+        ran.stderr
+    );
+}
+
+#[test]
+fn show_tells_the_section_the_pool_and_the_numbers_that_result() {
+    let config = file("show", TWO_POOLS);
+    let arguments = [
+        "account",
+        "show",
+        "--model",
+        "gpt-4o-mini",
+        "--config",
+        text(&config),
+    ];
+    let mut command = tollhouse(&arguments);
+    command.env("OPENAI_MAX_CONCURRENCY", "7");
+    let ran = run(command);
+    assert_eq!(ran.code, Some(0), "{}", ran.stderr);
+    for said in [
+        "gpt-4o-mini is in pool gpt-4o*, as [models.\"gpt-4o*\"] says\n",
+        "\ntokens_per_minute = 6000\n",
+        "\nmax_concurrency = 7\n",
+        "\nrequests_per_minute = \"unlimited\"\n",
+    ] {
+        assert!(ran.stdout.contains(said), "{}", ran.stdout);
+    }
+    let ran = run(tollhouse(&["account", "show", "--model", "o3"]));
+    let said = "o3 is in pool default, as [defaults] says";
+    assert!(ran.stdout.contains(said), "{}", ran.stdout);
+    let ran = run(tollhouse(&["account", "show"]));
+    assert!(
+        ran.stdout
+            .contains("one pool for all models  30,000 tokens"),
+        "{}",
+        ran.stdout
+    );
+}
+
+/// More than a page of them.
+fn many_models() -> tollhouse_sim::Builder {
+    let models = (0..230).map(|n| (format!("m{n:03}"), tokens(1_000 + n)));
+    models.fold(provider(), |sim, (model, limits)| sim.model(model, limits))
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn import_writes_every_page_into_a_file_that_can_be_read() {
+    let provider = Provider::start(many_models()).await;
+    let output = directory("import").join("tollhouse.toml");
+    let arguments = [
+        "account",
+        "import",
+        "--project",
+        "proj_1",
+        "--output",
+        text(&output),
+    ];
+    let import = |more: &[&str]| {
+        let mut command = provider.tollhouse(&[&arguments[..], more].concat());
+        command.env("OPENAI_ADMIN_KEY", "admin-key");
+        run(command)
+    };
+    let ran = import(&[]);
+    assert_eq!(ran.code, Some(0), "{}", ran.stderr);
+    assert!(
+        ran.stderr.contains("Wrote the limits of 232 models to"),
+        "{}",
+        ran.stderr
+    );
+    let written = fs::read_to_string(&output).expect("a file");
+    assert!(
+        written.contains("[models.\"m229\"]\ntokens_per_minute = 1229\n"),
+        "{written}"
+    );
+    let checked = run(tollhouse(&["account", "check", text(&output)]));
+    assert_eq!(checked.code, Some(0), "{}", checked.stderr);
+
+    // One that is there already stays, unless it is to go.
+    fs::write(&output, "# mine\n").expect("a file");
+    let ran = import(&[]);
+    assert_eq!(ran.code, Some(2));
+    let said = "is there already, and was left as it is; --force replaces it";
+    assert!(ran.stderr.contains(said), "{}", ran.stderr);
+    assert_eq!(fs::read_to_string(&output).expect("a file"), "# mine\n");
+    assert_eq!(import(&["--force"]).code, Some(0));
+    assert_eq!(fs::read_to_string(&output).expect("a file"), written);
+    let folder = output.parent().expect("a folder");
+    assert_eq!(
+        fs::read_dir(folder).expect("a folder").count(),
+        1,
+        "nothing else is left"
+    );
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn import_shows_drift_both_ways_and_writes_nothing_then() {
+    let provider = Provider::start(provider()).await;
+    let config = file(
+        "drift",
+        "[models.\"gpt-4o*\"]\ntokens_per_minute = 90000\n[models.old]\n",
+    );
+    let arguments = [
+        "account",
+        "import",
+        "--project",
+        "p",
+        "--config",
+        text(&config),
+    ];
+    let mut command = provider.tollhouse(&arguments);
+    command
+        .env("OPENAI_ADMIN_KEY", "admin-key")
+        .current_dir(config.parent().expect("a folder"));
+    let ran = run(command);
+    assert_eq!(ran.code, Some(0), "{}", ran.stderr);
+    for said in [
+        "gpt-4o: tokens_per_minute is 90,000 by [models.\"gpt-4o*\"], 120,000 by the API\n",
+        "text-embedding-3-small: told by the API, in no section of the file\n",
+        "old: in the file, matches no model of the API\n",
+    ] {
+        assert!(ran.stdout.contains(said), "{}", ran.stdout);
+    }
+    let text = fs::read_to_string(&config).expect("a file");
+    assert!(text.contains("90000"), "{text}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn import_names_what_it_lacks_and_what_was_refused() {
+    let arguments = ["account", "import", "--project", "p"];
+    let ran = run(tollhouse(&arguments));
+    assert_eq!(ran.code, Some(2));
+    assert_eq!(ran.stderr, "error: OPENAI_ADMIN_KEY is not set\n");
+
+    let refusal =
+        r#"{"error":{"message":"not yours","type":"invalid_request_error","code":"forbidden"}}"#;
+    let answer = move || async move { (axum::http::StatusCode::FORBIDDEN, refusal) };
+    let upstream = crate::common::Upstream::start(axum::Router::new().fallback(answer)).await;
+    let mut command = crate::common::tollhouse_at(&upstream.url, &arguments);
+    command.env("OPENAI_ADMIN_KEY", "admin-secret");
+    let ran = tokio::task::spawn_blocking(move || run(command))
+        .await
+        .expect("it runs");
+    assert_eq!(ran.code, Some(2));
+    assert!(
+        ran.stderr.contains("cannot read the limits of p from"),
+        "{}",
+        ran.stderr
+    );
+    assert!(ran.stderr.contains("403 forbidden"), "{}", ran.stderr);
+    assert!(!ran.stderr.contains("admin-secret"), "{}", ran.stderr);
+}

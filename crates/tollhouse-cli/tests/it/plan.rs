@@ -113,7 +113,7 @@ fn reader_that_leaves_is_no_error() {
 fn help_names_every_command() {
     let ran = run(tollhouse(&["--help"]));
     assert_eq!(ran.code, Some(0));
-    for command in ["batch", "plan", "sim", "demo"] {
+    for command in ["account", "batch", "plan", "sim", "demo"] {
         assert!(
             ran.stdout.contains(&format!("\n  {command} ")),
             "{}",

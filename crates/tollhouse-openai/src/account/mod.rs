@@ -16,6 +16,7 @@
 mod callers;
 mod changes;
 mod config;
+mod described;
 mod dry;
 mod error;
 mod file;
@@ -32,6 +33,7 @@ use tollhouse::{Ask, Caller, TokenBudget};
 
 pub use changes::{Change, Changes};
 pub use config::{AccountConfig, Sharing};
+pub use described::DescribedPool;
 pub use error::{AccountError, Problem};
 pub use snapshot::{AccountSnapshot, DryRunSnapshot, PoolMeter, PoolSnapshot};
 

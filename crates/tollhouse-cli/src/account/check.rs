@@ -1,0 +1,50 @@
+//! `tollhouse account check`: whether a file is as it should be.
+
+use std::path::PathBuf;
+
+use tollhouse_openai::AccountConfig;
+use tollhouse_openai::account::AccountError;
+
+use super::numbers;
+use crate::failure::{Ended, Exit};
+use crate::print::{Counted, to_stdout};
+
+/// Check a file: everything that is wrong, each with its line; else a line for each pool
+///
+/// Reads no environment. Exit code 2 where something is wrong.
+#[derive(Debug, clap::Args)]
+pub(super) struct Args {
+    /// What describes the account
+    #[arg(value_name = "FILE.toml")]
+    file: PathBuf,
+}
+
+pub(super) fn run(args: &Args) -> Ended {
+    match AccountConfig::open(&args.file) {
+        Ok(config) => {
+            to_stdout(numbers::of_pools(&config))?;
+            Ok(Exit::Done)
+        }
+        Err(error) => {
+            say(args, &error);
+            Ok(Exit::BadInput)
+        }
+    }
+}
+
+/// A line for each fault, in the form that editors jump to.
+fn say(args: &Args, error: &AccountError) {
+    let file = args.file.display();
+    let problems = error.problems();
+    for problem in problems {
+        let place = match (problem.line(), problem.section()) {
+            (Some(line), "") => format!("{file}:{line}"),
+            (Some(line), section) => format!("{file}:{line}: {section}"),
+            (None, "") => file.to_string(),
+            (None, section) => format!("{file}: {section}"),
+        };
+        eprintln!("{place}: {}", problem.what());
+    }
+    let faults = Counted(problems.len() as u64, "fault");
+    eprintln!("error: {file} has {faults}");
+}

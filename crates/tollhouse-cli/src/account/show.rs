@@ -1,0 +1,66 @@
+//! `tollhouse account show`: which numbers hold for a model, and why.
+
+use std::fmt::Write;
+
+use tollhouse_openai::Account;
+use tollhouse_openai::account::Explanation;
+use tollhouse_openai::call::Endpoint;
+
+use super::numbers;
+use crate::failure::{BoxError, Ended, Exit};
+use crate::policy_args::PolicyArgs;
+use crate::print::to_stdout;
+
+/// Show which pool a model belongs to, which section says so, and the numbers that result
+///
+/// The file, the variables and the flags together, as every command reads them.
+#[derive(Debug, clap::Args)]
+pub(super) struct Args {
+    /// The model that is asked about [default: every pool is shown]
+    #[arg(long, value_name = "NAME")]
+    model: Option<String>,
+
+    /// The path that its calls go to, where sections speak of endpoints
+    #[arg(long, value_name = "PATH", requires = "model")]
+    url: Option<String>,
+
+    #[command(flatten)]
+    policy: PolicyArgs,
+}
+
+pub(super) fn run(args: &Args) -> Ended {
+    let account = Account::from_config(args.policy.account()?)?;
+    let source = match args.policy.file() {
+        Some(file) => format!(
+            "{}, with variables and flags over its [defaults]",
+            file.display()
+        ),
+        None => "no file: variables and flags alone".to_owned(),
+    };
+    let text = match &args.model {
+        None => numbers::of_pools(&account.config()),
+        Some(model) => {
+            let endpoint = args.url.as_deref().map(Endpoint::of);
+            told(model, &account.explain(Some(model), endpoint))?
+        }
+    };
+    to_stdout(format_args!("from {source}\n\n{text}"))?;
+    Ok(Exit::Done)
+}
+
+fn told(model: &str, found: &Explanation) -> Result<String, BoxError> {
+    let Explanation {
+        pool,
+        section,
+        policy,
+        ..
+    } = found;
+    let numbers = numbers::in_words(policy);
+    let mut text = format!("{model} is in pool {pool}, as {section} says\n{numbers}\n\n");
+    let settings = serde_json::to_value(policy)?;
+    for (name, value) in settings.as_object().into_iter().flatten() {
+        // Numbers, texts and flags are written alike in both.
+        writeln!(text, "{name} = {value}")?;
+    }
+    Ok(text)
+}
