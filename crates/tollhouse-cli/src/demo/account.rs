@@ -11,13 +11,12 @@ pub(super) const REQUESTS: u64 = 500;
 
 pub(super) const HEADROOM: f64 = 0.05;
 pub(super) const AT_ONCE: usize = 8;
+/// Of a direct caller, where the batch has 1.
+pub(super) const WEIGHT: u32 = 8;
 pub(super) const STAGGER: Duration = Duration::from_millis(250);
 
 /// As the variables' default.
 const BACKOFF: Duration = Duration::from_secs(2);
-/// What the batch leaves to the direct callers.
-const FREE_SLOTS: usize = 2;
-
 const FIRST_TOKEN: Duration = Duration::from_millis(400);
 const EACH_TOKEN: Duration = Duration::from_millis(10);
 
@@ -65,7 +64,7 @@ impl Account {
 
     /// The policy in the time here: in a minute of ours the provider has more
     /// than one, but never holds more than one minute's tokens.
-    pub(super) fn policy(&self) -> Policy {
+    fn policy(&self) -> Policy {
         let faster = |a_minute: u64| Limit::per_minute((a_minute as f64 * self.speed) as u64);
         Policy::default()
             .max_concurrency(AT_ONCE)
@@ -77,8 +76,8 @@ impl Account {
             .backoff_base(self.here(BACKOFF))
     }
 
-    /// How many requests of the batch may be under way at once.
-    pub(super) fn batch_share(&self) -> usize {
-        AT_ONCE - FREE_SLOTS
+    /// What all calls of a side go through.
+    pub(super) fn described(&self) -> tollhouse_openai::Account {
+        tollhouse_openai::Account::new(self.policy())
     }
 }

@@ -1,8 +1,9 @@
 //! `tollhouse demo`: the same load with and without Tollhouse, side by side.
 //!
-//! Two simulated providers on sockets of this machine get the same batch and
+//! Three simulated providers on sockets of this machine get the same batch and
 //! the same direct callers at the same time: one from a plain client that does
-//! what the official SDKs do, the other through a policy.
+//! what the official SDKs do, the others through an account, first come, first served, and
+//! with callers that have weights.
 
 mod account;
 mod load;
@@ -22,12 +23,13 @@ use crate::print::{colours, to_stdout};
 use crate::progress::Screen;
 use account::Account;
 use load::Load;
-use side::{Outcome, Side};
+use side::{Order, Outcome, Side};
 use table::Table;
 
 /// Watch the difference: one load with and without Tollhouse, on the simulator
 ///
-/// Needs no key and no network. Exit code 1 if with Tollhouse a call was
+/// With Tollhouse once first come, first served, and once with direct callers that weigh 8
+/// where the batch weighs 1. Needs no key and no network. Exit code 1 if with Tollhouse a call was
 /// answered 429 or failed.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
@@ -59,16 +61,17 @@ pub(crate) async fn run(args: Args) -> Ended {
     let colours = colours(&io::stdout());
     to_stdout(table::header(&account, &load, colours))?;
 
-    let (without, with) = side_by_side(&account, &load, &directory).await?;
+    let [without, with, weighed] = side_by_side(&account, &load, &directory).await?;
     let table = Table {
         account: &account,
         without: &without,
         with: &with,
+        weighed: &weighed,
         directory: &directory,
         colours,
     };
     to_stdout(&table)?;
-    Ok(match with.is_clean() {
+    Ok(match with.is_clean() && weighed.is_clean() {
         true => Exit::Done,
         false => Exit::SomeFailed,
     })
@@ -78,23 +81,28 @@ async fn side_by_side(
     account: &Account,
     load: &Load,
     directory: &std::path::Path,
-) -> Result<(Outcome, Outcome), BoxError> {
-    let without = Side::open("without", account, directory).await?;
-    let with = Side::open("with Tollhouse", account, directory).await?;
+) -> Result<[Outcome; 3], BoxError> {
+    let open = |name, order| Side::open(name, order, account, directory);
+    let without = open("without", Order::FirstCome).await?;
+    let with = open("first come", Order::FirstCome).await?;
+    let weighed = open("weighed", Order::Weighed).await?;
     let plain = sdk::retrying(without.client(), account.speed(), account.seed());
-    let gated = account.policy().layer().layer(with.client());
+    let gated = |side: &Side| account.described().layer().layer(side.client());
 
     let begin = Instant::now();
     let screen = Screen::new(false);
-    let progress = screen.show(vec![without.tell(load), with.tell(load)]);
-    // Without gates nothing holds a batch back: all of it leaves at once.
-    let everything = load.requests();
-    let (plain, gated) = tokio::join!(
-        without.run(plain, load, everything, begin),
-        with.run(gated, load, account.batch_share(), begin),
+    let progress = screen.show(
+        [&without, &with, &weighed]
+            .map(|side| side.tell(load))
+            .into(),
+    );
+    let (plain, first_come, by_weight) = tokio::join!(
+        without.run(plain, load, begin),
+        with.run(gated(&with), load, begin),
+        weighed.run(gated(&weighed), load, begin),
     );
     drop(progress);
-    Ok((plain?, gated?))
+    Ok([plain?, first_come?, by_weight?])
 }
 
 /// A new directory of this run's own.

@@ -13,11 +13,11 @@ use tokio::fs::File;
 use tokio::task::JoinSet;
 use tokio::time::{Duration, Instant, sleep};
 use tollhouse_batch::{Batch, Summary};
-use tollhouse_openai::{Error, OpenAi, ResponseBody};
+use tollhouse_openai::{Caller as Asks, Error, OpenAi, ResponseBody};
 use tollhouse_sim::{Report, Served, Sim};
 use tower::{Service, ServiceExt};
 
-use super::account::Account;
+use super::account::{Account, WEIGHT};
 use super::load::{Call, Load};
 use crate::batch::Board;
 use crate::failure::{self, BoxError};
@@ -29,6 +29,7 @@ use crate::wire::{Seen, Watch};
 /// A side before and while it runs.
 pub(super) struct Side {
     name: &'static str,
+    order: Order,
     account: Account,
     provider: Sim,
     /// Stops it when it is dropped.
@@ -39,6 +40,15 @@ pub(super) struct Side {
     direct: Direct,
     output: PathBuf,
     errors: PathBuf,
+}
+
+/// How those who wait are served.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Order {
+    /// All as one caller, in the order in which they come.
+    FirstCome,
+    /// The batch as one caller of weight 1, and each direct caller as one of its own.
+    Weighed,
 }
 
 /// How far the direct callers have come.
@@ -65,6 +75,7 @@ impl Side {
     /// Starts its provider.
     pub(super) async fn open(
         name: &'static str,
+        order: Order,
         account: &Account,
         directory: &Path,
     ) -> Result<Self, BoxError> {
@@ -77,12 +88,13 @@ impl Side {
         let file = name.replace(' ', "-").to_lowercase();
         Ok(Self {
             name,
+            order,
             account: *account,
             provider,
             _served: served,
             client: client.build()?,
             watch: Watch::new(
-                Pools::new(tollhouse_openai::Account::new(account.policy())),
+                Pools::new(account.described()),
                 account.here(Duration::from_secs(60)),
             ),
             board: Board::default(),
@@ -108,7 +120,6 @@ impl Side {
         &self,
         service: S,
         load: &Load,
-        batch_at_once: usize,
         begin: Instant,
     ) -> Result<Outcome, BoxError>
     where
@@ -120,8 +131,10 @@ impl Side {
         B::Error: Into<Box<dyn StdError + Send + Sync>>,
     {
         let board = self.board.clone();
-        let batch = Batch::new(service.clone())
-            .look_ahead(batch_at_once)
+        let batch = asking(service.clone(), self.order.caller("batch", 1));
+        // All of it stands in line, or leaves at once where nothing holds it back.
+        let batch = Batch::new(batch)
+            .look_ahead(load.requests())
             .on_event(move |event| board.hear(&event));
         let (output, errors) = (create(&self.output).await?, create(&self.errors).await?);
         let (batch, waits) = tokio::join!(
@@ -149,13 +162,15 @@ impl Side {
         B::Data: Send,
     {
         let mut callers = JoinSet::new();
-        for calls in &load.callers {
+        for (number, calls) in load.callers.iter().enumerate() {
+            let name = format!("direct {number}");
+            let service = asking(service.clone(), self.order.caller(&name, WEIGHT));
             let caller = Caller {
                 calls: calls.clone(),
                 account: self.account,
                 direct: self.direct.clone(),
             };
-            callers.spawn(caller.run(service.clone()));
+            callers.spawn(caller.run(service));
         }
         let mut waits = callers.join_all().await.concat();
         waits.sort_unstable();
@@ -181,6 +196,34 @@ impl Side {
             }
         })
     }
+}
+
+impl Order {
+    fn caller(self, name: &str, weight: u32) -> Asks {
+        match self {
+            Self::FirstCome => Asks::default(),
+            Self::Weighed => Asks::new(name).weight(weight),
+        }
+    }
+}
+
+/// A service whose requests say who asks.
+fn asking<S, B>(
+    service: S,
+    caller: Asks,
+) -> impl Service<Request<Bytes>, Response = Response<B>, Error = S::Error, Future: Send>
++ Clone
++ Send
++ 'static
+where
+    S: Service<Request<Bytes>, Response = Response<B>> + Clone + Send + 'static,
+    S::Future: Send,
+    B: 'static,
+{
+    service.map_request(move |mut request: Request<Bytes>| {
+        request.extensions_mut().insert(caller.clone());
+        request
+    })
 }
 
 impl Outcome {

@@ -5,7 +5,7 @@ use std::path::Path;
 
 use tokio::time::Duration;
 
-use super::account::{AT_ONCE, Account, HEADROOM, REQUESTS, STAGGER, TOKENS};
+use super::account::{AT_ONCE, Account, HEADROOM, REQUESTS, STAGGER, TOKENS, WEIGHT};
 use super::load::Load;
 use super::side::Outcome;
 use crate::print::{Count, Counted, Percent, Span};
@@ -23,6 +23,7 @@ pub(super) struct Table<'a> {
     pub(super) account: &'a Account,
     pub(super) without: &'a Outcome,
     pub(super) with: &'a Outcome,
+    pub(super) weighed: &'a Outcome,
     pub(super) directory: &'a Path,
     pub(super) colours: bool,
 }
@@ -38,7 +39,8 @@ pub(super) fn header(account: &Account, load: &Load, colours: bool) -> String {
         "\n{}\n\n\
          provider  {tokens} tokens and {REQUESTS} requests a minute; its minute takes {minute} here\n\
          policy    at most {AT_ONCE} at once, {stagger:.2} between launches, headroom {headroom}\n\
-         without   the plain client, with the official SDKs' two retries\n\n",
+         without   the plain client, with the official SDKs' two retries\n\
+         weights   a direct caller weighs {WEIGHT}, the batch 1; else first come, first served\n\n",
         paint(&title, BOLD, colours),
         tokens = Count(TOKENS),
         stagger = Span(STAGGER),
@@ -49,8 +51,8 @@ pub(super) fn header(account: &Account, load: &Load, colours: bool) -> String {
 impl fmt::Display for Table<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let head = format!(
-            "{:NAME$}{:>CELL$}{:>CELL$}",
-            "", "without", "with Tollhouse"
+            "{:NAME$}{:>CELL$}{:>CELL$}{:>CELL$}",
+            "", "without", "with Tollhouse", "and weights"
         );
         writeln!(f, "{}", paint(&head, BOLD, self.colours))?;
         self.rule(f)?;
@@ -72,6 +74,10 @@ impl fmt::Display for Table<'_> {
         })?;
         self.row(f, "peak concurrency", |side| {
             side.report.peak_in_flight.to_string()
+        })?;
+        self.row(f, "direct callers' wait, mean", |side| {
+            let all: Duration = side.waits.iter().sum();
+            self.time(all.checked_div(side.waits.len() as u32))
         })?;
         self.row(f, "direct callers' wait, median", |side| {
             self.time(side.waits.get(side.waits.len() / 2).copied())
@@ -105,7 +111,7 @@ impl fmt::Display for Table<'_> {
 
 impl Table<'_> {
     fn rule(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let rule = "─".repeat(NAME + 2 * CELL);
+        let rule = "─".repeat(NAME + 3 * CELL);
         writeln!(f, "{}", paint(&rule, DIM, self.colours))
     }
 
@@ -115,8 +121,11 @@ impl Table<'_> {
         name: &str,
         cell: impl Fn(&Outcome) -> String,
     ) -> fmt::Result {
-        let (without, with) = (cell(self.without), cell(self.with));
-        writeln!(f, "{name:NAME$}{without:>CELL$}{with:>CELL$}")
+        let [without, with, weighed] = self.sides().map(cell);
+        writeln!(
+            f,
+            "{name:NAME$}{without:>CELL$}{with:>CELL$}{weighed:>CELL$}"
+        )
     }
 
     /// A row in which any number but 0 is bad.
@@ -132,12 +141,12 @@ impl Table<'_> {
             // Padded first, since colours have no width.
             paint(&format!("{text:>CELL$}"), colour, self.colours)
         };
-        writeln!(
-            f,
-            "{name:NAME$}{}{}",
-            painted(self.without),
-            painted(self.with)
-        )
+        let [without, with, weighed] = self.sides().map(painted);
+        writeln!(f, "{name:NAME$}{without}{with}{weighed}")
+    }
+
+    fn sides(&self) -> [&Outcome; 3] {
+        [self.without, self.with, self.weighed]
     }
 
     /// A time here as the provider's.
@@ -156,14 +165,17 @@ impl Table<'_> {
                 Counted(failed, "failed call")
             )
         };
-        let (without, with) = (said(self.without), said(self.with));
-        let (text, colour) = match self.with.is_clean() {
+        let [without, with, weighed] = self.sides().map(said);
+        let (text, colour) = match self.with.is_clean() && self.weighed.is_clean() {
             true => (
                 format!("With Tollhouse no 429 and no failed call; without it {without}."),
                 GREEN,
             ),
             false => (
-                format!("Tollhouse did not keep its promise: {with}; without it {without}."),
+                format!(
+                    "Tollhouse did not keep its promise: {with}, with weights {weighed}; \
+                     without it {without}."
+                ),
                 RED,
             ),
         };
