@@ -158,10 +158,8 @@ impl Args {
 
     /// Who asks, as the account weighs it.
     pub(super) fn caller(&self, account: &Account) -> Caller {
-        let config = account.config();
-        let weighs = config.callers().find(|(name, _)| *name == self.caller);
-        let caller = Caller::new(&*self.caller);
-        weighs.map_or(caller.clone(), |(_, weight)| caller.weight(weight))
+        let weight = account.config().weight_of(&self.caller);
+        Caller::new(&*self.caller).weight(weight.unwrap_or(1))
     }
 
     pub(super) fn answer_bytes(&self) -> usize {

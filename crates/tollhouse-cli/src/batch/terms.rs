@@ -56,7 +56,7 @@ pub(super) fn lines(pools: &Pools, plan: &Plan) -> Vec<String> {
 
 fn takes(plan: &PoolPlan) -> String {
     match plan.time.is_zero() {
-        true => " at once".to_owned(),
+        true => ", none of which has to wait".to_owned(),
         false => format!(" in about {}", Span(plan.time)),
     }
 }
@@ -197,7 +197,7 @@ mod tests {
         assert_eq!(
             lines(&pools, &plan.expect("memory can be read")),
             [
-                "Pool fast: 60,000 tokens a minute, 3 requests at once; 3 requests at once",
+                "Pool fast: 60,000 tokens a minute, 3 requests at once; 3 requests, none of which has to wait",
                 "Pool gpt-4o*: 3,000 tokens a minute, 3 requests at once; 6 requests in about 1m 00s",
                 "Side by side; bound by pool gpt-4o*, the tokens: 3,000 a minute",
             ]

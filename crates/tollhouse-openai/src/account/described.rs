@@ -1,6 +1,7 @@
 //! The pools that an account's description names.
 
 use super::config::{AccountConfig, ModelSection};
+use super::models::matches;
 use crate::call::Endpoint;
 use crate::policy::PolicyConfig;
 
@@ -67,6 +68,28 @@ impl AccountConfig {
             policy: section.own.over(&self.defaults),
         });
         named.chain(apart).collect()
+    }
+
+    /// The weight of a caller: that of its own name, else of the longest glob that matches
+    /// it; `None` where no section of `[callers]` does.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use tollhouse_openai::AccountConfig;
+    ///
+    /// let mut config = AccountConfig::default();
+    /// config.set_caller("night*", 2);
+    /// config.set_caller("nightly", 5);
+    /// assert_eq!(config.weight_of("nightly"), Some(5));
+    /// assert_eq!(config.weight_of("nightly-2"), Some(2));
+    /// assert_eq!(config.weight_of("web"), None);
+    /// ```
+    pub fn weight_of(&self, caller: &str) -> Option<u32> {
+        let globs = self.callers().filter(|(glob, _)| matches(glob, caller));
+        let longest = globs.max_by_key(|(glob, _)| glob.len());
+        let exact = self.callers.get(caller).copied();
+        exact.or(longest.map(|(_, weight)| weight))
     }
 }
 
