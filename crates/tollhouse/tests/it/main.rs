@@ -6,6 +6,7 @@ mod cancellation;
 mod clock;
 mod deadlines;
 mod fifo;
+mod hour;
 mod imports;
 mod lanes;
 mod ledger_proof;
