@@ -1,7 +1,7 @@
 //! The pools that an account's description names.
 
+use super::callers::Callers;
 use super::config::{AccountConfig, ModelSection};
-use super::models::matches;
 use crate::call::Endpoint;
 use crate::policy::PolicyConfig;
 
@@ -86,10 +86,7 @@ impl AccountConfig {
     /// assert_eq!(config.weight_of("web"), None);
     /// ```
     pub fn weight_of(&self, caller: &str) -> Option<u32> {
-        let globs = self.callers().filter(|(glob, _)| matches(glob, caller));
-        let longest = globs.max_by_key(|(glob, _)| glob.len());
-        let exact = self.callers.get(caller).copied();
-        exact.or(longest.map(|(_, weight)| weight))
+        Callers::new(self).weight_of(caller)
     }
 }
 
