@@ -13,6 +13,7 @@ mod prices;
 mod print;
 mod progress;
 mod proxy;
+mod reload;
 mod signals;
 mod sim;
 mod wire;

@@ -94,6 +94,20 @@ impl Pools {
         known.all.clone()
     }
 
+    /// Looks again at what the account says of each, because it says something else.
+    pub(crate) fn refresh(&self) {
+        let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
+        known.routes.clear();
+        for pool in &mut known.all {
+            let now = Pool::new(&self.account, pool.model.as_deref(), pool.endpoint);
+            let name = match now.key == pool.key {
+                true => Arc::clone(&pool.name),
+                false => Arc::clone(&now.name),
+            };
+            *pool = Arc::new(Pool { name, ..now });
+        }
+    }
+
     /// What all pools share, as a plan reckons with it.
     pub(crate) fn shared_limits(&self, answers_take: Option<Duration>) -> Limits {
         let limits = Limits::new().stagger(self.shared_spacing());

@@ -10,6 +10,7 @@ use tollhouse_proxy::{Bounds, Proxy};
 
 use crate::failure::{self, BoxError, Ended, Exit};
 use crate::policy_args::{ClientArgs, PolicyArgs};
+use crate::reload::{self, Followed};
 use crate::signals::Signals;
 use crate::sim::seconds;
 
@@ -86,20 +87,31 @@ pub(crate) enum LogFormat {
 
 /// Serves until a signal.
 pub(crate) async fn run(args: Args) -> Ended {
+    let followed = Followed::new(args.policy.file())?;
     let account = Account::from_config(args.policy.account()?)?;
     let openai = match args.pass_through_keys {
         true => args.client.keyless()?,
         false => args.client.client()?,
     };
     let upstream = openai.base_url().to_string();
-    let proxy = args.proxy(account, openai)?;
+    let proxy = args.proxy(account.clone(), openai)?;
     let mut signals = Signals::listen()?;
     let listener = TcpListener::bind(args.listen)
         .await
         .map_err(|error| failure::because(format!("cannot listen at {}", args.listen), error))?;
     let served = proxy.serve(listener)?;
     eprint!("{}", args.greeting(&served.url(), &upstream));
-    signals.next().await;
+    let follow = reload::follow(
+        followed,
+        &account,
+        || args.policy.account(),
+        |told| eprintln!("{told}"),
+        || {},
+    );
+    tokio::select! {
+        () = signals.next() => {}
+        never = follow => match never {},
+    }
     eprintln!("Stopping; calls in flight may end. A second signal ends at once.");
     tokio::select! {
         drained = served.drain(args.drain_seconds) => {

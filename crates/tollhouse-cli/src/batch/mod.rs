@@ -37,6 +37,7 @@ use crate::pools::Pools;
 use crate::prices::{PriceTable, Priced};
 use crate::print::{Count, Counted, Span};
 use crate::progress::Screen;
+use crate::reload::{self, Followed};
 use crate::signals::Signals;
 use crate::wire::Watch;
 
@@ -64,6 +65,7 @@ struct Run {
     errors: PathBuf,
     deadline: Option<Instant>,
     prices: Option<Priced>,
+    followed: Option<Followed>,
 }
 
 /// Runs the batch.
@@ -90,6 +92,7 @@ async fn prepare(
     let deadline = args
         .deadline
         .and_then(|time| Instant::now().checked_add(time));
+    let followed = Followed::new(args.policy.file())?;
     let (config, client) = args.policy.account_and_client(&args.client)?;
     let account = Account::from_config(args.over(config))?;
     let pools = Pools::new(account.clone());
@@ -120,6 +123,7 @@ async fn prepare(
         errors,
         deadline,
         prices,
+        followed,
         account,
         pools,
         client,
@@ -169,7 +173,7 @@ impl Run {
     }
 
     async fn send(
-        self,
+        mut self,
         input: Requests,
         outputs: Outputs,
         scope: Scope,
@@ -202,7 +206,15 @@ impl Run {
         };
         let lines = view.scope.plan.lines;
         let progress = self.screen.show(vec![view.tell()]);
+        let followed = self.followed.take();
+        let follow = self.follow(followed);
         let running = batch.run(input, outputs.output, outputs.errors);
+        let running = async {
+            tokio::select! {
+                ended = running => ended,
+                never = follow => match never {},
+            }
+        };
         let ended = self.until_stopped(running, stop, signals).await;
         drop(progress);
         match ended {
@@ -265,6 +277,14 @@ impl Run {
             _ => AHEAD_OF_POOLS,
         };
         slots.saturating_mul(AHEAD_OF_SLOTS).max(least)
+    }
+
+    /// Goes by the account's file while that changes.
+    async fn follow(&self, followed: Option<Followed>) -> std::convert::Infallible {
+        let read = || Ok(self.args.over(self.args.policy.account()?));
+        let tell = |told: &str| self.screen.note(told);
+        let changed = || self.pools.refresh();
+        reload::follow(followed, &self.account, read, tell, changed).await
     }
 
     /// Runs until the end, in order at a first signal and at once at a second:

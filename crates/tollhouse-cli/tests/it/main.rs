@@ -9,6 +9,7 @@ mod kills;
 mod outage;
 mod plan;
 mod proxy;
+mod reload;
 mod sim_and_demo;
 #[cfg(target_os = "linux")]
 mod sim_memory;

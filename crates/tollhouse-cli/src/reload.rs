@@ -1,0 +1,129 @@
+//! An account goes by its file while that changes.
+
+use std::convert::Infallible;
+use std::future::pending;
+use std::io;
+use std::path::PathBuf;
+use std::time::{Duration, SystemTime};
+
+use tokio::time::sleep;
+use tollhouse_openai::{Account, AccountConfig};
+
+use crate::failure::BoxError;
+
+/// Between two looks at the file.
+const LOOK_EVERY: Duration = Duration::from_secs(1);
+
+/// A file that an account goes by.
+pub(crate) struct Followed {
+    path: PathBuf,
+    seen: Stamp,
+    hang_up: HangUp,
+}
+
+/// What tells a changed file; nothing where there is none at the moment.
+type Stamp = Option<(SystemTime, u64)>;
+
+impl Followed {
+    /// Follows the file, if there is one, from how it is now; to be made before it is
+    /// read. From then on the signal to hang up ends the process no more.
+    pub(crate) fn new(path: Option<PathBuf>) -> io::Result<Option<Self>> {
+        let followed = |path: PathBuf| {
+            Ok(Self {
+                seen: stamp(&path),
+                hang_up: HangUp::listen()?,
+                path,
+            })
+        };
+        path.map(followed).transpose()
+    }
+
+    /// Waits until the file is another one, or somebody says that it is.
+    async fn changed(&mut self) {
+        loop {
+            tokio::select! {
+                () = self.hang_up.next() => {
+                    self.seen = stamp(&self.path);
+                    return;
+                }
+                () = sleep(LOOK_EVERY) => {}
+            }
+            let now = stamp(&self.path);
+            // A file that is away may be on its way.
+            if now.is_some() && now != self.seen {
+                self.seen = now;
+                return;
+            }
+        }
+    }
+}
+
+/// Has an account go by its file, as `read` reads it with whatever lies over it, until
+/// this is dropped. `tell` hears what became of each change, `changed` that there was one.
+/// A file that is wrong changes nothing.
+pub(crate) async fn follow(
+    followed: Option<Followed>,
+    account: &Account,
+    read: impl Fn() -> Result<AccountConfig, BoxError>,
+    tell: impl Fn(&str),
+    changed: impl Fn(),
+) -> Infallible {
+    let Some(mut followed) = followed else {
+        return pending().await;
+    };
+    loop {
+        followed.changed().await;
+        let file = followed.path.display();
+        let config = read();
+        let changes = config.and_then(|config| {
+            let changes = account.update(|old| old.clone_from(&config));
+            changes.map_err(Into::into)
+        });
+        match changes {
+            Ok(changes) if changes.is_empty() => tell(&format!("{file} says what it said")),
+            Ok(changes) => {
+                changed();
+                let changes = changes.to_string().replace('\n', "\n  ");
+                tell(&format!("{file} was read again:\n  {changes}"));
+            }
+            Err(error) => tell(&format!("The account is as it was: {error}")),
+        }
+    }
+}
+
+fn stamp(path: &PathBuf) -> Stamp {
+    let file = std::fs::metadata(path).ok()?;
+    Some((file.modified().ok()?, file.len()))
+}
+
+/// The signal to hang up.
+struct HangUp {
+    #[cfg(unix)]
+    signal: tokio::signal::unix::Signal,
+}
+
+#[cfg(unix)]
+impl HangUp {
+    fn listen() -> io::Result<Self> {
+        use tokio::signal::unix::{SignalKind, signal};
+        let signal = signal(SignalKind::hangup())?;
+        Ok(Self { signal })
+    }
+
+    async fn next(&mut self) {
+        if self.signal.recv().await.is_none() {
+            pending().await
+        }
+    }
+}
+
+#[cfg(not(unix))]
+impl HangUp {
+    fn listen() -> io::Result<Self> {
+        Ok(Self {})
+    }
+
+    async fn next(&mut self) {
+        pending().await
+    }
+}
