@@ -88,7 +88,8 @@ impl BudgetGate {
     /// As [`enter`](Self::enter), and the ask with what the call is charged.
     pub(crate) fn enter_with_charge(&self, call: &Call, ask: Ask) -> (OfPool, Ask) {
         let Some(estimate) = self.estimator.estimate(call.facts()) else {
-            return self.begin(ask.charge(0), Asked::default());
+            let charge = images(call, Charge::tokens(0));
+            return self.begin(ask.charge(charge), Asked::default());
         };
         let learned = self.learned.as_ref();
         let tokens = match learned {
@@ -114,8 +115,18 @@ fn split(estimate: &Estimate<'_>, tokens: u64, call: &Call) -> Charge {
     let charge = Charge::tokens(tokens)
         .and(Unit::Input, input)
         .and(Unit::Output, tokens - input);
-    match estimate.endpoint {
-        Endpoint::Images => charge.and(Unit::Images, call.shape().map_or(1, |it| it.answers)),
+    images(call, charge)
+}
+
+/// With the images that a call asks for, one where it cannot be read: providers count
+/// what is asked for, so no answer's usage takes from it or adds to it.
+fn images(call: &Call, charge: Charge) -> Charge {
+    let facts = call.facts();
+    match facts.endpoint {
+        Endpoint::Images if !facts.is_read => {
+            let asked = call.shape().map_or(1, |shape| shape.answers);
+            charge.and(Unit::Images, asked)
+        }
         _ => charge,
     }
 }

@@ -14,7 +14,7 @@ use std::sync::LazyLock;
 use http::header::{CONTENT_ENCODING, CONTENT_TYPE};
 use http::{HeaderMap, StatusCode};
 use memchr::memmem::Finder;
-use tollhouse::{Denial, End, Meter};
+use tollhouse::{Charge, Denial, End, Meter, Unit};
 
 use crate::wire::sse::{Part, Reader, is_event_stream};
 use crate::wire::verdict::classify;
@@ -107,12 +107,15 @@ impl UsageMeter {
         }
     }
 
-    /// The least that was used by a stream that broke off.
-    fn seen(&self) -> Option<u64> {
-        match &self.form {
-            Form::Events(_, seen) => self.asked.prompt()?.checked_add(seen.tokens()),
-            Form::Mute | Form::Json => None,
-        }
+    /// The least that was used by a stream that broke off: the prompt, and what was
+    /// seen of its answer.
+    fn seen(&self) -> Option<Charge> {
+        let Form::Events(_, seen) = &self.form else {
+            return None;
+        };
+        let (prompt, answer) = (self.asked.prompt()?, seen.tokens());
+        let all = Charge::tokens(prompt.checked_add(answer)?);
+        Some(all.and(Unit::Input, prompt).and(Unit::Output, answer))
     }
 }
 
@@ -165,11 +168,15 @@ impl Meter for UsageMeter {
         verdict.denial()
     }
 
-    /// The usage holds once it was told, even if the body is cut after it.
     fn used(&mut self, end: End) -> Option<u64> {
-        match (self.scanner.found().and_then(Counts::all), end) {
+        self.charged(end).map(|charge| charge.get(Unit::Tokens))
+    }
+
+    /// The usage holds once it was told, even if the body is cut after it.
+    fn charged(&mut self, end: End) -> Option<Charge> {
+        match (self.scanner.found().and_then(Counts::charge), end) {
             (Some(used), _) => {
-                self.asked.learn(used);
+                self.asked.learn(used.get(Unit::Tokens));
                 Some(used)
             }
             (None, End::Cut) => self.seen(),

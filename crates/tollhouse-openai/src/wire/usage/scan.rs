@@ -5,6 +5,8 @@
 //! string, and the last short key on the way to a usage. An error met on that
 //! way is kept too, up to a bound, to be judged as a whole.
 
+use tollhouse::{Charge, Unit};
+
 use super::excerpt::{Excerpt, Span};
 use super::skip::{after_plain_string, after_word, string_end};
 
@@ -104,6 +106,21 @@ impl Counts {
             (input, output) => Some(input.unwrap_or(0).saturating_add(output.unwrap_or(0))),
         };
         sum.max(self.total)
+    }
+
+    /// All tokens, and input and output as far as they are told. What the total has
+    /// beyond the input is output, thinking among it; of a total alone nobody knows which
+    /// is which.
+    pub(super) fn charge(self) -> Option<Charge> {
+        let all = self.all()?;
+        let charge = Charge::tokens(all);
+        Some(match (self.input, self.output) {
+            (Some(input), _) => charge
+                .and(Unit::Input, input)
+                .and(Unit::Output, all.saturating_sub(input)),
+            (None, Some(output)) => charge.and(Unit::Output, output),
+            (None, None) => charge,
+        })
     }
 }
 

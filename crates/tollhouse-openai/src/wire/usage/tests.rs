@@ -88,6 +88,41 @@ fn whole_bodies_tell_their_usage() {
     }
 }
 
+/// What the total has beyond the input is output; of a total alone nothing is known.
+#[test]
+fn input_and_output_are_told_apart_as_far_as_they_are_told() {
+    let cases = [
+        (
+            r#"{"prompt_tokens":9,"completion_tokens":4}"#,
+            Charge::tokens(13).and(Unit::Input, 9).and(Unit::Output, 4),
+        ),
+        (
+            r#"{"input_tokens":9,"output_tokens":1,"total_tokens":30}"#,
+            Charge::tokens(30).and(Unit::Input, 9).and(Unit::Output, 21),
+        ),
+        (
+            r#"{"prompt_tokens":8,"total_tokens":8}"#,
+            Charge::tokens(8).and(Unit::Input, 8).and(Unit::Output, 0),
+        ),
+        (
+            r#"{"output_tokens":4}"#,
+            Charge::tokens(4).and(Unit::Output, 4),
+        ),
+        (r#"{"total_tokens":30}"#, Charge::tokens(30)),
+        (
+            r#"{"input_tokens":18446744073709551615,"output_tokens":9}"#,
+            Charge::tokens(u64::MAX)
+                .and(Unit::Input, u64::MAX)
+                .and(Unit::Output, 0),
+        ),
+    ];
+    for (usage, expected) in cases {
+        let mut meter = UsageMeter::new(StatusCode::OK, &HeaderMap::new());
+        meter.chunk(format!(r#"{{"usage":{usage}}}"#).as_bytes());
+        assert_eq!(meter.charged(End::Complete), Some(expected), "{usage}");
+    }
+}
+
 #[test]
 fn a_usage_inside_the_models_own_text_is_not_the_usage() {
     let text = r#"{"choices":[{"message":{"content":"\"usage\":{\"total_tokens\":9}} \\"}}],"a\"usage":{"total_tokens":8},"usage":{"total_tokens":3}}"#;
@@ -217,6 +252,16 @@ fn settled(stream: &str, end: End) -> Option<u64> {
         assert_eq!(cut(size), whole, "cut every {size} bytes: {stream}");
     }
     whole
+}
+
+#[test]
+fn failure_03_a_cut_stream_is_told_apart_into_its_prompt_and_its_answer() {
+    let head = Response::builder().header(CONTENT_TYPE, "text/event-stream");
+    let mut meter = asked().meter(&head.body(()).expect("a response"));
+    meter.chunk(b"data: {\"choices\":[{\"delta\":{\"content\":\"Hi\"}}]}\n\n");
+    let seen = Charge::tokens(101).and(Unit::Input, 100);
+    let seen = seen.and(Unit::Output, 1);
+    assert_eq!(meter.charged(End::Cut), Some(seen));
 }
 
 #[test]

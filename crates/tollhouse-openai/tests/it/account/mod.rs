@@ -4,6 +4,7 @@ mod callers;
 mod file;
 mod life;
 mod live;
+mod meters;
 mod mixed;
 
 use std::time::Duration;
