@@ -30,7 +30,9 @@ async fn time_for(account: Account, chats: u64, embeddings: u64) -> Duration {
     let client = account.layer().layer(sim.service());
     let start = Instant::now();
     let chats = (0..chats).map(|_| chat("gpt-4o", 600));
-    let embeddings = (0..embeddings).map(|_| embedding("text-embedding-3-small", 900));
+    // One body for all of them: what is tried is not how it is written.
+    let one = embedding("text-embedding-3-small", 900);
+    let embeddings = (0..embeddings).map(|_| one.clone());
     // Mixed in one file, as they come.
     let all = embeddings
         .chain(chats)
@@ -41,13 +43,13 @@ async fn time_for(account: Account, chats: u64, embeddings: u64) -> Duration {
     start.elapsed()
 }
 
+/// The chats are the slower: 180,000 tokens at 25,500 a minute. If the embeddings were,
+/// both would take longer than they do alone, and this would fail.
 async fn takes_as_long_as_the_slower_alone(account: impl Fn() -> Account) {
     let chats = time_for(account(), CHATS, 0).await;
-    let embeddings = time_for(account(), 0, EMBEDDINGS).await;
     let both = time_for(account(), CHATS, EMBEDDINGS).await;
-    let slower = chats.max(embeddings);
-    assert!(slower > 2 * 60 * SEC, "{slower:?}");
-    assert!(both <= slower.mul_f64(1.01), "{both:?} beside {slower:?}");
+    assert!(chats > 2 * 60 * SEC, "{chats:?}");
+    assert!(both <= chats.mul_f64(1.01), "{both:?} beside {chats:?}");
 }
 
 #[tokio::test(start_paused = true)]
