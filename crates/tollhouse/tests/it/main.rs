@@ -16,6 +16,7 @@ mod observe;
 mod peers;
 mod refusals;
 mod retry;
+mod scarce;
 mod stack;
 mod streams;
 mod support;
