@@ -140,8 +140,8 @@ pub use answer::{
 };
 pub use ask::{Arrival, Ask, Caller, Deadline};
 pub use budget::{
-    Accounting, CallerSnapshot, ConfigError, MeterSnapshot, Reservation, Snapshot, TokenBudget,
-    TokenBudgetBuilder, TpmBudgetLayer, Window,
+    AccountSlots, AccountSlotsSnapshot, Accounting, CallerSnapshot, ConfigError, MeterSnapshot,
+    Reservation, Snapshot, TokenBudget, TokenBudgetBuilder, TpmBudgetLayer, Window,
 };
 pub use charge::{Charge, Per, Unit};
 pub use concurrency::ConcurrencyLayer;

@@ -5,7 +5,7 @@ use std::time::Duration;
 use super::error::Fault;
 use super::{Accounting, ConfigError, TokenBudget, Window};
 use crate::charge::{Per, Unit};
-use crate::queue::{Bounds, Queue};
+use crate::queue::{AccountSlots, Bounds, Queue};
 use crate::rules::ledger::{
     Aimd, Learns, Ledger, Limit, MOST, Named, REQUESTS, TOKENS, Terms, is_limit,
 };
@@ -50,6 +50,7 @@ pub struct TokenBudgetBuilder {
     learns_tokens: bool,
     learns_requests: bool,
     bounds: Bounds,
+    pub(super) account_slots: Option<AccountSlots>,
     name: Option<String>,
 }
 
@@ -70,6 +71,7 @@ impl TokenBudgetBuilder {
             learns_tokens: false,
             learns_requests: false,
             bounds: Bounds::NONE,
+            account_slots: None,
             name: None,
         }
     }
@@ -88,6 +90,14 @@ impl TokenBudgetBuilder {
     /// of them holds nothing of the others.
     pub fn max_concurrency(mut self, slots: usize) -> Self {
         self.slots = Some(slots);
+        self
+    }
+
+    /// Takes one of these slots, too, for each request in flight; other budgets share
+    /// them. None unless set. Whoever waits for one holds nothing of this budget, and
+    /// whoever waits for this budget holds none.
+    pub fn account_slots(mut self, slots: &AccountSlots) -> Self {
+        self.account_slots = Some(slots.clone());
         self
     }
 
@@ -371,6 +381,7 @@ impl TokenBudgetBuilder {
         if let Some(name) = &self.name {
             queue.set_name(name);
         }
+        queue.share(self.account_slots.as_ref(), &mut Now::unread());
         Ok(TokenBudget::from_queue(queue))
     }
 

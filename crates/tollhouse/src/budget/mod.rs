@@ -36,6 +36,7 @@ use crate::queue::{Queue, Ticket};
 use crate::rules::Pool;
 use crate::time::Now;
 
+pub use crate::queue::{AccountSlots, AccountSlotsSnapshot};
 pub use crate::rules::ledger::{Accounting, CallerSnapshot, MeterSnapshot, Snapshot, Window};
 pub use builder::TokenBudgetBuilder;
 pub use error::ConfigError;
@@ -283,9 +284,9 @@ impl TokenBudget {
     }
 
     /// Changes what the budget allows, while it is spent: its meters, headroom, burst,
-    /// accounting, window, slots, spacing and whom it turns away become those of
-    /// `limits`, all of them; only the name and a cautious start stay as they were
-    /// built. Whoever waits sees it at once.
+    /// accounting, window, slots and the account's, spacing and whom it turns away become
+    /// those of `limits`, all of them; only the name and a cautious start stay as they
+    /// were built. Whoever waits sees it at once.
     ///
     /// What was taken stays taken. A raised limit adds rate at once and no level,
     /// because what was not refilled yesterday is not there today; a lowered one caps
@@ -314,8 +315,10 @@ impl TokenBudget {
     /// # }
     /// ```
     pub fn set_limits(&self, limits: TokenBudgetBuilder) -> Result<(), ConfigError> {
+        let account_slots = limits.account_slots.clone();
         let (limits, bounds) = limits.limits_and_bounds()?;
         let now = &mut Now::unread();
+        self.queue.share(account_slots.as_ref(), now);
         self.queue.reconfigure(bounds, now, |pool, now| {
             pool.set_limits(limits, now);
         });

@@ -13,7 +13,8 @@ use crate::telemetry;
 ///
 /// When it is dropped, what happened under it is told: events to the tracing
 /// subscriber, levels and counts to the metrics recorder. Both are a user's,
-/// and may look at the very queue, so they are told after the lock is gone.
+/// and may look at the very queue, so they are told after the lock is gone. So are
+/// the other queues that are granted a slot which this one gave back.
 pub(super) struct Guard<'q, R: Rule> {
     queue: &'q Queue<R>,
     /// `None` only while it is dropped.
@@ -54,7 +55,13 @@ impl<R: Rule> Drop for Guard<'_, R> {
         };
         let notes = state.rule.take_notes();
         let stats = telemetry::ON.then(|| state.stats());
+        // First: whom a slot was granted must come to use it, whatever a subscriber does.
+        let calls = state
+            .seat
+            .as_mut()
+            .map(|seat| std::mem::take(&mut seat.calls));
         drop(state);
+        drop(calls);
         if !notes.is_empty() {
             notes.into_iter().for_each(event::<R>);
         }

@@ -452,6 +452,16 @@ impl<T> Lanes<T> {
         self.entries.get_mut(key).charge
     }
 
+    /// Whose one is. Those beyond the first [`NAMED`] have no name any more.
+    pub(super) fn caller_of(&mut self, key: Key) -> Caller {
+        let index = self.entries.get_mut(key).lane;
+        let lane = self.lane(index);
+        match &lane.owner {
+            Owner::Named(name) => Caller::new(Arc::clone(name)).weight(lane.weight.rounded()),
+            Owner::Nobody | Owner::Shared(_) => Caller::default(),
+        }
+    }
+
     /// What requests cost has changed.
     pub(super) fn reprice(&mut self, price: impl Fn(&Charge) -> Cost) {
         let waiting: Vec<u32> = self.starts.lanes().collect();

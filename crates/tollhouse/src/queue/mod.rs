@@ -12,6 +12,7 @@
 //! itself once it wakes, so a task that is slow to wake holds up nobody behind
 //! it.
 
+mod account;
 mod guard;
 mod idle;
 mod lanes;
@@ -21,7 +22,7 @@ mod state;
 mod ticket;
 
 use std::fmt;
-use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
 use std::time::Duration;
 
 use crate::ask::{Ask, Caller};
@@ -31,10 +32,12 @@ use crate::rules::ledger::CallerSnapshot;
 use crate::rules::{Ahead, Charged, Rule};
 use crate::telemetry::{Desk, Name};
 use crate::time::Now;
+use account::{Poke, Seat};
 use guard::Guard;
 use moved::Moved;
 use state::{Admitted, State};
 
+pub use account::{AccountSlots, AccountSlotsSnapshot};
 pub(crate) use idle::Idle;
 pub(crate) use ticket::Ticket;
 
@@ -166,7 +169,45 @@ impl<R: Rule> Queue<R> {
         while let Some(waker) = state.turn_away(Refused::Closed) {
             moved.push(waker);
         }
+        if let Some(seat) = &mut state.seat {
+            seat.step_out();
+        }
         drop(state);
+        moved.wake();
+    }
+
+    /// Takes a slot of these for each one that is let in, from now on; those that are
+    /// inside already count, too.
+    pub(crate) fn share(self: &Arc<Self>, slots: Option<&AccountSlots>, now: &mut Now)
+    where
+        R: Send + 'static,
+        R::Held: Send,
+    {
+        let moved;
+        // Dropped after the lock.
+        let before;
+        let mut state = self.lock();
+        let is_there = match (&state.seat, slots) {
+            (Some(seat), Some(slots)) => seat.is_at(slots),
+            (None, None) => true,
+            _ => false,
+        };
+        if is_there {
+            return;
+        }
+        let inside = state.inside;
+        let seat = slots.map(|slots| {
+            let queue: Weak<dyn Poke> = Arc::<Self>::downgrade(self);
+            Seat::new(slots, queue, inside)
+        });
+        let mut left = std::mem::replace(&mut state.seat, seat);
+        if let Some(left) = &mut left {
+            left.give_back(inside);
+        }
+        before = left;
+        moved = state.advance(None, now);
+        drop(state);
+        drop(before);
         moved.wake();
     }
 

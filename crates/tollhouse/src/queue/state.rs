@@ -4,6 +4,7 @@ use std::task::Waker;
 use std::time::Duration;
 
 use super::Bounds;
+use super::account::Seat;
 use super::lanes::{Lanes, Tagged};
 use super::moved::Moved;
 use crate::ask::Ask;
@@ -30,6 +31,9 @@ pub(super) struct State<R: Rule> {
     /// How many were admitted and have not given back.
     pub(super) inside: usize,
     pub(super) closed: bool,
+    /// Where slots are shared with other queues. Invariant: of those it holds `inside`,
+    /// and at most one more that it was granted.
+    pub(super) seat: Option<Seat>,
     /// Who waits for the last one to leave: those in line have not been woken.
     pub(super) watchers: Line<Option<Waker>>,
     /// How often the lock was let go of, where somebody is told of it.
@@ -40,6 +44,26 @@ pub(super) enum Place<H> {
     InLine(Waker),
     Admitted(Admitted<H>),
     Refused(Refused),
+}
+
+/// What one in line waits for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Wait {
+    /// For this instant.
+    Until(Moment),
+    /// For somebody of this queue to give something back.
+    ForRelease,
+    /// For nothing but a slot that is shared with other queues.
+    ForSlot,
+}
+
+impl Wait {
+    fn until(self) -> Option<Moment> {
+        match self {
+            Wait::Until(at) => Some(at),
+            Wait::ForRelease | Wait::ForSlot => None,
+        }
+    }
 }
 
 /// What was given to one who was let in.
@@ -60,6 +84,7 @@ impl<R: Rule> State<R> {
             move_rate: is_watched.then(MoveRate::default),
             inside: 0,
             closed: false,
+            seat: None,
             watchers: Line::new(),
             unlocked: 0,
         }
@@ -93,7 +118,14 @@ impl<R: Rule> State<R> {
     /// How long this one would wait, if it came now.
     pub(super) fn expected_wait(&mut self, ask: &Ask, now: &mut Now) -> Duration {
         let ahead = self.ahead_of(ask);
-        self.rule.expected_wait(ask.wants(), ahead, now)
+        let wait = self.rule.expected_wait(ask.wants(), ahead, now);
+        match &self.seat {
+            Some(seat) if seat.is_full() => {
+                let line = u32::try_from(ahead.waiting + 1).unwrap_or(u32::MAX);
+                wait.max(ahead.pace.saturating_mul(line))
+            }
+            _ => wait,
+        }
     }
 
     /// How it stands as the lock is let go of.
@@ -146,7 +178,7 @@ impl<R: Rule> State<R> {
             return Err(Refused::TooLate { expected_wait });
         }
         match self.rule.when(ask.wants(), now) {
-            When::Now if self.lanes.is_empty() => {
+            When::Now if self.lanes.is_empty() && self.take_slot() => {
                 let tagged = self.lanes.fly(ask.who());
                 Ok(Some(self.admit(ask.wants(), tagged, now)))
             }
@@ -159,6 +191,26 @@ impl<R: Rule> State<R> {
         self.inside += 1;
         let held = self.rule.take(charge, now);
         Admitted { held, tagged }
+    }
+
+    /// Whether a shared slot was granted that nobody has used yet.
+    #[inline]
+    fn is_granted(&self) -> bool {
+        self.seat.as_ref().is_some_and(Seat::is_granted)
+    }
+
+    /// Takes one of the slots that are shared with other queues, if there are any.
+    #[inline]
+    fn take_slot(&mut self) -> bool {
+        self.seat.as_mut().is_none_or(Seat::take)
+    }
+
+    /// Whoever is over or has lapsed gives back his.
+    #[inline]
+    fn give_back_slot(&mut self) {
+        if let Some(seat) = &mut self.seat {
+            seat.give_back(1);
+        }
     }
 
     /// Refuses a newcomer who would have to wait too long, or in vain.
@@ -200,6 +252,7 @@ impl<R: Rule> State<R> {
         let Admitted { held, tagged } = admitted;
         self.inside -= 1;
         self.rule.release(held, now);
+        self.give_back_slot();
         self.lanes.land(tagged, Cost::NOTHING);
         let since = ask.since().unwrap_or(Moment::BEFORE_ALL);
         self.stand(ask, Some(since), waker, now)
@@ -217,6 +270,7 @@ impl<R: Rule> State<R> {
         let Admitted { held, tagged } = admitted;
         self.inside -= 1;
         let charged = end(&mut self.rule, held, now);
+        self.give_back_slot();
         if tagged.is_not() {
             return;
         }
@@ -243,8 +297,9 @@ impl<R: Rule> State<R> {
     /// Whatever happens, one of these is true when it returns, and nobody is
     /// forgotten: the line is empty; its head has a timer no later than the
     /// instant that the rule named for it or for the one who may pass it, or has been
-    /// woken to set one; or the rule waits for a release, whose owner comes by here
-    /// again.
+    /// woken to set one; the rule waits for a release, whose owner comes by here again;
+    /// or the queue stands for a slot that is shared, and is called when it is granted
+    /// one.
     pub(super) fn advance(&mut self, me: Option<Key>, now: &mut Now) -> Moved {
         let mut moved = Moved::default();
         self.note_prices();
@@ -252,40 +307,89 @@ impl<R: Rule> State<R> {
             self.call_watchers(&mut moved);
         }
         while let Some(head) = self.lanes.head() {
-            let Err(at) = self.try_call(head, me, &mut moved, now) else {
+            // A shared slot that was waited for goes to whoever would be over first.
+            if self.is_granted()
+                && let Some(passer) = self.lanes.passer()
+                && self.try_call(passer, me, &mut moved, now).is_ok()
+            {
+                continue;
+            }
+            let Err(first) = self.try_call(head, me, &mut moved, now) else {
                 continue;
             };
             // ===> InLine: the head waits, and may be passed meanwhile
-            let sooner = match self.lanes.passer() {
+            let second = match self.lanes.passer() {
                 Some(passer) => match self.try_call(passer, me, &mut moved, now) {
                     Ok(()) => continue,
-                    Err(at) => at,
+                    Err(wait) => Some((passer, wait)),
                 },
                 None => None,
             };
-            let alarm = match (at, sooner) {
+            if self.stand_for_slot((head, first), second, now) {
+                continue;
+            }
+            let sooner = second.and_then(|(_, wait)| wait.until());
+            let alarm = match (first.until(), sooner) {
                 (Some(at), Some(sooner)) => Some(at.min(sooner)),
                 (at, sooner) => at.or(sooner),
             };
             self.set_timer(head, alarm, me, &mut moved);
             break;
         }
+        self.looked_for_slots();
         moved
     }
 
+    /// Has the pool stand for a shared slot where its next one lacks nothing else. True
+    /// if there is one by now.
+    fn stand_for_slot(
+        &mut self,
+        head: (Key, Wait),
+        passer: Option<(Key, Wait)>,
+        now: &mut Now,
+    ) -> bool {
+        let Some(seat) = &mut self.seat else {
+            return false;
+        };
+        let sooner_first = passer.into_iter().chain([head]);
+        let mut lacking = sooner_first.filter(|(_, wait)| *wait == Wait::ForSlot);
+        match lacking.next() {
+            Some((key, _)) => seat.stand(&self.lanes.caller_of(key), now),
+            None => {
+                seat.step_out();
+                false
+            }
+        }
+    }
+
+    /// Nobody of those who wait can go now.
+    #[inline]
+    fn looked_for_slots(&mut self) {
+        if let Some(seat) = &mut self.seat {
+            if self.lanes.is_empty() {
+                seat.step_out();
+            }
+            seat.need_not_call_itself();
+        }
+    }
+
     /// Calls this one out of the line if the rule lets it in, or never will; else says
-    /// when to ask again, if it is not on a release.
+    /// what it waits for.
     fn try_call(
         &mut self,
         key: Key,
         me: Option<Key>,
         moved: &mut Moved,
         now: &mut Now,
-    ) -> Result<(), Option<Moment>> {
+    ) -> Result<(), Wait> {
         let charge = self.lanes.charge_of(key);
         let waker = match self.rule.when(&charge, now) {
             // ===> Refused: no waiting would help
             When::Never(refused) => self.call(key, Place::Refused(refused)),
+            // ===> InLine
+            When::At(at) => return Err(Wait::Until(at)),
+            When::OnRelease => return Err(Wait::ForRelease),
+            When::Now if !self.take_slot() => return Err(Wait::ForSlot),
             // ===> Admitted, and the next one's turn it is
             When::Now => {
                 if let Some(rate) = &mut self.move_rate {
@@ -296,8 +400,6 @@ impl<R: Rule> State<R> {
                 let admitted = self.admit(&charge, tagged, now);
                 self.call(key, Place::Admitted(admitted))
             }
-            When::At(at) => return Err(Some(at)),
-            When::OnRelease => return Err(None),
         };
         moved.called(waker, me == Some(key));
         Ok(())

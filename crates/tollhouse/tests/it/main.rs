@@ -1,6 +1,7 @@
 //! The gates, the ledger and the layers at their public face.
 
 mod absurd;
+mod account_slots;
 mod bounds;
 mod cancellation;
 mod clock;
