@@ -217,6 +217,14 @@ impl Total {
         self.requests -= u64::from(charge.requests);
     }
 
+    /// So much less of one unit.
+    pub(crate) fn subtract_of(&mut self, unit: Unit, amount: u64) {
+        match Charge::place(unit) {
+            Some(place) => self.amounts[place] -= u128::from(amount),
+            None => self.requests -= amount,
+        }
+    }
+
     /// By how much more was used than was reserved.
     pub(crate) fn add_excess(&mut self, used: &Charge, reserved: &Charge) {
         let both = used.amounts.iter().zip(reserved.amounts);

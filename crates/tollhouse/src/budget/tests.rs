@@ -7,6 +7,7 @@ use tower::{Layer, ServiceExt, service_fn};
 
 use super::*;
 use crate::answer::{Denial, Observation, Scope};
+use crate::charge::{Per, Unit};
 use crate::error::Error;
 
 const SEC: Duration = Duration::from_secs(1);
@@ -207,4 +208,58 @@ async fn a_late_refund_counts_only_as_far_as_there_was_room() {
     short.launched();
     short.settle(5);
     assert_eq!(budget.snapshot().level, 15);
+}
+
+/// A day's limit is known from the start; the minute's is learned while one request has
+/// been let go and another is being answered, both larger than it allows.
+#[tokio::test(start_paused = true)]
+async fn what_a_learned_limit_bounds_is_bounded_in_every_meter_of_its_unit() {
+    for window in [Window::On, Window::Off] {
+        let limits = TokenBudget::per_minute(1_000)
+            .learn_tokens(true)
+            .meter(Unit::Tokens, Per::Day, 100_000)
+            .window(window);
+        let budget = limits.clone().build().unwrap();
+        let abandoned = budget.reserve(50_000).await.unwrap();
+        abandoned.launched();
+        drop(abandoned);
+        call(&budget, 50_000, told(2_000, 0, None)).await.unwrap();
+        tokio::time::sleep(SEC).await;
+
+        let day = budget.snapshot().meters[0];
+        assert_eq!((day.unit, day.per), (Unit::Tokens, Per::Day));
+        assert_eq!((day.in_transit, day.outstanding), (0, 0));
+        // Twice what is allowed, and of 100,000 a day one is refilled in the second in
+        // which not all of it was in transit.
+        assert_eq!(day.level, 96_001);
+        assert_eq!(budget.snapshot().outstanding, 0);
+
+        // What joins later counts no more, either.
+        let more = limits.meter(Unit::Tokens, Per::Second, 10_000);
+        budget.set_limits(more).unwrap();
+        let joined = budget.snapshot().meters.into_iter();
+        let joined = joined.filter(|it| it.per == Per::Second);
+        assert_eq!(joined.map(|it| it.level).collect::<Vec<_>>(), [6_000]);
+
+        // The window of a day is not full of what was never taken.
+        tokio::time::sleep(61 * SEC).await;
+        drop(budget.try_reserve(2_000).unwrap());
+    }
+}
+
+/// The same where no answer names a limit, and the fallback comes with the usage.
+#[tokio::test(start_paused = true)]
+async fn usage_above_what_the_fallback_bounds_is_owed_by_every_meter_of_its_unit() {
+    let budget = TokenBudget::per_minute(1_000)
+        .learn_tokens(true)
+        .meter(Unit::Tokens, Per::Day, 100_000)
+        .build()
+        .unwrap();
+    let kept = budget.reserve(50_000).await.unwrap();
+    kept.settle(3_000);
+    let [day, minute] = budget.snapshot().meters[..] else {
+        panic!("a day and the fallback");
+    };
+    assert_eq!((day.level, minute.level), (97_000, -2_000));
+    assert_eq!((day.in_transit, day.outstanding), (0, 0));
 }

@@ -62,30 +62,47 @@ impl Ledger {
     /// The meter of a limit that an answer named: the provider has had it all along.
     fn first_meter(&mut self, limit: &Limit, now: Moment) -> Metered {
         let allowed = self.terms.allowed(limit);
+        self.bound_charges(limit.unit, allowed.capacity, now);
         let mut metered = Metered::new(Meter::new(allowed, self.terms.windowed(), now));
-        // What was reserved before there was a meter is in it all the same; but
-        // no more of it than could ever fit, because the provider surely took
-        // no more.
+        // What was reserved before there was a meter is in it all the same.
         for (key, entry) in self.transit.entries_mut() {
-            let excess = entry.bound(limit.unit, allowed.capacity);
-            if limit.unit == Unit::Tokens {
-                self.outstanding -= excess;
-                self.tally.refunded(excess);
-            }
             let amount = entry.charge.get(limit.unit);
             if amount == 0 {
                 continue;
             }
             metered.reserve(key, amount, now);
-            match entry.stage {
-                Stage::Landed { at } => metered.land(key, amount, at),
-                // Nobody settles an orphan.
-                Stage::Sent { orphan: true, .. } => metered.stand(amount),
-                _ => {}
+            if let Stage::Landed { at } = entry.stage {
+                metered.land(key, amount, at);
+            }
+            if entry.is_orphan() {
+                metered.stand(amount);
             }
         }
         metered.meter.forgive_debt(now);
         metered
+    }
+
+    /// What was reserved before a limit was known is charged as no more of its unit
+    /// than could ever fit, because the provider surely took no more; whatever else
+    /// has counted more of it, meters of longer periods among them, gives that back.
+    ///
+    /// A learned limit comes last in the terms, so that all other meters are there.
+    fn bound_charges(&mut self, unit: Unit, most: u64, now: Moment) {
+        for (key, entry) in self.transit.entries_mut() {
+            let excess = entry.bound(unit, most);
+            if excess == 0 {
+                continue;
+            }
+            self.taken.subtract_of(unit, excess);
+            if unit == Unit::Tokens && !entry.is_orphan() {
+                self.outstanding -= excess;
+                self.tally.refunded(excess);
+            }
+            let others = self.meters.iter_mut();
+            for metered in others.filter(|it| it.meter.unit() == unit) {
+                metered.lessen(key, excess, entry, now);
+            }
+        }
     }
 
     /// The meter of a limit that somebody sets while others are being spent.
@@ -96,7 +113,7 @@ impl Ledger {
             if !matches!(entry.stage, Stage::Landed { .. }) {
                 in_transit = in_transit.saturating_add(amount);
             }
-            if !matches!(entry.stage, Stage::Sent { orphan: true, .. }) {
+            if !entry.is_orphan() {
                 outstanding = outstanding.saturating_add(amount);
             }
         }

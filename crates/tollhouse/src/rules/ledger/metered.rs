@@ -5,7 +5,7 @@ use super::answers::Answered;
 use super::belief::{Belief, Verdict};
 use super::correction::{Correction, Mark};
 use super::terms::{Accounting, Terms};
-use super::{MeterSnapshot, Told};
+use super::{Entry, MeterSnapshot, Stage, Told};
 use crate::rules::{Allowed, Key, Meter, Room};
 use crate::time::Moment;
 
@@ -81,7 +81,7 @@ impl Metered {
         self.part(key).room = self.meter.room(at);
     }
 
-    /// What landed turns out never to have left.
+    /// What landed turns out never to have left, or not so much of it.
     pub(super) fn raise(&mut self, key: Key, amount: u64, landed: Moment, now: Moment) {
         self.stand(amount);
         self.correction.spared(amount);
@@ -94,6 +94,18 @@ impl Metered {
         self.outstanding = self.outstanding.saturating_sub(amount);
         self.correction.refunded(amount);
         self.meter.refund(amount, reserved, now);
+    }
+
+    /// A reservation turns out to be less by `amount`.
+    pub(super) fn lessen(&mut self, key: Key, amount: u64, entry: &Entry, now: Moment) {
+        if let Stage::Landed { at } = entry.stage {
+            return self.raise(key, amount, at, now);
+        }
+        if !entry.is_orphan() {
+            self.stand(amount);
+        }
+        self.correction.refunded(amount);
+        self.meter.refund(amount, entry.sent.reserved, now);
     }
 
     /// It ends as it was reserved.

@@ -86,11 +86,12 @@ impl Entry {
     fn bound(&mut self, unit: Unit, most: u64) -> u64 {
         let before = self.charge.get(unit);
         self.charge = self.charge.bounded(unit, most);
-        // Nobody settles an orphan: it was told of as it was abandoned.
-        match self.stage {
-            Stage::Sent { orphan: true, .. } => 0,
-            _ => before - self.charge.get(unit),
-        }
+        before - self.charge.get(unit)
+    }
+
+    /// Dropped on its way: nobody settles it, and it was told of then.
+    fn is_orphan(&self) -> bool {
+        matches!(self.stage, Stage::Sent { orphan: true, .. })
     }
 }
 
