@@ -32,7 +32,8 @@ pub(crate) struct Bucket {
     level: i128,
     /// When `level` was true.
     at: Moment,
-    /// All that it ever rose, but for refunds before launch, in fractions.
+    /// All that it ever rose, but for refunds before launch, and all that its capacity
+    /// ever fell by, in fractions: by so much the room for what comes back has shrunk.
     refilled: i128,
 }
 
@@ -215,10 +216,12 @@ impl Bucket {
     }
 
     /// Changes what it refills and holds. A level above the new ceiling falls
-    /// to it; what is in transit stays so.
+    /// to it; what is in transit stays so. What came back to the other side meanwhile
+    /// is lost above its own ceiling, and is not found when that is raised again.
     pub(crate) fn resize(&mut self, rate: u64, capacity: u64, now: Moment) {
         self.refill(now);
         self.rate = rate.max(1);
+        self.refilled += self.fractions(self.capacity.saturating_sub(capacity));
         self.capacity = capacity;
         self.level = self.level.min(self.ceiling());
     }

@@ -6,10 +6,12 @@ use std::time::Duration;
 use futures_util::future::join_all;
 use tokio::time::{Instant, advance, sleep};
 use tollhouse::{
-    ConcurrencyLayer, Per, Refused, StaggerLayer, TokenBudget, TokenBudgetBuilder, Unit, Window,
+    Accounting, ConcurrencyLayer, Denial, Per, Refused, Scope, StaggerLayer, TokenBudget,
+    TokenBudgetBuilder, Unit, Window,
 };
 use tower::{Layer, ServiceExt, service_fn};
 
+use crate::support::account::{account, remaining, silence};
 use crate::support::counting::Polled;
 
 const SEC: Duration = Duration::from_secs(1);
@@ -231,4 +233,157 @@ async fn bounds_turn_away_whoever_comes_and_nobody_who_waits() {
     assert!(matches!(refused, Refused::Overloaded { waiting: 2, .. }));
     assert_eq!(waiting.iter().map(Polled::woken).sum::<usize>(), 0);
     assert_eq!(budget.snapshot().waiting, 2);
+}
+
+#[tokio::test(start_paused = true)]
+async fn learned_limits_go_on_as_long_as_they_are_learned() {
+    let learning = || tokens(1_000).learn_tokens(true);
+    let account = account(learning());
+    account
+        .call(100, SEC, remaining(2_000, 1_900))
+        .await
+        .unwrap();
+    let limits = || {
+        let now = account.budget.snapshot();
+        (now.limit, now.capacity, now.level)
+    };
+    assert_eq!(limits(), (2_000, 2_000, 1_900));
+    account.budget.set_limits(learning().headroom(0.5)).unwrap();
+    assert_eq!(limits(), (2_000, 1_000, 1_000));
+    // Nothing is waited for again.
+    assert_eq!(account.quick(1_000).await, 1);
+    account.budget.set_limits(tokens(1_000)).unwrap();
+    assert_eq!(limits(), (1_000, 1_000, 0), "told, not learned");
+    account.budget.set_limits(learning()).unwrap();
+    assert_eq!(limits(), (2_000, 2_000, 0), "nor forgotten");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_hold_ends_when_it_was_to_end() {
+    let account = account(tokens(600));
+    let mut told = silence();
+    let (scope, after) = (Scope::Overload, Some(30 * SEC));
+    told.denial = Some(Denial { scope, after });
+    account.call(10, SEC, told).await.unwrap();
+    let held = account.budget.snapshot().held_until;
+    assert_eq!(held, Some(account.start + 31 * SEC));
+    sleep(SEC).await;
+    account.budget.set_limits(tokens(6_000)).unwrap();
+    assert_eq!(account.budget.snapshot().held_until, held);
+    assert_eq!(account.quick(10).await, 31);
+}
+
+/// 1,000 were used of 600; at 5 s 350 are still owed.
+#[tokio::test(start_paused = true)]
+async fn debt_is_waited_off_at_the_rate_of_the_day() {
+    // At 10, 20 and 5 a second, until 100 are there.
+    for (limit, seconds) in [(600, 50), (1_200, 5 + 23), (300, 5 + 90)] {
+        let account = account(tokens(600));
+        let first = account.budget.reserve(600).await.unwrap();
+        first.launched();
+        first.settle(1_000);
+        sleep(5 * SEC).await;
+        account.budget.set_limits(tokens(limit)).unwrap();
+        assert_eq!(account.level(), -350, "{limit}");
+        drop(account.budget.reserve(100).await.unwrap());
+        let waited = account.start.elapsed().as_millis();
+        assert!(
+            (seconds * 1000 - 500..=seconds * 1000 + 1).contains(&waited),
+            "{waited}"
+        );
+    }
+}
+
+/// 300 of 600 are on their way from 0 s on and have landed by 2 s, and 300 were spent.
+#[tokio::test(start_paused = true)]
+async fn a_window_that_goes_or_comes_counts_what_is_in_flight_once() {
+    let (on, off) = (Window::On, Window::Off);
+    let table: [(Window, &[Window], u64); 5] = [
+        (on, &[], 60),
+        // The bucket of ten a second was there all the time.
+        (on, &[off], 10),
+        (off, &[], 10),
+        // What had landed may have landed just now, at one second.
+        (off, &[on], 61),
+        (on, &[off, on], 61),
+    ];
+    for (first, then, seconds) in table {
+        let limits = |window| TokenBudget::per_minute(600).window(window);
+        let account = account(limits(first));
+        account.spend_to(300).await;
+        let flying = account.budget.reserve(300).await.unwrap();
+        flying.launched();
+        sleep(SEC).await;
+        for window in then {
+            account.budget.set_limits(limits(*window)).unwrap();
+        }
+        let now = account.budget.snapshot().meters[0];
+        assert_eq!((now.in_transit, now.outstanding), (300, 300));
+        assert_eq!(account.quick(100).await, seconds, "{first:?}, {then:?}");
+        flying.settle(300);
+        let now = account.budget.snapshot().meters[0];
+        assert_eq!((now.in_transit, now.outstanding), (0, 0));
+    }
+}
+
+/// Who is in flight at the change gets nothing back, because what the provider told may
+/// have had that in it; whoever comes later is settled as the accounting says by then.
+#[tokio::test(start_paused = true)]
+async fn an_accounting_that_changes_gives_nothing_back_twice() {
+    let (requested, used) = (Accounting::AsRequested, Accounting::AsUsed);
+    let table: [(Accounting, &[Accounting], [i64; 2]); 5] = [
+        (requested, &[], [300, 200]),
+        (used, &[], [500, 500]),
+        (requested, &[used], [300, 300]),
+        (used, &[requested], [300, 200]),
+        (used, &[requested, used], [300, 300]),
+    ];
+    for (first, then, levels) in table {
+        let limits = |accounting| tokens(600).accounting(accounting);
+        let account = account(limits(first));
+        let flying = account.budget.reserve(300).await.unwrap();
+        flying.launched();
+        sleep(SEC).await;
+        for accounting in then {
+            account.budget.set_limits(limits(*accounting)).unwrap();
+        }
+        assert_eq!(account.level(), 300);
+        flying.settle(100);
+        let settled = account.level();
+        let next = account.budget.reserve(100).await.unwrap();
+        next.launched();
+        next.settle(0);
+        assert_eq!([settled, account.level()], levels, "{first:?}, {then:?}");
+        let now = account.budget.snapshot();
+        assert_eq!((now.in_transit, now.outstanding), (0, 0));
+    }
+}
+
+/// The provider gives 50 back while it holds no more than 60, so that 40 of them are
+/// lost; that its limit is raised again brings them back to nobody.
+#[tokio::test(start_paused = true)]
+async fn what_was_lost_to_a_lowered_limit_is_not_given_back_after_it() {
+    let limits = |limit| tokens(limit).accounting(Accounting::AsUsed);
+    let budget = limits(100).build().unwrap();
+    let flying = budget.reserve(50).await.unwrap();
+    flying.launched();
+    sleep(2 * SEC).await;
+    budget.set_limits(limits(60)).unwrap();
+    budget.set_limits(limits(100)).unwrap();
+    flying.settle(0);
+    assert_eq!(budget.snapshot().level, 60);
+}
+
+/// A broken number is believed no more by a meter that comes later than by those that
+/// were there.
+#[tokio::test(start_paused = true)]
+async fn absurd_usage_closes_no_meter_that_comes_later() {
+    let budget = tokens(600).build().unwrap();
+    let absurd = budget.reserve(100).await.unwrap();
+    absurd.launched();
+    absurd.settle(u64::MAX);
+    let day = tokens(600).meter(Unit::Tokens, Per::Day, 1_000_000);
+    budget.set_limits(day).unwrap();
+    // A minute's limit and the longest answer, as debt of the minute's.
+    assert_eq!(budget.snapshot().meters[1].level, 1_000_000 - 128_600);
 }

@@ -300,7 +300,7 @@ impl Ledger {
         let entry = self.transit.remove(key);
         let reserved = entry.charge.get(Unit::Tokens);
         self.outstanding -= reserved;
-        self.taken.add_excess(used, &entry.charge);
+        let mut counted = *used;
         let mut tokens = used.named(Unit::Tokens).unwrap_or(reserved);
         let Stage::Landed { at } = entry.stage else {
             unreachable!("who was answered has landed")
@@ -322,12 +322,14 @@ impl Ledger {
                     if unit == Unit::Tokens {
                         tokens = tokens.min(believed);
                     }
+                    counted = counted.bounded(unit, believed);
                     metered.settle(key, (reserved, believed), at, &self.terms, now);
                     charged = charged.and(unit, self.terms.charged(reserved, believed));
                 }
                 _ => metered.stand(reserved),
             }
         }
+        self.taken.add_excess(&counted, &entry.charge);
         self.tally.settled(tokens);
         Charged::Used(charged)
     }
