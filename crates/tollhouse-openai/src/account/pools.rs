@@ -11,7 +11,7 @@ use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard, Wea
 use std::time::Duration;
 
 use tokio::time::Instant;
-use tollhouse::{Ask, Caller, ConcurrencyLayer, StaggerLayer, TokenBudget, TokenBudgetBuilder};
+use tollhouse::{AccountSlots, Ask, Caller, StaggerLayer, TokenBudget, TokenBudgetBuilder};
 
 use super::callers::Callers;
 use super::changes::Changes;
@@ -55,7 +55,7 @@ pub(super) struct Pool {
 /// What all pools of an account share.
 #[derive(Clone, Debug, Default)]
 pub(super) struct SharedGates {
-    pub(super) slots: Option<ConcurrencyLayer>,
+    pub(super) slots: Option<AccountSlots>,
     pub(super) max_slots: Option<usize>,
     pub(super) spacing: Option<StaggerLayer>,
     interval: Duration,
@@ -292,7 +292,10 @@ struct Recipe {
 
 /// The numbers of a pool.
 fn limits(config: &PolicyConfig, shared: &SharedGates) -> TokenBudgetBuilder {
-    let limits = layer::builder(config);
+    let mut limits = layer::builder(config);
+    if let Some(slots) = &shared.slots {
+        limits = limits.account_slots(slots);
+    }
     match shared.spacing {
         Some(_) => limits.stagger(Duration::ZERO),
         None => limits,
@@ -499,8 +502,7 @@ impl Pool {
     #[inline]
     pub(super) fn enter(&self, call: &Call, ask: Ask) -> CallPass {
         let (pass, ask) = self.gate.enter_with_charge(call, ask);
-        let SharedGates { slots, spacing, .. } = &self.shared;
-        let pass = CallPass::new(pass).sharing(slots.as_ref(), spacing.as_ref(), &ask);
+        let pass = CallPass::new(pass).spaced(self.shared.spacing.as_ref(), &ask);
         match &self.dry {
             Some(dry) => {
                 let watch = Arc::clone(dry);
@@ -572,7 +574,7 @@ impl SharedGates {
         };
         let spacing = Some(defaults.stagger).filter(|stagger| apart && !stagger.is_zero());
         SharedGates {
-            slots: slots.map(ConcurrencyLayer::new),
+            slots: slots.map(AccountSlots::new),
             max_slots: slots,
             spacing: spacing.map(StaggerLayer::new),
             interval: spacing.unwrap_or_default(),

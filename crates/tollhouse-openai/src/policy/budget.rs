@@ -7,12 +7,11 @@ use std::time::Duration;
 
 use http::{HeaderMap, Request, Response};
 use tollhouse::budget::BudgetPass;
-use tollhouse::concurrency::Slot;
 use tollhouse::gate::{Launch, Now};
 use tollhouse::stagger::Turn;
 use tollhouse::{
-    Arrival, Ask, Caller, Charge, ConcurrencyLayer, Deadline, End, Gate, Pass, PassFor, Refused,
-    StaggerLayer, TokenBudget, Unit,
+    Arrival, Ask, Caller, Charge, Deadline, End, Gate, Pass, PassFor, Refused, StaggerLayer,
+    TokenBudget, Unit,
 };
 
 use super::PolicyConfig;
@@ -182,11 +181,10 @@ pub(crate) trait Watch: Send + Sync {
     fn passed(&self, pool: &Arc<str>, met: Result<Duration, Refused>);
 }
 
-/// A call's way through its pool, and through what all pools of an account share.
+/// A call's way through its pool, and through the spacing that all pools of an account share.
 pub(crate) struct CallPass {
     /// Dropped where a dry run lets the call pass without.
     pool: Option<OfPool>,
-    slot: Option<Slot>,
     turn: Option<Turn>,
     dry: Option<DryRun>,
 }
@@ -203,20 +201,14 @@ impl CallPass {
     pub(crate) fn new(pool: OfPool) -> Self {
         CallPass {
             pool: Some(pool),
-            slot: None,
             turn: None,
             dry: None,
         }
     }
 
-    /// Has it take what the pools of an account share, once its pool has let it pass.
-    pub(crate) fn sharing(
-        mut self,
-        slots: Option<&ConcurrencyLayer>,
-        spacing: Option<&StaggerLayer>,
-        ask: &Ask,
-    ) -> Self {
-        self.slot = slots.map(|slots| Gate::<(), ()>::pass_as(slots, &(), ask.clone()));
+    /// Has it keep the spacing that the pools of an account share, once its pool has let
+    /// it pass.
+    pub(crate) fn spaced(mut self, spacing: Option<&StaggerLayer>, ask: &Ask) -> Self {
         self.turn = spacing.map(|spacing| Gate::<(), ()>::pass_as(spacing, &(), ask.clone()));
         self
     }
@@ -250,7 +242,6 @@ impl CallPass {
             };
         }
         admitted!(self.pool);
-        admitted!(self.slot);
         admitted!(self.turn);
         Poll::Ready(Ok(()))
     }
@@ -261,7 +252,7 @@ impl CallPass {
             return met.map_or(Poll::Pending, |refused| Poll::Ready(Err(refused)));
         };
         // Out of line first, so that it does not wait for itself.
-        (self.pool, self.slot, self.turn) = (None, None, None);
+        (self.pool, self.turn) = (None, None);
         let met = met.map_or_else(|| Ok(dry.budget.eta(dry.ask)), Err);
         dry.watch.passed(&dry.pool, met);
         Poll::Ready(Ok(()))
@@ -302,9 +293,6 @@ impl CallPass {
         if let Some(pool) = &mut self.pool {
             act(pool);
         }
-        if let Some(slot) = &mut self.slot {
-            act(slot);
-        }
         if let Some(turn) = &mut self.turn {
             act(turn);
         }
@@ -317,9 +305,6 @@ impl<B> PassFor<Response<B>> for CallPass {
         if let Some(pool) = &mut self.pool {
             pool.answered(response, now);
         }
-        if let Some(slot) = &mut self.slot {
-            slot.answered(response, now);
-        }
         if let Some(turn) = &mut self.turn {
             turn.answered(response, now);
         }
@@ -329,9 +314,6 @@ impl<B> PassFor<Response<B>> for CallPass {
     fn completed(&mut self, response: &Response<B>, now: &mut Now) {
         if let Some(pool) = &mut self.pool {
             pool.completed(response, now);
-        }
-        if let Some(slot) = &mut self.slot {
-            slot.completed(response, now);
         }
         if let Some(turn) = &mut self.turn {
             turn.completed(response, now);

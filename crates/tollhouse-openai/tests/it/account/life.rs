@@ -128,6 +128,46 @@ async fn close_turns_away_and_idle_waits_for_those_in_flight() {
     assert_eq!(first.await.expect("no panic"), 200);
 }
 
+/// P1: who waits for a slot of the account's stands in its pool's line, and holds nothing.
+#[tokio::test(start_paused = true)]
+async fn who_waits_for_a_slot_of_the_account_holds_nothing_and_is_turned_away_at_close() {
+    let mut config = AccountConfig::default();
+    config.defaults = wide();
+    config.max_concurrency = Some(1);
+    let account = Account::from_config(config).expect("a good config");
+    let client = account.layer().layer(answers(10, 7 * SEC));
+    let ask = |model: &'static str| {
+        let client = client.clone();
+        tokio::spawn(async move { client.oneshot(chat(model, 100)).await })
+    };
+    let first = ask("gpt-4o");
+    tokio::task::yield_now().await;
+    let waits = ["gpt-4o", "another"].map(ask);
+    sleep(SEC).await;
+    let now = account.snapshot();
+    assert_eq!((now.in_flight, now.waiting), (1, 2));
+    let held: Vec<_> = now
+        .pools
+        .iter()
+        .map(|pool| (pool.in_flight, pool.waiting))
+        .collect();
+    assert_eq!(held, [(0, 1), (1, 1)], "another, gpt-4o");
+    let spent: u64 = now.pools[0]
+        .meters
+        .iter()
+        .map(|meter| meter.outstanding)
+        .sum();
+    assert_eq!(spent, 0, "no tokens while it waits for a slot");
+
+    account.close();
+    for call in waits {
+        let error = call.await.expect("no panic").unwrap_err();
+        assert_eq!(error.refused(), Some(&Refused::Closed));
+    }
+    assert!(first.await.expect("no panic").is_ok());
+    timeout(30 * SEC, account.idle()).await.expect("in time");
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_model_may_be_told_by_a_closure() {
     let account = account().model_by(|_, headers| {

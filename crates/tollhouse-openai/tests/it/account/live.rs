@@ -106,6 +106,29 @@ async fn fewer_slots_drain() {
     }
 }
 
+/// Who is in flight when slots of the account are first limited counts among them.
+#[tokio::test(start_paused = true)]
+async fn slots_of_the_account_that_come_late_count_who_is_in_flight() {
+    let account = account(plain(1_000_000));
+    let client = account.layer().layer(answers(10 * SEC));
+    let start = Instant::now();
+    let ask = |model: &'static str| {
+        let client = client.clone();
+        tokio::spawn(async move {
+            call(&client, chat(model, 100)).await;
+            seconds(start).as_secs()
+        })
+    };
+    let first = [ask("gpt-4o"), ask("another")];
+    sleep(SEC).await;
+    let changed = account.update(|config| config.max_concurrency = Some(2));
+    changed.expect("a good change");
+    let later = ask("a third");
+    let ended = join_all(first.into_iter().chain([later])).await;
+    let ended: Vec<_> = ended.into_iter().map(Result::unwrap).collect();
+    assert_eq!(ended, [10, 10, 20]);
+}
+
 /// FAILURES 40: a file that is wrong changes nothing, and says what is wrong, where.
 #[tokio::test(start_paused = true)]
 async fn failure_40_a_wrong_file_changes_nothing() {
