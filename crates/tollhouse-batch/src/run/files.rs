@@ -60,7 +60,7 @@ impl<S> Batch<S> {
     /// # Cancellation
     ///
     /// Dropping the future drops every request under way. At most the last
-    /// line written is torn then; [`Done::open`] repairs it. A write that has
+    /// line written is torn then; [`Done::open`](crate::Done::open) repairs it. A write that has
     /// begun goes on in the background until the runtime has shut down: within
     /// one process, open the file again only after that, or end the run with
     /// [`stop_handle`](Self::stop_handle) instead.

@@ -208,7 +208,7 @@ impl<S> Batch<S> {
     /// [`look_ahead`](Self::look_ahead), [`max_body_bytes`](Self::max_body_bytes),
     /// [`resume`](Self::resume), [`withdraw_unsent`](Self::withdraw_unsent) and
     /// [`stop_handle`](Self::stop_handle) hold as for [`run`](Self::run); of the
-    /// events only [`Event::Sent`] is told. Nothing is read ahead unless the
+    /// events only [`Event::Sent`](crate::Event::Sent) is told. Nothing is read ahead unless the
     /// stream of answers is polled.
     ///
     /// # Cancellation
