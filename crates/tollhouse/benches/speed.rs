@@ -14,6 +14,8 @@ mod support {
     pub(crate) mod crowd;
     pub(crate) mod minute;
     pub(crate) mod poll;
+    #[cfg(feature = "metrics")]
+    pub(crate) mod recorder;
     pub(crate) mod reference;
     pub(crate) mod report;
     pub(crate) mod rounds;
@@ -28,6 +30,8 @@ use support::rounds::{Duel, Spread, duels};
 
 fn main() {
     let quick = report::quick();
+    #[cfg(feature = "metrics")]
+    support::recorder::install();
     let mut targets = Targets::default();
     alone(quick, &mut targets);
     handed_on(quick, &mut targets);

@@ -56,8 +56,9 @@ pub(crate) fn subjects(runtime: &Rc<Runtime>) -> Vec<Subject> {
     list.service("ConcurrencyLayer", Some(1.3), stacks::concurrency());
     list.service("StaggerLayer, zero interval", Some(1.3), stacks::stagger());
     list.service("TpmBudgetLayer, with window", Some(1.3), stacks::budget());
-    list.service("fused policy", Some(3.5), stacks::fused());
-    list.service("fused under RetryLayer", Some(3.5), stacks::retried());
+    list.service("the policy", Some(1.9), stacks::policy());
+    list.service("the policy under RetryLayer", Some(2.4), stacks::retried());
+    list.service("three gates as a tuple", None, stacks::fused());
     list.peer("tokio Semaphore::acquire", semaphore());
     list.peer("governor until_n_ready", governor());
     list.peer("tower Retry+Limit+Buffer+Rate", tower(runtime, false));

@@ -63,7 +63,20 @@ pub(crate) fn budget() -> impl Service<u64, Error = Error> + Clone {
         .layer(Echo)
 }
 
-/// The policy: slots, budget with tokens, requests and window, spacing off.
+/// The policy: one queue over slots, tokens, requests, both with their window; its
+/// spacing is off.
+pub(crate) fn policy() -> impl Service<u64, Response = u64, Error = Error, Future: Send> + Clone {
+    let budget = TokenBudget::per_minute(LIMIT)
+        .requests_per_minute(LIMIT)
+        .max_concurrency(SLOTS)
+        .build();
+    TpmBudgetLayer::new(budget.expect("a valid budget"), |cost: &u64| *cost)
+        .usage(|used: &u64| Some(*used))
+        .until_response()
+        .layer(Echo)
+}
+
+/// The same as three gates of one's own would be, each with a queue.
 pub(crate) fn fused() -> impl Service<u64, Response = u64, Error = Error, Future: Send> + Clone {
     let budget = TokenBudget::per_minute(LIMIT).requests_per_minute(LIMIT);
     let budget = budget.build().expect("a valid budget");
@@ -81,7 +94,7 @@ pub(crate) fn retried() -> impl Service<u64, Error = Error> + Clone {
         Ok(_) => Decision::GiveUp,
         Err(error) => panic!("nothing fails here: {error}"),
     };
-    RetryLayer::new(Backoff::default(), classify).layer(fused())
+    RetryLayer::new(Backoff::default(), classify).layer(policy())
 }
 
 // ===== tower =====

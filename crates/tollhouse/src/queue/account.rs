@@ -409,6 +409,12 @@ impl Seat {
         state.taken >= state.max
     }
 
+    /// Whether others are to be called.
+    #[inline]
+    pub(super) fn is_calling(&self) -> bool {
+        !self.calls.0.is_empty()
+    }
+
     /// Whether a slot was granted and has not been used.
     pub(super) fn is_granted(&self) -> bool {
         if !self.may_stand {

@@ -19,13 +19,25 @@ pub(super) struct Guard<'q, R: Rule> {
     queue: &'q Queue<R>,
     /// `None` only while it is dropped.
     state: Option<MutexGuard<'q, State<R>>>,
+    /// Whether one was let in under it who had not waited.
+    let_in: bool,
 }
 
 impl<'q, R: Rule> Guard<'q, R> {
     #[inline]
     pub(super) fn new(queue: &'q Queue<R>) -> Self {
         let state = Some(queue.lock_untold());
-        Guard { queue, state }
+        Guard {
+            queue,
+            state,
+            let_in: false,
+        }
+    }
+
+    /// One is let in who has not waited: that is told, too.
+    #[inline]
+    pub(super) fn note_let_in(&mut self) {
+        self.let_in = true;
     }
 }
 
@@ -53,17 +65,10 @@ impl<R: Rule> Drop for Guard<'_, R> {
         let Some(mut state) = self.state.take() else {
             return;
         };
-        let notes = state.rule.take_notes();
         let stats = telemetry::ON.then(|| state.stats());
-        // First: whom a slot was granted must come to use it, whatever a subscriber does.
-        let calls = state
-            .seat
-            .as_mut()
-            .map(|seat| std::mem::take(&mut seat.calls));
-        drop(state);
-        drop(calls);
-        if !notes.is_empty() {
-            notes.into_iter().for_each(event::<R>);
+        match state.has_news() {
+            true => tell_news(state),
+            false => drop(state),
         }
         if let Some(stats) = stats {
             self.tell(stats);
@@ -71,16 +76,27 @@ impl<R: Rule> Drop for Guard<'_, R> {
     }
 }
 
+/// Lets go of the lock, then tells what happened under it.
+#[cold]
+fn tell_news<R: Rule>(mut state: MutexGuard<'_, State<R>>) {
+    let (calls, notes) = state.take_news();
+    drop(state);
+    // First: whom a slot was granted must come to use it, whatever a subscriber does.
+    drop(calls);
+    notes.into_iter().for_each(event::<R>);
+}
+
 impl<R: Rule> Guard<'_, R> {
     fn tell(&self, stats: Stats) {
         let queue = self.queue;
         let again = || queue.lock_untold().stats();
-        queue.desk.tell(queue.name(), R::NAME, stats, again);
+        queue
+            .desk
+            .tell(queue.name(), R::NAME, stats, self.let_in, again);
     }
 }
 
 /// Writes the event of a note.
-#[cold]
 fn event<R: Rule>(note: Note) {
     let gate = R::NAME;
     match note {

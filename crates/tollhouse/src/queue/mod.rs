@@ -245,8 +245,8 @@ impl<R: Rule> Queue<R> {
         let mut state = self.lock();
         let admitted = state.enter(&ask, now)?;
         let admitted = admitted.ok_or_else(|| state.overloaded(&ask, now))?;
+        state.note_let_in();
         drop(state);
-        self.desk.admitted(self.name(), R::NAME, None);
         Ok(Ticket::admitted(Arc::clone(self), ask, admitted))
     }
 }

@@ -4,13 +4,13 @@ use std::task::Waker;
 use std::time::Duration;
 
 use super::Bounds;
-use super::account::Seat;
+use super::account::{Calls, Seat};
 use super::lanes::{Lanes, Tagged};
 use super::moved::Moved;
 use crate::ask::Ask;
 use crate::charge::Charge;
 use crate::error::Refused;
-use crate::rules::stats::Stats;
+use crate::rules::stats::{Note, Stats};
 use crate::rules::{Ahead, Charged, Cost, Key, Line, Rule, When};
 use crate::time::{Moment, Now};
 
@@ -132,12 +132,27 @@ impl<R: Rule> State<R> {
     #[inline]
     pub(super) fn stats(&mut self) -> Stats {
         self.unlocked += 1;
-        Stats {
+        let mut stats = Stats {
             number: self.unlocked,
             waiting: self.lanes.len(),
-            counts: self.rule.counts(),
-            levels: self.rule.levels(),
-        }
+            ..Stats::default()
+        };
+        self.rule.show(&mut stats);
+        stats
+    }
+
+    /// Whether anybody is to be told of anything once the lock is gone.
+    #[inline]
+    pub(super) fn has_news(&self) -> bool {
+        let is_calling = self.seat.as_ref().is_some_and(Seat::is_calling);
+        is_calling || self.rule.has_notes()
+    }
+
+    /// The queues that are to be called, and what the rule has to say.
+    pub(super) fn take_news(&mut self) -> (Calls, Vec<Note>) {
+        let seat = self.seat.as_mut();
+        let calls = seat.map(|seat| std::mem::take(&mut seat.calls));
+        (calls.unwrap_or_default(), self.rule.take_notes())
     }
 
     pub(super) fn overloaded(&mut self, ask: &Ask, now: &mut Now) -> Refused {

@@ -122,7 +122,12 @@ impl<R: Rule> Ticket<R> {
     }
 
     fn enter(&mut self, cx: &mut Context<'_>, now: &mut Now) -> Poll<Result<(), Refused>> {
-        let entered = self.queue.lock().enter(&self.ask, now);
+        let mut queue = self.queue.lock();
+        let entered = queue.enter(&self.ask, now);
+        if let Ok(Some(_)) = entered {
+            queue.note_let_in();
+        }
+        drop(queue);
         match entered {
             Ok(Some(admitted)) => self.let_in(admitted),
             Ok(None) => self.join(cx, now),
@@ -132,7 +137,6 @@ impl<R: Rule> Ticket<R> {
 
     fn let_in(&mut self, admitted: Admitted<R::Held>) -> Poll<Result<(), Refused>> {
         self.state = State::Admitted(admitted);
-        self.queue.desk.admitted(self.queue.name(), R::NAME, None);
         tracing::trace!(gate = R::NAME, cost = %self.charge(), "admitted");
         Poll::Ready(Ok(()))
     }
@@ -144,6 +148,7 @@ impl<R: Rule> Ticket<R> {
         let mut queue = self.queue.lock();
         let joined = match queue.enter(&self.ask, now) {
             Ok(Some(admitted)) => {
+                queue.note_let_in();
                 drop(queue);
                 return self.let_in(admitted);
             }

@@ -7,7 +7,7 @@
 
 use std::time::Duration;
 
-use super::stats::{Counts, Levels, Note};
+use super::stats::{Note, Stats};
 use super::{Ahead, Charged, Cost, Launch, Rule, When};
 use crate::charge::Charge;
 use crate::time::Now;
@@ -78,15 +78,18 @@ impl<R: Rule> Rule for Option<R> {
         })
     }
 
-    fn counts(&self) -> Counts {
-        self.as_ref().map(Rule::counts).unwrap_or_default()
-    }
-
-    fn levels(&mut self) -> Levels {
-        self.as_mut().map(Rule::levels).unwrap_or_default()
+    #[inline]
+    fn show(&mut self, stats: &mut Stats) {
+        if let Some(rule) = self {
+            rule.show(stats);
+        }
     }
 
     #[inline]
+    fn has_notes(&self) -> bool {
+        self.as_ref().is_some_and(Rule::has_notes)
+    }
+
     fn take_notes(&mut self) -> Vec<Note> {
         self.as_mut().map(Rule::take_notes).unwrap_or_default()
     }
@@ -142,15 +145,16 @@ macro_rules! tuple_of_rules {
                 Duration::ZERO$(.max(self.$index.expected_wait(charge, ahead, now)))+
             }
 
-            fn counts(&self) -> Counts {
-                Counts::default()$(.plus(&self.$index.counts()))+
-            }
-
-            fn levels(&mut self) -> Levels {
-                Levels::default()$(.or(self.$index.levels()))+
+            #[inline]
+            fn show(&mut self, stats: &mut Stats) {
+                $(self.$index.show(stats);)+
             }
 
             #[inline]
+            fn has_notes(&self) -> bool {
+                false$(|| self.$index.has_notes())+
+            }
+
             fn take_notes(&mut self) -> Vec<Note> {
                 let mut all = Vec::new();
                 $(all.append(&mut self.$index.take_notes());)+

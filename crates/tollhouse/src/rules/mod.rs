@@ -32,7 +32,7 @@ pub(crate) use pool::{Limits, Pool};
 pub(crate) use random::Random;
 pub(crate) use slots::Slots;
 pub(crate) use spacing::Spacing;
-use stats::{Counts, Levels, Note};
+use stats::{Note, Stats};
 pub(crate) use window::Window;
 
 /// How a request is handed on.
@@ -87,11 +87,10 @@ impl When {
     pub(crate) fn and(self, other: When) -> When {
         use When::{At, Never, Now, OnRelease};
         match (self, other) {
+            (Now, when) | (when, Now) => when,
             (never @ Never(_), _) | (_, never @ Never(_)) => never,
             (OnRelease, _) | (_, OnRelease) => OnRelease,
             (At(a), At(b)) => At(a.max(b)),
-            (at @ At(_), Now) | (Now, at @ At(_)) => at,
-            (Now, Now) => Now,
         }
     }
 }
@@ -161,21 +160,21 @@ pub(crate) trait Rule: Sized {
     /// How long a newcomer would wait, as far as can be told.
     fn expected_wait(&mut self, charge: &Charge, ahead: Ahead, now: &mut Now) -> Duration;
 
-    /// All that it has counted since it began.
+    /// Adds all that it has counted since it began, and writes down how it stands as
+    /// of the last instant that it knows of.
     #[inline]
-    fn counts(&self) -> Counts {
-        Counts::default()
+    fn show(&mut self, stats: &mut Stats) {
+        let _ = stats;
     }
 
-    /// How it stands, as of the last instant that it knows of.
+    /// Whether there is anything to say.
     #[inline]
-    fn levels(&mut self) -> Levels {
-        Levels::default()
+    fn has_notes(&self) -> bool {
+        false
     }
 
     /// What there is to say since the last time. A rule writes no event
     /// itself, because it runs under a lock; the queue does it afterwards.
-    #[inline]
     fn take_notes(&mut self) -> Vec<Note> {
         Vec::new()
     }

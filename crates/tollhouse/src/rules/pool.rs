@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::ledger::{Ledger, Snapshot, Terms};
-use super::stats::{Counts, Levels, Note};
+use super::stats::{Note, Stats};
 use super::{Ahead, Charged, Cost, Key, Launch, Rule, Slots, Spacing, When};
 use crate::answer::Observation;
 use crate::charge::Charge;
@@ -154,15 +154,16 @@ impl Rule for Pool {
         self.rule.expected_wait(charge, ahead, now)
     }
 
-    fn counts(&self) -> Counts {
-        self.rule.counts()
-    }
-
-    fn levels(&mut self) -> Levels {
-        self.rule.levels()
+    #[inline]
+    fn show(&mut self, stats: &mut Stats) {
+        self.rule.show(stats);
     }
 
     #[inline]
+    fn has_notes(&self) -> bool {
+        self.rule.has_notes()
+    }
+
     fn take_notes(&mut self) -> Vec<Note> {
         self.rule.take_notes()
     }

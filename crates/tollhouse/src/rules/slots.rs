@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::stats::{Levels, SlotLevels};
+use super::stats::{SlotLevels, Stats};
 use super::{Ahead, Charged, Launch, Rule, When};
 use crate::charge::Charge;
 use crate::time::Now;
@@ -98,13 +98,11 @@ impl Rule for Slots {
         ahead.pace.saturating_mul(line)
     }
 
-    fn levels(&mut self) -> Levels {
-        Levels {
-            slots: self.max.map(|max| SlotLevels {
-                taken: self.taken,
-                max,
-            }),
-            ..Levels::default()
+    #[inline]
+    fn show(&mut self, stats: &mut Stats) {
+        if let Some(max) = self.max {
+            let taken = self.taken;
+            stats.slots = Some(SlotLevels { taken, max });
         }
     }
 }

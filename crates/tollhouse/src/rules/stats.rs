@@ -23,8 +23,9 @@ pub(crate) struct Counts {
 }
 
 impl Counts {
-    /// Both together.
-    pub(crate) fn plus(mut self, other: &Counts) -> Counts {
+    /// Those of another rule besides.
+    #[inline]
+    pub(crate) fn add(&mut self, other: &Counts) {
         self.reserved(other.reserved);
         self.refunded(other.refunded);
         self.settled(other.settled);
@@ -33,7 +34,6 @@ impl Counts {
         for (mine, theirs) in self.denials.iter_mut().zip(other.denials) {
             *mine += theirs;
         }
-        self
     }
 
     #[inline]
@@ -75,7 +75,9 @@ pub(crate) struct Stats {
     /// How many stand in line.
     pub(crate) waiting: usize,
     pub(crate) counts: Counts,
-    pub(crate) levels: Levels,
+    /// What the rule knows nothing of is not there.
+    pub(crate) slots: Option<SlotLevels>,
+    pub(crate) budget: Option<BudgetLevels>,
 }
 
 /// Every scope, in the order of [`Counts::denials`].
@@ -98,24 +100,6 @@ pub(crate) const fn scope_index(scope: Scope) -> usize {
         Scope::Quota => 4,
         Scope::Overload => 5,
         Scope::None => 6,
-    }
-}
-
-/// How a rule stands, as of the last instant that it knows of; what it knows
-/// nothing of is not there.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(crate) struct Levels {
-    pub(crate) slots: Option<SlotLevels>,
-    pub(crate) budget: Option<BudgetLevels>,
-}
-
-impl Levels {
-    /// What one of two rules knows.
-    pub(crate) fn or(self, other: Levels) -> Levels {
-        Levels {
-            slots: self.slots.or(other.slots),
-            budget: self.budget.or(other.budget),
-        }
     }
 }
 

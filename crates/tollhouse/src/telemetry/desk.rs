@@ -1,66 +1,62 @@
 //! Where a queue tells of itself.
 
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::fmt;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Mutex, MutexGuard, PoisonError, TryLockError};
 use std::time::Duration;
 
 use super::Name;
+use super::figures::Figures;
 use super::handles::{Handles, Shared};
 use crate::error::Refused;
-use crate::rules::stats::{Counts, Stats};
+use crate::rules::stats::Stats;
 
-/// Tells the recorder of one queue, never under a lock: the recorder is a
+/// Tells the recorder of one queue, while nobody can wait for it: the recorder is a
 /// user's, and may look at the queue that it is told of.
 ///
-/// Levels are told by one at a time. Who finds another at it leaves a mark,
-/// for which that one looks again: so of two who changed something, the later
-/// has the last word, and nobody waits for anybody's recorder.
-#[derive(Debug, Default)]
-pub(crate) struct Desk(Mutex<Book>);
+/// One tells at a time. Who finds another at it leaves a mark, for which that one
+/// looks again: so of two who changed something, the later has the last word, and
+/// nobody waits for anybody's recorder.
+#[derive(Default)]
+pub(crate) struct Desk {
+    /// Held by the one whose turn it is. It is only ever tried, so nothing waits for it.
+    book: Mutex<Book>,
+    /// The thread whose turn it is.
+    teller: AtomicUsize,
+    /// Whether something has changed since the teller looked.
+    stale: AtomicBool,
+    /// For those who have something else to tell meanwhile.
+    handles: Mutex<Option<Shared>>,
+}
 
 #[derive(Default)]
 struct Book {
     handles: Option<Shared>,
     /// How often they were used, so that the clock is read now and then only.
     uses: u32,
-    /// What was told last by these handles.
-    told: Option<Stats>,
-    /// What was told last by whichever.
+    told: Told,
+}
+
+/// What was told last.
+#[derive(Default)]
+struct Told {
+    figures: Figures,
+    /// Of which letting go they were.
     number: u64,
-    counted: Counts,
-    /// The thread that is telling.
-    teller: Option<usize>,
-    /// Whether something changed since the teller looked.
-    stale: bool,
 }
 
 /// So often the teller looks again before it leaves that to the next one, who
 /// is there at once where so much is going on.
 const LOOKS: usize = 100;
 
+/// One use in so many reads the clock, which costs more than all the rest.
+const LOOKS_AT_CLOCK: u32 = 16;
+
+/// No thread.
+const NOBODY: usize = 0;
+
 impl Desk {
-    fn book(&self) -> MutexGuard<'_, Book> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// The handles of the present recorder.
-    fn handles(&self, name: Name<'_>, gate: &'static str) -> Shared {
-        let known = self.book().current(name);
-        known.unwrap_or_else(|| self.renew(name, gate))
-    }
-
-    /// Looks the handles up; not under the lock, because that asks the recorder.
-    #[cold]
-    fn renew(&self, name: Name<'_>, gate: &'static str) -> Shared {
-        let handles = Shared::new(Handles::resolve(name, gate));
-        let mut book = self.book();
-        let old = book.handles.replace(Shared::clone(&handles));
-        // All is told again to what may be another recorder.
-        book.told = None;
-        drop(book);
-        drop(old);
-        handles
-    }
-
+    /// One was let in, who waited so long.
     pub(crate) fn admitted(&self, name: Name<'_>, gate: &'static str, waited: Option<Duration>) {
         self.handles(name, gate).admitted(waited);
     }
@@ -69,108 +65,138 @@ impl Desk {
         self.handles(name, gate).refused(name, gate, refused);
     }
 
-    /// Tells how the queue stood when it was let go of; `again` looks how it
-    /// stands by now.
+    /// Tells how the queue stood when it was let go of, and whether one was let in then
+    /// who had not waited; `again` looks how it stands by now.
+    #[inline]
     pub(crate) fn tell(
         &self,
         name: Name<'_>,
         gate: &'static str,
         mut now: Stats,
+        mut let_in: bool,
         again: impl Fn() -> Stats,
     ) {
-        let mut book = self.book();
-        if !book.may_tell(now.number) {
-            return;
-        }
-        let known = book.current(name);
-        let (mut told, mut counted) = book.note(now);
-        drop(book);
-        let mut turn = Turn(Some(self));
-        let handles = known.unwrap_or_else(|| {
-            told = None;
-            self.renew(name, gate)
-        });
+        let mut has_marked = false;
         for _ in 0..LOOKS {
-            handles.tell(name, told.as_ref(), &counted, &now);
-            if turn.is_over() {
+            let Some(mut turn) = self.try_turn() else {
+                // After the mark once more: that turn may be over, and the mark too late.
+                if !has_marked && self.mark() {
+                    has_marked = true;
+                    continue;
+                }
+                if let_in {
+                    self.admitted(name, gate, None);
+                }
+                return;
+            };
+            // Somebody marked it for a turn that was over by then.
+            if self.stale.load(Ordering::Acquire) && self.stale.swap(false, Ordering::AcqRel) {
+                now = again();
+            }
+            let (handles, told) = turn.begin(name, gate);
+            if std::mem::take(&mut let_in) {
+                handles.admitted(None);
+            }
+            // Else somebody who let go later has told already.
+            if told.number <= now.number {
+                told.number = now.number;
+                handles.tell(name, gate, &mut told.figures, &now);
+            }
+            drop(turn);
+            if !self.stale.swap(false, Ordering::AcqRel) {
                 return;
             }
             now = again();
-            (told, counted) = self.book().note(now);
-        }
-    }
-}
-
-impl Book {
-    /// Who tells already is told of a change, unless it is this thread, whose
-    /// recorder looks at what it is told of: that would never end.
-    fn may_tell(&mut self, number: u64) -> bool {
-        match self.teller {
-            Some(thread) => {
-                self.stale |= thread != this_thread();
-                false
-            }
-            // Else somebody who let go later has told already.
-            None => self.number <= number,
         }
     }
 
-    /// What was told before, now that this thread tells `now`.
-    fn note(&mut self, now: Stats) -> (Option<Stats>, Counts) {
-        self.teller = Some(this_thread());
-        self.stale = false;
-        self.number = now.number;
-        let counted = std::mem::replace(&mut self.counted, now.counts);
-        (self.told.replace(now), counted)
+    /// The turn to tell, unless it is another's.
+    #[inline]
+    fn try_turn(&self) -> Option<Turn<'_>> {
+        let book = match self.book.try_lock() {
+            Ok(book) => book,
+            Err(TryLockError::Poisoned(poisoned)) => poisoned.into_inner(),
+            Err(TryLockError::WouldBlock) => return None,
+        };
+        self.teller.store(this_thread(), Ordering::Relaxed);
+        Some(Turn { desk: self, book })
     }
 
-    /// The handles, where the present recorder still listens to them.
-    fn current(&mut self, name: Name<'_>) -> Option<Shared> {
-        self.uses = self.uses.wrapping_add(1);
-        let reads_clock = self.uses.is_multiple_of(LOOKS_AT_CLOCK);
-        let known = self.handles.as_ref();
-        known
-            .filter(|handles| handles.are_current(name, reads_clock))
-            .cloned()
+    /// Leaves a mark for the teller, unless that is this thread, whose recorder looks at
+    /// what it is told of: that would never end.
+    #[cold]
+    fn mark(&self) -> bool {
+        let is_another = self.teller.load(Ordering::Relaxed) != this_thread();
+        if is_another {
+            self.stale.swap(true, Ordering::AcqRel);
+        }
+        is_another
+    }
+
+    /// The handles of the present recorder, whosever turn it is.
+    fn handles(&self, name: Name<'_>, gate: &'static str) -> Shared {
+        let known = self.kept_handles().clone();
+        let known = known.filter(|handles| handles.are_current(name, true));
+        known.unwrap_or_else(|| self.renew(name, gate))
+    }
+
+    /// Looks the handles up; not under the lock, because that asks the recorder.
+    #[cold]
+    fn renew(&self, name: Name<'_>, gate: &'static str) -> Shared {
+        let handles = Shared::new(Handles::resolve(name, gate));
+        let old = self.kept_handles().replace(Shared::clone(&handles));
+        drop(old);
+        handles
+    }
+
+    fn kept_handles(&self) -> MutexGuard<'_, Option<Shared>> {
+        self.handles.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
-
-/// One use in so many reads the clock, which costs more than all the rest.
-const LOOKS_AT_CLOCK: u32 = 16;
 
 /// One thread's turn to tell. It ends by itself, even if the recorder panics.
-struct Turn<'d>(Option<&'d Desk>);
+struct Turn<'d> {
+    desk: &'d Desk,
+    book: MutexGuard<'d, Book>,
+}
 
 impl Turn<'_> {
-    /// Ends the turn, unless something has changed meanwhile.
-    fn is_over(&mut self) -> bool {
-        let Some(desk) = self.0 else { return true };
-        let mut book = desk.book();
-        if !book.stale {
-            book.teller = None;
-            self.0 = None;
+    /// The handles of the present recorder, and what was told by them.
+    #[inline]
+    fn begin(&mut self, name: Name<'_>, gate: &'static str) -> (&Handles, &mut Told) {
+        let Book {
+            handles,
+            uses,
+            told,
+        } = &mut *self.book;
+        *uses = uses.wrapping_add(1);
+        let reads_clock = uses.is_multiple_of(LOOKS_AT_CLOCK);
+        let are_current = |it: &Shared| it.are_current(name, reads_clock);
+        if !handles.as_ref().is_some_and(are_current) {
+            *handles = None;
+            // All is told again to what may be another recorder.
+            told.figures.forget_gauges();
         }
-        !book.stale
+        let handles = handles.get_or_insert_with(|| self.desk.renew(name, gate));
+        (handles, told)
     }
 }
 
 impl Drop for Turn<'_> {
+    #[inline]
     fn drop(&mut self) {
-        if let Some(desk) = self.0 {
-            desk.book().teller = None;
-        }
+        self.desk.teller.store(NOBODY, Ordering::Relaxed);
     }
 }
 
-impl std::fmt::Debug for Book {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Book")
-            .field("told", &self.told)
-            .finish_non_exhaustive()
+impl fmt::Debug for Desk {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Desk").finish_non_exhaustive()
     }
 }
 
 /// Tells threads apart at less cost than `ThreadId` does.
+#[inline]
 fn this_thread() -> usize {
     thread_local!(static MARK: u8 = const { 0 });
     MARK.with(|mark| std::ptr::from_ref(mark).addr())

@@ -14,6 +14,8 @@
 #[cfg(feature = "metrics")]
 mod desk;
 #[cfg(feature = "metrics")]
+mod figures;
+#[cfg(feature = "metrics")]
 mod handles;
 #[cfg(not(feature = "metrics"))]
 mod off;

@@ -15,7 +15,15 @@ pub(crate) struct Desk {}
 
 impl Desk {
     #[inline(always)]
-    pub(crate) fn tell(&self, _: Name<'_>, _: &'static str, _: Stats, _: impl Fn() -> Stats) {}
+    pub(crate) fn tell(
+        &self,
+        _: Name<'_>,
+        _: &'static str,
+        _: Stats,
+        _: bool,
+        _: impl Fn() -> Stats,
+    ) {
+    }
 
     #[inline(always)]
     pub(crate) fn admitted(&self, _: Name<'_>, _: &'static str, _: Option<Duration>) {}

@@ -21,7 +21,7 @@ mod unsent;
 
 use std::time::Duration;
 
-use super::stats::{BudgetLevels, Counts, Levels, Note};
+use super::stats::{BudgetLevels, Counts, Note, Stats};
 use super::{Ahead, Charged, Cost, Key, Launch, Line, Rule, When};
 use crate::answer::{RateLimits, Scope};
 use crate::charge::{Charge, Per, Total, Unit};
@@ -557,28 +557,26 @@ impl Rule for Ledger {
     }
 
     #[inline]
-    fn counts(&self) -> Counts {
-        self.tally
-    }
-
-    fn levels(&mut self) -> Levels {
+    fn show(&mut self, stats: &mut Stats) {
+        stats.counts.add(&self.tally);
         let now = self.seen;
         let mut meters = self.meters.iter_mut().map(|it| &mut it.meter);
-        let tokens = meters.find(|meter| meter.unit() == Unit::Tokens);
-        let budget = tokens.map(|tokens| BudgetLevels {
-            limit: tokens.allowed().limit,
-            level: tokens.left(now),
-            in_transit: tokens.in_transit(),
-            outstanding: self.outstanding,
-            held: self.trust.held_until(now).is_some(),
-        });
-        Levels {
-            budget,
-            ..Levels::default()
+        if let Some(tokens) = meters.find(|meter| meter.unit() == Unit::Tokens) {
+            stats.budget = Some(BudgetLevels {
+                limit: tokens.allowed().limit,
+                level: tokens.left(now),
+                in_transit: tokens.in_transit(),
+                outstanding: self.outstanding,
+                held: self.trust.held_until(now).is_some(),
+            });
         }
     }
 
     #[inline]
+    fn has_notes(&self) -> bool {
+        !self.notes.is_empty()
+    }
+
     fn take_notes(&mut self) -> Vec<Note> {
         std::mem::take(&mut self.notes)
     }
