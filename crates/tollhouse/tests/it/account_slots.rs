@@ -14,7 +14,7 @@ use tollhouse::{
 };
 
 use crate::support::counting::Polled;
-use crate::support::random::Random;
+use crate::support::random::{Random, schedules};
 
 const SEC: Duration = Duration::from_secs(1);
 
@@ -316,7 +316,7 @@ async fn a_waker_that_panics_costs_no_other_pool_its_slot() {
 /// What may happen to two to four pools and their account.
 #[tokio::test(start_paused = true)]
 async fn random_schedules_never_exceed_the_slots_and_give_everything_back() {
-    for seed in 0..400 {
+    for seed in 0..schedules(100) {
         let mut random = Random::seeded(seed);
         let slots = AccountSlots::new(random.within(1..6) as usize);
         let pools: Vec<_> = (0..random.within(2..5))

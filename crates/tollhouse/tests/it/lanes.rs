@@ -327,11 +327,11 @@ async fn ever_new_names_leave_a_steady_caller_its_share() {
                     }
                 });
             }
-            sleep(600 * SEC).await;
+            sleep(150 * SEC).await;
             assert!(budget.snapshot().callers.len() <= 1 + 1_024 + 64);
         })
         .await;
-    let all = 60_000 * 10;
+    let all = 150_000;
     let mine = *mine.borrow();
     assert!(mine + 20 >= all / 1_025, "{mine} of {all}");
 }

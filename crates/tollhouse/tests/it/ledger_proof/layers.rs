@@ -93,10 +93,10 @@ fn prove(seeds: u64, window: Window, providers: &[Counting]) {
 
 #[test]
 fn no_provider_rejects_what_comes_through_the_layers() {
-    prove(150, Window::On, &ALL);
+    prove(50, Window::On, &ALL);
 }
 
 #[test]
 fn a_continuous_provider_rejects_nothing_without_the_window() {
-    prove(150, Window::Off, &[Counting::Continuous]);
+    prove(50, Window::Off, &[Counting::Continuous]);
 }

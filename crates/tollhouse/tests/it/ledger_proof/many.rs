@@ -235,7 +235,7 @@ fn prove(
 #[test]
 fn no_provider_rejects_what_many_meters_admit() {
     prove(
-        1500,
+        300,
         40,
         &ALL,
         |random| Case::draw(random, Window::On, false),
@@ -246,7 +246,7 @@ fn no_provider_rejects_what_many_meters_admit() {
 #[test]
 fn debt_on_any_of_many_meters_is_waited_off() {
     prove(
-        800,
+        200,
         40,
         &ALL,
         |random| Case::draw(random, Window::On, true),
@@ -257,7 +257,7 @@ fn debt_on_any_of_many_meters_is_waited_off() {
 #[test]
 fn without_their_windows_many_meters_still_suit_a_continuous_refill() {
     prove(
-        1000,
+        250,
         40,
         &[Counting::Continuous],
         |random| Case::draw(random, Window::Off, false),
@@ -297,7 +297,7 @@ fn limits_by_the_day_hold_over_three_days() {
             debt: false,
         }
     };
-    prove(400, 150, &providers, draw, 600);
+    prove(100, 150, &providers, draw, 600);
 }
 
 /// The model would notice: it rejects what is admitted by another budget, from

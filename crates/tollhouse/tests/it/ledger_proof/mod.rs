@@ -13,7 +13,7 @@ mod told;
 
 use std::panic::AssertUnwindSafe;
 
-use crate::support::random::Random;
+use crate::support::random::{Random, schedules};
 use provider::{Arrival, Counting, Provider, What};
 use reference::Rules;
 use schedule::{Event, Fate, Happened, Plan, Shape, Uses, pick};
@@ -133,14 +133,15 @@ const ALL: [Counting; 5] = [
     Counting::Fixed { phase: 42_500 },
 ];
 
-/// Plays one schedule for each seed, and names the seed that fails.
+/// Plays one schedule for each seed, or for [many times](schedules) as many, and names
+/// the seed that fails.
 fn for_seeds(seeds: u64, mut each: impl AsyncFnMut(Random)) {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_time()
         .start_paused(true)
         .build()
         .expect("a runtime");
-    for seed in 0..seeds {
+    for seed in 0..schedules(seeds) {
         let played = AssertUnwindSafe(|| runtime.block_on(each(Random::seeded(seed))));
         if let Err(panic) = std::panic::catch_unwind(played) {
             eprintln!("the schedule of seed {seed} failed");
@@ -181,28 +182,28 @@ fn prove(seeds: u64, count: usize, providers: &[Counting], draw: impl Fn(&mut Ra
 
 #[test]
 fn no_provider_rejects_what_the_ledger_admits() {
-    prove(1500, 60, &ALL, |random| {
+    prove(300, 60, &ALL, |random| {
         Case::draw(random, Window::On, Uses::Exact)
     });
 }
 
 #[test]
 fn no_provider_that_refunds_rejects_what_the_ledger_admits() {
-    prove(1500, 60, &ALL, |random| {
+    prove(300, 60, &ALL, |random| {
         Case::draw(random, Window::On, Uses::Less)
     });
 }
 
 #[test]
 fn debt_is_waited_off_before_anything_else_is_sent() {
-    prove(1000, 60, &ALL, |random| {
+    prove(250, 60, &ALL, |random| {
         Case::draw(random, Window::On, Uses::Debt)
     });
 }
 
 #[test]
 fn without_its_window_the_ledger_still_suits_a_continuous_refill() {
-    prove(1000, 60, &[Counting::Continuous], |random| Case {
+    prove(250, 60, &[Counting::Continuous], |random| Case {
         accounting: Accounting::AsRequested,
         ..Case::draw(random, Window::Off, Uses::Debt)
     });
@@ -210,7 +211,7 @@ fn without_its_window_the_ledger_still_suits_a_continuous_refill() {
 
 #[test]
 fn without_its_window_the_ledger_still_suits_a_continuous_refill_that_refunds() {
-    prove(1500, 60, &[Counting::Continuous], |random| {
+    prove(300, 60, &[Counting::Continuous], |random| {
         Case::draw(random, Window::Off, Uses::Less)
     });
 }
@@ -234,12 +235,12 @@ fn by_number(random: &mut Random, window: Window, fewest: u64) -> Case {
 
 #[test]
 fn no_provider_rejects_for_the_number_of_requests() {
-    prove(600, 60, &ALL, |random| by_number(random, Window::On, 1));
+    prove(150, 60, &ALL, |random| by_number(random, Window::On, 1));
 }
 
 #[test]
 fn without_its_window_the_number_of_requests_still_suits_a_continuous_refill() {
-    prove(600, 60, &[Counting::Continuous], |random| {
+    prove(150, 60, &[Counting::Continuous], |random| {
         by_number(random, Window::Off, 1)
     });
 }
@@ -247,7 +248,7 @@ fn without_its_window_the_number_of_requests_still_suits_a_continuous_refill() {
 /// Long schedules under a load that never lets up, as in the design's table.
 #[test]
 fn long_schedules_are_not_rejected_either() {
-    prove(12, 400, &ALL, |random| Case {
+    prove(6, 400, &ALL, |random| Case {
         limit: 30_000,
         burst: None,
         shape: Shape {
@@ -301,7 +302,7 @@ fn the_model_rejects_what_is_admitted_naively() {
 
 #[test]
 fn the_head_passes_at_the_first_instant_that_the_rules_allow() {
-    for_seeds(600, async |mut random| {
+    for_seeds(150, async |mut random| {
         let window = pick(&mut random, &[Window::On, Window::Off]);
         let uses = pick(&mut random, &[Uses::Exact, Uses::Less, Uses::Debt]);
         let case = Case::draw(&mut random, window, uses);
@@ -317,7 +318,7 @@ fn the_head_passes_at_the_first_instant_that_the_rules_allow() {
 
 #[test]
 fn after_every_schedule_the_budget_is_as_it_was() {
-    for_seeds(300, async |mut random| {
+    for_seeds(100, async |mut random| {
         let case = Case::draw(&mut random, Window::On, Uses::Less);
         let plans = schedule::draw(&mut random, case.shape, 40);
         let budget = case.budget();

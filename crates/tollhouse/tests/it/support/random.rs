@@ -2,6 +2,14 @@
 
 use std::ops::Range;
 
+/// How many schedules a proof plays: so many, or so many times as many as the variable
+/// `TOLLHOUSE_SCHEDULES` says, which `.ci/release` sets.
+pub(crate) fn schedules(few: u64) -> u64 {
+    let times = std::env::var("TOLLHOUSE_SCHEDULES").unwrap_or_else(|_| "1".to_owned());
+    let times: u64 = times.parse().expect("TOLLHOUSE_SCHEDULES is a number");
+    few * times
+}
+
 /// An xorshift generator (Marsaglia, "Xorshift RNGs", 2003), scrambled by one
 /// multiplication.
 #[derive(Clone, Debug)]
