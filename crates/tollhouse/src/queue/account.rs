@@ -26,10 +26,11 @@
 use std::collections::BTreeMap;
 use std::fmt;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::sync::{Arc, PoisonError, Weak};
 
 use super::Queue;
 use super::lanes::{Lanes, Tagged};
+use super::sync::{Mutex, MutexGuard};
 use crate::ask::Caller;
 use crate::charge::Charge;
 use crate::rules::{Cost, Key, Rule};

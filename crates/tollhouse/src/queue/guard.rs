@@ -1,10 +1,10 @@
 //! The lock of a queue, and what is told once it is gone.
 
 use std::ops::{Deref, DerefMut};
-use std::sync::MutexGuard;
 
 use super::Queue;
 use super::state::State;
+use super::sync::MutexGuard;
 use crate::rules::Rule;
 use crate::rules::stats::{Note, Stats};
 use crate::telemetry;

@@ -16,13 +16,16 @@ mod account;
 mod guard;
 mod idle;
 mod lanes;
+#[cfg(all(test, tollhouse_model))]
+mod model;
 mod moved;
 mod order;
 mod state;
+mod sync;
 mod ticket;
 
 use std::fmt;
-use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
+use std::sync::{Arc, OnceLock, PoisonError, Weak};
 use std::time::Duration;
 
 use crate::ask::{Ask, Caller};
@@ -36,6 +39,7 @@ use account::{Poke, Seat};
 use guard::Guard;
 use moved::Moved;
 use state::{Admitted, State};
+use sync::{Mutex, MutexGuard};
 
 pub use account::{AccountSlots, AccountSlotsSnapshot};
 pub(crate) use idle::Idle;

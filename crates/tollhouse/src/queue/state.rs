@@ -482,7 +482,7 @@ impl<R: Rule> State<R> {
         Some(self.call(head, Place::Refused(refused)))
     }
 
-    fn forget_timer(&mut self, key: Key) {
+    pub(super) fn forget_timer(&mut self, key: Key) {
         self.timer = self.timer.filter(|(whose, _)| *whose != key);
     }
 

@@ -103,7 +103,7 @@ impl<R: Rule> Ticket<R> {
         let State::Admitted(admitted) = std::mem::replace(&mut self.state, State::Done) else {
             unreachable!("only those admitted hold anything")
         };
-        let has_lapsed = self.queue.lock().rule.has_lapsed(&admitted.held);
+        let has_lapsed = self.queue.lock().rule.has_lapsed(&admitted.held, now);
         if !has_lapsed {
             self.state = State::Admitted(admitted);
             return Poll::Ready(Ok(()));
@@ -212,6 +212,9 @@ impl<R: Rule> Ticket<R> {
             let is_late = R::LAPSES && matches!(queue.lanes.get_mut(*key), Place::Admitted(_));
             if is_new || queue.lanes.is_head(*key) {
                 moved = queue.advance(Some(*key), now);
+            } else {
+                // It was the head once, and gives up the timer that it had as such.
+                queue.forget_timer(*key);
             }
             // ===> Admitted, Refused: called just now, or by somebody else
             if !matches!(queue.lanes.get_mut(*key), Place::InLine(_)) {

@@ -65,9 +65,9 @@ impl<R: Rule> Rule for Option<R> {
     }
 
     #[inline]
-    fn has_lapsed(&mut self, held: &Self::Held) -> bool {
+    fn has_lapsed(&mut self, held: &Self::Held, now: &mut Now) -> bool {
         match (self, held) {
-            (Some(rule), Some(held)) => rule.has_lapsed(held),
+            (Some(rule), Some(held)) => rule.has_lapsed(held, now),
             _ => false,
         }
     }
@@ -137,8 +137,8 @@ macro_rules! tuple_of_rules {
             }
 
             #[inline]
-            fn has_lapsed(&mut self, held: &Self::Held) -> bool {
-                false$(|| self.$index.has_lapsed(&held.$index))+
+            fn has_lapsed(&mut self, held: &Self::Held, now: &mut Now) -> bool {
+                false$(|| self.$index.has_lapsed(&held.$index, now))+
             }
 
             fn expected_wait(&mut self, charge: &Charge, ahead: Ahead, now: &mut Now) -> Duration {

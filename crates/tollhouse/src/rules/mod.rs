@@ -149,11 +149,11 @@ pub(crate) trait Rule: Sized {
     const LAPSES: bool = false;
 
     /// Whether what an admitted request holds has lapsed, because it did nothing
-    /// with it for so long that somebody else was let in on it. Then all that it
+    /// with it for so long that somebody else may be let in on it. Then all that it
     /// holds goes back, and it stands first in line again.
     #[inline]
-    fn has_lapsed(&mut self, held: &Self::Held) -> bool {
-        let _ = held;
+    fn has_lapsed(&mut self, held: &Self::Held, now: &mut Now) -> bool {
+        let _ = (held, now);
         false
     }
 

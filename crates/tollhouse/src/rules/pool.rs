@@ -146,8 +146,8 @@ impl Rule for Pool {
     }
 
     #[inline]
-    fn has_lapsed(&mut self, held: &Held) -> bool {
-        self.rule.has_lapsed(held)
+    fn has_lapsed(&mut self, held: &Held, now: &mut Now) -> bool {
+        self.rule.has_lapsed(held, now)
     }
 
     fn expected_wait(&mut self, charge: &Charge, ahead: Ahead, now: &mut Now) -> Duration {

@@ -11,8 +11,8 @@ use crate::time::{Moment, Now};
 ///
 /// The interval counts from the permission to launch, and anew from the launch
 /// itself, so that one that dawdles is not followed too closely. One that dawdles
-/// for longer than the interval holds up nobody: the next is permitted, and the
-/// permission of the first has lapsed.
+/// for longer than the interval holds up nobody: its permission has lapsed, and the next
+/// is permitted.
 #[derive(Debug)]
 pub(crate) struct Spacing {
     interval: Duration,
@@ -181,10 +181,15 @@ impl Rule for Spacing {
             return;
         }
         let start = self.start(now.get());
-        // Unless nobody else was permitted since, who may launch at any moment.
-        let is_latest = turn.number == self.latest;
-        if is_latest || self.earliest() < Some(self.after(start)) {
+        if turn.number == self.latest {
             self.last = Some(start);
+            return;
+        }
+        // Somebody was permitted since, and may launch at any moment, or give it back.
+        for last in [&mut self.before, &mut self.last] {
+            if last.is_none_or(|last| last.at < start.at) {
+                *last = Some(start);
+            }
         }
     }
 
@@ -213,9 +218,14 @@ impl Rule for Spacing {
         self.changed
     }
 
+    /// As soon as another may be permitted; not only once one was, who would else launch
+    /// at the same instant as this one.
     #[inline]
-    fn has_lapsed(&mut self, turn: &Turn) -> bool {
-        !turn.is_launched() && turn.number != self.latest && !self.is_off()
+    fn has_lapsed(&mut self, turn: &Turn, now: &mut Now) -> bool {
+        if turn.is_launched() || self.is_off() {
+            return false;
+        }
+        turn.number != self.latest || self.earliest() <= Some(now.get())
     }
 
     fn expected_wait(&mut self, _: &Charge, ahead: Ahead, now: &mut Now) -> Duration {
@@ -245,6 +255,10 @@ mod tests {
 
         fn launched(&mut self, turn: &Turn, now: Moment) {
             Rule::launch(self, turn, Launch::ToWire, &mut Now::at(now));
+        }
+
+        fn lapsed(&mut self, turn: &Turn, now: Moment) -> bool {
+            self.has_lapsed(turn, &mut Now::at(now))
         }
 
         fn given_back(&mut self, turn: Turn) {
@@ -278,15 +292,28 @@ mod tests {
         let start = Moment::default();
         let mut spacing = spacing(15 * SEC, 0.0);
         let first = spacing.permitted(start);
-        assert!(!spacing.has_lapsed(&first));
+        assert!(!spacing.lapsed(&first, start + 15 * SEC - Duration::from_nanos(1)));
+        assert!(spacing.lapsed(&first, start + 15 * SEC));
         let second = spacing.permitted(start + 15 * SEC);
-        assert!(spacing.has_lapsed(&first));
-        assert!(!spacing.has_lapsed(&second));
+        assert!(spacing.lapsed(&first, start + 15 * SEC));
+        assert!(!spacing.lapsed(&second, start + 15 * SEC));
         // It launches all the same, late; and what follows keeps its distance.
         spacing.launched(&first, start + 20 * SEC);
         assert_eq!(spacing.at(start + 30 * SEC), When::At(start + 35 * SEC));
         spacing.given_back(first);
         assert_eq!(spacing.at(start + 30 * SEC), When::At(start + 35 * SEC));
+    }
+
+    #[test]
+    fn a_late_launch_counts_though_a_later_permission_is_given_back() {
+        let start = Moment::default();
+        let mut spacing = spacing(15 * SEC, 0.0);
+        let first = spacing.permitted(start);
+        let second = spacing.permitted(start + 15 * SEC);
+        spacing.launched(&first, start + 16 * SEC);
+        spacing.given_back(second);
+        let next = When::At(start + 31 * SEC);
+        assert_eq!(spacing.at(start + 16 * SEC), next);
     }
 
     #[test]
@@ -314,7 +341,7 @@ mod tests {
         assert_eq!(spacing.at(start), When::Now);
         spacing.launched(&turn, start);
         assert_eq!(spacing.at(start), When::Now);
-        assert!(!spacing.has_lapsed(&turn));
+        assert!(!spacing.lapsed(&turn, start + SEC));
     }
 
     #[test]

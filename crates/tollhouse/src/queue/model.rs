@@ -1,0 +1,311 @@
+//! The queue under a model checker, which chooses who runs next at every lock.
+//!
+//! The real queue and tickets, over real rules, are taken through thousands of
+//! schedules of a few threads that enter, wait, leave, release, lapse, close it and
+//! change it. In each of them
+//!
+//! * whoever waits is let in or turned away in the end: no wake-up is lost;
+//! * never more are inside than there are slots: nothing is granted twice;
+//! * launches keep their distance, however late a thread comes to its turn;
+//! * at the end nothing is held and nobody waits.
+//!
+//! Built with `--cfg tollhouse_model` alone, since the checker's locks work nowhere
+//! but in its own threads:
+//!
+//! ```text
+//! RUSTFLAGS="--cfg tollhouse_model" cargo test -p tollhouse --lib queue::model
+//! ```
+//!
+//! The clock is tokio's, paused, and moved by a thread of the model, so that timers
+//! fire in the middle of anything.
+
+use std::future::poll_fn;
+use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
+use std::sync::{Arc, Mutex};
+use std::task::{Context, Poll, Waker};
+use std::time::Duration;
+
+use shuttle::future::block_on;
+use shuttle::rand::{Rng, thread_rng};
+use shuttle::thread::{self, JoinHandle};
+use tokio::runtime::{Builder, Runtime};
+use tokio::time::{Instant, advance};
+
+use super::{Bounds, Queue, Ticket};
+use crate::ask::{Arrival, Ask, Caller, Deadline};
+use crate::error::Refused;
+use crate::rules::{Launch, Random, Rule, Slots, Spacing};
+use crate::time::Now;
+
+const SEC: Duration = Duration::from_secs(1);
+
+/// Of each kind.
+const SCHEDULES: usize = 2_000;
+
+/// How often a thread is preempted in a schedule of the second kind.
+const PREEMPTIONS: usize = 3;
+
+/// Plays a scene under schedules at random, and under such of few preemptions, which
+/// find what needs a thread to stand still for long (Burckhardt and others, "A
+/// randomized scheduler with probabilistic guarantees of finding bugs", 2010).
+fn check(scene: fn(&Arc<Runtime>)) {
+    let clock = Builder::new_current_thread()
+        .enable_time()
+        .start_paused(true)
+        .build();
+    let clock = Arc::new(clock.expect("a runtime"));
+    // The model's threads share one thread of the system.
+    let _context = clock.enter();
+    let play = {
+        let clock = Arc::clone(&clock);
+        move || scene(&clock)
+    };
+    shuttle::check_random(play.clone(), SCHEDULES);
+    shuttle::check_pct(play, SCHEDULES, PREEMPTIONS);
+}
+
+/// A queue, and what its threads saw.
+struct Seen<R: Rule> {
+    queue: Arc<Queue<R>>,
+    most: usize,
+    inside: AtomicUsize,
+    launches: Mutex<Vec<Instant>>,
+    /// How many are being polled: a poll happens at one instant, so that the clock
+    /// stands still meanwhile.
+    polled: AtomicUsize,
+    over: AtomicUsize,
+}
+
+impl<R> Seen<R>
+where
+    R: Rule<Held: Send> + Send + 'static,
+{
+    fn new(rule: R, most: usize) -> Arc<Self> {
+        Arc::new(Seen {
+            queue: Queue::new(rule, Bounds::NONE),
+            most,
+            inside: AtomicUsize::new(0),
+            launches: Mutex::default(),
+            polled: AtomicUsize::new(0),
+            over: AtomicUsize::new(0),
+        })
+    }
+
+    fn ticket(&self, ask: Ask) -> Ticket<R> {
+        Ticket::new(Arc::clone(&self.queue), ask)
+    }
+
+    /// A thread that asks once, and does what it pleases with what it gets.
+    fn caller(self: &Arc<Self>, ask: Ask) -> JoinHandle<()> {
+        let seen = Arc::clone(self);
+        thread::spawn(move || {
+            match thread_rng().gen_range(0..4) {
+                0 => seen.leaves(ask),
+                1 => seen.moves(ask),
+                2 => seen.tries(ask),
+                _ => seen.stays(seen.ticket(ask)),
+            }
+            seen.over.fetch_add(1, SeqCst);
+        })
+    }
+
+    fn poll(&self, ticket: &mut Ticket<R>, cx: &mut Context<'_>) -> Poll<Result<(), Refused>> {
+        ticket.poll_admitted(cx, &mut Now::unread())
+    }
+
+    /// Is polled once, and dropped whatever became of it meanwhile.
+    fn leaves(&self, ask: Ask) {
+        let mut ticket = self.ticket(ask);
+        let _ = self.poll(&mut ticket, &mut Context::from_waker(Waker::noop()));
+        thread::yield_now();
+    }
+
+    /// Is polled by one task, and from then on by another; and once more than it is
+    /// woken.
+    fn moves(&self, ask: Ask) {
+        let mut ticket = self.ticket(ask);
+        for _ in 0..2 {
+            match self.poll(&mut ticket, &mut Context::from_waker(Waker::noop())) {
+                Poll::Pending => thread::yield_now(),
+                Poll::Ready(Ok(())) => return self.runs(ticket),
+                Poll::Ready(Err(refused)) => return is_told(&refused),
+            }
+        }
+        self.stays(ticket);
+    }
+
+    fn tries(&self, ask: Ask) {
+        if let Ok(ticket) = self.queue.try_enter(ask, &mut Now::unread()) {
+            self.runs(ticket);
+        }
+    }
+
+    fn stays(&self, mut ticket: Ticket<R>) {
+        match block_on(poll_fn(|cx| self.poll(&mut ticket, cx))) {
+            Ok(()) => self.runs(ticket),
+            Err(refused) => is_told(&refused),
+        }
+    }
+
+    /// Comes late to what it was given, and launches if it still is, in one poll.
+    fn runs(&self, mut ticket: Ticket<R>) {
+        thread::yield_now();
+        let launched = block_on(poll_fn(|cx| {
+            self.polled.fetch_add(1, SeqCst);
+            let admitted = self.poll(&mut ticket, cx);
+            if let Poll::Ready(Ok(())) = admitted {
+                self.launches.lock().expect("no panic").push(Instant::now());
+                ticket.launch(Launch::ToWire, &mut Now::unread());
+            }
+            self.polled.fetch_sub(1, SeqCst);
+            admitted
+        }));
+        if let Err(refused) = launched {
+            return is_told(&refused);
+        }
+        let inside = self.inside.fetch_add(1, SeqCst);
+        assert!(inside < self.most, "{inside} were inside already");
+        thread::yield_now();
+        self.inside.fetch_sub(1, SeqCst);
+    }
+
+    fn join(&self, threads: Vec<JoinHandle<()>>) {
+        for thread in threads {
+            thread.join().expect("no panic");
+        }
+        block_on(self.queue.idle());
+        self.queue.read(|_, ahead| {
+            assert_eq!((ahead.waiting, ahead.in_flight), (0, 0));
+        });
+    }
+}
+
+/// For one of the two reasons that a scene has.
+fn is_told(refused: &Refused) {
+    assert!(matches!(refused, Refused::Closed | Refused::TooLate { .. }));
+}
+
+/// Two of one caller and one of another.
+fn asks() -> [Ask; 3] {
+    ["one", "one", "other"].map(|name| Ask::of(1).caller(Caller::new(name)))
+}
+
+#[test]
+fn one_slot_goes_from_thread_to_thread() {
+    check(|_| {
+        let seen = Seen::new(Slots::new(1), 1);
+        let threads = asks().map(|ask| seen.caller(ask));
+        seen.join(threads.into());
+        seen.queue.read(|slots, _| assert_eq!(slots.taken(), 0));
+    });
+}
+
+#[test]
+fn slots_and_weights_that_change_lose_nobody() {
+    check(|_| {
+        let seen = Seen::new(Slots::new(1), 2);
+        let mut threads: Vec<_> = asks().map(|ask| seen.caller(ask)).into();
+        let changed = Arc::clone(&seen);
+        threads.push(thread::spawn(move || {
+            let now = &mut Now::unread();
+            let queue = &changed.queue;
+            queue.update(now, |slots, _| slots.set_max(Some(2)));
+            queue.weigh(&Caller::new("other").weight(9), now);
+            queue.reconfigure(Bounds::NONE, now, |slots, _| slots.set_max(Some(1)));
+        }));
+        seen.join(threads);
+    });
+}
+
+#[test]
+fn whoever_waits_is_told_that_it_is_closed() {
+    check(|_| {
+        let seen = Seen::new(Slots::new(1), 1);
+        let mut threads: Vec<_> = asks().map(|ask| seen.caller(ask)).into();
+        let closed = Arc::clone(&seen);
+        threads.push(thread::spawn(move || closed.queue.close()));
+        seen.join(threads);
+    });
+}
+
+/// Moves the clock in the midst of it all, and on as long as anybody is there.
+fn moves_on<R>(clock: &Arc<Runtime>, seen: &Arc<Seen<R>>, callers: usize) -> JoinHandle<()>
+where
+    R: Rule<Held: Send> + Send + 'static,
+{
+    let (clock, seen) = (Arc::clone(clock), Arc::clone(seen));
+    thread::spawn(move || {
+        let is_over = || seen.over.load(SeqCst) == callers;
+        let mut moves = (0..500).take_while(|_| !is_over());
+        moves.by_ref().for_each(|_| {
+            if seen.polled.load(SeqCst) == 0 {
+                clock.block_on(advance(SEC / 2));
+            }
+            thread::yield_now();
+        });
+        assert!(is_over(), "somebody waits forever");
+    })
+}
+
+/// Some come so late that their turn is over, and stand in line again.
+#[test]
+fn turns_lapse_and_are_given_back() {
+    check(|clock| {
+        let spacing = Spacing::new(SEC, 0.0, Random::seeded(1));
+        let seen = Seen::new((Slots::new(2), spacing), 2);
+        let mut threads: Vec<_> = asks().map(|ask| seen.caller(ask)).into();
+        threads.push(moves_on(clock, &seen, threads.len()));
+        seen.join(threads);
+        let launches = seen.launches.lock().expect("no panic");
+        let apart = launches.windows(2).map(|two| two[1] - two[0]);
+        assert!(apart.clone().all(|apart| apart >= SEC), "{launches:?}");
+    });
+}
+
+/// One that came for the first time before all others goes before them, and they set
+/// their timers again.
+#[test]
+fn a_retry_goes_first_and_nobody_sleeps_on() {
+    check(|clock| {
+        let spacing = Spacing::new(SEC, 0.0, Random::seeded(1));
+        let seen = Seen::new(spacing, 3);
+        let first = Arrival::now();
+        let [one, other, retry] = asks().map(|ask| ask.caller(Caller::default()));
+        let asks = [one, other, retry.arrived(first)];
+        let mut threads: Vec<_> = asks.map(|ask| seen.caller(ask)).into();
+        threads.push(moves_on(clock, &seen, threads.len()));
+        seen.join(threads);
+    });
+}
+
+#[test]
+fn deadlines_end_the_wait_of_some() {
+    check(|clock| {
+        let spacing = Spacing::new(SEC, 0.0, Random::seeded(1));
+        let seen = Seen::new((Slots::new(1), spacing), 1);
+        let within = |(n, ask): (u32, Ask)| ask.deadline(Deadline::within(n * SEC));
+        let asks = (0..).zip(asks()).map(within);
+        let mut threads: Vec<_> = asks.map(|ask| seen.caller(ask)).collect();
+        threads.push(moves_on(clock, &seen, threads.len()));
+        seen.join(threads);
+    });
+}
+
+/// Schedules of two threads one after the other, as many as there is time for.
+#[test]
+fn two_threads_in_one_order_after_another() {
+    let both = [Seen::leaves, |seen: &Seen<Slots>, ask: Ask| {
+        seen.stays(seen.ticket(ask));
+    }];
+    for first in both {
+        let play = move || {
+            let seen = Seen::new(Slots::new(1), 1);
+            let threads = [first, both[1]].map(|runs| {
+                let seen = Arc::clone(&seen);
+                thread::spawn(move || runs(&seen, Ask::of(1)))
+            });
+            seen.join(threads.into());
+        };
+        shuttle::check_dfs(play, Some(4 * SCHEDULES));
+    }
+}
