@@ -11,7 +11,7 @@ use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard, Wea
 use std::time::Duration;
 
 use tokio::time::Instant;
-use tollhouse::{AccountSlots, Ask, Caller, StaggerLayer, TokenBudget, TokenBudgetBuilder};
+use tollhouse::{AccountSlots, Ask, Caller, TokenBudget, TokenBudgetBuilder};
 
 use super::callers::Callers;
 use super::changes::Changes;
@@ -57,8 +57,8 @@ pub(super) struct Pool {
 pub(super) struct SharedGates {
     pub(super) slots: Option<AccountSlots>,
     pub(super) max_slots: Option<usize>,
-    pub(super) spacing: Option<StaggerLayer>,
-    interval: Duration,
+    /// Between launches of all pools; `None` where each pool keeps its own.
+    interval: Option<Duration>,
 }
 
 /// All pools of an account.
@@ -296,7 +296,7 @@ fn limits(config: &PolicyConfig, shared: &SharedGates) -> TokenBudgetBuilder {
     if let Some(slots) = &shared.slots {
         limits = limits.account_slots(slots);
     }
-    match shared.spacing {
+    match shared.interval {
         Some(_) => limits.stagger(Duration::ZERO),
         None => limits,
     }
@@ -502,7 +502,7 @@ impl Pool {
     #[inline]
     pub(super) fn enter(&self, call: &Call, ask: Ask) -> CallPass {
         let (pass, ask) = self.gate.enter_with_charge(call, ask);
-        let pass = CallPass::new(pass).spaced(self.shared.spacing.as_ref(), &ask);
+        let pass = CallPass::new(pass);
         match &self.dry {
             Some(dry) => {
                 let watch = Arc::clone(dry);
@@ -572,13 +572,13 @@ impl SharedGates {
             ),
             false => config.max_concurrency,
         };
-        let spacing = Some(defaults.stagger).filter(|stagger| apart && !stagger.is_zero());
-        SharedGates {
+        let shared = SharedGates {
             slots: slots.map(AccountSlots::new),
             max_slots: slots,
-            spacing: spacing.map(StaggerLayer::new),
-            interval: spacing.unwrap_or_default(),
-        }
+            interval: apart.then_some(defaults.stagger),
+        };
+        shared.retune();
+        shared
     }
 
     /// What another config says, with the gates that there are.
@@ -587,7 +587,6 @@ impl SharedGates {
         let there = self.clone();
         SharedGates {
             slots: next.slots.map(|new| there.slots.unwrap_or(new)),
-            spacing: next.spacing.map(|new| there.spacing.unwrap_or(new)),
             ..next
         }
     }
@@ -595,9 +594,7 @@ impl SharedGates {
     fn retune(&self) {
         if let (Some(slots), Some(max)) = (&self.slots, self.max_slots) {
             slots.set_max(max);
-        }
-        if let Some(spacing) = &self.spacing {
-            spacing.set_interval(self.interval);
+            slots.set_interval(self.interval.unwrap_or_default());
         }
     }
 }

@@ -2,7 +2,7 @@
 
 use serde::Serialize;
 use tokio::time::Instant;
-use tollhouse::{CallerSnapshot, MeterSnapshot};
+use tollhouse::{AccountSlots, CallerSnapshot, MeterSnapshot};
 
 use super::models::Kind;
 use super::pools::{Pool, Pools};
@@ -107,7 +107,13 @@ impl AccountSnapshot {
         pools.sweep();
         let now = Instant::now();
         let all = pools.all();
-        let each: Vec<_> = all.iter().map(|pool| PoolSnapshot::of(pool, now)).collect();
+        let shared = pools.shared();
+        let slots = shared.slots.as_ref().map(AccountSlots::snapshot);
+        let next_launch = slots.and_then(|slots| slots.next_launch);
+        let each = all.iter();
+        let each: Vec<_> = each
+            .map(|pool| PoolSnapshot::of(pool, next_launch, now))
+            .collect();
         let dry_run = pools.dry_runs().map(|dry| DryRunSnapshot {
             would_have_waited: dry.waits(),
             would_have_been_refused: dry.refusals(),
@@ -115,7 +121,7 @@ impl AccountSnapshot {
         AccountSnapshot {
             waiting: each.iter().map(|pool| pool.waiting).sum(),
             in_flight: each.iter().map(|pool| pool.in_flight).sum(),
-            max_concurrency: pools.shared().max_slots,
+            max_concurrency: shared.max_slots,
             pools: each,
             dry_run,
         }
@@ -123,7 +129,8 @@ impl AccountSnapshot {
 }
 
 impl PoolSnapshot {
-    fn of(pool: &Pool, now: Instant) -> Self {
+    /// How it stands, where no call of the account may be launched before `next_launch`.
+    fn of(pool: &Pool, next_launch: Option<Instant>, now: Instant) -> Self {
         let stands = pool.gate.budget().snapshot();
         let until = |at: Option<Instant>| at.map(|at| (at - now).as_secs_f64());
         PoolSnapshot {
@@ -135,7 +142,7 @@ impl PoolSnapshot {
             in_flight: stands.in_flight,
             max_concurrency: stands.max_concurrency,
             held_for_seconds: until(stands.held_until),
-            next_launch_in_seconds: until(stands.next_launch),
+            next_launch_in_seconds: until(stands.next_launch.max(next_launch)),
             pace_percent: stands.pace_percent,
             callers: PoolCaller::all(&stands.callers),
         }

@@ -8,10 +8,8 @@ use std::time::Duration;
 use http::{HeaderMap, Request, Response};
 use tollhouse::budget::BudgetPass;
 use tollhouse::gate::{Launch, Now};
-use tollhouse::stagger::Turn;
 use tollhouse::{
-    Arrival, Ask, Caller, Charge, Deadline, End, Gate, Pass, PassFor, Refused, StaggerLayer,
-    TokenBudget, Unit,
+    Arrival, Ask, Caller, Charge, Deadline, End, Gate, Pass, PassFor, Refused, TokenBudget, Unit,
 };
 
 use super::PolicyConfig;
@@ -181,11 +179,10 @@ pub(crate) trait Watch: Send + Sync {
     fn passed(&self, pool: &Arc<str>, met: Result<Duration, Refused>);
 }
 
-/// A call's way through its pool, and through the spacing that all pools of an account share.
+/// A call's way through its pool.
 pub(crate) struct CallPass {
     /// Dropped where a dry run lets the call pass without.
     pool: Option<OfPool>,
-    turn: Option<Turn>,
     dry: Option<DryRun>,
 }
 
@@ -201,16 +198,8 @@ impl CallPass {
     pub(crate) fn new(pool: OfPool) -> Self {
         CallPass {
             pool: Some(pool),
-            turn: None,
             dry: None,
         }
-    }
-
-    /// Has it keep the spacing that the pools of an account share, once its pool has let
-    /// it pass.
-    pub(crate) fn spaced(mut self, spacing: Option<&StaggerLayer>, ask: &Ask) -> Self {
-        self.turn = spacing.map(|spacing| Gate::<(), ()>::pass_as(spacing, &(), ask.clone()));
-        self
     }
 
     /// Lets it pass whatever its pool says, which is told instead.
@@ -230,29 +219,13 @@ impl CallPass {
         self
     }
 
-    fn poll_parts(&mut self, cx: &mut Context<'_>, now: &mut Now) -> Poll<Result<(), Refused>> {
-        macro_rules! admitted {
-            ($part:expr) => {
-                if let Some(part) = &mut $part {
-                    match part.poll_admitted(cx, now) {
-                        Poll::Ready(Ok(())) => {}
-                        other => return other,
-                    }
-                }
-            };
-        }
-        admitted!(self.pool);
-        admitted!(self.turn);
-        Poll::Ready(Ok(()))
-    }
-
     /// Goes on without, and tells what would have been.
     fn pass_by(&mut self, met: Option<Refused>) -> Poll<Result<(), Refused>> {
         let Some(dry) = self.dry.take() else {
             return met.map_or(Poll::Pending, |refused| Poll::Ready(Err(refused)));
         };
         // Out of line first, so that it does not wait for itself.
-        (self.pool, self.turn) = (None, None);
+        self.pool = None;
         let met = met.map_or_else(|| Ok(dry.budget.eta(dry.ask)), Err);
         dry.watch.passed(&dry.pool, met);
         Poll::Ready(Ok(()))
@@ -262,7 +235,11 @@ impl CallPass {
 impl Pass for CallPass {
     #[inline]
     fn poll_admitted(&mut self, cx: &mut Context<'_>, now: &mut Now) -> Poll<Result<(), Refused>> {
-        match self.poll_parts(cx, now) {
+        let polled = match &mut self.pool {
+            Some(pool) => pool.poll_admitted(cx, now),
+            None => Poll::Ready(Ok(())),
+        };
+        match polled {
             Poll::Ready(Ok(())) => Poll::Ready(Ok(())),
             Poll::Ready(Err(refused)) => self.pass_by(Some(refused)),
             Poll::Pending => self.pass_by(None),
@@ -271,7 +248,9 @@ impl Pass for CallPass {
 
     #[inline]
     fn launched(&mut self, to: Launch, now: &mut Now) {
-        self.each(|part| part.launched(to, now));
+        if let Some(pool) = &mut self.pool {
+            pool.launched(to, now);
+        }
     }
 
     #[inline]
@@ -283,18 +262,8 @@ impl Pass for CallPass {
 
     #[inline]
     fn ended(&mut self, end: End, now: &mut Now) {
-        self.each(|part| part.ended(end, now));
-    }
-}
-
-impl CallPass {
-    #[inline]
-    fn each(&mut self, mut act: impl FnMut(&mut dyn Pass)) {
         if let Some(pool) = &mut self.pool {
-            act(pool);
-        }
-        if let Some(turn) = &mut self.turn {
-            act(turn);
+            pool.ended(end, now);
         }
     }
 }
@@ -305,18 +274,12 @@ impl<B> PassFor<Response<B>> for CallPass {
         if let Some(pool) = &mut self.pool {
             pool.answered(response, now);
         }
-        if let Some(turn) = &mut self.turn {
-            turn.answered(response, now);
-        }
     }
 
     #[inline]
     fn completed(&mut self, response: &Response<B>, now: &mut Now) {
         if let Some(pool) = &mut self.pool {
             pool.completed(response, now);
-        }
-        if let Some(turn) = &mut self.turn {
-            turn.completed(response, now);
         }
     }
 }

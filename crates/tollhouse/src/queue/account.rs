@@ -1,16 +1,19 @@
-//! Slots that several queues share: an account's, of which each pool's calls take one.
+//! What several queues share: an account's slots, of which each pool's calls take one,
+//! and the time between their launches.
 //!
 //! A pool's queue asks for a slot only when all its own rules say *now*, and takes it in
-//! the same step as the rest, so that whoever waits holds nothing. The slots have a lock
-//! of their own. **It is taken after a pool's lock, or alone; never are two pools' locks
+//! the same step as the rest, so that whoever waits holds nothing. A slot is there when
+//! one is free and the last launch of the account is long enough ago. The slots have a
+//! lock of their own. **It is taken after a pool's lock, or alone; never are two pools' locks
 //! held at once.** A slot thus goes from pool to pool in steps:
 //!
 //! - *Apart*: the pool has nobody who lacks only a slot.
 //! - apart -> *Standing*: its next call lacks only a slot, and there is none. That is
 //!   seen and written down under one hold of the slots' lock, so that no slot that is
 //!   released meanwhile is missed.
-//! - standing -> *Granted*: a slot is released (or their number raised). Under the slots'
-//!   lock the next pool in line is picked, and the slot is taken for it.
+//! - standing -> *Granted*: a slot is released (or their number raised), or the time for
+//!   the next launch has come. Under the slots' lock the next pool in line is picked, and
+//!   the slot is taken for it.
 //! - The pool is called, once no lock is held: it looks, under its own lock, who goes.
 //! - granted -> *Apart*, the slot used: by the one who goes. It need not be the one who
 //!   stood: whoever of the pool's line may pass takes it.
@@ -20,34 +23,47 @@
 //! - standing -> *Apart*: the same, without a slot to pass on; or the pool is closed, gone
 //!   or under other slots.
 //!
-//! **Invariant**: while a slot is free nobody stands. So a pool that asks while one is free
-//! goes before nobody.
+//! Time comes without anybody's doing, so somebody must look. That is the next pool in
+//! line: where a slot is free and only the time has not come, the head of its own line
+//! keeps a timer for it. A pool that comes to be the next is called, to set it. Should its
+//! head be slow to wake, whoever asks meanwhile looks first, and goes behind it.
+//!
+//! **Invariant**: whenever the lock is let go of, either nobody stands; or no slot is free;
+//! or the time had not come, and the next in line has a timer no later than it, or is
+//! called to set one.
 
 use std::collections::BTreeMap;
 use std::fmt;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, PoisonError, Weak};
+use std::time::Duration;
+
+use tokio::time::Instant;
 
 use super::Queue;
 use super::lanes::{Lanes, Tagged};
 use super::sync::{Mutex, MutexGuard};
 use crate::ask::Caller;
 use crate::charge::Charge;
-use crate::rules::{Cost, Key, Rule};
-use crate::time::Now;
+use crate::rules::{Ahead, Charged, Cost, Key, Launch, Random, Rule, Spacing, When};
+use crate::time::{Moment, Now};
 
 /// What a slot costs in the line of pools. Any number would do; a large one loses nothing
 /// when it is divided by a weight.
 const SLOT: Cost = Cost::nanos(1_000_000_000);
 
-/// Calls in flight that several budgets share: an account's, over all of its pools.
+/// Calls in flight that several budgets share, and the time between their launches: an
+/// account's, over all of its pools.
 ///
 /// A call of a budget that was built with
 /// [`account_slots`](crate::budget::TokenBudgetBuilder::account_slots) takes one of them
 /// in the same step as everything else, so a call that waits, for a slot or for its
 /// budget, holds nothing, and a budget that is spent delays no call of another. Where
 /// budgets compete for slots, each gets them by the weight of its callers, in start-time
-/// fair queueing: one slot a call, however long it lasts.
+/// fair queueing: one slot a call, however long it lasts. Where launches are spaced
+/// ([`set_interval`](Self::set_interval)), a slot is there no sooner than that after the
+/// last launch of all, so who waits for the time between launches holds nothing either.
 ///
 /// # Cloning
 ///
@@ -94,17 +110,40 @@ pub struct AccountSlotsSnapshot {
     /// The budgets whose next call waits for nothing but a slot, by the
     /// [name](crate::budget::TokenBudgetBuilder::name) that they have, if any.
     pub waiting: Vec<Option<Arc<str>>>,
+    /// When the next may be launched, if launches are spaced and the time has not come.
+    pub next_launch: Option<Instant>,
 }
 
 struct State {
     max: usize,
     /// Those that are granted and not used yet included.
     taken: usize,
+    spacing: Spacing,
     members: BTreeMap<u64, Member>,
     /// Pools that stand, by number. A lane is one caller's in one pool.
     line: Lanes<u64>,
-    /// How many members there ever were.
-    numbers: u64,
+    /// Which pool has a timer for which instant, or is called to set one.
+    timer: Option<(u64, Moment)>,
+}
+
+/// Tells members apart, those of other slots included.
+static MEMBERS: AtomicU64 = AtomicU64::new(0);
+
+/// A slot that is held, with its turn to launch.
+///
+/// Who gave it is kept, because a pool may leave its slots for others while calls are in
+/// flight.
+#[derive(Debug)]
+pub(super) struct Slot {
+    member: u64,
+    turn: <Spacing as Rule>::Held,
+}
+
+impl Slot {
+    /// The call was handed on, and never left all the same.
+    pub(super) fn never_left(&mut self) {
+        self.turn.never_launched();
+    }
 }
 
 /// A pool, as its account's slots know it.
@@ -118,7 +157,15 @@ enum Place {
     Apart,
     /// With the lane's caller, as which it stands.
     Standing(Key, Caller),
-    Granted(Tagged),
+    Granted(Tagged, Slot),
+}
+
+/// What becomes of a pool that stands.
+pub(super) enum Stood {
+    /// There is a slot by now.
+    Granted,
+    /// It is called when it is granted one, but has to look by itself at this instant.
+    Waits(Option<Moment>),
 }
 
 /// What a queue is to the slots that it shares.
@@ -207,9 +254,10 @@ impl AccountSlots {
             state: Arc::new(Mutex::new(State {
                 max: checked(max),
                 taken: 0,
+                spacing: Spacing::new(Duration::ZERO, 0.0, Random::from_entropy()),
                 members: BTreeMap::new(),
                 line: Lanes::new(),
-                numbers: 0,
+                timer: None,
             })),
         }
     }
@@ -222,28 +270,66 @@ impl AccountSlots {
     /// If `max` is 0.
     pub fn set_max(&self, max: usize) {
         let max = checked(max);
+        self.change(|state| state.max = max);
+    }
+
+    /// The least time between two launches of all budgets together, from now on; zero,
+    /// as at first, switches it off. Whoever waits keeps the new distance from the last
+    /// launch, at once.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use std::time::Duration;
+    /// use tokio::time::Instant;
+    /// use tollhouse::{AccountSlots, TokenBudget};
+    ///
+    /// # #[tokio::main(flavor = "current_thread", start_paused = true)]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// let slots = AccountSlots::new(3);
+    /// slots.set_interval(Duration::from_secs(15));
+    /// let chats = TokenBudget::per_minute(30_000).account_slots(&slots).build()?;
+    /// let embeddings = TokenBudget::per_minute(1_000_000).account_slots(&slots).build()?;
+    ///
+    /// let start = Instant::now();
+    /// chats.reserve(600).await?.launched();
+    /// embeddings.reserve(900).await?.launched();
+    /// assert_eq!(start.elapsed(), Duration::from_secs(15));
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn set_interval(&self, interval: Duration) {
+        self.change(|state| {
+            let jitter = state.spacing.jitter();
+            state.spacing.set_interval(interval, jitter);
+        });
+    }
+
+    fn change(&self, change: impl FnOnce(&mut State)) {
         let mut calls = Calls::default();
         let mut state = self.lock();
-        state.max = max;
-        state.grant(&mut calls);
+        change(&mut state);
+        state.grant(&mut calls, &mut Now::unread());
         drop(state);
         drop(calls);
     }
 
     /// How they stand.
     pub fn snapshot(&self) -> AccountSlotsSnapshot {
-        let (max, in_use, waiting) = {
+        let now = Now::unread().get();
+        let (max, in_use, waiting, next_launch) = {
             let state = self.lock();
             let standing = state.members.values();
             let standing = standing.filter(|member| matches!(member.place, Place::Standing(..)));
             let waiting: Vec<_> = standing.map(|member| member.queue.clone()).collect();
-            (state.max, state.taken, waiting)
+            (state.max, state.taken, waiting, state.spacing.next(now))
         };
         let waiting = waiting.into_iter().filter_map(|queue| queue.upgrade());
         AccountSlotsSnapshot {
             max,
             in_use,
             waiting: waiting.map(|queue| queue.shared_name()).collect(),
+            next_launch: next_launch.map(Into::into),
         }
     }
 
@@ -275,26 +361,72 @@ impl fmt::Debug for AccountSlots {
 // ===== impl State =====
 
 impl State {
-    /// Grants what is free to those who stand.
-    fn grant(&mut self, calls: &mut Calls) {
-        while self.taken < self.max {
-            // A light one that would be over sooner goes first, as in any line.
-            let head = self.line.head();
-            let Some(key) = self.line.passer().or(head) else {
-                return;
-            };
-            let tagged = self.line.launch(key, |_| SLOT);
-            let number = self.line.remove(key, |_| SLOT);
-            self.taken += 1;
-            let member = self.member(number);
-            // ===> Granted
-            member.place = Place::Granted(tagged);
-            let queue = member.queue.clone();
-            calls.0.push(Call {
-                member: number,
-                queue,
-            });
+    /// When there is a slot for the next in line.
+    #[inline]
+    fn when(&mut self, now: &mut Now) -> When {
+        match self.taken < self.max {
+            true => self.spacing.when(&Charge::default(), now),
+            false => When::OnRelease,
         }
+    }
+
+    /// How long it is until so many others and one more may have been launched.
+    fn time_until_launch(&self, others: usize, now: &mut Now) -> Duration {
+        self.spacing.eta(others, now.get()) - now.get()
+    }
+
+    /// Grants what is there to those who stand, and sees to it that the next one keeps the
+    /// timer where all that lacks is time.
+    #[inline]
+    fn grant(&mut self, calls: &mut Calls, now: &mut Now) {
+        while !self.line.is_empty() {
+            match self.when(now) {
+                When::Now => self.grant_next(calls, now),
+                When::At(at) => return self.set_timer(at, calls),
+                When::OnRelease | When::Never(_) => return,
+            }
+        }
+    }
+
+    /// Whose turn it is in the line of pools: a light one that would be over sooner goes
+    /// first, as in any line.
+    fn next(&mut self) -> Option<Key> {
+        let head = self.line.head();
+        self.line.passer().or(head)
+    }
+
+    fn grant_next(&mut self, calls: &mut Calls, now: &mut Now) {
+        let Some(key) = self.next() else { return };
+        let tagged = self.line.launch(key, |_| SLOT);
+        let number = self.line.remove(key, |_| SLOT);
+        let slot = self.seize(number, now);
+        self.forget_timer(number);
+        // ===> Granted
+        self.member(number).place = Place::Granted(tagged, slot);
+        self.call(number, calls);
+    }
+
+    /// The next in line has to look at this instant.
+    fn set_timer(&mut self, at: Moment, calls: &mut Calls) {
+        let Some(key) = self.next() else { return };
+        let number = *self.line.get_mut(key);
+        let is_set = |(whose, set): (u64, Moment)| whose == number && set <= at;
+        if !self.timer.is_some_and(is_set) {
+            self.timer = Some((number, at));
+            self.call(number, calls);
+        }
+    }
+
+    fn forget_timer(&mut self, number: u64) {
+        self.timer = self.timer.filter(|(whose, _)| *whose != number);
+    }
+
+    fn call(&mut self, number: u64, calls: &mut Calls) {
+        let queue = self.member(number).queue.clone();
+        calls.0.push(Call {
+            member: number,
+            queue,
+        });
     }
 
     fn member(&mut self, number: u64) -> &mut Member {
@@ -302,58 +434,78 @@ impl State {
         member.expect("a seat is a member's until it is dropped")
     }
 
+    /// Takes a slot that is there.
+    fn seize(&mut self, member: u64, now: &mut Now) -> Slot {
+        self.taken += 1;
+        let turn = self.spacing.take(&Charge::default(), now);
+        Slot { member, turn }
+    }
+
     /// Takes a slot for a member that goes at once, if there is one.
-    fn take(&mut self, number: u64) -> bool {
-        let member = self.member(number);
-        if let Place::Granted(tagged) = member.place {
+    fn take(&mut self, number: u64, calls: &mut Calls, now: &mut Now) -> Option<Slot> {
+        // Those who stand go first, should the time have come for them.
+        self.grant(calls, now);
+        let place = &mut self.member(number).place;
+        if let Place::Granted(..) = place
+            && let Place::Granted(tagged, slot) = std::mem::replace(place, Place::Apart)
+        {
             // ===> Apart, the slot used
-            member.place = Place::Apart;
             self.line.land(tagged, tagged.cost);
-            return true;
+            return Some(slot);
         }
-        let is_free = self.taken < self.max;
-        self.taken += usize::from(is_free);
-        is_free
+        let is_there = self.line.is_empty() && self.when(now) == When::Now;
+        is_there.then(|| self.seize(number, now))
     }
 
-    /// A member's next call lacks only a slot. Whether it has been granted one since.
-    fn stand(&mut self, number: u64, caller: &Caller, now: &mut Now) -> bool {
-        let is_free = self.taken < self.max;
-        let member = self.member(number);
-        match &member.place {
-            Place::Granted(_) => return true,
-            Place::Apart if is_free => {
-                // ===> Granted, before nobody
-                member.place = Place::Granted(Tagged::NOT);
-                self.taken += 1;
-                return true;
+    /// Whether a member has been granted a slot by now.
+    fn is_granted(&mut self, number: u64, calls: &mut Calls, now: &mut Now) -> bool {
+        self.grant(calls, now);
+        matches!(self.member(number).place, Place::Granted(..))
+    }
+
+    /// A member's next call lacks only a slot.
+    fn stand(&mut self, number: u64, caller: &Caller, calls: &mut Calls, now: &mut Now) -> Stood {
+        match &self.member(number).place {
+            Place::Granted(..) => return Stood::Granted,
+            Place::Standing(_, before) if before == caller => {}
+            Place::Apart | Place::Standing(..) => {
+                self.step_out(number);
+                // ===> Standing
+                let times = (None, now.get());
+                let charge = Charge::default();
+                let key = self.line.join(caller, charge, times, number, |_| SLOT);
+                self.member(number).place = Place::Standing(key, caller.clone());
             }
-            Place::Standing(_, before) if before == caller => return false,
-            Place::Apart | Place::Standing(..) => {}
         }
-        self.step_out(number);
-        // ===> Standing
-        let times = (None, now.get());
-        let charge = Charge::default();
-        let key = self.line.join(caller, charge, times, number, |_| SLOT);
-        self.member(number).place = Place::Standing(key, caller.clone());
-        false
+        if self.is_granted(number, calls, now) {
+            return Stood::Granted;
+        }
+        let is_mine = self.timer.is_some_and(|(whose, _)| whose == number);
+        let alarm = match self.when(now) {
+            When::At(at) if is_mine => Some(at),
+            _ => None,
+        };
+        if is_mine {
+            // As its queue will have it.
+            self.timer = alarm.map(|at| (number, at));
+        }
+        Stood::Waits(alarm)
     }
 
-    /// Nobody of a member lacks only a slot. Whether one is to be passed on.
-    fn step_out(&mut self, number: u64) -> bool {
+    /// Nobody of a member lacks only a slot. What it was granted goes back.
+    fn step_out(&mut self, number: u64) {
         let member = self.member(number);
         // ===> Apart
         match std::mem::replace(&mut member.place, Place::Apart) {
-            Place::Apart => false,
+            Place::Apart => {}
             Place::Standing(key, _) => {
                 self.line.remove(key, |_| SLOT);
-                false
+                self.forget_timer(number);
             }
-            Place::Granted(tagged) => {
+            Place::Granted(tagged, slot) => {
                 self.line.land(tagged, Cost::NOTHING);
                 self.taken -= 1;
-                true
+                self.spacing.release(slot.turn, &mut Now::unread());
             }
         }
     }
@@ -376,9 +528,8 @@ pub(super) struct Seat {
 impl Seat {
     /// A seat for a queue that has so many inside.
     pub(super) fn new(slots: &AccountSlots, queue: Weak<dyn Poke>, inside: usize) -> Self {
+        let number = MEMBERS.fetch_add(1, Ordering::Relaxed);
         let mut state = slots.lock();
-        let number = state.numbers;
-        state.numbers += 1;
         state.taken += inside;
         let place = Place::Apart;
         state.members.insert(number, Member { queue, place });
@@ -398,16 +549,34 @@ impl Seat {
 
     /// Takes a slot, if there is one.
     #[inline]
-    pub(super) fn take(&mut self) -> bool {
-        let is_there = self.slots.lock().take(self.number);
+    pub(super) fn take(&mut self, now: &mut Now) -> Option<Slot> {
+        let mut state = self.slots.lock();
+        let slot = state.take(self.number, &mut self.calls, now);
         // Where there was none, it stands on if it did.
-        self.may_stand &= !is_there;
-        is_there
+        self.may_stand &= slot.is_none();
+        slot
     }
 
-    pub(super) fn is_full(&self) -> bool {
+    /// How long the newcomer behind these of its pool waits for a slot, as far as can be
+    /// told.
+    pub(super) fn expected_wait(&self, ahead: Ahead, now: &mut Now) -> Duration {
         let state = self.slots.lock();
-        state.taken >= state.max
+        let own = state.members.get(&self.number);
+        let stands = own.is_some_and(|member| matches!(member.place, Place::Standing(..)));
+        let others = state.line.len() - usize::from(stands);
+        let spaced = state.time_until_launch(ahead.waiting + others, now);
+        let line = u32::try_from(ahead.waiting).unwrap_or(u32::MAX);
+        let released = match state.taken < state.max {
+            true => Duration::ZERO,
+            false => ahead.pace.saturating_mul(line.saturating_add(1)),
+        };
+        spaced.max(released)
+    }
+
+    /// The least that the newcomer behind so many of its pool waits, whatever is released
+    /// and even if no other pool wants a slot.
+    pub(super) fn least_wait(&self, waiting: usize, now: &mut Now) -> Duration {
+        self.slots.lock().time_until_launch(waiting, now)
     }
 
     /// Whether others are to be called.
@@ -417,17 +586,16 @@ impl Seat {
     }
 
     /// Whether a slot was granted and has not been used.
-    pub(super) fn is_granted(&self) -> bool {
-        if !self.may_stand {
-            return false;
+    pub(super) fn is_granted(&mut self, now: &mut Now) -> bool {
+        self.may_stand && {
+            let mut state = self.slots.lock();
+            state.is_granted(self.number, &mut self.calls, now)
         }
-        let mut state = self.slots.lock();
-        matches!(state.member(self.number).place, Place::Granted(_))
     }
 
     /// Stands in the line of pools as this caller of the pool, at the place where it
-    /// stands already if it does. True if a slot is there by now.
-    pub(super) fn stand(&mut self, caller: &Caller, now: &mut Now) -> bool {
+    /// stands already if it does.
+    pub(super) fn stand(&mut self, caller: &Caller, now: &mut Now) -> Stood {
         let alias = match &self.known_as {
             Some((before, alias)) if before == caller => alias,
             _ => {
@@ -436,7 +604,8 @@ impl Seat {
             }
         };
         self.may_stand = true;
-        self.slots.lock().stand(self.number, alias, now)
+        let mut state = self.slots.lock();
+        state.stand(self.number, alias, &mut self.calls, now)
     }
 
     /// A caller of one pool has a lane of its own, whatever callers of others are called.
@@ -446,22 +615,49 @@ impl Seat {
     }
 
     /// Leaves the line of pools; what was granted is passed on.
-    pub(super) fn step_out(&mut self) {
+    pub(super) fn step_out(&mut self, now: &mut Now) {
         if !std::mem::take(&mut self.may_stand) {
             return;
         }
         let mut state = self.slots.lock();
-        if state.step_out(self.number) {
-            state.grant(&mut self.calls);
+        state.step_out(self.number);
+        state.grant(&mut self.calls, now);
+    }
+
+    /// A call is handed on.
+    pub(super) fn launch(&self, slot: &Slot, now: &mut Now) {
+        if slot.member == self.number {
+            let mut state = self.slots.lock();
+            state.spacing.launch(&slot.turn, Launch::ToWire, now);
         }
     }
 
-    /// So many slots come back.
+    /// Whether a call has not been launched for so long that somebody else was let in on
+    /// its turn.
+    pub(super) fn has_lapsed(&self, slot: &Slot, now: &mut Now) -> bool {
+        slot.member == self.number && self.slots.lock().spacing.has_lapsed(&slot.turn, now)
+    }
+
+    /// A slot comes back, and with it the turn to launch where the call never was:
+    /// nobody said so, and it was not charged.
     #[inline]
-    pub(super) fn give_back(&mut self, slots: usize) {
+    pub(super) fn give_back(&mut self, slot: Option<Slot>, charged: Charged, now: &mut Now) {
         let mut state = self.slots.lock();
-        state.taken -= slots;
-        state.grant(&mut self.calls);
+        state.taken -= 1;
+        let own = slot.filter(|slot| slot.member == self.number);
+        if let Some(Slot { turn, .. }) = own
+            && charged == Charged::Nothing
+        {
+            state.spacing.release(turn, now);
+        }
+        state.grant(&mut self.calls, now);
+    }
+
+    /// The pool shares other slots from now on, and with so many inside.
+    pub(super) fn leave(&mut self, inside: usize, now: &mut Now) {
+        let mut state = self.slots.lock();
+        state.taken -= inside;
+        state.grant(&mut self.calls, now);
     }
 
     /// The pool has looked who goes, so it need not be called for what it was granted
@@ -474,7 +670,7 @@ impl Seat {
 impl Drop for Seat {
     /// The pool is gone, or under other slots. This runs under no lock.
     fn drop(&mut self) {
-        self.step_out();
+        self.step_out(&mut Now::unread());
         self.slots.lock().members.remove(&self.number);
     }
 }

@@ -32,7 +32,7 @@ use crate::ask::{Ask, Caller};
 use crate::charge::Charge;
 use crate::error::Refused;
 use crate::rules::ledger::CallerSnapshot;
-use crate::rules::{Ahead, Charged, Rule};
+use crate::rules::{Ahead, Charged, Launch, Rule};
 use crate::telemetry::{Desk, Name};
 use crate::time::Now;
 use account::{Poke, Seat};
@@ -174,7 +174,7 @@ impl<R: Rule> Queue<R> {
             moved.push(waker);
         }
         if let Some(seat) = &mut state.seat {
-            seat.step_out();
+            seat.step_out(&mut Now::unread());
         }
         drop(state);
         moved.wake();
@@ -206,7 +206,7 @@ impl<R: Rule> Queue<R> {
         });
         let mut left = std::mem::replace(&mut state.seat, seat);
         if let Some(left) = &mut left {
-            left.give_back(inside);
+            left.leave(inside, now);
         }
         before = left;
         moved = state.advance(None, now);
@@ -218,6 +218,19 @@ impl<R: Rule> Queue<R> {
     /// Waits until nobody holds anything and nobody waits.
     pub(crate) fn idle(&self) -> Idle<'_, R> {
         Idle::new(self)
+    }
+
+    /// An admitted request is handed on.
+    #[inline]
+    fn launch(&self, admitted: &Admitted<R::Held>, to: Launch, now: &mut Now) {
+        let moved;
+        let mut state = self.lock();
+        state.launch(admitted, to, now);
+        if !state.lanes.is_empty() {
+            moved = state.advance(None, now);
+            drop(state);
+            moved.wake();
+        }
     }
 
     /// An admitted request leaves, and `end` says what becomes of what it held.

@@ -4,14 +4,14 @@ use std::task::Waker;
 use std::time::Duration;
 
 use super::Bounds;
-use super::account::{Calls, Seat};
+use super::account::{Calls, Seat, Slot, Stood};
 use super::lanes::{Lanes, Tagged};
 use super::moved::Moved;
 use crate::ask::Ask;
 use crate::charge::Charge;
 use crate::error::Refused;
 use crate::rules::stats::{Note, Stats};
-use crate::rules::{Ahead, Charged, Cost, Key, Line, Rule, When};
+use crate::rules::{Ahead, Charged, Cost, Key, Launch, Line, Rule, When};
 use crate::time::{Moment, Now};
 
 /// What a queue holds under its lock.
@@ -31,7 +31,8 @@ pub(super) struct State<R: Rule> {
     /// How many were admitted and have not given back.
     pub(super) inside: usize,
     pub(super) closed: bool,
-    /// Where slots are shared with other queues. Invariant: of those it holds `inside`,
+    /// Where slots, and the time between launches, are shared with other queues.
+    /// Invariant: of those it holds `inside`,
     /// and at most one more that it was granted.
     pub(super) seat: Option<Seat>,
     /// Who waits for the last one to leave: those in line have not been woken.
@@ -53,7 +54,8 @@ enum Wait {
     Until(Moment),
     /// For somebody of this queue to give something back.
     ForRelease,
-    /// For nothing but a slot that is shared with other queues.
+    /// For nothing but a slot that is shared with other queues, or for the time that is
+    /// between their launches.
     ForSlot,
 }
 
@@ -70,6 +72,17 @@ impl Wait {
 pub(super) struct Admitted<H> {
     pub(super) held: H,
     tagged: Tagged,
+    /// Of those that were shared with other queues, when it was let in.
+    slot: Option<Slot>,
+}
+
+impl<H> Admitted<H> {
+    /// It was launched, and never left all the same.
+    pub(super) fn never_left(&mut self) {
+        if let Some(slot) = &mut self.slot {
+            slot.never_left();
+        }
+    }
 }
 
 impl<R: Rule> State<R> {
@@ -120,11 +133,8 @@ impl<R: Rule> State<R> {
         let ahead = self.ahead_of(ask);
         let wait = self.rule.expected_wait(ask.wants(), ahead, now);
         match &self.seat {
-            Some(seat) if seat.is_full() => {
-                let line = u32::try_from(ahead.waiting + 1).unwrap_or(u32::MAX);
-                wait.max(ahead.pace.saturating_mul(line))
-            }
-            _ => wait,
+            Some(seat) => wait.max(seat.expected_wait(ahead, now)),
+            None => wait,
         }
     }
 
@@ -171,7 +181,11 @@ impl<R: Rule> State<R> {
             pace: Duration::ZERO,
             ..self.ahead_of(ask)
         };
-        let expected_wait = self.rule.expected_wait(ask.wants(), ahead, now);
+        let wait = self.rule.expected_wait(ask.wants(), ahead, now);
+        let expected_wait = match &self.seat {
+            Some(seat) => wait.max(seat.least_wait(ahead.waiting, now)),
+            None => wait,
+        };
         let can_be = now.get() + expected_wait <= until;
         (!can_be).then_some(Refused::TooLate { expected_wait })
     }
@@ -193,39 +207,66 @@ impl<R: Rule> State<R> {
             return Err(Refused::TooLate { expected_wait });
         }
         match self.rule.when(ask.wants(), now) {
-            When::Now if self.lanes.is_empty() && self.take_slot() => {
+            When::Now if self.lanes.is_empty() => Ok(self.take_slot(now).map(|slot| {
                 let tagged = self.lanes.fly(ask.who());
-                Ok(Some(self.admit(ask.wants(), tagged, now)))
-            }
+                self.admit(ask.wants(), tagged, slot, now)
+            })),
             When::Never(refused) => Err(refused),
             When::Now | When::At(_) | When::OnRelease => Ok(None),
         }
     }
 
-    fn admit(&mut self, charge: &Charge, tagged: Tagged, now: &mut Now) -> Admitted<R::Held> {
+    fn admit(
+        &mut self,
+        charge: &Charge,
+        tagged: Tagged,
+        slot: Option<Slot>,
+        now: &mut Now,
+    ) -> Admitted<R::Held> {
         self.inside += 1;
         let held = self.rule.take(charge, now);
-        Admitted { held, tagged }
+        Admitted { held, tagged, slot }
     }
 
     /// Whether a shared slot was granted that nobody has used yet.
     #[inline]
-    fn is_granted(&self) -> bool {
-        self.seat.as_ref().is_some_and(Seat::is_granted)
+    fn is_granted(&mut self, now: &mut Now) -> bool {
+        let seat = self.seat.as_mut();
+        seat.is_some_and(|seat| seat.is_granted(now))
     }
 
-    /// Takes one of the slots that are shared with other queues, if there are any.
+    /// Takes one of the slots that are shared with other queues: none is needed where
+    /// none are shared, and `None` says that there is none to be had.
     #[inline]
-    fn take_slot(&mut self) -> bool {
-        self.seat.as_mut().is_none_or(Seat::take)
+    fn take_slot(&mut self, now: &mut Now) -> Option<Option<Slot>> {
+        match &mut self.seat {
+            Some(seat) => seat.take(now).map(Some),
+            None => Some(None),
+        }
     }
 
     /// Whoever is over or has lapsed gives back his.
     #[inline]
-    fn give_back_slot(&mut self) {
+    fn give_back_slot(&mut self, slot: Option<Slot>, charged: Charged, now: &mut Now) {
         if let Some(seat) = &mut self.seat {
-            seat.give_back(1);
+            seat.give_back(slot, charged, now);
         }
+    }
+
+    /// The request is handed on.
+    #[inline]
+    pub(super) fn launch(&mut self, admitted: &Admitted<R::Held>, to: Launch, now: &mut Now) {
+        self.rule.launch(&admitted.held, to, now);
+        if let (Some(seat), Some(slot)) = (&self.seat, &admitted.slot) {
+            seat.launch(slot, now);
+        }
+    }
+
+    /// Whether what an admitted request holds has lapsed.
+    pub(super) fn has_lapsed(&mut self, admitted: &Admitted<R::Held>, now: &mut Now) -> bool {
+        let slot = self.seat.as_ref().zip(admitted.slot.as_ref());
+        self.rule.has_lapsed(&admitted.held, now)
+            || slot.is_some_and(|(seat, slot)| seat.has_lapsed(slot, now))
     }
 
     /// Refuses a newcomer who would have to wait too long, or in vain.
@@ -264,10 +305,10 @@ impl<R: Rule> State<R> {
         waker: Waker,
         now: &mut Now,
     ) -> Key {
-        let Admitted { held, tagged } = admitted;
+        let Admitted { held, tagged, slot } = admitted;
         self.inside -= 1;
         self.rule.release(held, now);
-        self.give_back_slot();
+        self.give_back_slot(slot, Charged::Nothing, now);
         self.lanes.land(tagged, Cost::NOTHING);
         let since = ask.since().unwrap_or(Moment::BEFORE_ALL);
         self.stand(ask, Some(since), waker, now)
@@ -282,10 +323,10 @@ impl<R: Rule> State<R> {
         now: &mut Now,
         end: impl FnOnce(&mut R, R::Held, &mut Now) -> Charged,
     ) {
-        let Admitted { held, tagged } = admitted;
+        let Admitted { held, tagged, slot } = admitted;
         self.inside -= 1;
         let charged = end(&mut self.rule, held, now);
-        self.give_back_slot();
+        self.give_back_slot(slot, charged, now);
         if tagged.is_not() {
             return;
         }
@@ -314,7 +355,7 @@ impl<R: Rule> State<R> {
     /// instant that the rule named for it or for the one who may pass it, or has been
     /// woken to set one; the rule waits for a release, whose owner comes by here again;
     /// or the queue stands for a slot that is shared, and is called when it is granted
-    /// one.
+    /// one, with the same of the instant at which it has to look by itself.
     pub(super) fn advance(&mut self, me: Option<Key>, now: &mut Now) -> Moved {
         let mut moved = Moved::default();
         self.note_prices();
@@ -323,7 +364,7 @@ impl<R: Rule> State<R> {
         }
         while let Some(head) = self.lanes.head() {
             // A shared slot that was waited for goes to whoever would be over first.
-            if self.is_granted()
+            if self.is_granted(now)
                 && let Some(passer) = self.lanes.passer()
                 && self.try_call(passer, me, &mut moved, now).is_ok()
             {
@@ -340,49 +381,45 @@ impl<R: Rule> State<R> {
                 },
                 None => None,
             };
-            if self.stand_for_slot((head, first), second, now) {
+            let Stood::Waits(slot) = self.stand_for_slot((head, first), second, now) else {
                 continue;
-            }
-            let sooner = second.and_then(|(_, wait)| wait.until());
-            let alarm = match (first.until(), sooner) {
-                (Some(at), Some(sooner)) => Some(at.min(sooner)),
-                (at, sooner) => at.or(sooner),
             };
+            let sooner = second.and_then(|(_, wait)| wait.until());
+            let alarm = [first.until(), sooner, slot].into_iter().flatten().min();
             self.set_timer(head, alarm, me, &mut moved);
             break;
         }
-        self.looked_for_slots();
+        self.looked_for_slots(now);
         moved
     }
 
-    /// Has the pool stand for a shared slot where its next one lacks nothing else. True
-    /// if there is one by now.
+    /// Has the pool stand for a shared slot where its next one lacks nothing else.
     fn stand_for_slot(
         &mut self,
         head: (Key, Wait),
         passer: Option<(Key, Wait)>,
         now: &mut Now,
-    ) -> bool {
+    ) -> Stood {
         let Some(seat) = &mut self.seat else {
-            return false;
+            return Stood::Waits(None);
         };
         let sooner_first = passer.into_iter().chain([head]);
         let mut lacking = sooner_first.filter(|(_, wait)| *wait == Wait::ForSlot);
         match lacking.next() {
             Some((key, _)) => seat.stand(&self.lanes.caller_of(key), now),
             None => {
-                seat.step_out();
-                false
+                seat.step_out(now);
+                Stood::Waits(None)
             }
         }
     }
 
     /// Nobody of those who wait can go now.
     #[inline]
-    fn looked_for_slots(&mut self) {
+    fn looked_for_slots(&mut self, now: &mut Now) {
         if let Some(seat) = &mut self.seat {
             if self.lanes.is_empty() {
-                seat.step_out();
+                seat.step_out(now);
             }
             seat.need_not_call_itself();
         }
@@ -404,15 +441,15 @@ impl<R: Rule> State<R> {
             // ===> InLine
             When::At(at) => return Err(Wait::Until(at)),
             When::OnRelease => return Err(Wait::ForRelease),
-            When::Now if !self.take_slot() => return Err(Wait::ForSlot),
             // ===> Admitted, and the next one's turn it is
             When::Now => {
+                let slot = self.take_slot(now).ok_or(Wait::ForSlot)?;
                 if let Some(rate) = &mut self.move_rate {
                     rate.moved(now.get());
                 }
                 let rule = &self.rule;
                 let tagged = self.lanes.launch(key, |charge| rule.cost(charge));
-                let admitted = self.admit(&charge, tagged, now);
+                let admitted = self.admit(&charge, tagged, slot, now);
                 self.call(key, Place::Admitted(admitted))
             }
         };

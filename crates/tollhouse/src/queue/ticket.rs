@@ -103,7 +103,7 @@ impl<R: Rule> Ticket<R> {
         let State::Admitted(admitted) = std::mem::replace(&mut self.state, State::Done) else {
             unreachable!("only those admitted hold anything")
         };
-        let has_lapsed = self.queue.lock().rule.has_lapsed(&admitted.held, now);
+        let has_lapsed = self.queue.lock().has_lapsed(&admitted, now);
         if !has_lapsed {
             self.state = State::Admitted(admitted);
             return Poll::Ready(Ok(()));
@@ -296,7 +296,9 @@ impl<R: Rule> Ticket<R> {
 
     /// The request is handed on.
     pub(crate) fn launch(&self, to: Launch, now: &mut Now) {
-        self.update(now, |rule, held, now| rule.launch(held, to, now));
+        if let State::Admitted(admitted) = &self.state {
+            self.queue.launch(admitted, to, now);
+        }
     }
 
     /// Leaves as an admitted request, and lets `end` decide what becomes of
@@ -316,6 +318,9 @@ impl<R: Rule> Ticket<R> {
 
     /// Leaves as one that never reached the provider.
     pub(crate) fn unsend(&mut self, now: &mut Now) {
+        if let State::Admitted(admitted) = &mut self.state {
+            admitted.never_left();
+        }
         self.finish(now, R::unsend);
     }
 

@@ -50,6 +50,11 @@ impl Turn {
     pub(crate) fn is_launched(&self) -> bool {
         self.launched.load(Relaxed)
     }
+
+    /// It turns out never to have been.
+    pub(crate) fn never_launched(&mut self) {
+        *self.launched.get_mut() = false;
+    }
 }
 
 impl Spacing {

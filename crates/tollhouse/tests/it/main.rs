@@ -2,6 +2,7 @@
 
 mod absurd;
 mod account_slots;
+mod account_spacing;
 mod bounds;
 mod cancellation;
 mod clock;

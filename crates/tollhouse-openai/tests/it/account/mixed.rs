@@ -127,6 +127,45 @@ async fn with_auto_slots_and_spacing_are_the_accounts() {
     assert_eq!(names, ["gpt-4o", "text-embedding-3-small"]);
 }
 
+/// P1: who waits for the spacing that is the account's holds no tokens of its pool, and
+/// no slot.
+#[tokio::test(start_paused = true)]
+async fn with_auto_who_waits_for_the_accounts_spacing_holds_nothing() {
+    let policy = Policy::default().tpm_limit(Limit::Auto).stagger(7 * SEC);
+    let account = Account::new(policy.max_concurrency(4).headroom(0.0));
+    let client = account.layer().layer(sim().service());
+    call(&client, chat("gpt-4o", 600)).await;
+    let embedded = call(&client, embedding("text-embedding-3-small", 900)).await;
+    assert_eq!(embedded, 200);
+    let outstanding = || {
+        let pools = account.snapshot().pools;
+        pools
+            .iter()
+            .map(|pool| pool.meters[0].outstanding)
+            .sum::<u64>()
+    };
+    assert_eq!(outstanding(), 0);
+    let both = [
+        chat("gpt-4o", 600),
+        embedding("text-embedding-3-small", 900),
+    ];
+    let waiting = both.map(|request| {
+        let client = client.clone();
+        tokio::spawn(async move { call(&client, request).await })
+    });
+    tokio::task::yield_now().await;
+    let now = account.snapshot();
+    assert_eq!((now.waiting, now.in_flight, outstanding()), (2, 0, 0));
+    let mut pools = now.pools.iter();
+    assert!(pools.all(|pool| pool.next_launch_in_seconds.is_some_and(|time| time > 0.0)));
+    assert!(
+        join_all(waiting)
+            .await
+            .iter()
+            .all(|status| *status.as_ref().unwrap() == 200)
+    );
+}
+
 /// P2: a pool that is out of tokens holds no slot of the account's.
 #[tokio::test(start_paused = true)]
 async fn a_pool_that_is_out_of_tokens_delays_no_call_of_another() {
