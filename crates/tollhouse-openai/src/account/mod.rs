@@ -215,7 +215,7 @@ impl Account {
     /// pool of the call's model; to be put directly around the client.
     pub fn layer(&self) -> PolicyLayer {
         let gate = PoolGate::Each(Arc::new(self.clone()));
-        PolicyLayer::new(&self.pools.config().defaults, gate)
+        PolicyLayer::new(self.pools.attempts(), gate)
     }
 
     /// What it says.
@@ -230,8 +230,8 @@ impl Account {
     /// Whoever waits sees new numbers at once. What was let in stays in: fewer slots or
     /// tokens let less in until enough is over. A pool that nothing leads to any more
     /// lets those in who wait there, by its old numbers. Attempts and backoffs, and
-    /// whether usage is asked for, are those of the [layers](Self::layer) that are made
-    /// from now on.
+    /// whether usage is asked for, are for the calls that begin from now on, through
+    /// whichever layer; only [`name`](crate::PolicyConfig::name) stays as it was.
     ///
     /// # Errors
     ///

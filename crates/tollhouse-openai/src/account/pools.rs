@@ -21,7 +21,7 @@ use super::models::{Kind, PoolId, Route, Rules, learns};
 use crate::call::{Call, Endpoint};
 use crate::policy::PolicyConfig;
 use crate::policy::budget::{BudgetGate, CallPass};
-use crate::policy::layer;
+use crate::policy::layer::{self, LiveAttempts};
 
 /// The most pools of models that no section names; further ones share one.
 const MOST: usize = 1_000;
@@ -64,6 +64,8 @@ pub(super) struct SharedGates {
 /// All pools of an account.
 pub(super) struct Pools {
     state: RwLock<State>,
+    /// Of all its layers.
+    attempts: LiveAttempts,
 }
 
 struct State {
@@ -85,6 +87,7 @@ struct State {
 
 impl Pools {
     pub(super) fn new(config: AccountConfig) -> Self {
+        let attempts = LiveAttempts::new(&config.defaults);
         let state = State {
             rules: Arc::new(Rules::new(&config)),
             callers: Arc::new(Callers::new(&config)),
@@ -101,7 +104,12 @@ impl Pools {
         };
         Pools {
             state: RwLock::new(state),
+            attempts,
         }
+    }
+
+    pub(super) fn attempts(&self) -> LiveAttempts {
+        self.attempts.clone()
     }
 
     pub(super) fn config(&self) -> Arc<AccountConfig> {
@@ -177,6 +185,7 @@ impl Pools {
                 )
             };
             shared.retune();
+            self.attempts.follow(&config.defaults);
             for pool in pools {
                 pool.retune(&callers);
             }

@@ -1,6 +1,8 @@
 //! The policy put around a client: all four layers, fused, in the right order.
 
 use std::fmt;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::time::Duration;
 
 use tollhouse::budget::TokenBudgetBuilder;
@@ -73,38 +75,89 @@ const LONGEST_BACKOFF: Duration = Duration::from_secs(60);
 /// ```
 #[derive(Clone)]
 pub struct PolicyLayer {
-    retry: RetryLayer<AnswerReader, PolicyMark>,
+    attempts: LiveAttempts,
     gate: GateLayer<PoolGate>,
-    asks_for_usage: bool,
 }
 
 impl<S> Layer<S> for PolicyLayer {
     type Service = Limited<S>;
 
     fn layer(&self, inner: S) -> Limited<S> {
-        let limited = self.retry.layer(self.gate.layer(WithVerdict::new(inner)));
-        Limited::new(IncludeUsage::only_if(self.asks_for_usage, limited))
+        let gated = self.gate.layer(WithVerdict::new(inner));
+        let stack = IncludeUsage::new(self.attempts.retry.layer(gated));
+        Limited::new(stack, self.attempts.asks_for_usage.clone())
     }
 }
 
 impl fmt::Debug for PolicyLayer {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("PolicyLayer")
-            .field("retry", &self.retry)
+            .field("attempts", &self.attempts)
             .field("gate", &self.gate)
-            .field("asks_for_usage", &self.asks_for_usage)
             .finish()
     }
 }
 
 impl PolicyLayer {
-    /// One retry, and behind it this gate.
-    pub(crate) fn new(config: &PolicyConfig, gate: PoolGate) -> Self {
+    /// The retry, and behind it this gate.
+    pub(crate) fn new(attempts: LiveAttempts, gate: PoolGate) -> Self {
         PolicyLayer {
-            retry: retry(config),
+            attempts,
             gate: GateLayer::new(gate),
-            asks_for_usage: config.ask_for_usage,
         }
+    }
+}
+
+/// How often and when a call is sent, and whether it asks for its usage: what is said at
+/// its first attempt holds for all of them.
+///
+/// # Cloning
+///
+/// Clones are the same, whichever layers and services they are in.
+#[derive(Clone, Debug)]
+pub(crate) struct LiveAttempts {
+    retry: RetryLayer<AnswerReader, PolicyMark>,
+    /// Of all calls, whether it limits anything at present or not.
+    budget: RetryBudget,
+    asks_for_usage: AsksForUsage,
+}
+
+/// Whether calls ask for their usage, as it is said now.
+#[derive(Clone, Debug, Default)]
+pub(super) struct AsksForUsage(Arc<AtomicBool>);
+
+impl AsksForUsage {
+    #[inline]
+    pub(super) fn get(&self) -> bool {
+        self.0.load(Relaxed)
+    }
+}
+
+impl LiveAttempts {
+    pub(crate) fn new(config: &PolicyConfig) -> Self {
+        let mut retry = RetryLayer::new(backoff(config), AnswerReader).mark(PolicyMark);
+        if let Some(name) = &config.name {
+            retry = retry.name(name);
+        }
+        let attempts = LiveAttempts {
+            retry,
+            budget: RetryBudget::default(),
+            asks_for_usage: AsksForUsage::default(),
+        };
+        attempts.follow(config);
+        attempts
+    }
+
+    /// Goes by this config from now on, but for the name.
+    pub(crate) fn follow(&self, config: &PolicyConfig) {
+        if let Some(share) = config.retry_budget_share {
+            self.budget.set(share, config.retry_budget_reserve);
+        }
+        let is_limited = config.retry_budget_share.is_some();
+        self.retry.set_backoff(backoff(config));
+        self.retry
+            .set_budget(is_limited.then(|| self.budget.clone()));
+        self.asks_for_usage.0.store(config.ask_for_usage, Relaxed);
     }
 }
 
@@ -121,7 +174,7 @@ impl Shared {
         let budget = budget.expect("a config is checked when it is set");
         let pool = BudgetGate::new(budget, config);
         Shared {
-            layer: PolicyLayer::new(config, PoolGate::One(pool.clone())),
+            layer: PolicyLayer::new(LiveAttempts::new(config), PoolGate::One(pool.clone())),
             pool,
         }
     }
@@ -161,17 +214,6 @@ pub(crate) fn builder(config: &PolicyConfig) -> TokenBudgetBuilder {
         builder = builder.burst(burst);
     }
     builder
-}
-
-fn retry(config: &PolicyConfig) -> RetryLayer<AnswerReader, PolicyMark> {
-    let mut layer = RetryLayer::new(backoff(config), AnswerReader).mark(PolicyMark);
-    if let Some(name) = &config.name {
-        layer = layer.name(name);
-    }
-    match config.retry_budget_share {
-        Some(share) => layer.budget(RetryBudget::new(share, config.retry_budget_reserve)),
-        None => layer,
-    }
 }
 
 fn backoff(config: &PolicyConfig) -> Backoff {

@@ -17,6 +17,7 @@ use tower_service::Service;
 use super::AnswerReader;
 use super::attempts::PolicyMark;
 use super::budget::{CallPass, PoolGate};
+use super::layer::AsksForUsage;
 use crate::call::{Call, CallBody};
 use crate::layers::include_usage::{IncludeUsage, IncludeUsageFuture, WithoutUsage};
 use crate::layers::verdict::{VerdictBody, WithVerdict};
@@ -41,11 +42,15 @@ type StackBody<B> = WithoutUsage<HeldBody<VerdictBody<B>, CallPass>>;
 #[derive(Clone)]
 pub struct Limited<S> {
     stack: Stack<S>,
+    asks_for_usage: AsksForUsage,
 }
 
 impl<S> Limited<S> {
-    pub(super) fn new(stack: Stack<S>) -> Self {
-        Limited { stack }
+    pub(super) fn new(stack: Stack<S>, asks_for_usage: AsksForUsage) -> Self {
+        Limited {
+            stack,
+            asks_for_usage,
+        }
     }
 
     /// The client.
@@ -84,6 +89,7 @@ where
     fn call(&mut self, mut request: Request<Q>) -> Self::Future {
         // For everyone behind, and for all attempts.
         Call::attach(&mut request);
+        self.stack.set_asks(self.asks_for_usage.get());
         LimitedFuture {
             future: self.stack.call(request),
         }

@@ -52,6 +52,11 @@ impl Allowance {
         }
     }
 
+    /// Other numbers from now on, for what was counted already.
+    pub(super) fn set(&mut self, share: u64, reserve: u32) {
+        (self.share, self.reserve) = (share, reserve);
+    }
+
     /// A request was made for the first time.
     pub(super) fn earn(&mut self, now: Moment) {
         self.slice(now).requests += 1;

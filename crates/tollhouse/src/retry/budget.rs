@@ -89,14 +89,20 @@ impl RetryBudget {
     /// # }
     /// ```
     pub fn new(share: f64, reserve: u32) -> Self {
-        assert!(
-            (0.0..=1_000.0).contains(&share),
-            "a retry budget of {share} retries for each request: 0 to 1000 is allowed"
-        );
-        let thousandths = (share * 1_000.0).round() as u64;
         RetryBudget {
-            allowance: Arc::new(Mutex::new(Allowance::new(thousandths, reserve))),
+            allowance: Arc::new(Mutex::new(Allowance::new(thousandths(share), reserve))),
         }
+    }
+
+    /// Changes what it allows, for all clones. What was asked and retried within the last
+    /// minute still counts.
+    ///
+    /// # Panics
+    ///
+    /// As [`new`](Self::new).
+    pub fn set(&self, share: f64, reserve: u32) {
+        let share = thousandths(share);
+        self.lock().set(share, reserve);
     }
 
     /// How many retries could be made now.
@@ -148,6 +154,14 @@ impl RetryBudget {
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+fn thousandths(share: f64) -> u64 {
+    assert!(
+        (0.0..=1_000.0).contains(&share),
+        "a retry budget of {share} retries for each request: 0 to 1000 is allowed"
+    );
+    (share * 1_000.0).round() as u64
 }
 
 /// A fifth of the requests, and ten a minute.

@@ -4,7 +4,8 @@ use std::task::{Context, Poll};
 use tower_layer::Layer;
 use tower_service::Service;
 
-use super::plan::{Plan, Terms};
+use super::plan::Plan;
+use super::terms::{InForce, Terms};
 use super::{Backoff, Mark, ResponseFuture, RetryBudget, Unmarked};
 use crate::answer::Classify;
 
@@ -25,8 +26,8 @@ use crate::answer::Classify;
 /// # Cloning
 ///
 /// A call's attempts are its own. Clones, and all services made from them,
-/// share the [retry budget](Self::budget), if there is one, and else nothing
-/// that changes.
+/// share the [retry budget](Self::budget), if there is one, and the terms that
+/// [`set_backoff`](Self::set_backoff) and [`set_budget`](Self::set_budget) change.
 ///
 /// # Examples
 ///
@@ -57,7 +58,7 @@ use crate::answer::Classify;
 /// ```
 #[derive(Clone, Debug)]
 pub struct RetryLayer<C, M = Unmarked> {
-    terms: Arc<Terms>,
+    terms: Arc<InForce>,
     classify: C,
     mark: M,
 }
@@ -110,7 +111,7 @@ impl<C> RetryLayer<C> {
             name: None,
         };
         RetryLayer {
-            terms: Arc::new(terms),
+            terms: Arc::new(InForce::new(terms)),
             classify,
             mark: Unmarked,
         }
@@ -118,6 +119,52 @@ impl<C> RetryLayer<C> {
 }
 
 impl<C, M> RetryLayer<C, M> {
+    /// Changes how often and after how long is asked again, for all clones and the
+    /// services made from them: calls that begin from now on go by it, those under way
+    /// by what was said when they began.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use std::convert::Infallible;
+    /// use tollhouse::{Backoff, Decision, RetryLayer, Scope};
+    /// use tower::{Layer, ServiceExt, service_fn};
+    ///
+    /// # #[tokio::main(flavor = "current_thread", start_paused = true)]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// let down = |_: Result<&u16, &Infallible>| Decision::Retry {
+    ///     after: None,
+    ///     scope: Scope::Overload,
+    /// };
+    /// let asked = std::cell::Cell::new(0);
+    /// let retry = RetryLayer::new(Backoff::default(), down);
+    /// let client = retry.layer(service_fn(|_: ()| {
+    ///     asked.set(asked.get() + 1);
+    ///     async { Ok::<_, Infallible>(503) }
+    /// }));
+    /// retry.set_backoff(Backoff::default().max_attempts(2));
+    /// client.oneshot(()).await?;
+    /// assert_eq!(asked.get(), 2);
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn set_backoff(&self, backoff: Backoff) {
+        self.terms.change(|terms| terms.backoff = backoff);
+    }
+
+    /// Limits the retries of all calls together by another budget, or by none, in the same
+    /// way.
+    pub fn set_budget(&self, budget: Option<RetryBudget>) {
+        self.terms.change(|terms| terms.budget = budget);
+    }
+
+    /// Goes by terms of its own from now on: clones that were made before keep theirs.
+    fn apart(&mut self, change: impl FnOnce(&mut Terms)) {
+        let terms = InForce::clone(&self.terms);
+        terms.change(change);
+        self.terms = Arc::new(terms);
+    }
+
     /// Limits the retries of all calls together; see [`RetryBudget`].
     ///
     /// # Examples
@@ -148,7 +195,7 @@ impl<C, M> RetryLayer<C, M> {
     /// ```
     #[must_use]
     pub fn budget(mut self, budget: RetryBudget) -> Self {
-        Arc::make_mut(&mut self.terms).budget = Some(budget);
+        self.apart(|terms| terms.budget = Some(budget));
         self
     }
 
@@ -186,7 +233,7 @@ impl<C, M> RetryLayer<C, M> {
     /// ```
     #[must_use]
     pub fn name(mut self, policy: &str) -> Self {
-        Arc::make_mut(&mut self.terms).name = Some(policy.into());
+        self.apart(|terms| terms.name = Some(policy.into()));
         self
     }
 
@@ -302,8 +349,14 @@ where
             terms,
             classify,
             mark,
-        } = self.layer.clone();
-        let plan = Plan::new(terms, mark.spent(&request));
-        ResponseFuture::new(self.inner.clone(), classify, mark, plan, request)
+        } = &self.layer;
+        let plan = Plan::new(terms.now(), mark.spent(&request));
+        ResponseFuture::new(
+            self.inner.clone(),
+            classify.clone(),
+            mark.clone(),
+            plan,
+            request,
+        )
     }
 }

@@ -22,6 +22,7 @@ mod future;
 mod layer;
 mod mark;
 mod plan;
+mod terms;
 
 pub use backoff::{Backoff, Delays};
 pub use budget::RetryBudget;

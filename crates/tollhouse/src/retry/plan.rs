@@ -3,18 +3,10 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use super::{Backoff, Delays, RetryBudget};
+use super::Delays;
+use super::terms::Terms;
 use crate::answer::{Decision, Scope};
 use crate::telemetry;
-
-/// What all calls of a layer go by.
-#[derive(Clone, Debug)]
-pub(super) struct Terms {
-    pub(super) backoff: Backoff,
-    pub(super) budget: Option<RetryBudget>,
-    /// Whose retries these are.
-    pub(super) name: Option<Arc<str>>,
-}
 
 /// What one call's attempts may still do.
 #[derive(Debug)]

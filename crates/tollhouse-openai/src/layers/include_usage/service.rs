@@ -35,12 +35,13 @@ pub struct IncludeUsage<S> {
 impl<S> IncludeUsage<S> {
     /// Wraps a service.
     pub fn new(inner: S) -> Self {
-        IncludeUsage::only_if(true, inner)
+        IncludeUsage { inner, asks: true }
     }
 
-    /// Wraps a service, and changes nothing unless it `asks`.
-    pub(crate) fn only_if(asks: bool, inner: S) -> Self {
-        IncludeUsage { inner, asks }
+    /// Whether it asks from the next call on; else it changes nothing.
+    #[inline]
+    pub(crate) fn set_asks(&mut self, asks: bool) {
+        self.asks = asks;
     }
 
     /// The wrapped service.

@@ -1,6 +1,7 @@
 //! An account that changes while it is in use.
 
 use std::convert::Infallible;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -153,6 +154,89 @@ async fn failure_40_a_wrong_file_changes_nothing() {
     );
     assert_eq!(account.config(), config);
     assert_eq!(account.snapshot(), before);
+}
+
+/// Fails at once, always; tells the instants at which it was asked.
+fn down(
+    seen: &Arc<Mutex<Vec<Instant>>>,
+) -> impl Service<Request<Bytes>, Response = Response<Full<Bytes>>, Error = Infallible, Future: Send>
++ Clone
++ use<> {
+    let seen = Arc::clone(seen);
+    service_fn(move |_: Request<Bytes>| {
+        seen.lock().expect("no panic").push(Instant::now());
+        let answer = Response::builder().status(503).body(Full::from("{}"));
+        std::future::ready(Ok(answer.expect("an answer")))
+    })
+}
+
+/// How often a call is sent, and after how long at most, is what the account says when the
+/// call comes, whenever its layer was made; and the calls of all layers draw on one budget.
+#[tokio::test(start_paused = true)]
+async fn attempts_backoffs_and_their_budget_reach_layers_that_exist() {
+    let account = account(plain(1_000_000));
+    let seen = Arc::default();
+    let client = account.layer().layer(down(&seen));
+    let attempts = async || {
+        let begun = Instant::now();
+        seen.lock().expect("no panic").clear();
+        assert_eq!(call(&client, chat("gpt-4o", 100)).await, 503);
+        let seen = seen.lock().expect("no panic");
+        (seen.len(), begun.elapsed())
+    };
+    assert_eq!(attempts().await.0, 5);
+    let change = |max_attempts, base, reserve| {
+        let changed = account.update(|config| {
+            config.defaults.retry_max_attempts = max_attempts;
+            config.defaults.backoff_base = base;
+            (
+                config.defaults.retry_budget_share,
+                config.defaults.retry_budget_reserve,
+            ) = reserve;
+        });
+        changed.expect("a good change");
+    };
+    change(8, Duration::from_millis(1), (None, 0));
+    let (eight, elapsed) = attempts().await;
+    assert_eq!(eight, 8);
+    // 1 + 2 + 4 + .. ms, full jitter.
+    assert!(elapsed <= Duration::from_millis(127), "{elapsed:?}");
+    change(1, Duration::from_millis(1), (None, 0));
+    assert_eq!(attempts().await.0, 1);
+
+    change(8, Duration::from_millis(1), (Some(0.0), 6));
+    // What was spent of it within the last minute stays spent.
+    let left = account.layer().layer(down(&seen));
+    seen.lock().expect("no panic").clear();
+    assert_eq!(call(&left, chat("gpt-4o", 100)).await, 503);
+    assert_eq!(seen.lock().expect("no panic").len(), 3);
+    assert_eq!(attempts().await.0, 1);
+}
+
+/// So does whether usage is asked for.
+#[tokio::test(start_paused = true)]
+async fn asking_for_usage_reaches_layers_that_exist() {
+    let account = account(plain(1_000_000));
+    let asked = Arc::new(Mutex::new(Vec::new()));
+    let notes = Arc::clone(&asked);
+    let client = account
+        .layer()
+        .layer(service_fn(move |request: Request<Bytes>| {
+            let body = String::from_utf8_lossy(request.body());
+            notes
+                .lock()
+                .expect("no panic")
+                .push(body.contains("include_usage"));
+            std::future::ready(Ok::<_, Infallible>(Response::new(Full::from("{}"))))
+        }));
+    for asks in [false, true, false] {
+        let changed = account.update(|config| config.defaults.ask_for_usage = asks);
+        changed.expect("a good change");
+        let body = r#"{"model":"gpt-4o","max_tokens":9,"stream":true,"messages":[]}"#;
+        let request = Request::post("/v1/chat/completions").body(Bytes::from(body));
+        call(&client, request.expect("a request")).await;
+    }
+    assert_eq!(*asked.lock().expect("no panic"), [false, true, false]);
 }
 
 /// A section that is new takes the models that it names from then on; who waits where
