@@ -22,6 +22,7 @@ use crate::call::{Call, Endpoint};
 use crate::policy::PolicyConfig;
 use crate::policy::budget::{BudgetGate, CallPass};
 use crate::policy::layer::{self, LiveAttempts};
+use crate::policy::told::ToldLimits;
 
 /// The most pools of models that no section names; further ones share one.
 const MOST: usize = 1_000;
@@ -31,6 +32,9 @@ const MOST_ROUTES: usize = 4_096;
 
 /// No model has a name as long.
 const LONGEST_NAME: usize = 256;
+
+/// Of a pool of models with limits of their own.
+const ADVICE: &str = "Give each a section of its own in [models] of a tollhouse.toml.";
 
 /// How often it is looked whether pools can be dropped.
 const SWEEP: Duration = Duration::from_secs(1);
@@ -48,6 +52,8 @@ pub(super) struct Pool {
     config: Arc<PolicyConfig>,
     shared: SharedGates,
     dry: Option<Arc<DryRuns>>,
+    /// What its answers told of their limits; `None` where it is one model's.
+    told: Option<Arc<ToldLimits>>,
     /// How often it was looked up.
     uses: AtomicU64,
 }
@@ -320,6 +326,7 @@ impl Recipe {
         let budget = builder.build().expect("a config is checked when it is set");
         Pool {
             gate: BudgetGate::new(budget, &self.config),
+            told: (self.id.kind != Kind::Model).then(|| ToldLimits::new(ADVICE)),
             id: self.id,
             section: self.section,
             config: self.config,
@@ -511,7 +518,8 @@ impl Pool {
     #[inline]
     pub(super) fn enter(&self, call: &Call, ask: Ask) -> CallPass {
         let (pass, ask) = self.gate.enter_with_charge(call, ask);
-        let pass = CallPass::new(pass);
+        let watched = self.told.as_ref().and_then(|told| told.watch(call));
+        let pass = CallPass::new(pass).watched(watched);
         match &self.dry {
             Some(dry) => {
                 let watch = Arc::clone(dry);
@@ -549,6 +557,7 @@ impl Pool {
             config: route.config,
             shared,
             dry,
+            told: self.told.clone(),
             uses: AtomicU64::new(self.uses()),
         }
     }

@@ -13,6 +13,7 @@ use tollhouse::{
 };
 
 use super::PolicyConfig;
+use super::told::{ToldLimits, Watched};
 use crate::call::{Call, CallBody};
 use crate::policy::AnswerReader;
 use crate::wire::cost::{Estimate, Estimator};
@@ -137,7 +138,8 @@ pub(crate) trait FindPool: Debug + Send + Sync {
 /// Stands before one pool, or before all of an account's.
 #[derive(Clone, Debug)]
 pub(crate) enum PoolGate {
-    One(BudgetGate),
+    /// With what its answers told of their limits.
+    One(BudgetGate, Arc<ToldLimits>),
     Each(Arc<dyn FindPool>),
 }
 
@@ -151,7 +153,9 @@ impl<Q: CallBody, B> Gate<Request<Q>, Response<B>> for PoolGate {
     fn pass_as(&self, request: &Request<Q>, ask: Ask) -> CallPass {
         let call = Call::of(request);
         match self {
-            PoolGate::One(pool) => CallPass::new(pool.enter(&call, ask)),
+            PoolGate::One(pool, told) => {
+                CallPass::new(pool.enter(&call, ask)).watched(told.watch(&call))
+            }
             PoolGate::Each(pools) => pools.enter(&call, request.headers(), ask),
         }
     }
@@ -184,6 +188,8 @@ pub(crate) struct CallPass {
     /// Dropped where a dry run lets the call pass without.
     pool: Option<OfPool>,
     dry: Option<DryRun>,
+    /// Where its answer's limits may be news.
+    watched: Option<Watched>,
 }
 
 /// Who is told, and what to ask for the wait.
@@ -199,6 +205,20 @@ impl CallPass {
         CallPass {
             pool: Some(pool),
             dry: None,
+            watched: None,
+        }
+    }
+
+    /// Has its answer's limits looked at.
+    pub(crate) fn watched(mut self, watched: Option<Watched>) -> Self {
+        self.watched = watched;
+        self
+    }
+
+    #[inline]
+    fn look_at<B>(&mut self, response: &Response<B>) {
+        if let Some(watched) = self.watched.take() {
+            watched.answered(response.extensions().get());
         }
     }
 
@@ -271,6 +291,7 @@ impl Pass for CallPass {
 impl<B> PassFor<Response<B>> for CallPass {
     #[inline]
     fn answered(&mut self, response: &Response<B>, now: &mut Now) {
+        self.look_at(response);
         if let Some(pool) = &mut self.pool {
             pool.answered(response, now);
         }
@@ -278,6 +299,7 @@ impl<B> PassFor<Response<B>> for CallPass {
 
     #[inline]
     fn completed(&mut self, response: &Response<B>, now: &mut Now) {
+        self.look_at(response);
         if let Some(pool) = &mut self.pool {
             pool.completed(response, now);
         }

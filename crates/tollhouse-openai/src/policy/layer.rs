@@ -13,6 +13,7 @@ use tower_layer::Layer;
 use super::attempts::PolicyMark;
 use super::budget::{BudgetGate, PoolGate};
 use super::limited::Limited;
+use super::told::ToldLimits;
 use super::{Limit, PolicyConfig};
 use crate::layers::include_usage::IncludeUsage;
 use crate::layers::verdict::WithVerdict;
@@ -21,6 +22,9 @@ use crate::policy::AnswerReader;
 /// The tokens a minute to go on with where `auto` learned nothing: the least
 /// that any account of a paying customer has on a current model.
 const FALLBACK: u64 = 30_000;
+
+/// Of one policy for models with limits of their own.
+const ADVICE: &str = "Use an Account in the policy's place: it has a pool for each model.";
 
 /// The longest drawn backoff.
 const LONGEST_BACKOFF: Duration = Duration::from_secs(60);
@@ -174,7 +178,10 @@ impl Shared {
         let budget = budget.expect("a config is checked when it is set");
         let pool = BudgetGate::new(budget, config);
         Shared {
-            layer: PolicyLayer::new(LiveAttempts::new(config), PoolGate::One(pool.clone())),
+            layer: PolicyLayer::new(
+                LiveAttempts::new(config),
+                PoolGate::One(pool.clone(), ToldLimits::new(ADVICE)),
+            ),
             pool,
         }
     }

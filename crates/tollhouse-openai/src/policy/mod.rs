@@ -10,6 +10,7 @@ mod limit;
 mod limited;
 pub(crate) mod nearest;
 mod reader;
+pub(crate) mod told;
 pub(crate) mod value;
 mod vars;
 

@@ -329,3 +329,75 @@ async fn a_setter_on_a_policy_in_use_warns_that_it_makes_another() {
     assert_eq!(other.budget().snapshot().level, 30_000);
     assert_eq!(policy.budget().snapshot().level, 27_000);
 }
+
+/// Each model's answers tell its own limits.
+mod limits_of_models {
+    use super::*;
+    use std::convert::Infallible;
+    use tollhouse_openai::Account;
+    use tollhouse_openai::policy::PolicyLayer;
+
+    const WARNS: &str = "WARN message=models of one pool have limits of their own";
+
+    /// Asks these models in turn, whose answers tell so many tokens a minute.
+    async fn ask(layer: &PolicyLayer, calls: &[(&str, u64)]) {
+        for &(model, limit) in calls {
+            let client = layer.layer(service_fn(async |request: Request<Bytes>| {
+                let limit = request.headers()["limit"].clone();
+                let answer = Response::builder().header("x-ratelimit-limit-tokens", limit);
+                Ok::<_, Infallible>(answer.body(Empty::<Bytes>::new()).expect("an answer"))
+            }));
+            let body = format!(r#"{{"model":{model:?},"input":"Hi"}}"#);
+            let request = Request::post("/v1/responses").header("limit", limit);
+            let request = request.body(Bytes::from(body)).expect("a request");
+            client.oneshot(request).await.expect("an answer");
+        }
+    }
+
+    fn policy() -> Policy {
+        Policy::default().stagger(Duration::ZERO).est_tokens(10)
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn one_policy_for_models_with_limits_of_their_own_warns_once() {
+        let (events, _guard) = Events::hear();
+        let policy = policy();
+        ask(&policy.layer(), &[("gpt-4o", 30_000), ("gpt-4o", 30_000)]).await;
+        assert_eq!(events.count(WARNS), 0);
+        let others = [("embeddings", 1_000_000), ("gpt-4o", 30_000), ("o3", 7)];
+        ask(&policy.clone().layer(), &others).await;
+        assert_eq!(events.count(WARNS), 1);
+        assert_eq!(events.count("Use an Account"), 1);
+    }
+
+    /// One model's limit that is raised is no other model's, and models may have the same.
+    #[tokio::test(start_paused = true)]
+    async fn models_that_tell_the_same_limits_warn_of_nothing() {
+        let (events, _guard) = Events::hear();
+        let calls = [("gpt-4o", 30_000), ("gpt-4o", 60_000), ("o3", 60_000)];
+        ask(&policy().layer(), &calls).await;
+        let account = Account::new(policy().tpm_limit(Limit::Auto));
+        let calls = [("gpt-4o", 30_000), ("embeddings", 1_000_000)];
+        ask(&account.layer(), &calls).await;
+        assert_eq!(events.count(WARNS), 0);
+    }
+
+    /// Nor is an account any better where its models share a pool.
+    #[tokio::test(start_paused = true)]
+    async fn an_account_warns_of_each_pool_whose_models_differ() {
+        let (events, _guard) = Events::hear();
+        let file = r#"
+            [defaults]
+            stagger_seconds = 0
+            est_tokens_per_run = 10
+
+            [models."gpt-*"]
+            tokens_per_minute = 30_000
+        "#;
+        let account = Account::from_toml(file).expect("a good file");
+        let calls = [("gpt-4o", 30_000), ("o3", 7_000), ("gpt-4o-mini", 200_000)];
+        ask(&account.layer(), &calls).await;
+        assert_eq!(events.count(WARNS), 1);
+        assert_eq!(events.count("Give each a section"), 1);
+    }
+}
