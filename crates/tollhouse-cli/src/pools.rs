@@ -5,12 +5,10 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use tokio::time::Duration;
 use tollhouse_batch::Limits;
-use tollhouse_batch::plan::Share;
+use tollhouse_batch::plan::{Limit as Bound, Parts, Share};
 use tollhouse_openai::account::{Explanation, Sharing};
 use tollhouse_openai::call::{Call, Endpoint};
-use tollhouse_openai::{
-    Account, Cost, Estimator, Limit, MeterSnapshot, Per, PolicyConfig, Snapshot, Unit,
-};
+use tollhouse_openai::{Account, Charge, Limit, MeterSnapshot, Per, PolicyConfig, Snapshot, Unit};
 
 /// An account, and those of its pools that requests were seen to take from.
 ///
@@ -41,7 +39,7 @@ pub(crate) struct Pool {
     pub(crate) name: Arc<str>,
     /// What it says.
     pub(crate) config: PolicyConfig,
-    estimator: Estimator,
+    explained: Explanation,
 }
 
 /// A pool of `[pools]`, of a section or of a model may have the name of another kind's.
@@ -145,30 +143,23 @@ impl Known {
 
 impl Pool {
     fn new(account: &Account, model: Option<&str>, endpoint: Endpoint) -> Self {
-        let Explanation {
-            pool,
-            section,
-            described,
-            mut policy,
-            ..
-        } = account.explain(model, Some(endpoint));
+        let explained = account.explain(model, Some(endpoint));
+        let mut config = explained.policy.clone();
         if spacing_is_shared(account) {
-            policy.stagger = Duration::ZERO;
+            config.stagger = Duration::ZERO;
         }
         Self {
             account: account.clone(),
             model: model.map(str::to_owned),
             endpoint,
-            name: pool.as_str().into(),
+            name: explained.pool.as_str().into(),
             key: Key {
-                name: pool,
-                described,
-                by_default: section == "[defaults]",
+                name: explained.pool.clone(),
+                described: explained.described,
+                by_default: explained.section == "[defaults]",
             },
-            estimator: policy
-                .charge_rule
-                .with_est_tokens(policy.est_tokens_per_run),
-            config: policy,
+            config,
+            explained,
         }
     }
 
@@ -178,9 +169,13 @@ impl Pool {
         self.account.budget(model, self.endpoint).snapshot()
     }
 
-    /// What a request takes of it.
+    /// What a request takes of it, in tokens.
     pub(crate) fn cost(&self, call: &Call) -> u64 {
-        self.estimator.cost(call)
+        self.charge(call).get(Unit::Tokens)
+    }
+
+    fn charge(&self, call: &Call) -> Charge {
+        self.explained.charge(call)
     }
 
     /// The tokens a minute that the provider allows, where they are limited and the
@@ -205,12 +200,25 @@ impl Pool {
         (left as u64).max(1)
     }
 
+    /// Its limits beside those of tokens and requests a minute.
+    pub(crate) fn other_meters(&self) -> Vec<MeterSnapshot> {
+        let mut meters = self.snapshot().meters;
+        meters.retain(|meter| limit_of(meter).is_some());
+        meters
+    }
+
     /// What a plan must know of one of its requests.
     pub(crate) fn share(&self, call: &Call, limits: &Arc<Limits>) -> Share {
+        let charge = self.charge(call);
         Share {
             pool: Arc::clone(&self.name),
             limits: Arc::clone(limits),
-            cost: self.cost(call),
+            cost: charge.get(Unit::Tokens),
+            parts: Parts {
+                input_tokens: charge.get(Unit::Input),
+                output_tokens: charge.get(Unit::Output),
+                images: charge.get(Unit::Images),
+            },
         }
     }
 
@@ -228,10 +236,39 @@ impl Pool {
         {
             limits = limits.requests_per_minute(rate);
         }
+        for meter in self.other_meters() {
+            limits = with(limits, &meter);
+        }
         match answers_take {
             Some(each) => limits.concurrency(self.config.max_concurrency, each),
             None => limits,
         }
+    }
+}
+
+/// With one more limit, beside those of tokens and requests a minute. What is left of it
+/// after headroom is there at once.
+fn with(limits: Limits, meter: &MeterSnapshot) -> Limits {
+    let amount = meter.capacity;
+    match limit_of(meter) {
+        Some(Bound::TokensPerDay) => limits.tokens_per_day(amount),
+        Some(Bound::RequestsPerDay) => limits.requests_per_day(amount),
+        Some(Bound::InputTokens) => limits.input_tokens_per_minute(amount),
+        Some(Bound::OutputTokens) => limits.output_tokens_per_minute(amount),
+        Some(Bound::Images) => limits.images_per_minute(amount),
+        _ => limits,
+    }
+}
+
+/// What a plan calls a limit, beside those of tokens and requests a minute.
+pub(crate) fn limit_of(meter: &MeterSnapshot) -> Option<Bound> {
+    match (meter.unit, meter.per) {
+        (Unit::Tokens, Per::Day) => Some(Bound::TokensPerDay),
+        (Unit::Requests, Per::Day) => Some(Bound::RequestsPerDay),
+        (Unit::Input, Per::Minute) => Some(Bound::InputTokens),
+        (Unit::Output, Per::Minute) => Some(Bound::OutputTokens),
+        (Unit::Images, Per::Minute) => Some(Bound::Images),
+        _ => None,
     }
 }
 

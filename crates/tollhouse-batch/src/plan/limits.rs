@@ -9,6 +9,7 @@ use tokio::time::Duration;
 use crate::format::{Count, Span, as_seconds};
 
 const MINUTE: Duration = Duration::from_secs(60);
+const DAY: Duration = Duration::from_secs(86_400);
 
 /// The limits of an account, as a [`Plan`](super::Plan) reckons with them.
 /// What is not set does not limit.
@@ -39,7 +40,29 @@ pub struct Limits {
     stagger: Duration,
     concurrency: Option<(usize, Duration)>,
     available: Option<i64>,
+    /// Beside tokens and requests a minute; each full at the start.
+    meters: Vec<(Limit, u64)>,
     pub(super) url: Option<Uri>,
+}
+
+/// What requests take together, or one of them.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Work {
+    pub(super) requests: u64,
+    pub(super) tokens: u64,
+    pub(super) parts: Parts,
+}
+
+/// What of a request is limited apart, where a pool limits it so: nothing, unless it is
+/// said.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Parts {
+    /// Tokens of its prompt.
+    pub input_tokens: u64,
+    /// Tokens of its answer.
+    pub output_tokens: u64,
+    /// Images that it asks for.
+    pub images: u64,
 }
 
 /// Which limit.
@@ -69,6 +92,16 @@ pub enum Limit {
     Tokens,
     /// Requests a minute.
     Requests,
+    /// Tokens of prompts a minute.
+    InputTokens,
+    /// Tokens of answers a minute.
+    OutputTokens,
+    /// Images a minute.
+    Images,
+    /// Tokens a day.
+    TokensPerDay,
+    /// Requests a day.
+    RequestsPerDay,
     /// The least time between two launches.
     Stagger,
     /// Requests in flight at once.
@@ -135,6 +168,8 @@ pub struct LimitTime {
 pub enum Allowed {
     /// So many a minute.
     PerMinute(u64),
+    /// So many a day.
+    PerDay(u64),
     /// One in so much time.
     OneEach(Duration),
     /// So many at once.
@@ -239,6 +274,63 @@ impl Limits {
         self
     }
 
+    /// Tokens that may be used a day, headroom taken off; as many may be used at once at
+    /// the start, as of each limit that follows, and a request that takes more can never
+    /// be sent.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # #[tokio::main(flavor = "current_thread", start_paused = true)]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// use std::time::Duration;
+    /// use tollhouse_batch::plan::Limit;
+    /// use tollhouse_batch::{Limits, Plan};
+    ///
+    /// let input = "{\"model\":\"gpt-4o\",\"messages\":[]}\n".repeat(30);
+    /// let limits = Limits::new().tokens_per_minute(6_000).tokens_per_day(20_000);
+    /// let plan = Plan::read(input.as_bytes(), |_| 1_000, limits).await?;
+    /// // 30,000 tokens, of which a third have to wait for half a day.
+    /// assert_eq!(plan.binding, Some(Limit::TokensPerDay));
+    /// assert_eq!(plan.time, Duration::from_secs(12 * 3_600));
+    /// # Ok(())
+    /// # }
+    /// ```
+    #[must_use]
+    pub fn tokens_per_day(self, tokens: u64) -> Self {
+        self.meter(Limit::TokensPerDay, tokens)
+    }
+
+    /// Requests that may be sent a day.
+    #[must_use]
+    pub fn requests_per_day(self, requests: u64) -> Self {
+        self.meter(Limit::RequestsPerDay, requests)
+    }
+
+    /// Tokens of prompts a minute; see [`Parts`].
+    #[must_use]
+    pub fn input_tokens_per_minute(self, tokens: u64) -> Self {
+        self.meter(Limit::InputTokens, tokens)
+    }
+
+    /// Tokens of answers a minute; see [`Parts`].
+    #[must_use]
+    pub fn output_tokens_per_minute(self, tokens: u64) -> Self {
+        self.meter(Limit::OutputTokens, tokens)
+    }
+
+    /// Images a minute; see [`Parts`].
+    #[must_use]
+    pub fn images_per_minute(self, images: u64) -> Self {
+        self.meter(Limit::Images, images)
+    }
+
+    fn meter(mut self, limit: Limit, amount: u64) -> Self {
+        self.meters.retain(|(other, _)| *other != limit);
+        self.meters.push((limit, amount));
+        self
+    }
+
     /// The least time between two launches.
     ///
     /// # Examples
@@ -338,19 +430,34 @@ impl Limits {
     }
 
     /// The greatest cost, in tokens, that can ever be admitted.
-    pub(super) fn largest_cost(&self) -> Option<u64> {
+    fn largest_cost(&self) -> Option<u64> {
         self.capacity.or(self.tokens_per_minute)
     }
 
-    /// The time that each limit takes for so many requests and tokens.
-    pub(super) fn times(&self, requests: u64, tokens: u64) -> Vec<LimitTime> {
-        let by_limit = [
-            self.tokens_time(tokens),
-            self.requests_time(requests),
-            self.stagger_time(requests),
-            self.concurrency_time(requests),
+    /// What one request takes more of than can ever be admitted, and the most that can.
+    pub(super) fn forbids(&self, one: &Work) -> Option<(Limit, u64)> {
+        let tokens = self.largest_cost().map(|most| (Limit::Tokens, most));
+        let all = tokens.into_iter().chain(self.meters.iter().copied());
+        let mut too_much = all.filter(|(limit, most)| one.of(*limit) > *most);
+        too_much.next()
+    }
+
+    /// The time that each limit takes for what is to be done.
+    pub(super) fn times(&self, work: &Work) -> Vec<LimitTime> {
+        let of_minutes = [
+            self.tokens_time(work.tokens),
+            self.requests_time(work.requests),
         ];
-        by_limit.into_iter().flatten().collect()
+        let of_meters = self.meters.iter().map(|(limit, amount)| {
+            let time = limit.takes(work.of(*limit), *amount);
+            Some(LimitTime::new(*limit, limit.allows(*amount), time))
+        });
+        let of_launches = [
+            self.stagger_time(work.requests),
+            self.concurrency_time(work.requests),
+        ];
+        let all = of_minutes.into_iter().chain(of_meters).chain(of_launches);
+        all.flatten().collect()
     }
 
     /// (tokens - available) / rate.
@@ -397,27 +504,18 @@ impl Limits {
 
     /// Tells of every limit that takes longer than `half` what it would have to
     /// be instead.
-    pub(super) fn halve(
-        &self,
-        times: &mut [LimitTime],
-        requests: u64,
-        tokens: u64,
-        half: Duration,
-    ) {
+    pub(super) fn halve(&self, times: &mut [LimitTime], work: &Work, half: Duration) {
         for time in times.iter_mut().filter(|time| time.time > half) {
-            time.to_halve = self.for_time(time.limit, requests, tokens, half);
+            time.to_halve = self.for_time(time.limit, work, half);
         }
     }
 
     /// The least that a limit would have to be to take no longer. A larger limit
     /// comes with its larger burst.
-    fn for_time(
-        &self,
-        limit: Limit,
-        requests: u64,
-        tokens: u64,
-        time: Duration,
-    ) -> Option<Allowed> {
+    fn for_time(&self, limit: Limit, work: &Work, time: Duration) -> Option<Allowed> {
+        let Work {
+            requests, tokens, ..
+        } = *work;
         let takes = |limits: &Self| match limit {
             Limit::Tokens => limits.tokens_time(tokens),
             _ => limits.requests_time(requests),
@@ -434,6 +532,12 @@ impl Limits {
                 let (_, each) = self.concurrency?;
                 let work = requests as f64 * each.as_secs_f64();
                 Allowed::AtOnce((work / time.as_secs_f64()).ceil() as u64)
+            }
+            meter => {
+                let mut meters = self.meters.iter();
+                let (_, now) = meters.find(|(limit, _)| *limit == meter)?;
+                let enough = |amount| meter.takes(work.of(meter), amount) <= time;
+                meter.allows(least(*now, enough))
             }
         })
     }
@@ -452,6 +556,63 @@ impl Limits {
             _ => other.requests_per_minute = Some(rate),
         }
         other
+    }
+}
+
+impl Work {
+    pub(super) fn add(&mut self, one: &Work) {
+        let add = |sum: &mut u64, more: u64| *sum = sum.saturating_add(more);
+        add(&mut self.requests, one.requests);
+        add(&mut self.tokens, one.tokens);
+        add(&mut self.parts.input_tokens, one.parts.input_tokens);
+        add(&mut self.parts.output_tokens, one.parts.output_tokens);
+        add(&mut self.parts.images, one.parts.images);
+    }
+
+    /// What a limit counts of it.
+    pub(super) fn of(&self, limit: Limit) -> u64 {
+        match limit {
+            Limit::Tokens | Limit::TokensPerDay => self.tokens,
+            Limit::InputTokens => self.parts.input_tokens,
+            Limit::OutputTokens => self.parts.output_tokens,
+            Limit::Images => self.parts.images,
+            Limit::Requests | Limit::RequestsPerDay => self.requests,
+            Limit::Stagger | Limit::Concurrency => self.requests,
+        }
+    }
+}
+
+impl Limit {
+    /// In which time it allows what it allows.
+    fn period(self) -> Duration {
+        match self {
+            Self::TokensPerDay | Self::RequestsPerDay => DAY,
+            _ => MINUTE,
+        }
+    }
+
+    fn allows(self, amount: u64) -> Allowed {
+        match self {
+            Self::TokensPerDay | Self::RequestsPerDay => Allowed::PerDay(amount),
+            _ => Allowed::PerMinute(amount),
+        }
+    }
+
+    /// (count - amount) / amount periods: as much is there at first.
+    fn takes(self, count: u64, amount: u64) -> Duration {
+        let missing = count.saturating_sub(amount);
+        times(self.period(), missing as f64 / amount as f64)
+    }
+
+    /// What it counts.
+    pub(super) fn counts(self) -> &'static str {
+        match self {
+            Self::Tokens | Self::TokensPerDay => "token",
+            Self::InputTokens => "input token",
+            Self::OutputTokens => "output token",
+            Self::Images => "image",
+            _ => "request",
+        }
     }
 }
 
@@ -501,6 +662,11 @@ impl fmt::Display for Limit {
         f.pad(match self {
             Self::Tokens => "tokens a minute",
             Self::Requests => "requests a minute",
+            Self::InputTokens => "input tokens a minute",
+            Self::OutputTokens => "output tokens a minute",
+            Self::Images => "images a minute",
+            Self::TokensPerDay => "tokens a day",
+            Self::RequestsPerDay => "requests a day",
             Self::Stagger => "time between launches",
             Self::Concurrency => "requests at once",
         })
@@ -510,7 +676,9 @@ impl fmt::Display for Limit {
 impl fmt::Display for Allowed {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match *self {
-            Self::PerMinute(count) | Self::AtOnce(count) => Count(count).fmt(f),
+            Self::PerMinute(count) | Self::PerDay(count) | Self::AtOnce(count) => {
+                Count(count).fmt(f)
+            }
             Self::OneEach(interval) => Span(interval).fmt(f),
         }
     }
@@ -519,7 +687,9 @@ impl fmt::Display for Allowed {
 impl Serialize for Allowed {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         match *self {
-            Self::PerMinute(count) | Self::AtOnce(count) => serializer.serialize_u64(count),
+            Self::PerMinute(count) | Self::PerDay(count) | Self::AtOnce(count) => {
+                serializer.serialize_u64(count)
+            }
             Self::OneEach(interval) => serializer.serialize_f64(interval.as_secs_f64()),
         }
     }
@@ -529,8 +699,16 @@ impl Serialize for Allowed {
 mod tests {
     use super::*;
 
+    fn work(requests: u64, tokens: u64) -> Work {
+        Work {
+            requests,
+            tokens,
+            ..Work::default()
+        }
+    }
+
     fn seconds(limits: Limits, requests: u64, tokens: u64) -> Vec<(Limit, f64)> {
-        let times = limits.times(requests, tokens);
+        let times = limits.times(&work(requests, tokens));
         let seconds = times.iter().map(|t| (t.limit, t.time.as_secs_f64()));
         seconds.collect()
     }
@@ -574,12 +752,12 @@ mod tests {
     #[test]
     fn limit_that_allows_nothing_takes_for_ever() {
         let limits = Limits::new().tokens_per_minute(0).requests_per_minute(0);
-        let times = limits.times(2, 10);
+        let times = limits.times(&work(2, 10));
         assert!(times.iter().all(|t| t.time == Duration::MAX), "{times:?}");
     }
 
     #[test]
     fn no_limits_take_no_time() {
-        assert_eq!(Limits::new().times(1_000, 1_000), []);
+        assert_eq!(Limits::new().times(&work(1_000, 1_000)), []);
     }
 }

@@ -64,7 +64,7 @@ use crate::output::completed::Done;
 use pools::Pools;
 
 pub use admit::NotAdmitted;
-pub use limits::{Allowed, Limit, LimitTime, Limits};
+pub use limits::{Allowed, Limit, LimitTime, Limits, Parts};
 pub use pools::{PoolPlan, Share};
 
 /// Of each kind of remark a plan keeps the first so many.
@@ -110,7 +110,7 @@ pub struct Plan {
     pub duplicates: Remarks<BadLine>,
     /// Those of them that were changed since an earlier run answered them.
     pub changed: Remarks<BadLine>,
-    /// Requests that cost more than the budget can ever hold. They count
+    /// Requests that take more than a limit of their pool can ever hold. They count
     /// neither as requests nor as tokens.
     pub impossible: Remarks<Impossible>,
     /// What each limit of the pool that binds would take alone, and each that all pools
@@ -188,10 +188,15 @@ pub struct Impossible {
     pub line: u64,
     /// Its `custom_id`.
     pub custom_id: String,
-    /// What it would cost, in tokens.
+    /// The limit that it exceeds; the first of its pool's that it does.
+    pub meter: Limit,
+    /// What it would take of that: tokens, images.
     pub cost: u64,
-    /// The most that can be admitted, in tokens.
+    /// The most that can be admitted.
     pub limit: u64,
+    /// Its pool, where the requests take from more than one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub pool: Option<String>,
 }
 
 /// Remarks about lines: all are counted, the first 1,000 kept.
@@ -300,6 +305,7 @@ impl Plan {
             pool: Arc::clone(&pool),
             limits: Arc::clone(&limits),
             cost: cost(request),
+            parts: Parts::default(),
         };
         tally.read(input, done, share, shared).await
     }
@@ -325,7 +331,7 @@ impl Plan {
     /// use std::time::Duration;
     /// use bytes::Bytes;
     /// use http::Request;
-    /// use tollhouse_batch::plan::{Limits, Plan, Share};
+    /// use tollhouse_batch::plan::{Limits, Parts, Plan, Share};
     /// use tollhouse_batch::Done;
     ///
     /// let of = |pool: &str, tokens| (Arc::from(pool), Arc::new(Limits::new().tokens_per_minute(tokens)));
@@ -333,7 +339,7 @@ impl Plan {
     /// let share = |request: &Request<Bytes>| {
     ///     let is_embedding = request.uri().path().ends_with("/embeddings");
     ///     let (pool, limits) = if is_embedding { embeddings.clone() } else { chats.clone() };
-    ///     Share { pool, limits, cost: 6_000 }
+    ///     Share { pool, limits, cost: 6_000, parts: Parts::default() }
     /// };
     /// let input = "{\"model\":\"gpt-4o\",\"messages\":[]}\n".repeat(3)
     ///     + &"{\"model\":\"text-embedding-3-small\",\"input\":\"Hi\"}\n".repeat(15);
@@ -409,14 +415,17 @@ impl Tally {
             Item::Request(line) => {
                 let share = share(&line.request());
                 let limits = self.pools.open(&share.pool, &share.limits);
-                match limits.largest_cost() {
-                    Some(limit) if share.cost > limit => self.impossible.push(Impossible {
+                let takes = share.takes();
+                match limits.forbids(&takes) {
+                    Some((meter, limit)) => self.impossible.push(Impossible {
                         line: line.number,
                         custom_id: line.custom_id.to_string(),
-                        cost: share.cost,
+                        meter,
+                        cost: takes.of(meter),
                         limit,
+                        pool: Some(share.pool.to_string()),
                     }),
-                    _ => self.add(&line, &share),
+                    None => self.add(&line, &share),
                 }
             }
         }
@@ -431,13 +440,18 @@ impl Tally {
         self.pools.add(share);
     }
 
-    fn plan(self, shared: &Limits) -> Plan {
+    fn plan(mut self, shared: &Limits) -> Plan {
         let loads: Vec<Load> = self.loads.into_iter().map(Load::from).collect();
         let requests = loads.iter().map(|load| load.requests).sum();
         let tokens = loads
             .iter()
             .fold(0_u64, |sum, load| sum.saturating_add(load.tokens));
         let reckoned = self.pools.reckon(shared);
+        if reckoned.pools.len() == 1 {
+            // One pool needs no name.
+            let named = self.impossible.first.iter_mut();
+            named.for_each(|impossible| impossible.pool = None);
+        }
         let (binding, bound_pool) = reckoned.binding.unzip();
         let bound_pool = bound_pool.flatten();
         // Where nothing binds, one pool's limits are still worth a look.

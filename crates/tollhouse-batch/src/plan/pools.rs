@@ -6,7 +6,7 @@ use std::sync::Arc;
 use serde::Serialize;
 use tokio::time::Duration;
 
-use super::limits::{Limit, LimitTime, Limits};
+use super::limits::{Limit, LimitTime, Limits, Parts, Work};
 use crate::format::as_seconds;
 
 /// What a plan must know of one request; see [`Plan::read_pools`](super::Plan::read_pools).
@@ -18,6 +18,18 @@ pub struct Share {
     pub limits: Arc<Limits>,
     /// What it costs there, in tokens.
     pub cost: u64,
+    /// What of it is limited apart.
+    pub parts: Parts,
+}
+
+impl Share {
+    pub(super) fn takes(&self) -> Work {
+        Work {
+            requests: 1,
+            tokens: self.cost,
+            parts: self.parts,
+        }
+    }
 }
 
 /// What one pool of an account has to do.
@@ -30,6 +42,9 @@ pub struct PoolPlan {
     pub requests: u64,
     /// What they will cost together.
     pub tokens: u64,
+    /// What of them is limited apart, together.
+    #[serde(skip)]
+    pub parts: Parts,
     /// What each of its limits alone would take.
     pub times: Vec<LimitTime>,
     /// The one that takes longest, if any takes time at all.
@@ -48,8 +63,7 @@ pub(super) struct Pools {
 #[derive(Debug)]
 struct Load {
     limits: Arc<Limits>,
-    requests: u64,
-    tokens: u64,
+    work: Work,
 }
 
 /// What the pools come to.
@@ -71,8 +85,7 @@ impl Pools {
 
     pub(super) fn add(&mut self, share: &Share) {
         let load = self.load(&share.pool, &share.limits);
-        load.requests += 1;
-        load.tokens = load.tokens.saturating_add(share.cost);
+        load.work.add(&share.takes());
     }
 
     fn load(&mut self, pool: &Arc<str>, limits: &Arc<Limits>) -> &mut Load {
@@ -80,8 +93,7 @@ impl Pools {
         if !self.all.contains_key(pool) {
             let load = Load {
                 limits: Arc::clone(limits),
-                requests: 0,
-                tokens: 0,
+                work: Work::default(),
             };
             self.all.insert(Arc::clone(pool), load);
         }
@@ -90,15 +102,14 @@ impl Pools {
 
     /// The times of all of them, which go on side by side, and of what they share.
     pub(super) fn reckon(self, shared: &Limits) -> Reckoned {
-        let (requests, tokens) = self.all.values().fold((0, 0_u64), |sum, load| {
-            (sum.0 + load.requests, sum.1.saturating_add(load.tokens))
-        });
+        let mut all = Work::default();
+        self.all.values().for_each(|load| all.add(&load.work));
         let mut pools: Vec<_> = self
             .all
             .iter()
             .map(|(pool, load)| load.plan(pool))
             .collect();
-        let mut of_all = shared.times(requests, tokens);
+        let mut of_all = shared.times(&all);
         let of_pools = pools.iter().filter_map(|pool| {
             let binding = (pool.binding?, Some(pool.pool.clone()));
             Some((pool.time, binding))
@@ -109,11 +120,9 @@ impl Pools {
         if longest.is_some() {
             // All that takes longer than half would have to change.
             for (plan, load) in pools.iter_mut().zip(self.all.values()) {
-                let (requests, tokens) = (load.requests, load.tokens);
-                load.limits
-                    .halve(&mut plan.times, requests, tokens, time / 2);
+                load.limits.halve(&mut plan.times, &load.work, time / 2);
             }
-            shared.halve(&mut of_all, requests, tokens, time / 2);
+            shared.halve(&mut of_all, &all, time / 2);
         }
         Reckoned {
             pools,
@@ -126,12 +135,13 @@ impl Pools {
 
 impl Load {
     fn plan(&self, pool: &Arc<str>) -> PoolPlan {
-        let times = self.limits.times(self.requests, self.tokens);
+        let times = self.limits.times(&self.work);
         let longest = longest(&times).map(|time| (time.limit, time.time));
         PoolPlan {
             pool: pool.to_string(),
-            requests: self.requests,
-            tokens: self.tokens,
+            requests: self.work.requests,
+            tokens: self.work.tokens,
+            parts: self.work.parts,
             binding: longest.map(|(limit, _)| limit),
             time: longest.map_or(Duration::ZERO, |(_, time)| time),
             times,

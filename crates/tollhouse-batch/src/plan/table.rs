@@ -63,13 +63,15 @@ impl Plan {
             0 | 1 => 0,
             _ => widest.unwrap_or(0).max("pool".len()) + 2,
         };
+        let widest = rows.iter().map(|row| row.time.limit.to_string().len());
+        let limit_width = widest.max().unwrap_or(0).max("time between launches".len());
         let name = |name: &str| match width {
             0 => String::new(),
             width => format!("{name:width$}"),
         };
         writeln!(
             f,
-            "\n{}{:21}  {:>12}  {:>10}  {:>12}",
+            "\n{}{:limit_width$}  {:>12}  {:>10}  {:>12}",
             name("pool"),
             "limit",
             "allowed",
@@ -81,7 +83,7 @@ impl Plan {
             let is_new = before.replace(pool) != Some(pool);
             writeln!(
                 f,
-                "{}{:21}  {:>12}  {:>10}  {:>12}{}",
+                "{}{:limit_width$}  {:>12}  {:>10}  {:>12}{}",
                 name(if is_new { pool } else { "" }),
                 time.limit,
                 time.allowed,
@@ -162,11 +164,15 @@ impl fmt::Display for super::Impossible {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(
             f,
-            "line {}, custom_id {:?}: costs {} tokens; at most {} can ever be admitted",
+            "line {}, custom_id {:?}: costs {}; at most {} can ever be admitted",
             self.line,
             self.custom_id,
-            Count(self.cost),
+            Counted(self.cost, self.meter.counts()),
             Count(self.limit)
-        )
+        )?;
+        match &self.pool {
+            Some(pool) => write!(f, " to {pool}"),
+            None => Ok(()),
+        }
     }
 }

@@ -1,12 +1,13 @@
 //! What a plan says, in numbers, as a table and as JSON.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use crate::common::{input, line};
 use bytes::Bytes;
 use http::Request;
 use serde_json::json;
-use tollhouse_batch::plan::{Allowed, Limit};
+use tollhouse_batch::plan::{Allowed, Limit, Parts, Share};
 use tollhouse_batch::{Done, Limits, Plan};
 
 fn by_length(request: &Request<Bytes>) -> u64 {
@@ -152,7 +153,9 @@ async fn plan_is_json() {
     );
     assert_eq!(
         json["impossible"],
-        json!({"count": 1, "first": [{"line": 3, "custom_id": "big", "cost": 1024, "limit": 100}]})
+        json!({"count": 1, "first": [
+            {"line": 3, "custom_id": "big", "meter": "tokens", "cost": 1024, "limit": 100}
+        ]})
     );
     assert_eq!(
         json["bad_lines"]["first"][0],
@@ -250,4 +253,81 @@ async fn what_the_budget_holds_now_is_what_goes_at_once() {
     let limits = Limits::new().tokens_per_minute(600).available(-100);
     let plan = Plan::read(input.as_bytes(), |_: &Request<Bytes>| 300, limits).await;
     assert_eq!(plan.expect("a plan").time, Duration::from_secs(70));
+}
+
+/// What a pool limits apart: input, output, images, and what a day allows.
+#[tokio::test]
+async fn limits_of_the_day_and_of_parts_bind_and_forbid() {
+    let body = |model: &str| format!(r#"{{"model":"{model}","messages":[]}}"#) + "\n";
+    let input = body("chat").repeat(30) + &body("image").repeat(4) + &body("long");
+    let chats = Limits::new()
+        .tokens_per_minute(60_000)
+        .input_tokens_per_minute(9_000)
+        .output_tokens_per_minute(2_000)
+        .tokens_per_day(20_000)
+        .requests_per_day(25);
+    let pools: [(Arc<str>, _); 2] = [
+        ("chats".into(), Arc::new(chats)),
+        (
+            "images".into(),
+            Arc::new(Limits::new().images_per_minute(3)),
+        ),
+    ];
+    let share = |request: &Request<Bytes>| {
+        let body = String::from_utf8_lossy(request.body());
+        let is_image = body.contains("image");
+        let (pool, limits) = pools[usize::from(is_image)].clone();
+        let (input_tokens, output_tokens) = match body.contains("long") {
+            true => (600, 9_001),
+            false => (600, 400),
+        };
+        let parts = Parts {
+            input_tokens,
+            output_tokens,
+            images: 2 * u64::from(is_image),
+        };
+        let cost = input_tokens + output_tokens;
+        Share {
+            pool,
+            limits,
+            cost,
+            parts,
+        }
+    };
+    let plan = Plan::read_pools(input.as_bytes(), Done::new(), share, Limits::new()).await;
+    let plan = plan.expect("memory can be read");
+    let times = |pool: usize| -> Vec<_> {
+        let times = plan.pools[pool].times.iter();
+        let times = times.map(|time| (time.limit, time.allowed, time.time.as_secs()));
+        times.collect()
+    };
+    let day = 86_400;
+    let chats = [
+        (Limit::Tokens, Allowed::PerMinute(60_000), 0),
+        (Limit::InputTokens, Allowed::PerMinute(9_000), 60),
+        (Limit::OutputTokens, Allowed::PerMinute(2_000), 300),
+        (Limit::TokensPerDay, Allowed::PerDay(20_000), day / 2),
+        (Limit::RequestsPerDay, Allowed::PerDay(25), day / 5),
+    ];
+    assert_eq!(times(0), chats);
+    // Eight images, three of them at once.
+    assert_eq!(times(1), [(Limit::Images, Allowed::PerMinute(3), 100)]);
+    let bound = (plan.binding, plan.bound_pool.as_deref());
+    assert_eq!(bound, (Some(Limit::TokensPerDay), Some("chats")));
+    let to_halve = plan
+        .times
+        .iter()
+        .find(|time| time.limit == Limit::TokensPerDay);
+    // 30,000 in a quarter of a day, and as many as that allows at once.
+    assert_eq!(to_halve.unwrap().to_halve, Some(Allowed::PerDay(24_000)));
+
+    let table = plan.to_string();
+    for said in [
+        "line 35, custom_id \"line-35\": costs 9,001 output tokens; at most 2,000 can ever be \
+         admitted to chats",
+        "        tokens a day                  20,000     12h 00m        24,000  <- binds",
+        "images  images a minute                    3      1m 40s             -",
+    ] {
+        assert!(table.contains(said), "{table}");
+    }
 }

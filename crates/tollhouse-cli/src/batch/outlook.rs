@@ -5,6 +5,8 @@
 
 use tokio::time::{Duration, Instant};
 use tollhouse_batch::Plan;
+use tollhouse_batch::plan::PoolPlan;
+use tollhouse_openai::{MeterSnapshot, Unit};
 
 use super::board::Standing;
 use crate::pools::{Pool, Pools};
@@ -25,16 +27,16 @@ pub(crate) struct Outlook {
 struct Planned {
     requests: f64,
     tokens: f64,
+    input_tokens: f64,
+    output_tokens: f64,
+    images: f64,
 }
 
 impl Outlook {
     pub(crate) fn new(plan: &Plan, pools: Pools) -> Self {
         let of = |pool: &Pool| plan.pools.iter().find(|planned| planned.pool == *pool.name);
         let planned = pools.all().into_iter().map(|pool| match of(&pool) {
-            Some(planned) => Planned {
-                requests: planned.requests as f64,
-                tokens: planned.tokens as f64,
-            },
+            Some(planned) => Planned::of(planned),
             None => Planned::default(),
         });
         Self {
@@ -71,10 +73,7 @@ impl Outlook {
         let all = unsent.iter().zip(&self.planned);
         all.map(|(unsent, planned)| {
             let requests = left * share(unsent, planned);
-            Planned {
-                requests,
-                tokens: planned.tokens * requests / planned.requests.max(1.0),
-            }
+            planned.times(requests / planned.requests.max(1.0))
         })
         .collect()
     }
@@ -86,6 +85,40 @@ impl Outlook {
         let slots = slots.map_or(0.0, |slots| slots_take(unanswered, slots, answer));
         let spacing = left * self.pools.shared_spacing().as_secs_f64();
         seconds(slots.max(spacing))
+    }
+}
+
+impl Planned {
+    fn of(plan: &PoolPlan) -> Self {
+        Planned {
+            requests: plan.requests as f64,
+            tokens: plan.tokens as f64,
+            input_tokens: plan.parts.input_tokens as f64,
+            output_tokens: plan.parts.output_tokens as f64,
+            images: plan.parts.images as f64,
+        }
+    }
+
+    fn times(&self, factor: f64) -> Self {
+        Planned {
+            requests: self.requests * factor,
+            tokens: self.tokens * factor,
+            input_tokens: self.input_tokens * factor,
+            output_tokens: self.output_tokens * factor,
+            images: self.images * factor,
+        }
+    }
+
+    /// What a limit counts of it.
+    fn get(&self, unit: Unit) -> f64 {
+        match unit {
+            Unit::Requests => self.requests,
+            Unit::Tokens => self.tokens,
+            Unit::Input => self.input_tokens,
+            Unit::Output => self.output_tokens,
+            Unit::Images => self.images,
+            _ => 0.0,
+        }
     }
 }
 
@@ -102,8 +135,16 @@ fn pool_takes(pool: &Pool, left: Planned, answer: Duration) -> Duration {
             answer,
         ),
     ];
-    let slowest = limits.into_iter().fold(0.0, f64::max);
+    let meters = pool.other_meters();
+    let of_meters = meters.iter().map(|meter| meter_takes(meter, &left));
+    let slowest = limits.into_iter().chain(of_meters).fold(0.0, f64::max);
     seconds(slowest) + closed_for(pool).unwrap_or_default()
+}
+
+/// A limit by the day, or of a part of what requests take.
+fn meter_takes(meter: &MeterSnapshot, left: &Planned) -> f64 {
+    let missing = left.get(meter.unit) - meter.level as f64;
+    missing / meter.capacity.max(1) as f64 * meter.per.duration().as_secs_f64()
 }
 
 /// What is in the budget already needs no time.
@@ -228,6 +269,21 @@ mod tests {
         };
         let left = outlook.remaining(&standing, &seen);
         assert_eq!(left, Duration::from_secs(30));
+    }
+
+    /// 60 requests, of which 20 may go at once and 20 more each day; and 36,000 tokens, of
+    /// which 24,000 are there.
+    #[tokio::test(start_paused = true)]
+    async fn limits_of_the_day_and_of_parts_decide_too() {
+        let of = |meter: &str| {
+            let common = "est_tokens_per_run = 600\nheadroom = 0\nstagger_seconds = 0";
+            let file = format!("[defaults]\ntokens_per_minute = 10_000_000\n{common}\n{meter}");
+            Account::from_toml(&file).expect("a file")
+        };
+        let by_day = of_models(&vec!["slow"; 60], of("requests_per_day = 20")).await;
+        assert_eq!(remaining(&by_day), Duration::from_secs(2 * 86_400));
+        let tokens = of_models(&vec!["slow"; 60], of("tokens_per_day = 24_000")).await;
+        assert_eq!(remaining(&tokens), Duration::from_secs(43_200));
     }
 
     #[tokio::test(start_paused = true)]

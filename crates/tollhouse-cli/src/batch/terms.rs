@@ -4,9 +4,9 @@ use std::time::Duration;
 
 use tollhouse_batch::Plan;
 use tollhouse_batch::plan::{Limit as Bound, PoolPlan};
-use tollhouse_openai::Limit;
+use tollhouse_openai::{Limit, MeterSnapshot};
 
-use crate::pools::{Pool, Pools};
+use crate::pools::{Pool, Pools, limit_of};
 use crate::print::{Count, Counted, Span};
 
 /// Of a shorter spacing the tenths of a second do not tell enough.
@@ -65,6 +65,7 @@ fn takes(plan: &PoolPlan) -> String {
 fn own(pool: &Pool) -> String {
     let limits = [tokens(pool), requests(pool)];
     let mut terms: Vec<_> = limits.into_iter().flatten().collect();
+    terms.extend(pool.other_meters().iter().map(meter));
     let slots = Counted(pool.config.max_concurrency as u64, "request");
     terms.push(format!("{slots} at once"));
     terms.extend(spacing(pool.config.stagger));
@@ -106,6 +107,12 @@ fn requests(pool: &Pool) -> Option<String> {
     }
 }
 
+/// `10,000 requests a day`, headroom taken off.
+fn meter(meter: &MeterSnapshot) -> String {
+    let (unit, per) = (meter.unit.name(), meter.per);
+    format!("{} {unit} a {per}", Count(meter.capacity))
+}
+
 fn binds(pool: &Pool, bound: Bound) -> String {
     match bound {
         Bound::Stagger => {
@@ -125,7 +132,12 @@ fn binds(pool: &Pool, bound: Bound) -> String {
             let rate = pool.requests_a_minute().unwrap_or_default();
             format!("the requests: {} a minute", Count(rate))
         }
-        bound => format!("the {bound}"),
+        bound => {
+            let others = pool.other_meters();
+            let of_bound = others.iter().find(|meter| limit_of(meter) == Some(bound));
+            let allowed = of_bound.map(|meter| format!(": {}", Count(meter.capacity)));
+            format!("the {bound}{}", allowed.unwrap_or_default())
+        }
     }
 }
 
@@ -171,6 +183,32 @@ mod tests {
         assert_eq!(
             line_of(none.tpm_limit(Limit::Auto)).await,
             "Policy: tokens a minute as the provider tells, 3 requests at once; nothing of it binds"
+        );
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn limits_of_the_day_and_of_parts_are_told_and_bind() {
+        let account = Account::from_toml(
+            r#"
+            [defaults]
+            stagger_seconds = 0
+            est_tokens_per_run = 1000
+            headroom = 0.1
+            requests_per_day = 40
+            input_tokens_per_minute = 9000
+            "#,
+        );
+        let pools = Pools::new(account.expect("a file"));
+        let input = "{\"model\":\"gpt-4o\",\"input\":\"Hi\"}\n".repeat(45);
+        let url = Some(http::Uri::from_static("/v1/responses"));
+        let done = tollhouse_batch::Done::new();
+        let plan = plan(input.as_bytes(), done, &pools, None, url).await;
+        assert_eq!(
+            lines(&pools, &plan.expect("memory can be read")),
+            [
+                "Policy: 27,000 tokens a minute, 8,100 input tokens a minute, 36 requests a day, \
+                 3 requests at once; bound by the requests a day: 36"
+            ]
         );
     }
 

@@ -159,6 +159,59 @@ fn plan_reckons_pool_by_pool_and_names_the_one_that_binds() {
     assert_eq!(plan["pools"][0]["seconds"], 40.0, "{plan:#}");
 }
 
+/// What the provider limits by the day, or of prompts and answers apart.
+const OTHER_LIMITS: &str = r#"
+    [defaults]
+    headroom = 0
+    stagger_seconds = 0
+    [models."gpt-4o*"]
+    tokens_per_minute = 60000
+    output_tokens_per_minute = 5000
+    requests_per_day = 8
+    [models."text-embedding-*"]
+    tokens_per_minute = 600000
+"#;
+
+#[test]
+fn plan_reckons_with_limits_of_the_day_and_of_answers() {
+    let config = file("plan-day", OTHER_LIMITS);
+    let input: String = (0..10)
+        .map(|n| line(&format!("r{n}"), 989) + "\n")
+        .collect();
+    let input = input + &embeddings();
+    let arguments = ["plan", "-", "--config", text(&config)];
+    let ran = run_with_stdin(tollhouse(&arguments), &input);
+    assert_eq!(ran.code, Some(0), "{}", ran.stderr);
+    let row = |limit: &str| {
+        let line = ran.stdout.lines().find(|line| line.contains(limit));
+        let line = line.unwrap_or_else(|| panic!("{limit}: {}", ran.stdout));
+        let (_, rest) = line.split_once(limit).expect("it is there");
+        rest.split_whitespace()
+            .map(str::to_owned)
+            .collect::<Vec<_>>()
+    };
+    // 8 may go at once, and 2 more in a quarter of a day.
+    let day = ["8", "6h", "00m", "9", "<-", "binds"];
+    assert_eq!(row("requests a day"), day, "{}", ran.stdout);
+    // 9,890 tokens of answers, 4,890 of them after the first minute's.
+    let answers = ["5,000", "58.6s", "-"];
+    assert_eq!(row("output tokens a minute"), answers, "{}", ran.stdout);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_line_that_can_never_fit_names_its_pool_and_the_limit() {
+    let provider = Provider::start(Sim::builder()).await;
+    let config = file("never-part-file", OTHER_LIMITS);
+    let files = Files::new("never-part", embeddings() + &line("r1", 7_000));
+    let more = ["--config", text(&config)];
+    let ran = run(provider.tollhouse(&files.arguments(&more)));
+    assert_eq!(ran.code, Some(2), "{}", ran.stderr);
+    let said = "custom_id \"r1\": costs 7,000 output tokens; at most 5,000 can ever be \
+                admitted to gpt-4o*";
+    assert!(ran.stderr.contains(said), "{}", ran.stderr);
+    assert_eq!(provider.sim.report().arrived, 0);
+}
+
 #[test]
 fn variables_and_flags_lie_over_the_files_defaults() {
     let config = file(

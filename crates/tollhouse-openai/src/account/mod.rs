@@ -29,7 +29,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use http::HeaderMap;
-use tollhouse::{Ask, Caller, TokenBudget};
+use tollhouse::{Ask, Caller, Charge, TokenBudget};
 
 pub use changes::{Change, Changes};
 pub use config::{AccountConfig, Sharing};
@@ -38,7 +38,7 @@ pub use error::{AccountError, Problem};
 pub use snapshot::{AccountSnapshot, DryRunSnapshot, PoolMeter, PoolSnapshot};
 
 use crate::call::{Call, Endpoint};
-use crate::policy::budget::{CallPass, FindPool, PoolGate};
+use crate::policy::budget::{CallPass, FindPool, PoolGate, charge_of};
 use crate::policy::{Policy, PolicyConfig, PolicyLayer};
 use models::Kind;
 use pools::Pools;
@@ -358,4 +358,32 @@ pub struct Explanation {
     pub described: bool,
     /// The numbers that result.
     pub policy: PolicyConfig,
+}
+
+impl Explanation {
+    /// What a call takes of the pool's limits, by [`Unit`](tollhouse::Unit), before
+    /// anything is learned of such calls.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use bytes::Bytes;
+    /// use http::Request;
+    /// use tollhouse_openai::{Account, Call, Unit};
+    ///
+    /// # #[tokio::main(flavor = "current_thread", start_paused = true)]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// let account = Account::from_toml("[models.\"gpt-*\"]\ninput_tokens_per_minute = 9000")?;
+    /// let body = r#"{"model": "gpt-4o", "input": "Hi there", "max_output_tokens": 50}"#;
+    /// let request = Request::post("/v1/responses").body(Bytes::from(body))?;
+    /// let call = Call::of(&request);
+    /// let charge = account.explain(call.model(), Some(call.endpoint())).charge(&call);
+    /// assert_eq!(charge.get(Unit::Output), 50);
+    /// assert_eq!(charge.get(Unit::Input), charge.get(Unit::Tokens) - 50);
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn charge(&self, call: &Call) -> Charge {
+        charge_of(call, &self.policy.estimator())
+    }
 }

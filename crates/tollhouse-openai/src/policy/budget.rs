@@ -107,6 +107,15 @@ impl BudgetGate {
     }
 }
 
+/// What a call takes of every unit, as far as that can be told before anything is
+/// learned of such calls.
+pub(crate) fn charge_of(call: &Call, estimator: &Estimator) -> Charge {
+    match estimator.estimate(call.facts()) {
+        Some(estimate) => split(&estimate, estimate.tokens, call),
+        None => images(call, Charge::tokens(0)),
+    }
+}
+
 /// What a call takes of every unit.
 fn split(estimate: &Estimate<'_>, tokens: u64, call: &Call) -> Charge {
     let input = estimate.prompt.min(tokens);
