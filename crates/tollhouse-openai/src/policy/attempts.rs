@@ -106,12 +106,18 @@ where
         retry_count(request.headers())
     }
 
-    /// Says in its extensions when a call came for the first time, if nobody did, so
-    /// that a retry keeps its place in line.
     fn mark(&self, request: &mut Request<B>, attempt: u32) {
         write(request, attempt);
+    }
+
+    const TELLS_ARRIVAL: bool = true;
+
+    /// Says in its extensions when a call came for the first time, if nobody did, so
+    /// that a retry keeps its place in line. A first attempt comes when it comes, and
+    /// needs no word of it, which would have to be allocated.
+    fn came(&self, request: &mut Request<B>, first: Arrival) {
         if request.extensions().get::<Arrival>().is_none() {
-            request.extensions_mut().insert(Arrival::now());
+            request.extensions_mut().insert(first);
         }
     }
 

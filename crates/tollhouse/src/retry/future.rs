@@ -79,7 +79,9 @@ where
                         break Err(error);
                     }
                     let mut request = this.request.take().expect("polled after it was ready");
-                    this.plan.begin();
+                    if let Some(first) = this.plan.begin(M::TELLS_ARRIVAL) {
+                        this.mark.came(&mut request, first);
+                    }
                     this.mark.mark(&mut request, this.plan.attempt());
                     if !this.mark.repeats(&request) {
                         this.plan.end();

@@ -1,3 +1,5 @@
+use crate::ask::Arrival;
+
 /// Tells those concerned which attempt it is: the provider, in each request,
 /// and the caller, in what the call comes to.
 ///
@@ -41,6 +43,16 @@ pub trait Mark<Req, Out> {
     /// What is written stays for the next attempt: what must be the same in all
     /// is written where it is missing.
     fn mark(&self, request: &mut Req, attempt: u32);
+
+    /// Whether attempts after the first are to be told when the call came; costs a look
+    /// at the clock for each call.
+    const TELLS_ARRIVAL: bool = false;
+
+    /// Called before each attempt after the first, with the instant of that one: whoever
+    /// keeps its place in line since then is told by it.
+    fn came(&self, request: &mut Req, first: Arrival) {
+        let _ = (request, first);
+    }
 
     /// Whether `request` can be sent once more, should this attempt fail; asked
     /// after it was marked. One that cannot (its body is a stream that is

@@ -6,6 +6,7 @@ use tokio::time::Instant;
 use super::Delays;
 use super::terms::Terms;
 use crate::answer::{Decision, Scope};
+use crate::ask::Arrival;
 use crate::telemetry;
 
 /// What one call's attempts may still do.
@@ -17,6 +18,8 @@ pub(super) struct Plan {
     spent: u32,
     /// How many attempts were begun here.
     made: u32,
+    /// When the first of them was, where somebody wants to know.
+    first: Option<Arrival>,
     /// No further attempt can be made, whatever the terms.
     ended: bool,
     /// Drawn up at the first retry: most calls need none.
@@ -31,14 +34,21 @@ impl Plan {
             terms,
             spent,
             made: 0,
+            first: None,
             ended: false,
             delays: None,
         }
     }
 
-    /// Begins an attempt.
-    pub(super) fn begin(&mut self) {
+    /// Begins an attempt; says when the first was begun here, if this is another one
+    /// and somebody wants to know.
+    #[inline]
+    pub(super) fn begin(&mut self, notes_arrival: bool) -> Option<Arrival> {
         self.made += 1;
+        if notes_arrival && self.made == 1 {
+            self.first = Some(Arrival::now());
+        }
+        self.first.filter(|_| self.made > 1)
     }
 
     /// Makes the attempt that was begun the last.

@@ -6,6 +6,7 @@ use tower::{Layer, Service, ServiceExt, service_fn};
 
 use super::{Backoff, Mark, RetryBudget, RetryLayer};
 use crate::answer::{Decision, Scope};
+use crate::ask::Arrival;
 use crate::error::{BoxError, Error, Refused};
 
 const SEC: Duration = Duration::from_secs(1);
@@ -281,4 +282,39 @@ async fn what_cannot_be_sent_again_is_not_retried() {
         assert_eq!(budget.left(), 10 - spent, "what is not sent costs nothing");
         assert_eq!(start.elapsed() > Duration::ZERO, attempts > 1);
     }
+}
+
+/// Notes what each attempt is told of the first.
+#[derive(Clone, Default)]
+struct Came(Arc<Mutex<Vec<(u32, Duration)>>>);
+
+impl<Out> Mark<Instant, Out> for Came {
+    const TELLS_ARRIVAL: bool = true;
+
+    fn mark(&self, _: &mut Instant, _: u32) {}
+
+    fn came(&self, request: &mut Instant, first: Arrival) {
+        let mut came = self.0.lock().expect("no panic");
+        let attempt = u32::try_from(came.len()).expect("few") + 2;
+        came.push((attempt, first.instant() - *request));
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn attempts_after_the_first_are_told_when_that_was() {
+    let wait = Said::Limited {
+        after: Some(7 * SEC),
+    };
+    let (seen, provider) = provider::<Instant>(&[wait, wait, Said::Fine]);
+    let came = Came::default();
+    let layer = RetryLayer::new(Backoff::default(), classify).mark(came.clone());
+    let made = Instant::now();
+    tokio::time::sleep(3 * SEC).await;
+    let call = layer.layer(provider).oneshot(made);
+    assert_eq!(call.await.expect("an answer"), Said::Fine);
+    assert_eq!((count(&seen), made.elapsed()), (3, 17 * SEC));
+    assert_eq!(
+        *came.0.lock().expect("no panic"),
+        [(2, 3 * SEC), (3, 3 * SEC)]
+    );
 }

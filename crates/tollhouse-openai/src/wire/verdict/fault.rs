@@ -33,6 +33,10 @@ pub(super) struct Fault {
 impl Fault {
     /// Reads a body; `None` where it holds no error.
     pub(super) fn read(headers: &HeaderMap, body: &[u8]) -> Option<Fault> {
+        // As of most answers, that have no fault: the parser would allocate its own.
+        if body.is_empty() {
+            return None;
+        }
         if is_stream(headers, body) {
             return events(body).find_map(|data| Fault::of_json(&data));
         }

@@ -12,7 +12,7 @@ use tokio::task::yield_now;
 use tokio::time::{Instant, sleep};
 use tollhouse_openai::policy::PolicyLayer;
 use tollhouse_openai::{
-    Account, AccountConfig, Caller, Deadline, Limit, Policy, PolicyConfig, Refused, Window,
+    Account, AccountConfig, Arrival, Caller, Deadline, Limit, Policy, PolicyConfig, Refused, Window,
 };
 use tower::{Layer, Service, ServiceExt, service_fn};
 
@@ -202,4 +202,48 @@ async fn a_deadline_in_the_extensions_is_kept() {
         ask(Some(SEC)).await.expect("an answer in time");
         assert_eq!(start.elapsed(), SEC);
     }
+}
+
+/// A retry stands where its call stood first, before those of its caller that came later,
+/// although only the retry tells when that was.
+#[tokio::test(start_paused = true)]
+async fn a_retry_keeps_the_place_of_its_first_arrival() {
+    let mut config = wide();
+    config.max_concurrency = 1;
+    config.backoff_base = Duration::from_millis(1);
+    config.cautious_start = false;
+    let policy = Policy::new(config).expect("a good policy");
+    let asked = Arc::new(Mutex::new((String::new(), Vec::new())));
+    let notes = Arc::clone(&asked);
+    let client = policy
+        .layer()
+        .layer(service_fn(move |request: Request<Bytes>| {
+            let mut notes = notes.lock().unwrap();
+            let name = request.headers()["x-name"].to_str().expect("a name");
+            let status = if notes.0.is_empty() { 503 } else { 200 };
+            notes.0 += name;
+            notes
+                .1
+                .push(request.extensions().get::<Arrival>().is_some());
+            async move {
+                sleep(10 * SEC).await;
+                let answer = Response::builder().status(status);
+                Ok::<_, Infallible>(answer.body(Full::<Bytes>::from("{}")).unwrap())
+            }
+        }));
+    let mut calls = Vec::new();
+    for name in ["a", "b", "c", "d"] {
+        let mut request = chat("gpt-4o", 100);
+        let headers = request.headers_mut();
+        headers.insert("x-name", name.parse().unwrap());
+        let client = client.clone();
+        calls.push(tokio::spawn(async move { call(&client, request).await }));
+        sleep(SEC).await;
+    }
+    for call in calls {
+        assert_eq!(call.await.unwrap(), 200);
+    }
+    let (order, told) = &*asked.lock().unwrap();
+    assert_eq!(order, "abacd");
+    assert_eq!(*told, [false, false, true, false, false]);
 }
