@@ -20,6 +20,7 @@
 //! fire in the middle of anything.
 
 use std::future::poll_fn;
+use std::slice;
 use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
 use std::sync::{Arc, Mutex};
 use std::task::{Context, Poll, Waker};
@@ -31,7 +32,7 @@ use shuttle::thread::{self, JoinHandle};
 use tokio::runtime::{Builder, Runtime};
 use tokio::time::{Instant, advance};
 
-use super::{Bounds, Queue, Ticket};
+use super::{AccountSlots, Bounds, Queue, Ticket};
 use crate::ask::{Arrival, Ask, Caller, Deadline};
 use crate::error::Refused;
 use crate::rules::{Launch, Random, Rule, Slots, Spacing};
@@ -48,7 +49,7 @@ const PREEMPTIONS: usize = 3;
 /// Plays a scene under schedules at random, and under such of few preemptions, which
 /// find what needs a thread to stand still for long (Burckhardt and others, "A
 /// randomized scheduler with probabilistic guarantees of finding bugs", 2010).
-fn check(scene: fn(&Arc<Runtime>)) {
+fn check(scene: impl Fn(&Arc<Runtime>) + Clone + Send + Sync + 'static) {
     let clock = Builder::new_current_thread()
         .enable_time()
         .start_paused(true)
@@ -68,8 +69,9 @@ fn check(scene: fn(&Arc<Runtime>)) {
 struct Seen<R: Rule> {
     queue: Arc<Queue<R>>,
     most: usize,
-    inside: AtomicUsize,
-    launches: Mutex<Vec<Instant>>,
+    /// Shared with other queues of an account.
+    inside: Arc<AtomicUsize>,
+    launches: Arc<Mutex<Vec<Instant>>>,
     /// How many are being polled: a poll happens at one instant, so that the clock
     /// stands still meanwhile.
     polled: AtomicUsize,
@@ -84,11 +86,29 @@ where
         Arc::new(Seen {
             queue: Queue::new(rule, Bounds::NONE),
             most,
-            inside: AtomicUsize::new(0),
-            launches: Mutex::default(),
+            inside: Arc::default(),
+            launches: Arc::default(),
             polled: AtomicUsize::new(0),
             over: AtomicUsize::new(0),
         })
+    }
+
+    /// Another one of the same account.
+    fn beside(&self, rule: R) -> Arc<Self> {
+        Arc::new(Seen {
+            queue: Queue::new(rule, Bounds::NONE),
+            most: self.most,
+            inside: Arc::clone(&self.inside),
+            launches: Arc::clone(&self.launches),
+            polled: AtomicUsize::new(0),
+            over: AtomicUsize::new(0),
+        })
+    }
+
+    fn are_apart(&self) {
+        let launches = self.launches.lock().expect("no panic");
+        let apart = launches.windows(2).map(|two| two[1] - two[0]);
+        assert!(apart.clone().all(|apart| apart >= SEC), "{launches:?}");
     }
 
     fn ticket(&self, ask: Ask) -> Ticket<R> {
@@ -229,16 +249,19 @@ fn whoever_waits_is_told_that_it_is_closed() {
 }
 
 /// Moves the clock in the midst of it all, and on as long as anybody is there.
-fn moves_on<R>(clock: &Arc<Runtime>, seen: &Arc<Seen<R>>, callers: usize) -> JoinHandle<()>
+fn moves_on<R>(clock: &Arc<Runtime>, all: &[Arc<Seen<R>>], callers: usize) -> JoinHandle<()>
 where
     R: Rule<Held: Send> + Send + 'static,
 {
-    let (clock, seen) = (Arc::clone(clock), Arc::clone(seen));
+    let (clock, all) = (Arc::clone(clock), all.to_vec());
     thread::spawn(move || {
-        let is_over = || seen.over.load(SeqCst) == callers;
+        let sum = |of: fn(&Seen<R>) -> &AtomicUsize| -> usize {
+            all.iter().map(|seen| of(seen).load(SeqCst)).sum()
+        };
+        let is_over = || sum(|seen| &seen.over) == callers;
         let mut moves = (0..500).take_while(|_| !is_over());
         moves.by_ref().for_each(|_| {
-            if seen.polled.load(SeqCst) == 0 {
+            if sum(|seen| &seen.polled) == 0 {
                 clock.block_on(advance(SEC / 2));
             }
             thread::yield_now();
@@ -254,11 +277,9 @@ fn turns_lapse_and_are_given_back() {
         let spacing = Spacing::new(SEC, 0.0, Random::seeded(1));
         let seen = Seen::new((Slots::new(2), spacing), 2);
         let mut threads: Vec<_> = asks().map(|ask| seen.caller(ask)).into();
-        threads.push(moves_on(clock, &seen, threads.len()));
+        threads.push(moves_on(clock, slice::from_ref(&seen), threads.len()));
         seen.join(threads);
-        let launches = seen.launches.lock().expect("no panic");
-        let apart = launches.windows(2).map(|two| two[1] - two[0]);
-        assert!(apart.clone().all(|apart| apart >= SEC), "{launches:?}");
+        seen.are_apart();
     });
 }
 
@@ -273,7 +294,7 @@ fn a_retry_goes_first_and_nobody_sleeps_on() {
         let [one, other, retry] = asks().map(|ask| ask.caller(Caller::default()));
         let asks = [one, other, retry.arrived(first)];
         let mut threads: Vec<_> = asks.map(|ask| seen.caller(ask)).into();
-        threads.push(moves_on(clock, &seen, threads.len()));
+        threads.push(moves_on(clock, slice::from_ref(&seen), threads.len()));
         seen.join(threads);
     });
 }
@@ -286,9 +307,64 @@ fn deadlines_end_the_wait_of_some() {
         let within = |(n, ask): (u32, Ask)| ask.deadline(Deadline::within(n * SEC));
         let asks = (0..).zip(asks()).map(within);
         let mut threads: Vec<_> = asks.map(|ask| seen.caller(ask)).collect();
-        threads.push(moves_on(clock, &seen, threads.len()));
+        threads.push(moves_on(clock, slice::from_ref(&seen), threads.len()));
         seen.join(threads);
     });
+}
+
+/// Two pools with an account's slot between them, which goes round while some leave, one
+/// pool is closed or goes away, and the account's launches are spaced or not.
+fn pools_share(spaced: bool, ends: bool) -> impl Fn(&Arc<Runtime>) + Clone + Send + Sync {
+    move |clock| {
+        let slots = AccountSlots::new(1);
+        if spaced {
+            slots.set_interval(SEC);
+        }
+        let rule = |slots| {
+            let off = Spacing::new(Duration::ZERO, 0.0, Random::seeded(1));
+            (Slots::new(slots), off)
+        };
+        // Who is under no account any more has its own two beside the account's one.
+        let one = Seen::new(rule(2), if ends { 2 } else { 3 });
+        let pools = [Arc::clone(&one), one.beside(rule(1))];
+        for pool in &pools {
+            pool.queue.share(Some(&slots), &mut Now::unread());
+        }
+        let [one, other] = &pools;
+        let [first, second, third] = asks();
+        let mut threads = vec![one.caller(first), other.caller(second), other.caller(third)];
+        let (queue, account) = (Arc::clone(&one.queue), slots.clone());
+        threads.push(thread::spawn(move || {
+            account.set_max(2);
+            match ends {
+                true => queue.close(),
+                false => queue.share(None, &mut Now::unread()),
+            }
+            account.set_max(1);
+        }));
+        threads.push(moves_on(clock, &pools, 3));
+        one.join(threads);
+        other.join(Vec::new());
+        if spaced && ends {
+            one.are_apart();
+        }
+        let left = slots.snapshot();
+        assert_eq!((left.in_use, left.waiting.len()), (0, 0));
+    }
+}
+
+#[test]
+fn an_accounts_slot_goes_from_pool_to_pool() {
+    for ends in [false, true] {
+        check(pools_share(false, ends));
+    }
+}
+
+#[test]
+fn an_accounts_turn_goes_from_pool_to_pool() {
+    for ends in [false, true] {
+        check(pools_share(true, ends));
+    }
 }
 
 /// Schedules of two threads one after the other, as many as there is time for.
