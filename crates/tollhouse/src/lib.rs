@@ -117,6 +117,8 @@
 //! provider of your own](https://github.com/tollhouse-rs/tollhouse/blob/main/examples/own_provider.rs);
 //! and [all other pages](https://github.com/tollhouse-rs/tollhouse/blob/main/docs/README.md).
 
+#[macro_use]
+mod accessors;
 pub mod answer;
 mod ask;
 pub mod budget;

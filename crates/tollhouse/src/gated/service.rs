@@ -72,20 +72,7 @@ impl<S, G, H> Gated<S, G, H> {
         }
     }
 
-    /// The service behind the gate.
-    pub fn get_ref(&self) -> &S {
-        &self.inner
-    }
-
-    /// The service behind the gate.
-    pub fn get_mut(&mut self) -> &mut S {
-        &mut self.inner
-    }
-
-    /// The service behind the gate, and the gate gone.
-    pub fn into_inner(self) -> S {
-        self.inner
-    }
+    inner_accessors!();
 
     /// The gate.
     pub fn gate(&self) -> &G {

@@ -312,20 +312,7 @@ pub struct Retry<S, C, M = Unmarked> {
 }
 
 impl<S, C, M> Retry<S, C, M> {
-    /// The service that is asked.
-    pub fn get_ref(&self) -> &S {
-        &self.inner
-    }
-
-    /// The service that is asked.
-    pub fn get_mut(&mut self) -> &mut S {
-        &mut self.inner
-    }
-
-    /// The service that is asked, and no retries any more.
-    pub fn into_inner(self) -> S {
-        self.inner
-    }
+    inner_accessors!();
 }
 
 impl<S, C, M, Req> Service<Req> for Retry<S, C, M>
