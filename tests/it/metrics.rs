@@ -15,7 +15,7 @@ use metrics::{
 };
 use metrics_exporter_prometheus::{PrometheusBuilder, PrometheusRecorder};
 use tokio::time::{sleep, timeout};
-use tollhouse_openai::{Limit, Policy, TokenBudget};
+use tollhouse_openai::{Account, AccountConfig, Caller, Limit, Policy, TokenBudget};
 use tower::{Layer, ServiceExt, service_fn};
 
 /// Costs so many tokens more than the 8 of its text and form.
@@ -265,4 +265,71 @@ fn no_older_level_is_left_standing() {
         let transit = r#"tollhouse_budget_in_transit_tokens{policy="default"}"#;
         assert_eq!(read(&told, transit), Some(0.0), "{told}");
     }
+}
+
+/// An account tells of each pool by its name, a hundred strangers' and then `other`; and of
+/// the callers that a section names, by that section.
+#[test]
+fn an_account_is_told_by_pool_and_by_caller() {
+    let recorder = PrometheusBuilder::new().build_recorder();
+    let page = recorder.handle();
+    in_virtual_time(&recorder, async {
+        let file = r#"
+            [defaults]
+            stagger_seconds = 0
+            max_concurrency = 1
+
+            [models."gpt-4o*"]
+            tokens_per_minute = 1_000_000
+
+            [callers.web]
+            weight = 8
+            [callers."batch-*"]
+            weight = 2
+        "#;
+        let mut config = AccountConfig::from_toml(file).expect("a good file");
+        config.defaults.name = Some("prod".to_owned());
+        let account = Account::from_config(config).expect("a good config");
+        let client = account.layer().layer(service_fn(async |_: Request<Bytes>| {
+            sleep(Duration::from_secs(2)).await;
+            Ok::<_, Infallible>(Response::new(Full::<Bytes>::from("{}")))
+        }));
+        let ask = |model: &str, caller: &str| {
+            let body = format!(r#"{{"model":{model:?},"input":"Hi","max_output_tokens":9}}"#);
+            let mut request = Request::post("/v1/responses").body(Bytes::from(body));
+            let request = request.as_mut().expect("a request");
+            request.extensions_mut().insert(Caller::new(caller));
+            let call = client.clone().oneshot(std::mem::take(request));
+            async {
+                let answer = call.await.expect("an answer");
+                answer.into_body().collect().await.expect("a body");
+            }
+        };
+        let named = ["web", "batch-1", "batch-2", "somebody"];
+        join_all(named.map(|caller| ask("gpt-4o", caller))).await;
+        let strangers: Vec<_> = (0..103).map(|n| format!("model-{n}")).collect();
+        join_all(strangers.iter().map(|model| ask(model, "web"))).await;
+    });
+    let told = page.render();
+    let of = |metric: &str| read(&told, metric);
+    let in_pool = r#"policy="prod",pool="gpt-4o*""#;
+    let launches = format!("tollhouse_launches_total{{{in_pool}}}");
+    assert_eq!(of(&launches), Some(4.0), "{told}");
+    let others = r#"tollhouse_launches_total{policy="prod",pool="other"}"#;
+    assert_eq!(of(others), Some(3.0));
+
+    let waited = |caller: &str, what: &str| {
+        let labels = format!("{in_pool},caller={caller:?}");
+        of(&format!("tollhouse_caller_wait_seconds_{what}{{{labels}}}"))
+    };
+    // One at a time, two seconds each: a section is one caller, whoever it names.
+    let sections: Vec<_> = ["web", "batch-*", "batch-1", "somebody"]
+        .map(|caller| waited(caller, "count"))
+        .into();
+    assert_eq!(sections, [Some(1.0), Some(2.0), None, None]);
+    assert_eq!(waited("web", "sum"), Some(0.0));
+    let all = of(&format!(
+        "tollhouse_wait_seconds_sum{{{in_pool},gate=\"budget\"}}"
+    ));
+    assert_eq!(all, Some(2.0 + 4.0 + 6.0));
 }

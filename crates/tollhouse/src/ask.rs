@@ -207,6 +207,7 @@ pub struct Ask {
     caller: Caller,
     deadline: Option<Moment>,
     arrival: Option<Moment>,
+    told_as: Option<Arc<str>>,
 }
 
 impl Ask {
@@ -249,6 +250,47 @@ impl Ask {
     pub fn arrived(mut self, arrival: Arrival) -> Self {
         self.arrival = Some(arrival.0.into());
         self
+    }
+
+    /// What metrics call its caller; nothing unless set. Each is a time series, so let them
+    /// be few, and names that somebody vouches for: beyond 100 at one gate, further ones are
+    /// told as `other`.
+    ///
+    /// # Examples
+    ///
+    /// With the feature `metrics`, and a recorder such as Prometheus's:
+    ///
+    /// ```
+    /// # #[tokio::main(flavor = "current_thread", start_paused = true)]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # #[cfg(feature = "metrics")] {
+    /// use metrics_exporter_prometheus::PrometheusBuilder;
+    /// use tollhouse::{Ask, Caller, TokenBudget};
+    ///
+    /// let recorder = PrometheusBuilder::new().build_recorder();
+    /// let _guard = metrics::set_default_local_recorder(&recorder);
+    ///
+    /// let budget = TokenBudget::per_minute(30_000).pool("gpt-4o").build()?;
+    /// let web = Caller::new("web").weight(8);
+    /// budget.reserve(Ask::of(100).caller(web).told_as("web")).await?;
+    /// let told = recorder.handle().render();
+    /// let labels = r#"policy="default",pool="gpt-4o",caller="web""#;
+    /// let count = format!("tollhouse_caller_wait_seconds_count{{{labels}}} 1");
+    /// assert!(told.contains(&count), "{told}");
+    /// # }
+    /// # Ok(())
+    /// # }
+    /// ```
+    #[inline]
+    #[must_use]
+    pub fn told_as(mut self, name: impl Into<Arc<str>>) -> Self {
+        self.told_as = Some(name.into());
+        self
+    }
+
+    #[inline]
+    pub(crate) fn is_told_as(&self) -> Option<&Arc<str>> {
+        self.told_as.as_ref()
     }
 
     #[inline]

@@ -175,7 +175,7 @@ impl ConcurrencyLayer {
     /// ```
     #[must_use]
     pub fn name(self, policy: &str) -> Self {
-        self.queue.set_name(policy);
+        self.queue.set_names(Some(policy), None);
         self
     }
 

@@ -159,7 +159,7 @@ impl StaggerLayer {
     /// ```
     #[must_use]
     pub fn name(self, policy: &str) -> Self {
-        self.queue.set_name(policy);
+        self.queue.set_names(Some(policy), None);
         self
     }
 

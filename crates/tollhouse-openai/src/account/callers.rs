@@ -1,6 +1,7 @@
 //! The weights that the account vouches for.
 
 use std::collections::HashMap;
+use std::sync::Arc;
 
 use tollhouse::Ask;
 
@@ -10,17 +11,28 @@ use super::models::{by_length, matches};
 /// Callers by name, then by glob, the longer ones first.
 #[derive(Debug, Default)]
 pub(super) struct Callers {
-    exact: HashMap<String, u32>,
-    globs: Vec<(String, u32)>,
+    exact: HashMap<String, Said>,
+    globs: Vec<(String, Said)>,
+}
+
+/// What a section of `[callers]` says.
+#[derive(Debug)]
+struct Said {
+    weight: u32,
+    /// What metrics call everybody whom the section names: that is as many as there are
+    /// sections.
+    label: Arc<str>,
 }
 
 impl Callers {
     pub(super) fn new(config: &AccountConfig) -> Self {
         let mut callers = Callers::default();
         for (name, weight) in config.callers() {
+            let label = name.into();
+            let said = Said { weight, label };
             match name.contains(['*', '?']) {
-                true => callers.globs.push((name.to_owned(), weight)),
-                false => drop(callers.exact.insert(name.to_owned(), weight)),
+                true => callers.globs.push((name.to_owned(), said)),
+                false => drop(callers.exact.insert(name.to_owned(), said)),
             }
         }
         by_length(&mut callers.globs);
@@ -29,21 +41,29 @@ impl Callers {
 
     /// What the account says of this name.
     pub(super) fn weight_of(&self, name: &str) -> Option<u32> {
-        let globbed = || self.globs.iter().find(|(glob, _)| matches(glob, name));
-        let exact = self.exact.get(name).copied();
-        exact.or_else(|| globbed().map(|(_, weight)| *weight))
+        Some(self.said_of(name)?.weight)
     }
 
-    /// The same, with the caller's weight as the account says it; where it says nothing,
-    /// the caller keeps its own.
+    fn said_of(&self, name: &str) -> Option<&Said> {
+        let globbed = || self.globs.iter().find(|(glob, _)| matches(glob, name));
+        let exact = self.exact.get(name);
+        exact.or_else(|| globbed().map(|(_, said)| said))
+    }
+
+    /// The same, with the caller's weight as the account says it, and as metrics tell of
+    /// it; where it says nothing, the caller keeps its own.
     pub(super) fn weigh(&self, ask: Ask) -> Ask {
         let caller = ask.who();
-        let said = caller.name().and_then(|name| self.weight_of(name));
-        match said.filter(|weight| *weight != caller.get_weight()) {
-            Some(weight) => {
-                let caller = caller.clone().weight(weight);
-                ask.caller(caller)
-            }
+        let Some(said) = caller.name().and_then(|name| self.said_of(name)) else {
+            return ask;
+        };
+        #[cfg(feature = "spans")]
+        tracing::Span::current().record("tollhouse.caller", &*said.label);
+        let weighed =
+            (said.weight != caller.get_weight()).then(|| caller.clone().weight(said.weight));
+        let ask = ask.told_as(Arc::clone(&said.label));
+        match weighed {
+            Some(caller) => ask.caller(caller),
             None => ask,
         }
     }

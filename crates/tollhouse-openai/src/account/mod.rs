@@ -333,7 +333,10 @@ impl FindPool for Account {
             None => ask,
         };
         let ask = self.pools.weigh(ask);
-        self.pools.find(model, call.endpoint()).enter(call, ask)
+        let pool = self.pools.find(model, call.endpoint());
+        #[cfg(feature = "spans")]
+        tracing::Span::current().record("tollhouse.pool", &*pool.id.name);
+        pool.enter(call, ask)
     }
 }
 

@@ -321,7 +321,7 @@ impl Recipe {
     fn build(self) -> Pool {
         let mut builder = limits(&self.config, &self.shared);
         if let Some(label) = &self.label {
-            builder = builder.name(&**label);
+            builder = builder.pool(&**label);
         }
         let budget = builder.build().expect("a config is checked when it is set");
         Pool {
@@ -369,7 +369,7 @@ impl State {
     fn label(&self, id: &PoolId) -> Option<Arc<str>> {
         let is_alone = self.config.sharing == Sharing::OnePool && id.kind == Kind::Shared;
         if is_alone {
-            return self.config.defaults.name.as_deref().map(Arc::from);
+            return None;
         }
         let is_known = id.kind != Kind::Model
             || self.labels.len() < MOST_LABELS

@@ -52,6 +52,7 @@ pub struct TokenBudgetBuilder {
     bounds: Bounds,
     pub(super) account_slots: Option<AccountSlots>,
     name: Option<String>,
+    pool: Option<String>,
 }
 
 impl TokenBudgetBuilder {
@@ -73,6 +74,7 @@ impl TokenBudgetBuilder {
             bounds: Bounds::NONE,
             account_slots: None,
             name: None,
+            pool: None,
         }
     }
 
@@ -367,6 +369,13 @@ impl TokenBudgetBuilder {
         self
     }
 
+    /// Names the pool that the budget is of, where a policy has several: metrics and events
+    /// tell it beside the policy's name.
+    pub fn pool(mut self, pool: impl Into<String>) -> Self {
+        self.pool = Some(pool.into());
+        self
+    }
+
     /// The budget, full from the start.
     ///
     /// # Errors
@@ -378,8 +387,8 @@ impl TokenBudgetBuilder {
         let spacing = Spacing::new(limits.interval, limits.jitter, Random::from_entropy());
         let ledger = Ledger::new(limits.terms, Now::unread().get());
         let queue = Queue::new(Pool::new(slots, ledger, spacing), bounds);
-        if let Some(name) = &self.name {
-            queue.set_name(name);
+        if self.name.is_some() || self.pool.is_some() {
+            queue.set_names(self.name.as_deref(), self.pool.as_deref());
         }
         queue.share(self.account_slots.as_ref(), &mut Now::unread());
         Ok(TokenBudget::from_queue(queue))

@@ -193,7 +193,8 @@ where
     }
 
     fn shared_name(&self) -> Option<Arc<str>> {
-        self.name().cloned()
+        let names = self.name()?;
+        names.pool.clone().or_else(|| names.policy.clone())
     }
 }
 

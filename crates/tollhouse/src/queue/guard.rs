@@ -67,7 +67,7 @@ impl<R: Rule> Drop for Guard<'_, R> {
         };
         let stats = telemetry::ON.then(|| state.stats());
         match state.has_news() {
-            true => tell_news(state),
+            true => tell_news(state, self.queue.pool()),
             false => drop(state),
         }
         if let Some(stats) = stats {
@@ -78,12 +78,12 @@ impl<R: Rule> Drop for Guard<'_, R> {
 
 /// Lets go of the lock, then tells what happened under it.
 #[cold]
-fn tell_news<R: Rule>(mut state: MutexGuard<'_, State<R>>) {
+fn tell_news<R: Rule>(mut state: MutexGuard<'_, State<R>>, pool: Option<&str>) {
     let (calls, notes) = state.take_news();
     drop(state);
     // First: whom a slot was granted must come to use it, whatever a subscriber does.
     drop(calls);
-    notes.into_iter().for_each(event::<R>);
+    notes.into_iter().for_each(|note| event::<R>(note, pool));
 }
 
 impl<R: Rule> Guard<'_, R> {
@@ -97,7 +97,7 @@ impl<R: Rule> Guard<'_, R> {
 }
 
 /// Writes the event of a note.
-fn event<R: Rule>(note: Note) {
+fn event<R: Rule>(note: Note, pool: Option<&str>) {
     let gate = R::NAME;
     match note {
         Note::Learned {
@@ -105,27 +105,31 @@ fn event<R: Rule>(note: Note) {
             requests_per_minute,
         } => tracing::info!(
             gate,
+            pool,
             tokens_per_minute,
             requests_per_minute,
             "limits learned"
         ),
         Note::NoTokenLimit { fallback } => tracing::warn!(
             gate,
+            pool,
             tokens_per_minute = fallback,
             "the answer names no limit of tokens; going on with the fallback"
         ),
         Note::NoRequestLimit => tracing::warn!(
             gate,
+            pool,
             "the answer names no limit of requests a minute; going on with the fallback"
         ),
-        Note::Slowed { percent } => tracing::debug!(gate, percent, "slowed"),
-        Note::Held { delay } => tracing::debug!(gate, ?delay, "held"),
+        Note::Slowed { percent } => tracing::debug!(gate, pool, percent, "slowed"),
+        Note::Held { delay } => tracing::debug!(gate, pool, ?delay, "held"),
         Note::UsageCapped {
             reserved,
             told,
             believed,
         } => tracing::warn!(
             gate,
+            pool,
             reserved,
             told,
             believed,
@@ -133,6 +137,7 @@ fn event<R: Rule>(note: Note) {
         ),
         Note::Disbelieved { meter } => tracing::warn!(
             gate,
+            pool,
             meter,
             "the provider says again and again that nothing is left, and admits the next \
              request all the same; its count is not believed until it changes"

@@ -33,7 +33,7 @@ use crate::charge::Charge;
 use crate::error::Refused;
 use crate::rules::ledger::CallerSnapshot;
 use crate::rules::{Ahead, Charged, Launch, Rule};
-use crate::telemetry::{Desk, Name};
+use crate::telemetry::{Desk, Name, Names};
 use crate::time::Now;
 use account::{Poke, Seat};
 use guard::Guard;
@@ -47,7 +47,7 @@ pub(crate) use ticket::Ticket;
 
 /// A rule and those who wait for it.
 pub(crate) struct Queue<R: Rule> {
-    name: OnceLock<Arc<str>>,
+    names: OnceLock<Names>,
     /// Where metrics are told of it.
     desk: Desk,
     state: Mutex<State<R>>,
@@ -73,7 +73,7 @@ impl Bounds {
 impl<R: Rule> Queue<R> {
     pub(crate) fn new(rule: R, bounds: Bounds) -> Arc<Self> {
         Arc::new(Queue {
-            name: OnceLock::new(),
+            names: OnceLock::new(),
             desk: Desk::default(),
             state: Mutex::new(State::new(rule, bounds)),
         })
@@ -92,13 +92,21 @@ impl<R: Rule> Queue<R> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Says whose queue it is; only the first name counts.
-    pub(crate) fn set_name(&self, name: &str) {
-        self.name.get_or_init(|| name.into());
+    /// Says whose queue it is; only the first word counts.
+    pub(crate) fn set_names(&self, policy: Option<&str>, pool: Option<&str>) {
+        self.names.get_or_init(|| Names {
+            policy: policy.map(Into::into),
+            pool: pool.map(Into::into),
+        });
     }
 
     fn name(&self) -> Name<'_> {
-        self.name.get()
+        self.names.get()
+    }
+
+    /// The pool's name, as events tell it.
+    fn pool(&self) -> Option<&str> {
+        self.name()?.pool.as_deref()
     }
 
     /// Looks at the rule and the line, changing nothing for those who wait.

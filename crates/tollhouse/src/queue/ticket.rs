@@ -54,11 +54,13 @@ impl<R: Rule> Ticket<R> {
     }
 
     pub(super) fn admitted(queue: Arc<Queue<R>>, ask: Ask, admitted: Admitted<R::Held>) -> Self {
-        Ticket {
+        let ticket = Ticket {
             queue,
             ask,
             state: State::Admitted(admitted),
-        }
+        };
+        ticket.tell_caller(None);
+        ticket
     }
 
     pub(crate) fn charge(&self) -> &Charge {
@@ -112,7 +114,7 @@ impl<R: Rule> Ticket<R> {
         // stays so meanwhile.
         let waker = cx.waker().clone();
         let key = self.queue.lock().lapse(admitted, &self.ask, waker, now);
-        tracing::debug!(gate = R::NAME, cost = %self.charge(), "lapsed");
+        tracing::debug!(gate = R::NAME, pool = self.queue.pool(), cost = %self.charge(), "lapsed");
         self.state = State::InLine {
             key,
             since: is_noted().then(|| now.get()),
@@ -137,6 +139,7 @@ impl<R: Rule> Ticket<R> {
 
     fn let_in(&mut self, admitted: Admitted<R::Held>) -> Poll<Result<(), Refused>> {
         self.state = State::Admitted(admitted);
+        self.tell_caller(None);
         tracing::trace!(gate = R::NAME, cost = %self.charge(), "admitted");
         Poll::Ready(Ok(()))
     }
@@ -169,7 +172,8 @@ impl<R: Rule> Ticket<R> {
                     since: is_noted().then(|| now.get()),
                     timer: None,
                 };
-                tracing::debug!(gate = R::NAME, cost = %self.charge(), waiting = ahead, "waiting");
+                let pool = self.queue.pool();
+                tracing::debug!(gate = R::NAME, pool, cost = %self.charge(), waiting = ahead, "waiting");
                 self.wait(true, cx, now)
             }
             Err((refused, _)) => Poll::Ready(self.refused(refused, None)),
@@ -262,13 +266,26 @@ impl<R: Rule> Ticket<R> {
         }
     }
 
+    /// Tells how long it has waited by its caller's name, where metrics know that.
+    #[inline]
+    fn tell_caller(&self, waited: Option<Duration>) {
+        if let Some(caller) = self.ask.is_told_as() {
+            let queue = &self.queue;
+            queue
+                .desk
+                .admitted_as(queue.name(), R::NAME, caller, waited);
+        }
+    }
+
     /// Takes note of having been called out of the line.
     fn called(&mut self, place: Place<R::Held>, waited: Option<Duration>) -> Result<(), Refused> {
         match place {
             Place::Admitted(admitted) => {
                 self.state = State::Admitted(admitted);
                 self.queue.desk.admitted(self.queue.name(), R::NAME, waited);
-                tracing::debug!(gate = R::NAME, cost = %self.charge(), ?waited, "admitted");
+                self.tell_caller(waited);
+                let pool = self.queue.pool();
+                tracing::debug!(gate = R::NAME, pool, cost = %self.charge(), ?waited, "admitted");
                 Ok(())
             }
             Place::Refused(refused) => self.refused(refused, waited),
@@ -281,7 +298,8 @@ impl<R: Rule> Ticket<R> {
         self.queue
             .desk
             .refused(self.queue.name(), R::NAME, &refused);
-        tracing::debug!(gate = R::NAME, cost = %self.charge(), ?waited, %refused, "refused");
+        let pool = self.queue.pool();
+        tracing::debug!(gate = R::NAME, pool, cost = %self.charge(), ?waited, %refused, "refused");
         Err(refused)
     }
 

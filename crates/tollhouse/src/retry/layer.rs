@@ -8,6 +8,7 @@ use super::plan::Plan;
 use super::terms::{InForce, Terms};
 use super::{Backoff, Mark, ResponseFuture, RetryBudget, Unmarked};
 use crate::answer::Classify;
+use crate::telemetry::Names;
 
 /// Asks again where that can help.
 ///
@@ -233,7 +234,7 @@ impl<C, M> RetryLayer<C, M> {
     /// ```
     #[must_use]
     pub fn name(mut self, policy: &str) -> Self {
-        self.apart(|terms| terms.name = Some(policy.into()));
+        self.apart(|terms| terms.name = Some(Names::policy(policy)));
         self
     }
 

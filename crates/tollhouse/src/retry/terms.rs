@@ -1,6 +1,7 @@
 use std::sync::{Arc, PoisonError, RwLock};
 
 use super::{Backoff, RetryBudget};
+use crate::telemetry::Names;
 
 /// What a call's attempts go by, from its first one on.
 #[derive(Clone, Debug)]
@@ -8,7 +9,7 @@ pub(super) struct Terms {
     pub(super) backoff: Backoff,
     pub(super) budget: Option<RetryBudget>,
     /// Whose retries these are.
-    pub(super) name: Option<Arc<str>>,
+    pub(super) name: Option<Names>,
 }
 
 /// The terms in force: what all calls of a layer and of its clones go by that begin now.

@@ -2,7 +2,7 @@
 
 use std::fmt;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::sync::{Mutex, MutexGuard, PoisonError, TryLockError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, TryLockError};
 use std::time::Duration;
 
 use super::Name;
@@ -59,6 +59,17 @@ impl Desk {
     /// One was let in, who waited so long.
     pub(crate) fn admitted(&self, name: Name<'_>, gate: &'static str, waited: Option<Duration>) {
         self.handles(name, gate).admitted(waited);
+    }
+
+    /// The same, told apart by the caller's name.
+    pub(crate) fn admitted_as(
+        &self,
+        name: Name<'_>,
+        gate: &'static str,
+        caller: &Arc<str>,
+        waited: Option<Duration>,
+    ) {
+        self.handles(name, gate).admitted_as(name, caller, waited);
     }
 
     pub(crate) fn refused(&self, name: Name<'_>, gate: &'static str, refused: &Refused) {

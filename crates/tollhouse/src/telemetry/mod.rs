@@ -34,6 +34,22 @@ pub(crate) use this::{Desk, ON, retried};
 
 use std::sync::Arc;
 
-/// What tells the gates of one policy from those of another; told as the label
-/// `policy`.
-pub(crate) type Name<'n> = Option<&'n Arc<str>>;
+/// What tells the gates of one policy, and of one pool of it, from those of others; told as
+/// the labels `policy` and `pool`.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Names {
+    pub(crate) policy: Option<Arc<str>>,
+    pub(crate) pool: Option<Arc<str>>,
+}
+
+impl Names {
+    pub(crate) fn policy(policy: &str) -> Self {
+        Names {
+            policy: Some(policy.into()),
+            pool: None,
+        }
+    }
+}
+
+/// Where somebody gave any.
+pub(crate) type Name<'n> = Option<&'n Names>;

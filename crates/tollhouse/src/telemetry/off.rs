@@ -1,5 +1,6 @@
 //! Nothing, at no cost.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use super::Name;
@@ -27,6 +28,16 @@ impl Desk {
 
     #[inline(always)]
     pub(crate) fn admitted(&self, _: Name<'_>, _: &'static str, _: Option<Duration>) {}
+
+    #[inline(always)]
+    pub(crate) fn admitted_as(
+        &self,
+        _: Name<'_>,
+        _: &'static str,
+        _: &Arc<str>,
+        _: Option<Duration>,
+    ) {
+    }
 
     #[inline(always)]
     pub(crate) fn refused(&self, _: Name<'_>, _: &'static str, _: &Refused) {}

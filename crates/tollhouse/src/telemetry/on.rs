@@ -17,6 +17,7 @@ pub(crate) const ON: bool = true;
 // ===== names =====
 
 pub(super) const WAIT: &str = "tollhouse_wait_seconds";
+pub(super) const CALLER_WAIT: &str = "tollhouse_caller_wait_seconds";
 pub(super) const WAITING: &str = "tollhouse_waiting";
 pub(super) const REFUSALS: &str = "tollhouse_refusals_total";
 pub(super) const IN_FLIGHT: &str = "tollhouse_in_flight";
@@ -53,6 +54,11 @@ pub(super) const RETRIES: &str = "tollhouse_retries_total";
 pub fn describe() {
     let seconds = Unit::Seconds;
     describe_histogram!(WAIT, seconds, "Time from asking a gate to being let in");
+    describe_histogram!(
+        CALLER_WAIT,
+        seconds,
+        "The same of calls whose caller a weight names, by caller"
+    );
     for (name, unit, what) in [
         (WAITING, Unit::Count, "Calls in line at a gate"),
         (IN_FLIGHT, Unit::Count, "Calls that hold a slot"),
@@ -113,17 +119,25 @@ pub fn describe() {
 
 // ===== labels =====
 
-/// Who did not name a policy has one, or does not tell them apart.
-pub(super) fn policy(name: Name<'_>) -> Label {
-    let name = match name {
-        Some(name) => SharedString::from(Arc::clone(name)),
+/// Of the policy, and of the pool where there are several. Who did not name a policy has
+/// one, or does not tell them apart.
+pub(super) fn labels(name: Name<'_>) -> Vec<Label> {
+    let policy = match name.and_then(|name| name.policy.as_ref()) {
+        Some(policy) => SharedString::from(Arc::clone(policy)),
         None => SharedString::const_str("default"),
     };
-    Label::new("policy", name)
+    let pool = name.and_then(|name| name.pool.as_ref());
+    let pool = pool.map(|pool| Label::new("pool", SharedString::from(Arc::clone(pool))));
+    [Label::new("policy", policy)]
+        .into_iter()
+        .chain(pool)
+        .collect()
 }
 
 pub(super) fn of(name: Name<'_>, key: &'static str, value: &'static str) -> Vec<Label> {
-    vec![policy(name), Label::from_static_parts(key, value)]
+    let mut labels = labels(name);
+    labels.push(Label::from_static_parts(key, value));
+    labels
 }
 
 pub(super) const fn scope_label(scope: Scope) -> &'static str {

@@ -56,6 +56,8 @@ fn describe(provider: &'static str, operation: &'static str, call: &Call, uri: &
         server.address = uri.host(),
         server.port = uri.port_u16().map(i64::from),
         "error.type" = Empty,
+        tollhouse.pool = Empty,
+        tollhouse.caller = Empty,
     )
 }
 

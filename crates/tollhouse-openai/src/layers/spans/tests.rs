@@ -18,7 +18,7 @@ use tracing::subscriber::DefaultGuard;
 use tracing_subscriber::layer::{Context, SubscriberExt};
 
 use super::SpanLayer;
-use crate::{Policy, Refused};
+use crate::{Account, Caller, Policy, Refused};
 
 /// What a subscriber saw of one span, and whether it is closed.
 #[derive(Clone, Debug, Default)]
@@ -264,4 +264,29 @@ async fn nobody_listening_means_no_span_and_no_meter() {
     let answer = client.oneshot(post("/v1/chat/completions", CHAT)).await;
     let told = format!("{:?}", answer.expect("an answer").into_body());
     assert!(told.contains("none"), "{told}");
+}
+
+/// Whatever becomes of the call; of a caller whom no section names, nothing.
+#[tokio::test(start_paused = true)]
+async fn a_span_around_an_account_tells_pool_and_caller() {
+    let file = "[models.\"gpt-4o*\"]\ntokens_per_minute = 30000\n[callers.\"batch-*\"]\nweight = 2";
+    let account = Account::from_toml(file).expect("a good file");
+    for (caller, told) in [("batch-7", Some("batch-*")), ("somebody", None)] {
+        let spans = Spans::default();
+        let guard = spans.listen();
+        let client = SpanLayer::new("openai").layer(account.layer().layer(tower::service_fn(
+            async |_: Request<Bytes>| Ok::<_, io::Error>(Response::new(Full::<Bytes>::default())),
+        )));
+        let body = r#"{"model":"gpt-4o-mini","input":"Hi","max_output_tokens":9}"#;
+        let mut request = Request::post("/v1/responses")
+            .body(Bytes::from(body))
+            .expect("a request");
+        request.extensions_mut().insert(Caller::new(caller));
+        let answer = client.oneshot(request).await.expect("an answer");
+        answer.into_body().collect().await.expect("a body");
+        drop(guard);
+        let fields = spans.only();
+        assert_eq!(fields["tollhouse.pool"], "gpt-4o*");
+        assert_eq!(fields.get("tollhouse.caller").map(String::as_str), told);
+    }
 }
