@@ -104,7 +104,7 @@ impl fmt::Debug for Caller {
 }
 
 /// Until when a request must be launched; one that cannot be is
-/// [refused](crate::Refused::TooLate).
+/// [refused](crate::Refused::TooLate): at once where that is sure, else when it comes.
 ///
 /// # Examples
 ///

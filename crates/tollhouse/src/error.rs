@@ -69,14 +69,22 @@ pub enum Refused {
     Overloaded {
         /// How many wait.
         waiting: usize,
-        /// How long the request would have waited, as far as can be told.
+        /// How long the request would have waited: an estimate over the lanes of all
+        /// callers, as of [`TokenBudget::eta`](crate::TokenBudget::eta).
         expected_wait: Duration,
     },
     /// The request cannot be launched before its [`Deadline`](crate::Deadline), even
-    /// if nobody else comes; or it was not, and has left the line.
+    /// if nobody else comes and whatever is released meanwhile; or it was not, and has
+    /// left the line.
+    ///
+    /// It is refused at once only for what can be told for sure: not for slots that might
+    /// yet come back in time. One that is let into the line may be refused later all the
+    /// same, when its deadline passes.
     TooLate {
-        /// How long the request would have to wait, or would have had to wait on, as
-        /// far as can be told.
+        /// Of one that was refused at once, how long it would have to wait at least. Of one
+        /// whose deadline passed in line, how long it would have had to wait on: an estimate
+        /// over the lanes of all callers, as of
+        /// [`TokenBudget::eta`](crate::TokenBudget::eta).
         expected_wait: Duration,
     },
     /// A limit by the day, or one of money, is used up, or the provider told a

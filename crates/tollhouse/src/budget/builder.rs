@@ -329,8 +329,9 @@ impl TokenBudgetBuilder {
         self
     }
 
-    /// Turns a request away at once that would wait longer than this, as far
-    /// as can be told when it comes. Unlimited unless set.
+    /// Turns a request away at once that would wait longer than this, as far as can be
+    /// told when it comes: an estimate over the lanes of all callers, as of
+    /// [`eta`](TokenBudget::eta). Unlimited unless set.
     pub fn max_wait(mut self, wait: Duration) -> Self {
         self.bounds.wait = wait;
         self

@@ -196,9 +196,14 @@ impl TokenBudget {
         Ok(Reservation::new(ticket))
     }
 
-    /// How long a request of this cost would wait if it came now. Exact while
-    /// nothing changes and nobody waits; else an estimate that assumes all who
-    /// wait go first.
+    /// How long a request of this ask would wait if it came now.
+    ///
+    /// Exact while nothing changes and nobody waits; else an estimate. All of its own
+    /// caller's that wait are taken to go first, and of every other caller's as many as
+    /// weights and charges put before it as they stand now: whoever comes, leaves or passes
+    /// a head later is not foreseen. Slots are taken to come back as fast as they did
+    /// lately, and each other pool that waits for [slots of the
+    /// account](TokenBudgetBuilder::account_slots) to launch once before it.
     ///
     /// # Examples
     ///
