@@ -20,6 +20,8 @@
 //! - granted -> *Apart*, the slot passed on: nobody of the pool lacks only a slot any more
 //!   (it left, or its tokens are gone). The next pool in line is granted it in that same
 //!   step, and called.
+//! - granted -> *Apart*, given up: the pool was called so late that another has been let in
+//!   on its turn to launch. It stands again.
 //! - standing -> *Apart*: the same, without a slot to pass on; or the pool is closed, gone
 //!   or under other slots.
 //!
@@ -450,12 +452,34 @@ impl State {
         if let Place::Granted(..) = place
             && let Place::Granted(tagged, slot) = std::mem::replace(place, Place::Apart)
         {
-            // ===> Apart, the slot used
-            self.line.land(tagged, tagged.cost);
-            return Some(slot);
+            return self.use_granted(tagged, slot, now);
         }
         let is_there = self.line.is_empty() && self.when(now) == When::Now;
         is_there.then(|| self.seize(number, now))
+    }
+
+    /// A pool comes for what it was granted. If it comes so late that another may have been
+    /// let in on its turn, it takes another turn, where there is one.
+    fn use_granted(&mut self, tagged: Tagged, mut slot: Slot, now: &mut Now) -> Option<Slot> {
+        if self.spacing.has_lapsed(&slot.turn, now) {
+            let charge = Charge::default();
+            if self.spacing.when(&charge, now) != When::Now {
+                // ===> Apart, and nobody else could use the slot now
+                self.take_back(tagged, slot);
+                return None;
+            }
+            slot.turn = self.spacing.take(&charge, now);
+        }
+        // ===> Apart, the slot used
+        self.line.land(tagged, tagged.cost);
+        Some(slot)
+    }
+
+    /// What was granted has not been used.
+    fn take_back(&mut self, tagged: Tagged, slot: Slot) {
+        self.line.land(tagged, Cost::NOTHING);
+        self.taken -= 1;
+        self.spacing.release(slot.turn, &mut Now::unread());
     }
 
     /// Whether a member has been granted a slot by now.
@@ -503,11 +527,7 @@ impl State {
                 self.line.remove(key, |_| SLOT);
                 self.forget_timer(number);
             }
-            Place::Granted(tagged, slot) => {
-                self.line.land(tagged, Cost::NOTHING);
-                self.taken -= 1;
-                self.spacing.release(slot.turn, &mut Now::unread());
-            }
+            Place::Granted(tagged, slot) => self.take_back(tagged, slot),
         }
     }
 }
