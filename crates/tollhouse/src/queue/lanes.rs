@@ -516,6 +516,16 @@ impl<T> Lanes<T> {
         (waiting, total)
     }
 
+    /// Those of this caller who wait: nobody else is surely served before its next
+    /// newcomer, since a head of another lane may be passed.
+    pub(super) fn waiting_of(&self, caller: &Caller) -> (usize, Total) {
+        let mine = self.known_lane_of(caller);
+        mine.map_or_else(Default::default, |index| {
+            let mine = &self.lanes[index as usize];
+            (mine.waiting, mine.charge)
+        })
+    }
+
     /// Every caller that is known, `inside` being in flight of all together.
     pub(super) fn standings(&self, inside: usize) -> Vec<CallerSnapshot> {
         let known = || {

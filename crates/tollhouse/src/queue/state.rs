@@ -176,10 +176,17 @@ impl<R: Rule> State<R> {
     /// released meanwhile and even if nobody else comes; `None` if it can be.
     pub(super) fn too_late(&mut self, ask: &Ask, now: &mut Now) -> Option<Refused> {
         let until = ask.until()?;
+        // Who was here before stands before others of its caller.
+        let (waiting, charge) = match ask.since() {
+            None => self.lanes.waiting_of(ask.who()),
+            Some(_) => Default::default(),
+        };
         let ahead = Ahead {
+            waiting,
+            charge,
             // How fast slots come back is not known for sure.
             pace: Duration::ZERO,
-            ..self.ahead_of(ask)
+            ..self.ahead()
         };
         let wait = self.rule.expected_wait(ask.wants(), ahead, now);
         let expected_wait = match &self.seat {

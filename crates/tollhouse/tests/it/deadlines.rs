@@ -37,6 +37,22 @@ async fn what_cannot_be_in_time_is_refused_at_once() {
     assert_eq!(start.elapsed(), 10 * SEC);
 }
 
+/// Another caller's large request stands first, and may be passed.
+#[tokio::test(start_paused = true)]
+async fn what_may_pass_another_caller_is_not_too_late() {
+    let budget = empty().await;
+    let start = Instant::now();
+    let mut large = Polled::new(budget.reserve(Ask::of(50).caller(Caller::new("batch"))));
+    assert!(large.poll().is_pending());
+    let small = until(10, 15 * SEC).caller(Caller::new("web"));
+    let (small, _) = tokio::join!(budget.reserve(small), async {
+        sleep(10 * SEC).await;
+        let _ = large.poll();
+    });
+    assert!(small.is_ok());
+    assert_eq!(start.elapsed(), 10 * SEC);
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_deadline_that_has_passed_is_one() {
     let budget = one_a_second();
