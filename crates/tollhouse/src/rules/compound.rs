@@ -1,5 +1,4 @@
-//! Several rules at once: a tuple of rules is a rule, and so is one that may not be
-//! there.
+//! Several rules at once: a tuple of rules is a rule.
 //!
 //! It says *now* when all of them do, and takes from all of them in the same step.
 //! So whoever waits holds nothing of any of them, and nobody can be let in by one
@@ -11,89 +10,6 @@ use super::stats::{Note, Stats};
 use super::{Ahead, Charged, Cost, Launch, Rule, When};
 use crate::charge::Charge;
 use crate::time::Now;
-
-/// What is not limited.
-impl<R: Rule> Rule for Option<R> {
-    const NAME: &'static str = R::NAME;
-    const LAPSES: bool = R::LAPSES;
-    type Held = Option<R::Held>;
-
-    #[inline]
-    fn when(&mut self, charge: &Charge, now: &mut Now) -> When {
-        match self {
-            Some(rule) => rule.when(charge, now),
-            None => When::Now,
-        }
-    }
-
-    #[inline]
-    fn take(&mut self, charge: &Charge, now: &mut Now) -> Self::Held {
-        self.as_mut().map(|rule| rule.take(charge, now))
-    }
-
-    #[inline]
-    fn launch(&mut self, held: &Self::Held, to: Launch, now: &mut Now) {
-        if let (Some(rule), Some(held)) = (self, held) {
-            rule.launch(held, to, now);
-        }
-    }
-
-    #[inline]
-    fn release(&mut self, held: Self::Held, now: &mut Now) -> Charged {
-        match (self, held) {
-            (Some(rule), Some(held)) => rule.release(held, now),
-            _ => Charged::Nothing,
-        }
-    }
-
-    #[inline]
-    fn unsend(&mut self, held: Self::Held, now: &mut Now) -> Charged {
-        match (self, held) {
-            (Some(rule), Some(held)) => rule.unsend(held, now),
-            _ => Charged::Nothing,
-        }
-    }
-
-    #[inline]
-    fn cost(&self, charge: &Charge) -> Cost {
-        self.as_ref().map_or(Cost::LEAST, |rule| rule.cost(charge))
-    }
-
-    #[inline]
-    fn prices(&self) -> u32 {
-        self.as_ref().map_or(0, Rule::prices)
-    }
-
-    #[inline]
-    fn has_lapsed(&mut self, held: &Self::Held, now: &mut Now) -> bool {
-        match (self, held) {
-            (Some(rule), Some(held)) => rule.has_lapsed(held, now),
-            _ => false,
-        }
-    }
-
-    fn expected_wait(&mut self, charge: &Charge, ahead: Ahead, now: &mut Now) -> Duration {
-        self.as_mut().map_or(Duration::ZERO, |rule| {
-            rule.expected_wait(charge, ahead, now)
-        })
-    }
-
-    #[inline]
-    fn show(&mut self, stats: &mut Stats) {
-        if let Some(rule) = self {
-            rule.show(stats);
-        }
-    }
-
-    #[inline]
-    fn has_notes(&self) -> bool {
-        self.as_ref().is_some_and(Rule::has_notes)
-    }
-
-    fn take_notes(&mut self) -> Vec<Note> {
-        self.as_mut().map(Rule::take_notes).unwrap_or_default()
-    }
-}
 
 macro_rules! tuple_of_rules {
     ($($rule:ident $index:tt),+) => {
@@ -175,9 +91,9 @@ mod tests {
 
     const SEC: Duration = Duration::from_secs(1);
 
-    fn both() -> (Option<Slots>, Spacing) {
+    fn both() -> (Slots, Spacing) {
         let spacing = Spacing::new(SEC, 0.0, Random::seeded(1));
-        (Some(Slots::new(2)), spacing)
+        (Slots::new(2), spacing)
     }
 
     #[test]
@@ -197,15 +113,5 @@ mod tests {
         assert_eq!(both.when(&charge, &mut at(later)), When::OnRelease);
         both.release(first, &mut at(later));
         assert_eq!(both.when(&charge, &mut at(later)), When::Now);
-    }
-
-    #[test]
-    fn what_is_not_there_limits_nothing() {
-        let mut none: (Option<Slots>, Option<Spacing>) = (None, None);
-        let mut now = Now::at(Moment::default());
-        for _ in 0..100 {
-            assert_eq!(none.when(&Charge::default(), &mut now), When::Now);
-            let _held = none.take(&Charge::default(), &mut now);
-        }
     }
 }
