@@ -172,11 +172,21 @@ impl<R: Rule> State<R> {
         }
     }
 
-    /// The refusal of one who cannot be launched before its deadline, whatever is
+    /// The refusal of one who cannot be launched before its deadline, whatever slots are
     /// released meanwhile and even if nobody else comes; `None` if it can be.
     pub(super) fn too_late(&mut self, ask: &Ask, now: &mut Now) -> Option<Refused> {
         let until = ask.until()?;
-        // Who was here before stands before others of its caller.
+        let least = self.least_wait(ask, now);
+        let can_be = now.get() + least <= until;
+        (!can_be).then(|| Refused::TooLate {
+            expected_wait: self.expected_wait(ask, now).max(least),
+        })
+    }
+
+    /// How long this one would wait at least, if it came now and might pass all that wait
+    /// but those of its own caller.
+    fn least_wait(&mut self, ask: &Ask, now: &mut Now) -> Duration {
+        // Who was here before stands before others of its caller, too.
         let (waiting, charge) = match ask.since() {
             None => self.lanes.waiting_of(ask.who()),
             Some(_) => Default::default(),
@@ -189,12 +199,10 @@ impl<R: Rule> State<R> {
             ..self.ahead()
         };
         let wait = self.rule.expected_wait(ask.wants(), ahead, now);
-        let expected_wait = match &self.seat {
+        match &self.seat {
             Some(seat) => wait.max(seat.least_wait(ahead.waiting, now)),
             None => wait,
-        };
-        let can_be = now.get() + expected_wait <= until;
-        (!can_be).then_some(Refused::TooLate { expected_wait })
+        }
     }
 
     /// Lets a newcomer in, where nobody waits and the rule allows it.

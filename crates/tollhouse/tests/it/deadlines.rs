@@ -53,6 +53,18 @@ async fn what_may_pass_another_caller_is_not_too_late() {
     assert_eq!(start.elapsed(), 10 * SEC);
 }
 
+/// What cannot be is told with all who are expected to go before it.
+#[tokio::test(start_paused = true)]
+async fn the_wait_that_is_told_counts_other_callers_too() {
+    let budget = empty().await;
+    let caller = Caller::new("batch");
+    let mut others =
+        [5, 5].map(|cost| Polled::new(budget.reserve(Ask::of(cost).caller(caller.clone()))));
+    assert!(others.iter_mut().all(|other| other.poll().is_pending()));
+    let web = until(10, 9 * SEC).caller(Caller::new("web"));
+    assert_eq!(budget.reserve(web).await.unwrap_err(), too_late(20));
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_deadline_that_has_passed_is_one() {
     let budget = one_a_second();
