@@ -7,6 +7,7 @@ mod bounds;
 mod cancellation;
 mod clock;
 mod deadlines;
+mod fairness;
 mod fifo;
 mod hour;
 mod imports;

@@ -6,9 +6,9 @@ mod changing;
 mod layers;
 mod many;
 mod naive;
-mod provider;
+pub(crate) mod provider;
 mod reference;
-mod schedule;
+pub(crate) mod schedule;
 mod told;
 
 use std::panic::AssertUnwindSafe;
@@ -125,7 +125,7 @@ fn overtaken_by_debt(rejected: &Arrival, events: &[Event], plans: &[Plan]) -> bo
     })
 }
 
-const ALL: [Counting; 5] = [
+pub(crate) const ALL: [Counting; 5] = [
     Counting::Continuous,
     Counting::Sliding,
     Counting::Fixed { phase: 0 },
@@ -135,7 +135,7 @@ const ALL: [Counting; 5] = [
 
 /// Plays one schedule for each seed, or for [many times](schedules) as many, and names
 /// the seed that fails.
-fn for_seeds(seeds: u64, mut each: impl AsyncFnMut(Random)) {
+pub(crate) fn for_seeds(seeds: u64, mut each: impl AsyncFnMut(Random)) {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_time()
         .start_paused(true)

@@ -5,14 +5,15 @@ use std::cmp::Reverse;
 use std::collections::BinaryHeap;
 use std::future::Future;
 use std::pin::Pin;
-use std::sync::{Arc, Mutex};
-use std::task::{Context, Poll, Wake, Waker};
+use std::sync::Arc;
+use std::task::{Context, Poll};
 use std::time::Duration;
 
 use tokio::time::{Instant, Sleep, sleep_until};
 use tollhouse::budget::Reserve;
 use tollhouse::{Charge, Reservation, TokenBudget};
 
+use crate::support::bell::Bell;
 use crate::support::random::Random;
 
 /// One request's life; all times in milliseconds.
@@ -296,10 +297,7 @@ impl Play<'_> {
         let Some(reserve) = &mut self.waiting[id] else {
             return; // A late ring for one that left.
         };
-        let waker = Waker::from(Arc::new(Ring {
-            id,
-            bell: Arc::clone(&self.bell),
-        }));
+        let waker = self.bell.waker(id);
         let Poll::Ready(result) = Pin::new(reserve).poll(&mut Context::from_waker(&waker)) else {
             return;
         };
@@ -316,35 +314,5 @@ impl Play<'_> {
 
     fn note(&mut self, id: usize, what: Happened, at: u64) {
         self.events.push(Event { at, id, what });
-    }
-}
-
-/// Who was woken, in order.
-#[derive(Default)]
-struct Bell(Mutex<(Vec<usize>, Option<Waker>)>);
-
-impl Bell {
-    fn answer_to(&self, waker: &Waker) {
-        self.0.lock().unwrap().1 = Some(waker.clone());
-    }
-
-    fn next(&self) -> Option<usize> {
-        let rung = &mut self.0.lock().unwrap().0;
-        (!rung.is_empty()).then(|| rung.remove(0))
-    }
-}
-
-struct Ring {
-    id: usize,
-    bell: Arc<Bell>,
-}
-
-impl Wake for Ring {
-    fn wake(self: Arc<Self>) {
-        let mut bell = self.bell.0.lock().unwrap();
-        bell.0.push(self.id);
-        if let Some(waker) = &bell.1 {
-            waker.wake_by_ref();
-        }
     }
 }
