@@ -2,7 +2,7 @@
 
 use std::future::Future;
 use std::pin::{Pin, pin};
-use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering::SeqCst};
 use std::sync::{Arc, Mutex};
 use std::task::{Context, Poll};
 use std::time::Duration;
@@ -10,7 +10,10 @@ use std::time::Duration;
 use crate::support::random::Random;
 use tokio::task::{JoinSet, yield_now};
 use tokio::time::{Instant, timeout};
-use tollhouse::{ConcurrencyLayer, Gate, GateLayer, StaggerLayer, TokenBudget, TpmBudgetLayer};
+use tollhouse::{
+    Accounting, Ask, Caller, ConcurrencyLayer, Gate, GateLayer, StaggerLayer, TokenBudget,
+    TpmBudgetLayer, Window,
+};
 use tower::{Layer, Service, ServiceExt, service_fn};
 
 const TASKS: usize = 10_000;
@@ -227,19 +230,11 @@ async fn many_who_give_up_leave_nothing_behind() {
     let mut tasks = JoinSet::new();
     for id in 0..TASKS {
         let call = client.clone().oneshot(id);
-        let mut polls = Random::seeded(id as u64).within(0..8);
+        let polls = Random::seeded(id as u64).within(0..8);
         tasks.spawn(async move {
-            let mut call = pin!(call);
-            std::future::poll_fn(|cx| {
-                if polls == 0 {
-                    return Poll::Ready(());
-                }
-                polls -= 1;
-                // Woken or not, it comes back soon and at last gives up.
-                cx.waker().wake_by_ref();
-                call.as_mut().poll(cx).map(|result| result.unwrap())
-            })
-            .await;
+            if let Some(result) = poll_at_most(call, polls).await {
+                result.unwrap();
+            }
         });
     }
     timeout(STALLED, tasks.join_all())
@@ -254,4 +249,83 @@ async fn many_who_give_up_leave_nothing_behind() {
     assert_eq!((snapshot.outstanding, snapshot.waiting), (0, 0));
     // Nothing more was taken than what was launched.
     assert!(snapshot.level >= 2_000_000 - 100 * launched as i64);
+}
+
+/// Calls until `call` is over, or so many times.
+async fn poll_at_most<F: Future>(call: F, mut polls: u64) -> Option<F::Output> {
+    let mut call = pin!(call);
+    std::future::poll_fn(|cx| {
+        if polls == 0 {
+            return Poll::Ready(None);
+        }
+        polls -= 1;
+        // Woken or not, it comes back soon and at last gives up.
+        cx.waker().wake_by_ref();
+        call.as_mut().poll(cx).map(Some)
+    })
+    .await
+}
+
+/// Of thirty callers whose weights change all the time: half of their calls leave, in line
+/// or with what they were given, and the others use less than they reserved.
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn callers_whose_weights_change_all_the_time_get_all_back() {
+    const CALLERS: u64 = 30;
+    let budget = TokenBudget::per_minute(20_000_000)
+        .window(Window::Off)
+        .accounting(Accounting::AsUsed)
+        .max_concurrency(20)
+        .build()
+        .unwrap();
+    let caller = |n: u64, weight: u64| {
+        let weight = u32::try_from(weight).unwrap();
+        Caller::new(format!("{}", n % CALLERS)).weight(weight)
+    };
+    let changing = budget.clone();
+    let changes = tokio::spawn(async move {
+        for n in 0.. {
+            changing.set_caller(&caller(n, [1, 2, 1_000][n as usize / 7 % 3]));
+            yield_now().await;
+        }
+    });
+    let (was_let_in, used) = <(Arc<AtomicUsize>, Arc<AtomicU64>)>::default();
+    let mut tasks = JoinSet::new();
+    for id in 0..TASKS as u64 {
+        let budget = budget.clone();
+        let (was_let_in, used) = (Arc::clone(&was_let_in), Arc::clone(&used));
+        let mut random = Random::seeded(id);
+        tasks.spawn(async move {
+            let ask = Ask::of(random.within(1..1_000)).caller(caller(id, 1));
+            let reserve = budget.reserve(ask);
+            let held = match random.within(0..3) {
+                0 => poll_at_most(reserve, random.within(0..8)).await,
+                _ => Some(reserve.await),
+            };
+            let Some(held) = held else {
+                return;
+            };
+            let held = held.unwrap();
+            was_let_in.fetch_add(1, SeqCst);
+            yield_now().await;
+            if random.within(0..4) > 0 {
+                held.launched();
+                yield_now().await;
+                let uses = random.within(0..held.cost() + 1);
+                used.fetch_add(uses, SeqCst);
+                held.settle(uses);
+            }
+        });
+    }
+    timeout(STALLED, tasks.join_all())
+        .await
+        .expect("nothing stalls");
+    changes.abort();
+    let was_let_in = was_let_in.load(SeqCst);
+    assert!((TASKS / 2..TASKS).contains(&was_let_in), "{was_let_in}");
+    let rest = budget.snapshot();
+    assert_eq!((rest.waiting, rest.in_flight), (0, 0));
+    assert_eq!((rest.outstanding, rest.in_transit), (0, 0));
+    let used = i64::try_from(used.load(SeqCst)).unwrap();
+    assert!(rest.level >= 20_000_000 - used, "{rest:?}");
+    assert_eq!(rest.callers.len(), 1, "all are forgotten: {rest:?}");
 }
