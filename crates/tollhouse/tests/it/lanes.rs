@@ -215,7 +215,8 @@ async fn beside_large_ones_a_call_waits_for_no_more_than_its_own_refill() {
     assert!(waits.iter().all(|waited| *waited <= 2 * SEC));
     let long = waits.iter().filter(|waited| **waited > SEC).count();
     assert!(long.abs_diff(all / 30) <= 16, "{long} of {all}");
-    assert!(percentile(waits, 960) <= SEC);
+    let [p96, p99] = [960, 990].map(|permille| percentile(waits.clone(), permille).as_secs_f64());
+    assert!(p96 <= 1.0 && (p99 - 1.7).abs() < 0.1, "{p96} {p99}");
 }
 
 /// Three callers of weights 1, 2 and 5 who always have something waiting: at every

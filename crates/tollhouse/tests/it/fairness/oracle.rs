@@ -138,7 +138,10 @@ impl Oracle {
         let (start, least) = (self.callers[who].start, self.callers[head].start);
         let is_head = who == head || (start != least && is_close(start, least));
         if !is_head && !self.may_pass(who, head, true) {
-            return Err(format!("{id} is out of turn: {:#?}", self.callers));
+            return Err(format!(
+                "{id} is out of turn: {:?} is first",
+                self.first(head)
+            ));
         }
         let cost = self.cost(who);
         if !is_head {
