@@ -152,6 +152,17 @@ fn text<'a>(package: &'a Value, key: &str) -> &'a str {
     package[key].as_str().unwrap_or_default()
 }
 
+/// A published crate takes along the text that its licence asks for.
+#[test]
+fn every_crate_carries_the_licence() {
+    let root = std::path::Path::new(env!("CARGO_MANIFEST_DIR"));
+    let whole = std::fs::read(root.join("LICENSE")).expect("the licence");
+    for name in CRATES {
+        let own = std::fs::read(root.join("crates").join(name).join("LICENSE"));
+        assert!(own.is_ok_and(|own| own == whole), "crates/{name}/LICENSE");
+    }
+}
+
 /// Every licence is one of those in `.deny.toml`, or leaves a choice of one.
 #[test]
 fn licences_are_permissive() {
