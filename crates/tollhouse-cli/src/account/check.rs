@@ -1,5 +1,6 @@
 //! `tollhouse account check`: whether a file is as it should be.
 
+use std::collections::BTreeSet;
 use std::path::PathBuf;
 
 use tollhouse_openai::AccountConfig;
@@ -23,12 +24,23 @@ pub(super) fn run(args: &Args) -> Ended {
     match AccountConfig::open(&args.file) {
         Ok(config) => {
             to_stdout(numbers::of_pools(&config))?;
+            to_stdout(of_tokens(&config))?;
             Ok(Exit::Done)
         }
         Err(error) => {
             say(args, &error);
             Ok(Exit::BadInput)
         }
+    }
+}
+
+/// How many there are, and never which.
+fn of_tokens(config: &AccountConfig) -> String {
+    let callers: BTreeSet<_> = config.tokens().map(|(caller, _)| caller).collect();
+    let callers = Counted(callers.len() as u64, "caller");
+    match config.tokens().count() as u64 {
+        0 => String::new(),
+        tokens => format!("{} of {callers}\n", Counted(tokens, "token")),
     }
 }
 

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::fmt;
 
 use super::config::{AccountConfig, Overrides};
+use super::tokens;
 use crate::policy::config::KEYS;
 
 /// What became different, in the order of the file; made by
@@ -49,6 +50,13 @@ type Said = BTreeMap<(String, String), String>;
 
 impl Changes {
     pub(super) fn between(before: &AccountConfig, after: &AccountConfig) -> Self {
+        let tokens = before.tokens.changes(&after.tokens);
+        let tokens = tokens.map(|(caller, before, after)| Change {
+            section: tokens::SECTION.to_owned(),
+            key: caller.to_owned(),
+            before,
+            after,
+        });
         let (before, after) = (said(before), said(after));
         let gone = before.keys().filter(|key| !after.contains_key(*key));
         let mut keys: Vec<_> = after.keys().chain(gone).collect();
@@ -61,7 +69,7 @@ impl Changes {
             after: after.get(*key).cloned(),
         });
         Changes {
-            changes: changes.collect(),
+            changes: changes.chain(tokens).collect(),
         }
     }
 

@@ -5,6 +5,7 @@ use std::fmt;
 
 use super::AccountError;
 use super::error::Problem;
+use super::tokens::Tokens;
 use crate::call::Endpoint;
 use crate::policy::config::{KEYS, Key, read_vars};
 use crate::policy::nearest::nearest;
@@ -54,6 +55,7 @@ pub struct AccountConfig {
     pub(crate) models: BTreeMap<String, ModelSection>,
     pub(crate) pools: BTreeMap<String, Overrides>,
     pub(crate) callers: BTreeMap<String, u32>,
+    pub(crate) tokens: Tokens,
 }
 
 /// Which models that no section names share a pool.
@@ -195,6 +197,17 @@ impl AccountConfig {
         self.callers.iter().map(|(name, weight)| (&**name, *weight))
     }
 
+    /// Gives a caller a token, from 1 to 512 visible ASCII letters, that a proxy's client
+    /// shows to be it; said again, it has another one beside.
+    pub fn set_token(&mut self, caller: impl Into<String>, secret: impl Into<String>) {
+        self.tokens.put(caller, secret);
+    }
+
+    /// The callers that have tokens, with each token of theirs.
+    pub fn tokens(&self) -> impl Iterator<Item = (&str, &str)> {
+        self.tokens.all()
+    }
+
     /// Lays variables over the defaults, as `var` finds them: a command lays its flags
     /// over the environment here, and both over a file.
     ///
@@ -291,6 +304,7 @@ impl AccountConfig {
                 problems.push(Problem::value(&section, "weight", &weight, WEIGHT));
             }
         }
+        problems.extend(self.tokens.problems());
         match problems.is_empty() {
             true => Ok(()),
             false => Err(AccountError::new(problems)),

@@ -1,5 +1,6 @@
 //! What is wrong with an account's description.
 
+use std::borrow::Cow;
 use std::fmt;
 use std::path::{Path, PathBuf};
 
@@ -38,7 +39,7 @@ pub struct Problem {
     line: Option<usize>,
     section: String,
     /// Where its line is looked for.
-    key: Option<&'static str>,
+    key: Option<Cow<'static, str>>,
     what: String,
 }
 
@@ -93,8 +94,8 @@ impl Problem {
         Problem::said(section, what).at_key(key)
     }
 
-    pub(super) fn at_key(mut self, key: &'static str) -> Self {
-        self.key = Some(key);
+    pub(super) fn at_key(mut self, key: impl Into<Cow<'static, str>>) -> Self {
+        self.key = Some(key.into());
         self
     }
 
@@ -103,8 +104,8 @@ impl Problem {
         self
     }
 
-    pub(super) fn key(&self) -> Option<&'static str> {
-        self.key
+    pub(super) fn key(&self) -> Option<&str> {
+        self.key.as_deref()
     }
 
     /// The line of the file, the first being 1; `None` where no file is spoken of.

@@ -12,6 +12,7 @@ use toml::de::{DeTable, DeValue};
 
 use super::config::{AccountConfig, Overrides, SLOTS, WEIGHT};
 use super::error::{AccountError, Problem};
+use super::tokens;
 use crate::call::Endpoint;
 use crate::policy::config::{KEYS, Key, Place};
 use crate::policy::nearest::nearest;
@@ -23,7 +24,9 @@ const LONGEST: u64 = 16 * 1024 * 1024;
 /// Past so many it helps nobody to be told of more.
 const MOST_PROBLEMS: usize = 20;
 
-const SECTIONS: [&str; 5] = ["defaults", "account", "models", "pools", "callers"];
+const SECTIONS: [&str; 6] = [
+    "defaults", "account", "models", "pools", "callers", "tokens",
+];
 
 impl AccountConfig {
     /// The account that a `tollhouse.toml` describes; reads no environment.
@@ -137,6 +140,7 @@ impl<'t> Reader<'t> {
                         }
                     }
                 }),
+                "tokens" => self.tokens(&entry, &mut config),
                 _ => self.unknown("", &entry, SECTIONS.into_iter()),
             }
         }
@@ -180,6 +184,27 @@ impl<'t> Reader<'t> {
                     config.dry_run = dry_run.unwrap_or_default();
                 }
                 _ => self.unknown(section, &entry, ["max_concurrency", "dry_run"].into_iter()),
+            }
+        }
+    }
+
+    /// What stands behind a name is a secret, and is repeated in no message.
+    fn tokens(&mut self, entry: &Entry<'_, 't>, config: &mut AccountConfig) {
+        let Some(table) = self.table(tokens::SECTION, entry) else {
+            return;
+        };
+        for entry in self.entries(tokens::SECTION, table) {
+            match texts(entry.value) {
+                Some(secrets) if !entry.name.is_empty() => {
+                    for secret in secrets {
+                        config.tokens.put(entry.name, secret);
+                    }
+                }
+                _ => {
+                    let what = "a caller's name, and its token or a list of them, is meant";
+                    let problem = Problem::said(tokens::SECTION, what);
+                    self.problems.push(problem.at_line(entry.line));
+                }
             }
         }
     }
@@ -354,6 +379,17 @@ impl<'t> Reader<'t> {
                 .push(Problem::said("", format!("and {more} more")));
         }
         AccountError::new(self.problems)
+    }
+}
+
+/// A text, or a list of nothing else.
+fn texts<'v>(value: &'v DeValue<'_>) -> Option<Vec<&'v str>> {
+    match value {
+        DeValue::Array(values) if !values.is_empty() => values
+            .iter()
+            .map(|value| value.get_ref().as_str())
+            .collect(),
+        value => value.as_str().map(|text| vec![text]),
     }
 }
 

@@ -23,6 +23,7 @@ mod file;
 mod models;
 mod pools;
 mod snapshot;
+mod tokens;
 
 use std::fmt;
 use std::path::Path;
@@ -221,6 +222,11 @@ impl Account {
     /// What it says.
     pub fn config(&self) -> Arc<AccountConfig> {
         self.pools.config()
+    }
+
+    /// The weight that `[callers]` gives a name; `None` where it does not speak of it.
+    pub fn weight_of(&self, caller: &str) -> Option<u32> {
+        self.pools.weight_of(caller)
     }
 
     /// Changes what it says, all of it or nothing, while it is in use; tells what became

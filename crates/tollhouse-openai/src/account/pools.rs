@@ -153,6 +153,11 @@ impl Pools {
         }
     }
 
+    /// The weight that the account gives a name.
+    pub(super) fn weight_of(&self, name: &str) -> Option<u32> {
+        self.read().callers.weight_of(name)
+    }
+
     /// Puts a config in the place of this one; `None` if that is not the one in use any
     /// more.
     ///

@@ -272,3 +272,83 @@ proptest! {
         }
     }
 }
+
+/// Tokens stand beside their callers, and nothing that is told of them has one in it.
+#[test]
+fn tokens_are_read_and_never_told() {
+    let text = "[tokens]\nweb = \"t-PLANTED-1\"\nnight = [\"t-PLANTED-2\", \"t-PLANTED-3\"]\n";
+    let config = AccountConfig::from_toml(text).expect("a good file");
+    let tokens: Vec<_> = config.tokens().collect();
+    assert_eq!(
+        tokens,
+        [
+            ("night", "t-PLANTED-2"),
+            ("night", "t-PLANTED-3"),
+            ("web", "t-PLANTED-1")
+        ]
+    );
+    assert!(!format!("{config:?}").contains("PLANTED"), "{config:?}");
+
+    let account = Account::from_config(config).expect("it was checked");
+    let next = "[tokens]\nweb = \"t-PLANTED-4\"\nnight = \"t-PLANTED-2\"\nme = \"t-PLANTED-5\"\n";
+    let changes = account.reload_toml(next).expect("a good file");
+    assert_eq!(
+        changes.to_string(),
+        "[tokens] night: 1 token, until now 2 tokens\n\
+         [tokens] web: another, until now 1 token\n\
+         [tokens] me: 1 token, until now not said",
+    );
+    let gone = account.reload_toml("").expect("a good file").to_string();
+    assert!(
+        gone.contains("[tokens] web: not said, until now 1 token"),
+        "{gone}"
+    );
+}
+
+#[test]
+fn tokens_that_cannot_be_are_named_by_their_line_alone() {
+    let cases = [
+        (
+            "web = 5",
+            "line 2, [tokens]: a caller's name, and its token or a list of them, is meant",
+        ),
+        (
+            "web = []",
+            "line 2, [tokens]: a caller's name, and its token or a list of them, is meant",
+        ),
+        (
+            "\"\" = \"PLANTED\"",
+            "line 2, [tokens]: a caller's name, and its token or a list of them, is meant",
+        ),
+        (
+            "web = [\"PLANTED\", 5]",
+            "line 2, [tokens]: a caller's name, and its token or a list of them, is meant",
+        ),
+        (
+            "web = \"PLANTED token\"",
+            "line 2, [tokens]: \"web\" has a token that cannot be sent: allowed is visible ASCII, 1 to 512",
+        ),
+        (
+            "web = \"\"",
+            "line 2, [tokens]: \"web\" has a token that cannot be sent: allowed is visible ASCII, 1 to 512",
+        ),
+        (
+            "a = \"PLANTED\"\nb = \"PLANTED\"",
+            "line 3, [tokens]: \"b\" has the token of \"a\": each names one caller",
+        ),
+    ];
+    for (lines, told) in cases {
+        let error = AccountConfig::from_toml(&format!("[tokens]\n{lines}\n")).unwrap_err();
+        assert_eq!(error.to_string(), told);
+    }
+    // The parser's own words repeat none, either.
+    for broken in [
+        "web = PLANTED",
+        "web = \"PLANTED",
+        "web = \"PLANTED\" x",
+        "web.PLANTED = 1\nweb = 1",
+    ] {
+        let error = AccountConfig::from_toml(&format!("[tokens]\n{broken}\n")).unwrap_err();
+        assert!(!format!("{error} {error:?}").contains("PLANTED"), "{error}");
+    }
+}
