@@ -139,7 +139,7 @@ impl Args {
             proxy = proxy.max_wait(longest);
         }
         if let Some(token) = token()? {
-            proxy = proxy.token(token, "token");
+            proxy = proxy.shared_token(token);
         }
         if self.pass_through_keys {
             proxy = proxy.pass_through_keys();

@@ -30,6 +30,10 @@ pub(crate) enum Refusal {
     Flaw(Flaw),
     NoToken,
     WrongToken,
+    /// A name that somebody must vouch for, and nobody did.
+    NotVouched {
+        caller: String,
+    },
     NoKey,
     TooManyKeys,
     NotHere,
@@ -130,6 +134,15 @@ impl Refusal {
                 StatusCode::UNAUTHORIZED,
                 "invalid_api_key",
                 "the API key is no token of this proxy".to_owned(),
+                Never,
+            ),
+            Refusal::NotVouched { caller } => (
+                StatusCode::FORBIDDEN,
+                "caller_not_vouched_for",
+                format!(
+                    "the caller {caller:?} has a weight or a token of its own, and is only \
+                     whoever shows a token that names it"
+                ),
                 Never,
             ),
             Refusal::NoKey => (

@@ -74,6 +74,22 @@ impl Gates {
         &self.base_path
     }
 
+    /// Has the account say this, which another one of the same rules says.
+    pub(crate) fn go_by(&self, config: &AccountConfig) {
+        let changes = self.account.update(|own| own.clone_from(config));
+        changes.expect("it was checked");
+    }
+
+    /// What the account says now.
+    pub(crate) fn config(&self) -> Arc<AccountConfig> {
+        self.account.config()
+    }
+
+    /// The weight that the account gives a name.
+    pub(crate) fn weight_of(&self, caller: &str) -> Option<u32> {
+        self.account.weight_of(caller)
+    }
+
     /// Waits, and sends.
     pub(crate) async fn call(
         mut self,

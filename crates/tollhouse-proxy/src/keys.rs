@@ -3,83 +3,86 @@
 use std::collections::HashMap;
 use std::fmt;
 use std::hash::{BuildHasher, RandomState};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use http::header::AUTHORIZATION;
-use http::{HeaderMap, HeaderValue};
-use subtle::{Choice, ConstantTimeEq};
+use http::HeaderMap;
 use tokio::time::Instant;
-use tollhouse_openai::OpenAi;
 use tollhouse_openai::account::AccountSnapshot;
+use tollhouse_openai::{AccountConfig, Caller, OpenAi};
 
 use crate::error::Refusal;
 use crate::gates::Gates;
-use crate::headers::{API_KEY, CALLER};
-
-/// A token of the proxy's and the caller that it names.
-#[derive(Clone)]
-pub(crate) struct Token {
-    pub(crate) secret: String,
-    pub(crate) caller: String,
-}
+use crate::tokens::{Tokens, claimed, shown};
 
 /// Whose key goes to the provider.
 #[derive(Debug)]
 pub(crate) enum Keys {
     /// The proxy's own; clients show a token, if there are any.
-    Own {
-        tokens: Vec<Token>,
-        gates: Box<Gates>,
+    Own { tokens: Tokens, gates: Box<Gates> },
+    /// The clients' own, each an account. Tokens are for looking alone.
+    Theirs {
+        tokens: Tokens,
+        accounts: Box<Accounts>,
     },
-    /// The clients' own, each an account.
-    Theirs(Box<Accounts>),
 }
 
 /// A call that may pass.
 pub(crate) struct Admitted {
     pub(crate) gates: Gates,
-    pub(crate) caller: String,
+    pub(crate) caller: Caller,
     /// Whether the client's key is the provider's business.
     pub(crate) keeps_key: bool,
 }
 
 impl Keys {
     pub(crate) fn admit(&self, headers: &HeaderMap) -> Result<Admitted, Refusal> {
-        let (gates, vouched, keeps_key) = match self {
-            Keys::Own { tokens, gates } => (Gates::clone(gates), known(tokens, headers)?, false),
-            Keys::Theirs(accounts) => {
-                let key = shown(headers).ok_or(Refusal::NoKey)?;
-                (accounts.of(key)?, None, true)
-            }
-        };
-        let caller = vouched.map_or_else(|| claimed(headers), str::to_owned);
-        Ok(Admitted {
-            gates,
-            caller,
-            keeps_key,
-        })
+        match self {
+            Keys::Own { tokens, gates } => Ok(Admitted {
+                caller: caller(tokens, gates, headers)?,
+                gates: Gates::clone(gates),
+                keeps_key: false,
+            }),
+            // Whoever has the key has the account, and may call himself what he likes.
+            Keys::Theirs { accounts, .. } => Ok(Admitted {
+                gates: accounts.of(shown(headers).ok_or(Refusal::NoKey)?)?,
+                caller: claimed(headers).map_or_else(Caller::default, Caller::new),
+                keeps_key: true,
+            }),
+        }
     }
 
     /// Whether whoever sends these headers may look at the proxy.
     pub(crate) fn may_look(&self, headers: &HeaderMap) -> bool {
+        let (tokens, gates) = self.tokens();
+        tokens.admit(&gates.config(), headers).is_ok()
+    }
+
+    /// Whether nobody but this machine's own programs may look: where clients bring keys of
+    /// their own and there is no token to be shown.
+    pub(crate) fn are_seen_from_here_alone(&self) -> bool {
+        let (tokens, gates) = self.tokens();
+        matches!(self, Keys::Theirs { .. }) && !tokens.are_demanded(&gates.config())
+    }
+
+    fn tokens(&self) -> (&Tokens, &Gates) {
         match self {
-            Keys::Own { tokens, .. } => known(tokens, headers).is_ok(),
-            Keys::Theirs(_) => true,
+            Keys::Own { tokens, gates } => (tokens, gates),
+            Keys::Theirs { tokens, accounts } => (tokens, &accounts.pattern),
         }
     }
 
     pub(crate) fn base_path(&self) -> &str {
         match self {
             Keys::Own { gates, .. } => gates.base_path(),
-            Keys::Theirs(accounts) => accounts.pattern.base_path(),
+            Keys::Theirs { accounts, .. } => accounts.pattern.base_path(),
         }
     }
 
     pub(crate) fn snapshots(&self) -> Vec<AccountSnapshot> {
         match self {
             Keys::Own { gates, .. } => vec![gates.snapshot()],
-            Keys::Theirs(accounts) => {
+            Keys::Theirs { accounts, .. } => {
                 let opened = accounts.all();
                 opened.iter().map(Gates::snapshot).collect()
             }
@@ -89,54 +92,25 @@ impl Keys {
     pub(crate) fn close(&self) {
         match self {
             Keys::Own { gates, .. } => gates.close(),
-            Keys::Theirs(accounts) => accounts.close(),
+            Keys::Theirs { accounts, .. } => accounts.close(),
         }
     }
 }
 
-/// What a client shows: a bearer token, or an `api-key` as Azure's clients send it.
-fn shown(headers: &HeaderMap) -> Option<&[u8]> {
-    let bearer = headers.get(AUTHORIZATION).map(HeaderValue::as_bytes);
-    let bearer = bearer.and_then(|value| {
-        let (kind, token) = value.split_at_checked(BEARER.len())?;
-        kind.eq_ignore_ascii_case(BEARER).then_some(token)
-    });
-    bearer.or_else(|| headers.get(API_KEY).map(HeaderValue::as_bytes))
-}
-
-const BEARER: &[u8] = b"Bearer ";
-
-/// Which caller the shown token names; none where nobody needs one.
-fn known<'t>(tokens: &'t [Token], headers: &HeaderMap) -> Result<Option<&'t str>, Refusal> {
-    if tokens.is_empty() {
-        return Ok(None);
+/// Who calls: as the token says; or, where it says nothing, as the client does. A name to
+/// which the file gives a weight, or some token a bearer, is nobody's to claim.
+fn caller(tokens: &Tokens, gates: &Gates, headers: &HeaderMap) -> Result<Caller, Refusal> {
+    let config = gates.config();
+    if let Some(caller) = tokens.admit(&config, headers)? {
+        return Ok(caller);
     }
-    let shown = shown(headers).ok_or(Refusal::NoToken)?;
-    let mut found = None;
-    // All of them are compared, each in a time that tells nothing but lengths.
-    for token in tokens {
-        let same: Choice = token.secret.as_bytes().ct_eq(shown);
-        if bool::from(same) {
-            found = Some(token.caller.as_str());
-        }
-    }
-    found.map(Some).ok_or(Refusal::WrongToken)
-}
-
-/// What a client calls itself where nobody vouches for it: for the log alone.
-fn claimed(headers: &HeaderMap) -> String {
-    let name = headers.get(CALLER).and_then(|name| name.to_str().ok());
-    let name = name.unwrap_or_default();
-    name.chars().take(LONGEST_NAME).collect()
-}
-
-const LONGEST_NAME: usize = 64;
-
-impl fmt::Debug for Token {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Token")
-            .field("caller", &self.caller)
-            .finish_non_exhaustive()
+    let Some(name) = claimed(headers) else {
+        return Ok(Caller::default());
+    };
+    let is_heavy = gates.weight_of(&name).is_some_and(|weight| weight > 1);
+    match is_heavy || tokens.name(&config, &name) {
+        true => Err(Refusal::NotVouched { caller: name }),
+        false => Ok(Caller::new(name)),
     }
 }
 
@@ -154,8 +128,16 @@ pub(crate) struct Accounts {
 
 #[derive(Default)]
 struct Opened {
-    by_key: HashMap<[u64; 2], (Gates, Instant)>,
+    by_key: HashMap<[u64; 2], Open>,
     is_closed: bool,
+}
+
+/// One key's account.
+struct Open {
+    gates: Gates,
+    used: Instant,
+    /// What it goes by.
+    config: Arc<AccountConfig>,
 }
 
 /// After so long all limits by the minute are full again, so that forgetting an account
@@ -173,13 +155,30 @@ impl Accounts {
         }
     }
 
+    /// The account of a key, as the pattern is now.
     fn of(&self, key: &[u8]) -> Result<Gates, Refusal> {
         let key = [0, 1].map(|half: usize| self.hashers[half].hash_one(key));
+        let config = self.pattern.config();
+        let (gates, before) = self.open(key, &config)?;
+        // Changing an account wakes whoever waits, which is done under no lock.
+        if !Arc::ptr_eq(&before, &config) {
+            gates.go_by(&config);
+        }
+        Ok(gates)
+    }
+
+    /// The account, and what it went by until now.
+    fn open(
+        &self,
+        key: [u64; 2],
+        config: &Arc<AccountConfig>,
+    ) -> Result<(Gates, Arc<AccountConfig>), Refusal> {
         let now = Instant::now();
         let mut opened = self.lock();
-        if let Some((gates, used)) = opened.by_key.get_mut(&key) {
-            *used = now;
-            return Ok(gates.clone());
+        if let Some(open) = opened.by_key.get_mut(&key) {
+            open.used = now;
+            let before = std::mem::replace(&mut open.config, Arc::clone(config));
+            return Ok((open.gates.clone(), before));
         }
         if opened.is_closed {
             return Err(Refusal::Closing);
@@ -187,18 +186,20 @@ impl Accounts {
         if opened.by_key.len() >= self.most {
             opened.forget_one(now)?;
         }
-        let gates = self.pattern.apart(self.openai.clone());
-        opened.by_key.insert(key, (gates.clone(), now));
-        Ok(gates)
+        let open = Open {
+            gates: self.pattern.apart(self.openai.clone()),
+            used: now,
+            config: Arc::clone(config),
+        };
+        let gates = open.gates.clone();
+        opened.by_key.insert(key, open);
+        Ok((gates, Arc::clone(config)))
     }
 
     fn all(&self) -> Vec<Gates> {
         let opened = self.lock();
-        opened
-            .by_key
-            .values()
-            .map(|(gates, _)| gates.clone())
-            .collect()
+        let opened = opened.by_key.values();
+        opened.map(|open| open.gates.clone()).collect()
     }
 
     fn close(&self) {
@@ -222,8 +223,8 @@ impl Opened {
         let idle = self
             .by_key
             .iter()
-            .filter(|(_, (gates, used))| old(*used) && gates.is_idle());
-        let oldest = idle.min_by_key(|(_, (_, used))| *used).map(|(key, _)| *key);
+            .filter(|(_, open)| old(open.used) && open.gates.is_idle());
+        let oldest = idle.min_by_key(|(_, open)| open.used).map(|(key, _)| *key);
         let oldest = oldest.ok_or(Refusal::TooManyKeys)?;
         self.by_key.remove(&oldest);
         Ok(())
@@ -240,9 +241,11 @@ impl fmt::Debug for Accounts {
 
 #[cfg(test)]
 mod tests {
+    use http::HeaderValue;
     use tollhouse_openai::{Account, Policy};
 
     use super::*;
+    use crate::tokens::{LONGEST_NAME, Token};
 
     fn gates() -> Gates {
         let openai = OpenAi::builder().base_url("http://127.0.0.1:1/v1").build();
@@ -258,20 +261,43 @@ mod tests {
     }
 
     fn admitted(keys: &Keys, lines: &[(&'static str, &str)]) -> Result<String, Refusal> {
-        keys.admit(&headers(lines)).map(|admitted| admitted.caller)
+        let admitted = keys.admit(&headers(lines))?;
+        Ok(admitted.caller.name().unwrap_or_default().to_owned())
+    }
+
+    fn own(file: &str, tokens: Tokens) -> Keys {
+        let openai = OpenAi::builder().base_url("http://127.0.0.1:1/v1").build();
+        let account = Account::from_toml(file).unwrap();
+        Keys::Own {
+            tokens,
+            gates: Box::new(Gates::new(account, openai.unwrap())),
+        }
+    }
+
+    fn token(secret: &str, caller: Option<&str>) -> Token {
+        Token {
+            secret: secret.to_owned(),
+            caller: caller.map(Caller::new),
+        }
+    }
+
+    fn bearer(token: &str) -> String {
+        format!("Bearer {token}")
     }
 
     #[tokio::test]
     async fn tokens_name_their_caller_and_nothing_else_does() {
-        let token = |secret: &str, caller: &str| Token {
-            secret: secret.to_owned(),
-            caller: caller.to_owned(),
-        };
-        let tokens = vec![token("t-1", "web"), token("t-22", "batch")];
-        let keys = Keys::Own {
-            tokens,
-            gates: Box::new(gates()),
-        };
+        let keys = own(
+            "[tokens]\nbatch = [\"t-22\", \"t-23\"]\n",
+            Tokens {
+                given: vec![token("t-1", Some("web")), token("t-all", None)],
+                vouch: Some(Arc::new(|shown| {
+                    let name = shown.strip_prefix("signed-")?;
+                    Some(Caller::new(name).weight(7))
+                })),
+                ..Tokens::default()
+            },
+        );
         for (lines, caller) in [
             (&[("authorization", "Bearer t-1")][..], Ok("web")),
             (
@@ -281,7 +307,13 @@ mod tests {
                 ],
                 Ok("batch"),
             ),
-            (&[("api-key", "t-1")], Ok("web")),
+            (&[("api-key", "t-23")], Ok("batch")),
+            (&[("authorization", "Bearer signed-me")], Ok("me")),
+            (&[("authorization", "Bearer t-all")], Ok("")),
+            (
+                &[("api-key", "t-all"), ("x-tollhouse-caller", "mine")],
+                Ok("mine"),
+            ),
             (&[("authorization", "Bearer t-2")], Err(Refusal::WrongToken)),
             (&[("authorization", "Bearer ")], Err(Refusal::WrongToken)),
             (&[("authorization", "Basic t-1")], Err(Refusal::NoToken)),
@@ -290,26 +322,96 @@ mod tests {
             let caller = caller.map(str::to_owned);
             assert_eq!(admitted(&keys, lines), caller, "{lines:?}");
         }
-        assert!(!format!("{keys:?}").contains("t-1"));
+        let signed = headers(&[("api-key", "signed-me")]);
+        assert_eq!(keys.admit(&signed).unwrap().caller.get_weight(), 7);
+        assert!(!format!("{keys:?}").contains("t-"), "{keys:?}");
+    }
+
+    /// A name with a weight, or with a token, is its bearer's.
+    #[tokio::test]
+    async fn nobody_claims_a_name_that_somebody_vouches_for() {
+        let file = "[callers.\"heavy*\"]\nweight = 8\n[callers.light]\nweight = 1\n\
+                    [tokens]\nnamed = \"t-named\"\n";
+        let given = vec![token("t-all", None), token("t-1", Some("given"))];
+        let keys = own(
+            file,
+            Tokens {
+                given,
+                ..Tokens::default()
+            },
+        );
+        let as_caller =
+            |name: &str| admitted(&keys, &[("api-key", "t-all"), ("x-tollhouse-caller", name)]);
+        for name in ["light", "anybody"] {
+            assert_eq!(as_caller(name), Ok(name.to_owned()));
+        }
+        for name in ["heavy", "heavy-duty", " heavy ", "named", "given"] {
+            let caller = name.trim().to_owned();
+            assert_eq!(as_caller(name), Err(Refusal::NotVouched { caller }));
+        }
+        // Without any token nobody can vouch.
+        let open = own("[callers.heavy]\nweight = 8\n", Tokens::default());
+        let refused = admitted(&open, &[("x-tollhouse-caller", "heavy")]);
+        assert!(matches!(refused, Err(Refusal::NotVouched { .. })));
+    }
+
+    /// An edit of the file adds and takes away, and opens nothing that was closed.
+    #[tokio::test]
+    async fn the_files_tokens_are_those_of_the_moment() {
+        let openai = OpenAi::builder().base_url("http://127.0.0.1:1/v1").build();
+        let openai = openai.unwrap();
+        let account = Account::from_toml("[tokens]\nweb = \"t-1\"\n").unwrap();
+        let keys = |is_guarded| Keys::Own {
+            tokens: Tokens {
+                is_guarded,
+                ..Tokens::default()
+            },
+            gates: Box::new(Gates::new(account.clone(), openai.clone())),
+        };
+        let (closed, open) = (keys(true), keys(false));
+        let ask = |keys: &Keys, token: &str| admitted(keys, &[("authorization", &bearer(token))]);
+        assert_eq!(ask(&closed, "t-1"), Ok("web".to_owned()));
+        account.reload_toml("[tokens]\nweb = \"t-2\"\n").unwrap();
+        assert_eq!(ask(&closed, "t-1"), Err(Refusal::WrongToken));
+        assert_eq!(ask(&closed, "t-2"), Ok("web".to_owned()));
+        account.reload_toml("").unwrap();
+        assert_eq!(ask(&closed, "t-2"), Err(Refusal::WrongToken));
+        assert_eq!(ask(&open, "t-2"), Ok(String::new()));
     }
 
     #[tokio::test]
     async fn without_tokens_anybody_may_call_by_any_name() {
-        let keys = Keys::Own {
-            tokens: Vec::new(),
-            gates: Box::new(gates()),
-        };
+        let keys = own("", Tokens::default());
         assert_eq!(admitted(&keys, &[]), Ok(String::new()));
         let long = "x".repeat(100);
         let caller = admitted(&keys, &[("x-tollhouse-caller", &long)]);
         assert_eq!(caller, Ok("x".repeat(LONGEST_NAME)));
     }
 
+    /// Accounts that are open go by the file's new numbers from their next call on.
+    #[tokio::test]
+    async fn the_account_of_a_key_follows_the_file() {
+        let openai = OpenAi::builder().base_url("http://127.0.0.1:1/v1").build();
+        let openai = openai.unwrap();
+        let account = Account::from_toml("[defaults]\nmax_concurrency = 2\n").unwrap();
+        let accounts = Accounts::new(Gates::new(account.clone(), openai.clone()), openai, 2);
+        let slots = |gates: Gates| gates.config().defaults.max_concurrency;
+        assert_eq!(slots(accounts.of(b"a").unwrap()), 2);
+        account
+            .reload_toml("[defaults]\nmax_concurrency = 5\n")
+            .unwrap();
+        assert_eq!(slots(accounts.of(b"a").unwrap()), 5);
+        assert_eq!(slots(accounts.of(b"b").unwrap()), 5);
+    }
+
     #[tokio::test(start_paused = true)]
     async fn accounts_are_bounded_and_the_oldest_idle_one_is_forgotten() {
         let openai = OpenAi::builder().base_url("http://127.0.0.1:1/v1").build();
         let accounts = Accounts::new(gates(), openai.unwrap(), 2);
-        let keys = Keys::Theirs(Box::new(accounts));
+        let keys = Keys::Theirs {
+            tokens: Tokens::default(),
+            accounts: Box::new(accounts),
+        };
         let with = |key: &str| admitted(&keys, &[("authorization", &format!("Bearer {key}"))]);
         let none = Ok(String::new());
         assert_eq!(

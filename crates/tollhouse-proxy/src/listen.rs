@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use axum::Router;
 use axum::body::Body;
+use axum::extract::ConnectInfo;
 use axum::response::{IntoResponse, Response};
 use http::Request;
 use hyper::body::Incoming;
@@ -167,6 +168,9 @@ async fn connection(socket: TcpStream, router: Router, shared: Arc<Shared>, watc
         tracing::debug!(%error, "the connection was gone at once");
         return;
     }
+    let Ok(peer) = socket.peer_addr() else {
+        return;
+    };
     let flaw = FlawCell::default();
     let limits = Limits {
         head_bytes: shared.bounds.head_bytes,
@@ -174,7 +178,10 @@ async fn connection(socket: TcpStream, router: Router, shared: Arc<Shared>, watc
         write_time: shared.bounds.write_time,
     };
     let socket = Checked::new(socket, limits, Arc::clone(&flaw));
-    let service = service_fn(move |request| answer(request, router.clone(), Arc::clone(&flaw)));
+    let service = service_fn(move |mut request: Request<Incoming>| {
+        request.extensions_mut().insert(ConnectInfo(peer));
+        answer(request, router.clone(), Arc::clone(&flaw))
+    });
     let server = server(limits);
     let serving = server
         .serve_connection(TokioIo::new(socket), service)

@@ -6,17 +6,18 @@ use std::time::Duration;
 use axum::Router;
 use metrics_exporter_prometheus::PrometheusHandle;
 use tokio::net::TcpListener;
-use tollhouse_openai::{Account, OpenAi};
+use tollhouse_openai::{Account, Caller, OpenAi};
 
 use crate::bounds::Bounds;
 use crate::check::request::Hosts;
 use crate::counts::Counts;
 use crate::gates::Gates;
 use crate::held::Held;
-use crate::keys::{Accounts, Keys, Token};
+use crate::keys::{Accounts, Keys};
 use crate::listen::{self, Served};
 use crate::routes;
 use crate::shared::Shared;
+use crate::tokens::{Token, Tokens, Vouch};
 
 /// An account and a client as a reverse proxy.
 ///
@@ -51,7 +52,7 @@ pub struct Proxy {
     account: Account,
     openai: OpenAi,
     passes_keys: bool,
-    tokens: Vec<Token>,
+    tokens: Tokens,
     hosts: Vec<String>,
     max_wait: Option<Duration>,
     bounds: Bounds,
@@ -76,7 +77,7 @@ impl Proxy {
             account,
             openai,
             passes_keys: false,
-            tokens: Vec::new(),
+            tokens: Tokens::default(),
             hosts: Vec::new(),
             max_wait: None,
             bounds: Bounds::default(),
@@ -85,17 +86,38 @@ impl Proxy {
     }
 
     /// Lets in whoever shows this token as its API key, by the name of `caller`; said
-    /// again, it is another one. Without any, everybody is let in.
-    pub fn token(mut self, secret: impl Into<String>, caller: impl Into<String>) -> Self {
-        self.tokens.push(Token {
-            secret: secret.into(),
-            caller: caller.into(),
-        });
+    /// again, it is another one, and so are those of the account's config, as they are at
+    /// the moment. Without any, everybody is let in.
+    ///
+    /// The weight is the one that the account's `[callers]` gives the name, or 1; nobody
+    /// else can call itself by a name that has a token, or a weight above 1.
+    pub fn token(self, secret: impl Into<String>, caller: impl Into<String>) -> Self {
+        let caller: String = caller.into();
+        self.with(secret.into(), Some(Caller::new(caller)))
+    }
+
+    /// As [`token`](Self::token), for clients that name themselves by `x-tollhouse-caller`,
+    /// if at all.
+    pub fn shared_token(self, secret: impl Into<String>) -> Self {
+        self.with(secret.into(), None)
+    }
+
+    /// Lets in whoever shows what `vouch` knows, as the caller that it tells: for tokens
+    /// that nobody lists, because they are signed or kept elsewhere. It is asked at each
+    /// call that shows no listed token, and should compare in constant time.
+    pub fn vouch(mut self, vouch: impl Fn(&str) -> Option<Caller> + Send + Sync + 'static) -> Self {
+        self.tokens.vouch = Some(Arc::new(vouch) as Vouch);
+        self
+    }
+
+    fn with(mut self, secret: String, caller: Option<Caller>) -> Self {
+        self.tokens.given.push(Token { secret, caller });
         self
     }
 
     /// Passes the clients' own keys on, each an account with limits as the account
-    /// states them. The client must have no key then; tokens are not asked for.
+    /// states them. The client must have no key then; tokens are asked for by what is to
+    /// be looked at alone, which without one is for programs of this machine.
     pub fn pass_through_keys(mut self) -> Self {
         self.passes_keys = true;
         self
@@ -145,21 +167,21 @@ impl Proxy {
     /// Outside of a tokio runtime.
     pub fn serve(self, listener: TcpListener) -> Result<Served, ProxyError> {
         let address = listener.local_addr().map_err(ProxyError::Io)?;
-        let is_guarded = self.passes_keys || !self.tokens.is_empty();
+        let is_guarded = self.passes_keys || self.tokens.are_demanded(&self.account.config());
         if !address.ip().is_loopback() && !is_guarded {
             return Err(ProxyError::OpenToAll(address));
         }
         Ok(listen::serve(listener, address, Arc::new(self.shared())))
     }
 
-    fn shared(self) -> Shared {
+    fn shared(mut self) -> Shared {
+        self.tokens.is_guarded = self.tokens.are_demanded(&self.account.config());
         let gates = Gates::new(self.account, self.openai.clone());
         let keys = match self.passes_keys {
-            true => Keys::Theirs(Box::new(Accounts::new(
-                gates,
-                self.openai,
-                self.bounds.accounts,
-            ))),
+            true => Keys::Theirs {
+                tokens: self.tokens,
+                accounts: Box::new(Accounts::new(gates, self.openai, self.bounds.accounts)),
+            },
             false => Keys::Own {
                 tokens: self.tokens,
                 gates: Box::new(gates),

@@ -1,10 +1,11 @@
 //! What is answered where.
 
 use std::any::Any;
+use std::net::SocketAddr;
 use std::sync::Arc;
 
 use axum::body::Body;
-use axum::extract::{Request, State};
+use axum::extract::{ConnectInfo, Request, State};
 use axum::middleware::{Next, from_fn_with_state};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
@@ -51,6 +52,7 @@ pub(crate) fn router(shared: Arc<Shared>) -> Router {
 
 async fn check(State(shared): Proxy, mut request: Request, next: Next) -> Response {
     match shared.hosts.check(&request) {
+        Ok(()) if !may_be_seen(&shared, &request) => Refusal::NoToken.into_response(),
         Ok(()) => {
             // What the check has seen is what counts, not an absolute-form target.
             if let Some(path) = request.uri().path_and_query().cloned() {
@@ -60,6 +62,16 @@ async fn check(State(shared): Proxy, mut request: Request, next: Next) -> Respon
         }
         Err(flaw) => Refusal::from(flaw).into_response(),
     }
+}
+
+/// Where no token can be demanded of whoever looks, only this machine's programs may. What
+/// is not known to be one is none.
+fn may_be_seen(shared: &Shared, request: &Request) -> bool {
+    let path = request.uri().path();
+    let is_to_look_at = path == "/metrics" || path.starts_with("/tollhouse/");
+    let peer = request.extensions().get::<ConnectInfo<SocketAddr>>();
+    let is_of_here = peer.is_some_and(|ConnectInfo(peer)| peer.ip().to_canonical().is_loopback());
+    is_of_here || !is_to_look_at || !shared.keys.are_seen_from_here_alone()
 }
 
 fn panicked(_: Box<dyn Any + Send + 'static>) -> Response<Body> {

@@ -493,3 +493,18 @@ async fn import_names_what_it_lacks_and_what_was_refused() {
     assert!(ran.stderr.contains("403 forbidden"), "{}", ran.stderr);
     assert!(!ran.stderr.contains("admin-secret"), "{}", ran.stderr);
 }
+
+/// How many tokens a file has is told, and never which.
+#[test]
+fn a_check_counts_tokens() {
+    let text = "[tokens]\nweb = \"t-PLANTED-1\"\nnight = [\"t-PLANTED-2\", \"t-PLANTED-3\"]\n";
+    let good = file("check_tokens", text);
+    let ran = run(tollhouse(&["account", "check", good.to_str().unwrap()]));
+    assert_eq!(ran.code, Some(0), "{ran:?}");
+    assert!(ran.stdout.ends_with("3 tokens of 2 callers\n"), "{ran:?}");
+    let bad = file("check_tokens_bad", "[tokens]\nweb = \"PLANTED one\"\n");
+    let refused = run(tollhouse(&["account", "check", bad.to_str().unwrap()]));
+    assert_eq!(refused.code, Some(2), "{refused:?}");
+    assert!(refused.stderr.contains(":2: [tokens]: \"web\" has a token"), "{refused:?}");
+    assert!(!format!("{ran:?}{refused:?}").contains("PLANTED"));
+}

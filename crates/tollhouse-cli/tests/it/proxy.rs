@@ -111,7 +111,7 @@ async fn a_call_passes_is_counted_and_logged_without_secrets() {
     assert_eq!(calls[0]["status"], 200, "{text}");
     assert_eq!(
         (&calls[0]["caller"], &calls[0]["attempts"]),
-        (&"token".into(), &1.into())
+        (&"".into(), &1.into())
     );
     assert!(
         calls[0]["wait_ms"].is_number() && calls[0]["total_ms"].is_number(),
@@ -142,6 +142,37 @@ async fn a_file_gives_each_model_a_pool_and_a_bad_one_is_named() {
     let ran = run(provider.tollhouse(&["proxy", "--config", path]));
     assert_eq!(ran.code, Some(2));
     assert!(ran.stderr.contains("tokens_per_minut"), "{}", ran.stderr);
+}
+
+/// Tokens of the file are let in, change with it, and are told nowhere.
+#[tokio::test]
+async fn tokens_of_the_file_name_their_callers_and_follow_it() {
+    let provider = Provider::start(Sim::builder()).await;
+    let file = directory("proxy_tokens").join("tollhouse.toml");
+    fs::write(&file, "[tokens]\nweb = \"t-PLANTED-1\"\n").unwrap();
+    let arguments = ["--config", file.to_str().unwrap(), "--log-format", "json"];
+    let running = Running::start("proxy_tokens_run", &provider, &arguments).await;
+    let chat = "POST /v1/chat/completions";
+    let answer = running.ask(chat, "t-PLANTED-1", CHAT).await;
+    assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
+    assert!(running.output().contains(r#""caller":"web""#));
+    fs::write(&file, "[tokens]\nweb = \"t-PLANTED-2\"\nnight = \"t-PLANTED-3\"\n").unwrap();
+    until("the change", || {
+        let told = running.output();
+        told.contains("[tokens] web: another, until now 1 token") && told.contains("[tokens] night: 1 token")
+    })
+    .await;
+    for (token, status) in [("t-PLANTED-1", 401), ("t-PLANTED-2", 200), ("t-PLANTED-TOKEN", 200)] {
+        let answer = running.ask(chat, token, CHAT).await;
+        assert!(answer.starts_with(&format!("HTTP/1.1 {status}")), "{token}: {answer}");
+    }
+    fs::write(&file, "[tokens]\nweb = \"PLANTED twice\"\n").unwrap();
+    until("the error", || running.output().contains("has a token that cannot be sent")).await;
+    interrupt(&running.child);
+    let said = running.said.clone();
+    assert_eq!(ended(running.child).await, Some(0));
+    let said = fs::read_to_string(said).unwrap();
+    assert!(!said.contains("PLANTED"), "{said}");
 }
 
 #[tokio::test]

@@ -63,14 +63,18 @@ impl Tokens {
                 (Some(before), Some(after)) if before.len() == after.len() => {
                     Some("another".to_owned())
                 }
-                (_, after) => after.map(counted),
+                (_, after) => after.map(|secrets| counted(secrets)),
             };
-            Some((caller.as_str(), before.map(counted), after_said))
+            Some((
+                caller.as_str(),
+                before.map(|secrets| counted(secrets)),
+                after_said,
+            ))
         })
     }
 }
 
-fn counted(secrets: &Vec<String>) -> String {
+fn counted(secrets: &[String]) -> String {
     match secrets.len() {
         1 => "1 token".to_owned(),
         count => format!("{count} tokens"),

@@ -8,4 +8,5 @@ mod imports;
 mod raw;
 mod secrets;
 mod support;
+mod tokens;
 mod waits;

@@ -1,0 +1,196 @@
+//! Tokens that vouch for callers, and what their weights do.
+
+use std::net::SocketAddr;
+
+use axum::body::Body;
+use axum::extract::ConnectInfo;
+use http::Request;
+use tokio::io::AsyncWriteExt;
+use tollhouse_openai::{Account, OpenAi};
+use tollhouse_proxy::Proxy;
+use tower::ServiceExt;
+
+use crate::support::{
+    LONG, ask, at_rest, by_hand, chat, client, connect, get, post, read_until, request_at, serve,
+    status,
+};
+
+const FILE: &str = "
+[defaults]
+max_concurrency = 1
+stagger_seconds = 0
+tokens_per_minute = \"unlimited\"
+
+[callers.web]
+weight = 3
+
+[tokens]
+web = \"t-of-web\"
+night = [\"t-of-night\", \"t-of-night-too\"]
+";
+
+fn chat_as(token: &str, mark: &str) -> String {
+    let headers = format!("authorization: Bearer {token}\r\n");
+    post(
+        "/v1/chat/completions",
+        &headers,
+        &chat(&format!(r#","user":"{mark}""#)),
+    )
+}
+
+/// The order in which the provider sees calls that all wait for one slot.
+#[tokio::test]
+async fn callers_share_by_the_weights_of_their_names() {
+    let (provider, url) = by_hand().await;
+    let account = Account::from_toml(FILE).unwrap();
+    let served = serve(Proxy::new(account, client(&url))).await;
+    let mut first = connect(&served).await;
+    first
+        .write_all(chat_as("t-of-night", "first").as_bytes())
+        .await
+        .unwrap();
+    let (_, mut upstream) = request_at(&provider, "first").await;
+
+    let mut waiting = Vec::new();
+    for n in 0..8 {
+        for (token, mark) in [("t-of-night-too", "night"), ("t-of-web", "web")] {
+            let mut socket = connect(&served).await;
+            let request = chat_as(token, &format!("{mark}{n}"));
+            socket.write_all(request.as_bytes()).await.unwrap();
+            waiting.push(socket);
+        }
+    }
+    let all_wait = async {
+        while looked_at(&served).await["accounts"][0]["waiting"] != 16 {
+            tokio::time::sleep(std::time::Duration::from_millis(2)).await;
+        }
+    };
+    tokio::time::timeout(LONG, all_wait)
+        .await
+        .expect("they wait");
+
+    let mut order = String::new();
+    for _ in 0..8 {
+        let answer = "HTTP/1.1 200 OK\r\nconnection: close\r\ncontent-length: 2\r\n\r\n{}";
+        upstream.write_all(answer.as_bytes()).await.unwrap();
+        let (seen, next) = request_at(&provider, "\"user\":\"").await;
+        order.push(if seen.contains("web") { 'w' } else { 'n' });
+        upstream = next;
+    }
+    // Three to one; what the first call took counts for night.
+    assert_eq!(order.matches('w').count(), 6, "{order}");
+    drop((waiting, first, upstream));
+}
+
+async fn looked_at(served: &tollhouse_proxy::Served) -> serde_json::Value {
+    let token = "authorization: Bearer t-of-web\r\n";
+    ask(served, &get("/tollhouse/status", token)).await.json()
+}
+
+#[tokio::test]
+async fn a_name_with_a_weight_is_nobodys_to_claim() {
+    let (_provider, url) = by_hand().await;
+    let account = Account::from_toml(FILE).unwrap();
+    let proxy = Proxy::new(account, client(&url)).shared_token("t-of-all");
+    let served = serve(proxy).await;
+    let headers = "authorization: Bearer t-of-all\r\nx-tollhouse-caller: web\r\n";
+    let answer = ask(&served, &post("/v1/responses", headers, "{}")).await;
+    assert_eq!(
+        (answer.status, answer.code().as_str()),
+        (403, "caller_not_vouched_for")
+    );
+    assert!(!answer.body.contains("t-of"), "{answer:?}");
+}
+
+/// Those whom no token names are callers by the names they claim.
+#[tokio::test]
+async fn a_claimed_name_is_a_caller() {
+    let (provider, url) = by_hand().await;
+    let account =
+        Account::from_toml("[defaults]\nmax_concurrency = 1\nstagger_seconds = 0\n").unwrap();
+    let served = serve(Proxy::new(account, client(&url))).await;
+    let request = post("/v1/responses", "x-tollhouse-caller: mine\r\n", "{}");
+    let mut first = connect(&served).await;
+    first.write_all(request.as_bytes()).await.unwrap();
+    let (_, mut upstream) = request_at(&provider, "{}").await;
+    let mut second = connect(&served).await;
+    second.write_all(request.as_bytes()).await.unwrap();
+    let seen = async {
+        loop {
+            let now = status(&served).await;
+            let callers = now["accounts"][0]["pools"][0]["callers"].as_array();
+            let mut callers = callers.into_iter().flatten();
+            if callers.any(|caller| caller["name"] == "mine" && caller["waiting"] == 1) {
+                return;
+            }
+            tokio::time::sleep(std::time::Duration::from_millis(2)).await;
+        }
+    };
+    tokio::time::timeout(LONG, seen)
+        .await
+        .expect("it waits as itself");
+    drop(second);
+    upstream
+        .write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\n{}")
+        .await
+        .unwrap();
+    read_until(&mut first, "{}").await;
+    drop(first);
+    at_rest(&served).await;
+}
+
+/// Where clients bring keys of their own, nobody from elsewhere looks at all of them.
+#[tokio::test]
+async fn without_a_token_only_this_machine_looks() {
+    let openai = || {
+        OpenAi::builder()
+            .base_url("http://127.0.0.1:1/v1")
+            .build()
+            .unwrap()
+    };
+    let account = || Account::from_toml("").unwrap();
+    let asked = |proxy: Proxy, peer: Option<&str>, token: &str| {
+        let mut request = Request::get("/tollhouse/status")
+            .header("host", "localhost")
+            .header("authorization", format!("Bearer {token}"))
+            .body(Body::empty())
+            .unwrap();
+        if let Some(peer) = peer {
+            let peer: SocketAddr = peer.parse().unwrap();
+            request.extensions_mut().insert(ConnectInfo(peer));
+        }
+        async {
+            proxy
+                .router()
+                .oneshot(request)
+                .await
+                .unwrap()
+                .status()
+                .as_u16()
+        }
+    };
+    for (peer, status) in [
+        (Some("127.0.0.1:5"), 200),
+        (Some("[::1]:5"), 200),
+        (Some("[::ffff:127.0.0.1]:5"), 200),
+        (Some("10.0.0.5:5"), 401),
+        (Some("[2001:db8::1]:5"), 401),
+        (None, 401),
+    ] {
+        let proxy = Proxy::new(account(), openai()).pass_through_keys();
+        assert_eq!(asked(proxy, peer, "sk-any").await, status, "{peer:?}");
+    }
+    let guarded = || {
+        let proxy = Proxy::new(account(), openai()).pass_through_keys();
+        proxy.shared_token("t-to-look")
+    };
+    for (token, status) in [("t-to-look", 200), ("sk-any", 401)] {
+        for peer in ["127.0.0.1:5", "10.0.0.5:5"] {
+            assert_eq!(
+                asked(guarded(), Some(peer), token).await,
+                status,
+                "{token} {peer}"
+            );
+        }
+    }
+}
