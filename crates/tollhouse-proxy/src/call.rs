@@ -9,6 +9,7 @@ use tokio::time::Instant;
 use tollhouse_openai::RequestBody;
 
 use crate::counts::{Counts, InFlight};
+use crate::tally::Tally;
 
 /// When the attempts of a call were launched; kept with its request.
 ///
@@ -70,6 +71,8 @@ pub(crate) struct Line {
     pub(crate) head: Option<Duration>,
     /// Whether the answer went out to its end.
     pub(crate) is_whole: bool,
+    /// Of the token that was shown.
+    pub(crate) tally: Option<Arc<Tally>>,
     _in_flight: InFlight,
 }
 
@@ -90,6 +93,7 @@ impl Line {
             pool: String::new(),
             head: None,
             is_whole: false,
+            tally: None,
             _in_flight: counts.begin(),
         }
     }
@@ -97,6 +101,9 @@ impl Line {
 
 impl Drop for Line {
     fn drop(&mut self) {
+        if let Some(tally) = &self.tally {
+            tally.add(self.wait, self.attempts);
+        }
         let millis = |time: Option<Duration>| time.map(|time| time.as_secs_f64() * 1_000.0);
         tracing::info!(
             method = %self.method,

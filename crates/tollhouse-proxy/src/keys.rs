@@ -13,13 +13,18 @@ use tollhouse_openai::{AccountConfig, Caller, OpenAi};
 
 use crate::error::Refusal;
 use crate::gates::Gates;
+use crate::tally::{Tallies, Tally};
 use crate::tokens::{Tokens, claimed, shown};
 
 /// Whose key goes to the provider.
 #[derive(Debug)]
 pub(crate) enum Keys {
     /// The proxy's own; clients show a token, if there are any.
-    Own { tokens: Tokens, gates: Box<Gates> },
+    Own {
+        tokens: Tokens,
+        tallies: Tallies,
+        gates: Box<Gates>,
+    },
     /// The clients' own, each an account. Tokens are for looking alone.
     Theirs {
         tokens: Tokens,
@@ -31,6 +36,8 @@ pub(crate) enum Keys {
 pub(crate) struct Admitted {
     pub(crate) gates: Gates,
     pub(crate) caller: Caller,
+    /// Where a token was shown.
+    pub(crate) tally: Option<Arc<Tally>>,
     /// Whether the client's key is the provider's business.
     pub(crate) keeps_key: bool,
 }
@@ -38,15 +45,26 @@ pub(crate) struct Admitted {
 impl Keys {
     pub(crate) fn admit(&self, headers: &HeaderMap) -> Result<Admitted, Refusal> {
         match self {
-            Keys::Own { tokens, gates } => Ok(Admitted {
-                caller: caller(tokens, gates, headers)?,
-                gates: Gates::clone(gates),
-                keeps_key: false,
-            }),
+            Keys::Own {
+                tokens,
+                tallies,
+                gates,
+            } => {
+                let config = gates.config();
+                let caller = caller(tokens, gates, &config, headers)?;
+                let token = shown(headers).filter(|_| tokens.are_demanded(&config));
+                Ok(Admitted {
+                    caller,
+                    tally: token.map(|token| tallies.of(token)),
+                    gates: Gates::clone(gates),
+                    keeps_key: false,
+                })
+            }
             // Whoever has the key has the account, and may call himself what he likes.
             Keys::Theirs { accounts, .. } => Ok(Admitted {
                 gates: accounts.of(shown(headers).ok_or(Refusal::NoKey)?)?,
                 caller: claimed(headers).map_or_else(Caller::default, Caller::new),
+                tally: None,
                 keeps_key: true,
             }),
         }
@@ -67,7 +85,7 @@ impl Keys {
 
     fn tokens(&self) -> (&Tokens, &Gates) {
         match self {
-            Keys::Own { tokens, gates } => (tokens, gates),
+            Keys::Own { tokens, gates, .. } => (tokens, gates),
             Keys::Theirs { tokens, accounts } => (tokens, &accounts.pattern),
         }
     }
@@ -99,16 +117,20 @@ impl Keys {
 
 /// Who calls: as the token says; or, where it says nothing, as the client does. A name to
 /// which the file gives a weight, or some token a bearer, is nobody's to claim.
-fn caller(tokens: &Tokens, gates: &Gates, headers: &HeaderMap) -> Result<Caller, Refusal> {
-    let config = gates.config();
-    if let Some(caller) = tokens.admit(&config, headers)? {
+fn caller(
+    tokens: &Tokens,
+    gates: &Gates,
+    config: &AccountConfig,
+    headers: &HeaderMap,
+) -> Result<Caller, Refusal> {
+    if let Some(caller) = tokens.admit(config, headers)? {
         return Ok(caller);
     }
     let Some(name) = claimed(headers) else {
         return Ok(Caller::default());
     };
     let is_heavy = gates.weight_of(&name).is_some_and(|weight| weight > 1);
-    match is_heavy || tokens.name(&config, &name) {
+    match is_heavy || tokens.name(config, &name) {
         true => Err(Refusal::NotVouched { caller: name }),
         false => Ok(Caller::new(name)),
     }
@@ -270,6 +292,7 @@ mod tests {
         let account = Account::from_toml(file).unwrap();
         Keys::Own {
             tokens,
+            tallies: Tallies::new(),
             gates: Box::new(Gates::new(account, openai.unwrap())),
         }
     }
@@ -366,6 +389,7 @@ mod tests {
                 is_guarded,
                 ..Tokens::default()
             },
+            tallies: Tallies::new(),
             gates: Box::new(Gates::new(account.clone(), openai.clone())),
         };
         let (closed, open) = (keys(true), keys(false));

@@ -55,6 +55,7 @@ mod proxy;
 mod routes;
 mod shared;
 mod status;
+mod tally;
 mod tokens;
 mod with_size;
 

@@ -55,6 +55,7 @@ async fn through(
     let admitted = shared.keys.admit(request.headers())?;
     line.caller = admitted.caller.name().unwrap_or_default().to_owned();
     request.extensions_mut().insert(admitted.caller);
+    line.tally = admitted.tally;
     let most = max_wait(shared.max_wait, request.headers())?;
     *request.uri_mut() = provider_path(shared.keys.base_path(), request.uri())?;
     for_provider(request.headers_mut(), admitted.keeps_key);

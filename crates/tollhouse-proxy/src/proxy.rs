@@ -17,6 +17,7 @@ use crate::keys::{Accounts, Keys};
 use crate::listen::{self, Served};
 use crate::routes;
 use crate::shared::Shared;
+use crate::tally::Tallies;
 use crate::tokens::{Token, Tokens, Vouch};
 
 /// An account and a client as a reverse proxy.
@@ -184,6 +185,7 @@ impl Proxy {
             },
             false => Keys::Own {
                 tokens: self.tokens,
+                tallies: Tallies::new(),
                 gates: Box::new(gates),
             },
         };

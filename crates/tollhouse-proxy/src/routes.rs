@@ -19,6 +19,7 @@ use tower_http::sensitive_headers::SetSensitiveHeadersLayer;
 
 use crate::error::Refusal;
 use crate::headers::{API_KEY, REQUEST_ID};
+use crate::keys::Admitted;
 use crate::pass::pass;
 use crate::shared::Shared;
 use crate::status::Status;
@@ -45,6 +46,7 @@ pub(crate) fn router(shared: Arc<Shared>) -> Router {
         .route("/readyz", get(ready))
         .route("/metrics", get(metrics))
         .route("/tollhouse/status", get(status))
+        .route("/tollhouse/me", get(me))
         .fallback(call)
         .with_state(shared)
         .layer(around)
@@ -95,6 +97,17 @@ async fn status(State(shared): Proxy, headers: HeaderMap) -> Response {
     }
     let accounts = shared.keys.snapshots();
     Json(Status::of(&shared.counts, shared.held.bytes(), accounts)).into_response()
+}
+
+/// What the calls of whoever asks came to.
+async fn me(State(shared): Proxy, headers: HeaderMap) -> Response {
+    match shared.keys.admit(&headers) {
+        Ok(Admitted {
+            tally: Some(tally), ..
+        }) => Json(tally.told()).into_response(),
+        Ok(_) => Refusal::NotHere.into_response(),
+        Err(refusal) => refusal.into_response(),
+    }
 }
 
 async fn metrics(State(shared): Proxy, headers: HeaderMap) -> Response {

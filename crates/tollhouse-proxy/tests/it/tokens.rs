@@ -194,3 +194,24 @@ async fn without_a_token_only_this_machine_looks() {
         }
     }
 }
+
+/// Whoever has a token learns what its calls came to, and nobody else's.
+#[tokio::test]
+async fn a_token_is_told_what_its_calls_came_to() {
+    let (_sim, provider) = crate::support::sim().await;
+    let account = Account::from_toml(FILE).unwrap();
+    let served = serve(Proxy::new(account, client(&provider.url()))).await;
+    for _ in 0..3 {
+        let answer = ask(&served, &chat_as("t-of-web", "me")).await;
+        assert_eq!(answer.status, 200, "{answer:?}");
+    }
+    let me = async |token: &str| {
+        let token = format!("authorization: Bearer {token}\r\n");
+        ask(&served, &get("/tollhouse/me", &token)).await
+    };
+    let told = me("t-of-web").await.json();
+    assert_eq!((&told["calls"], &told["attempts"]), (&3.into(), &3.into()));
+    assert!(told["waited_seconds"].is_number() && told["longest_wait_seconds"].is_number());
+    assert_eq!(me("t-of-night").await.json()["calls"], 0);
+    assert_eq!(me("t-of-nobody").await.status, 401);
+}
