@@ -7,6 +7,8 @@ use clap::{Parser, Subcommand};
 use crate::failure::{self, Ended};
 use crate::logging::Logging;
 use crate::proxy::LogFormat;
+#[cfg(unix)]
+use crate::run;
 use crate::{account, batch, demo, logging, plan, proxy, sim};
 
 /// Keeps every call to an OpenAI-style API inside the account's limits.
@@ -16,7 +18,8 @@ use crate::{account, batch, demo, logging, plan, proxy, sim};
     version,
     max_term_width = 100,
     after_help = "Exit codes: 0 all done, 1 some requests failed, 2 bad usage, configuration \
-                  or input, 130 interrupted (the same command goes on).\n\
+                  or input, 130 interrupted (the same command goes on);\n\
+                  run exits as COMMAND did.\n\
                   RUST_LOG=tollhouse=debug logs to stderr what the gates do."
 )]
 struct Cli {
@@ -33,6 +36,10 @@ enum Command {
     Batch(Box<batch::Args>),
     Plan(plan::Args),
     Proxy(Box<proxy::Args>),
+    #[cfg(unix)]
+    Run(Box<run::Args>),
+    #[cfg(unix)]
+    Daemon(Box<run::daemon::Args>),
     Account(account::Args),
     Sim(sim::Args),
     Demo(demo::Args),
@@ -55,6 +62,10 @@ impl Command {
             Self::Batch(args) => batch::run(*args).await,
             Self::Plan(args) => plan::run(args).await,
             Self::Proxy(args) => proxy::run(*args).await,
+            #[cfg(unix)]
+            Self::Run(args) => run::run(*args).await,
+            #[cfg(unix)]
+            Self::Daemon(args) => run::daemon::run(*args).await,
             Self::Account(args) => account::run(args).await,
             Self::Sim(args) => sim::run(args).await,
             Self::Demo(args) => demo::run(args).await,

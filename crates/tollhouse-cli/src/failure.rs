@@ -14,13 +14,27 @@ pub(crate) type Ended = Result<Exit, BoxError>;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Exit {
     /// All done.
-    Done = 0,
+    Done,
     /// Some requests failed.
-    SomeFailed = 1,
+    SomeFailed,
     /// Some of the input is no request, or can never be sent.
-    BadInput = 2,
+    BadInput,
     /// Stopped by the user; the same command goes on.
-    Interrupted = 130,
+    Interrupted,
+    /// As another command did.
+    As(u8),
+}
+
+impl Exit {
+    fn code(self) -> u8 {
+        match self {
+            Exit::Done => 0,
+            Exit::SomeFailed => 1,
+            Exit::BadInput => 2,
+            Exit::Interrupted => 130,
+            Exit::As(code) => code,
+        }
+    }
 }
 
 /// What was tried when something else failed.
@@ -61,12 +75,12 @@ pub(crate) fn exit_code(ended: Ended) -> ExitCode {
         eprintln!("error: {}", with_causes(&*error));
         Exit::BadInput
     });
-    ExitCode::from(exit as u8)
+    ExitCode::from(exit.code())
 }
 
 /// The error and all that caused it, in one line. Where an error repeats its
 /// cause in its own words, the cause is not said twice.
-fn with_causes(error: &(dyn Error + 'static)) -> String {
+pub(crate) fn with_causes(error: &(dyn Error + 'static)) -> String {
     let mut line = error.to_string();
     let mut source = error.source();
     while let Some(cause) = source {

@@ -14,6 +14,8 @@ mod print;
 mod progress;
 mod proxy;
 mod reload;
+#[cfg(unix)]
+mod run;
 mod signals;
 mod sim;
 mod wire;

@@ -119,6 +119,26 @@ impl PolicyArgs {
         Ok((config, client))
     }
 
+    /// What stands in the environment of a process that is to have the same account: flags
+    /// as their variables.
+    pub(crate) fn variables(&self) -> Result<Vec<(&'static str, String)>, BoxError> {
+        let mut variables = Vec::new();
+        for (name, _, given) in self.flags() {
+            variables.extend(
+                given
+                    .clone()
+                    .or_else(|| environment(name))
+                    .map(|it| (name, it)),
+            );
+        }
+        if let Some(file) = self.file() {
+            let file = std::path::absolute(file)?;
+            let name = || failure::error(format!("{} is not UTF-8", file.display()));
+            variables.push((CONFIG, file.to_str().ok_or_else(name)?.to_owned()));
+        }
+        Ok(variables)
+    }
+
     /// The file that describes the account, if there is one.
     pub(crate) fn file(&self) -> Option<PathBuf> {
         self.file_over(&environment)
@@ -205,6 +225,17 @@ impl PolicyArgs {
 }
 
 impl ClientArgs {
+    /// As [`PolicyArgs::variables`].
+    pub(crate) fn variables(&self) -> Option<(&'static str, String)> {
+        let url = self.base_url.clone().or_else(|| environment(BASE_URL));
+        let url = url.filter(|url| !url.trim().is_empty())?;
+        Some((BASE_URL, url))
+    }
+
+    pub(crate) fn timeout(&self) -> Option<Duration> {
+        self.timeout_seconds
+    }
+
     /// A client with the key of the environment.
     pub(crate) fn client(&self) -> Result<OpenAi, BoxError> {
         self.client_over(&environment).map_err(failure::error)

@@ -505,6 +505,9 @@ fn a_check_counts_tokens() {
     let bad = file("check_tokens_bad", "[tokens]\nweb = \"PLANTED one\"\n");
     let refused = run(tollhouse(&["account", "check", bad.to_str().unwrap()]));
     assert_eq!(refused.code, Some(2), "{refused:?}");
-    assert!(refused.stderr.contains(":2: [tokens]: \"web\" has a token"), "{refused:?}");
+    assert!(
+        refused.stderr.contains(":2: [tokens]: \"web\" has a token"),
+        "{refused:?}"
+    );
     assert!(!format!("{ran:?}{refused:?}").contains("PLANTED"));
 }

@@ -10,6 +10,8 @@ mod outage;
 mod plan;
 mod proxy;
 mod reload;
+#[cfg(target_os = "linux")]
+mod run;
 mod sim_and_demo;
 #[cfg(target_os = "linux")]
 mod sim_memory;

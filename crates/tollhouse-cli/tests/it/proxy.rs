@@ -156,18 +156,33 @@ async fn tokens_of_the_file_name_their_callers_and_follow_it() {
     let answer = running.ask(chat, "t-PLANTED-1", CHAT).await;
     assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
     assert!(running.output().contains(r#""caller":"web""#));
-    fs::write(&file, "[tokens]\nweb = \"t-PLANTED-2\"\nnight = \"t-PLANTED-3\"\n").unwrap();
+    fs::write(
+        &file,
+        "[tokens]\nweb = \"t-PLANTED-2\"\nnight = \"t-PLANTED-3\"\n",
+    )
+    .unwrap();
     until("the change", || {
         let told = running.output();
-        told.contains("[tokens] web: another, until now 1 token") && told.contains("[tokens] night: 1 token")
+        told.contains("[tokens] web: another, until now 1 token")
+            && told.contains("[tokens] night: 1 token")
     })
     .await;
-    for (token, status) in [("t-PLANTED-1", 401), ("t-PLANTED-2", 200), ("t-PLANTED-TOKEN", 200)] {
+    for (token, status) in [
+        ("t-PLANTED-1", 401),
+        ("t-PLANTED-2", 200),
+        ("t-PLANTED-TOKEN", 200),
+    ] {
         let answer = running.ask(chat, token, CHAT).await;
-        assert!(answer.starts_with(&format!("HTTP/1.1 {status}")), "{token}: {answer}");
+        assert!(
+            answer.starts_with(&format!("HTTP/1.1 {status}")),
+            "{token}: {answer}"
+        );
     }
     fs::write(&file, "[tokens]\nweb = \"PLANTED twice\"\n").unwrap();
-    until("the error", || running.output().contains("has a token that cannot be sent")).await;
+    until("the error", || {
+        running.output().contains("has a token that cannot be sent")
+    })
+    .await;
     interrupt(&running.child);
     let said = running.said.clone();
     assert_eq!(ended(running.child).await, Some(0));

@@ -1,0 +1,93 @@
+//! The daemon that runs share: a proxy on loopback that ends with the last of them.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use metrics_exporter_prometheus::PrometheusBuilder;
+use tokio::net::TcpListener;
+use tokio::time::sleep;
+use tollhouse_openai::Account;
+use tollhouse_proxy::Proxy;
+
+use super::home::Room;
+use crate::failure::{self, BoxError, Ended, Exit};
+use crate::policy_args::{ClientArgs, PolicyArgs};
+use crate::print::to_stdout;
+use crate::reload::{self, Followed};
+use crate::signals::Signals;
+
+/// Between two looks whether anybody is there.
+const LOOK_EVERY: Duration = Duration::from_millis(100);
+
+/// How long calls in flight may go on after a signal.
+const DRAIN: Duration = Duration::from_secs(60);
+
+/// What `tollhouse run` starts; not for people
+#[derive(Debug, clap::Args)]
+#[command(hide = true)]
+pub(crate) struct Args {
+    #[command(flatten)]
+    policy: PolicyArgs,
+
+    #[command(flatten)]
+    client: ClientArgs,
+
+    /// Its room
+    room: PathBuf,
+}
+
+/// Serves until the last run is over, or a signal.
+pub(crate) async fn run(args: Args) -> Ended {
+    // What is typed in the terminal of the run that started it is not meant for it.
+    let _ = rustix::process::setsid();
+    let mut signals = Signals::listen()?;
+    let room = Room::at(args.room.clone());
+    let mut alive = room.live()?;
+    let followed = Followed::new(args.policy.file())?;
+    let (config, openai) = args.policy.account_and_client(&args.client)?;
+    let account = Account::from_config(config)?;
+    let listener = TcpListener::bind("127.0.0.1:0").await?;
+    let port = listener.local_addr()?.port();
+    let secret = room.secret()?;
+    let served = Proxy::new(account.clone(), openai)
+        .shared_token(secret.text())
+        .vouch(move |token| secret.vouch(token))
+        .metrics(metrics()?)
+        .serve(listener)?;
+    alive.listens_at(port)?;
+    to_stdout(format_args!("{port}\n"))?;
+    let follow = reload::follow(
+        followed,
+        &account,
+        || args.policy.account(),
+        |told| eprintln!("{told}"),
+        || {},
+    );
+    tokio::select! {
+        () = deserted(&room) => {}
+        () = signals.next() => {}
+        never = follow => match never {},
+    }
+    // Until it has ended there is no other one: `alive` is held.
+    tokio::select! {
+        _ = served.drain(DRAIN) => Ok(Exit::Done),
+        () = signals.next() => Ok(Exit::Interrupted),
+    }
+}
+
+fn metrics() -> Result<metrics_exporter_prometheus::PrometheusHandle, BoxError> {
+    let installed = PrometheusBuilder::new().install_recorder();
+    installed.map_err(|error| failure::because("cannot count metrics", error))
+}
+
+/// Waits until no run is there any more, and removes the room.
+async fn deserted(room: &Room) {
+    loop {
+        sleep(LOOK_EVERY).await;
+        let room = room.clone();
+        let removed = tokio::task::spawn_blocking(move || room.remove_if_empty()).await;
+        if removed.unwrap_or(false) {
+            return;
+        }
+    }
+}
