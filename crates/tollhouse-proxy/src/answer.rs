@@ -26,7 +26,17 @@ where
     B::Error: Into<axum::BoxError>,
 {
     let status = response.status();
-    line.status = Some(status);
+    tell(&mut response, &mut line);
+    if is_repeatable && is_retried_by_sdks(status) {
+        let headers = response.headers_mut();
+        headers.insert(SHOULD_RETRY, HeaderValue::from_static("false"));
+    }
+    response.map(|body| axum::body::Body::new(AnswerBody { body, line }))
+}
+
+/// Leaves of a head what the client is to see, and adds what we know of the call.
+pub(crate) fn tell<B>(response: &mut Response<B>, line: &mut Line) {
+    line.status = Some(response.status());
     line.head = Some(line.came.elapsed());
     let headers = response.headers_mut();
     for_client(headers);
@@ -37,10 +47,6 @@ where
     if let Ok(pool) = HeaderValue::from_str(&line.pool) {
         headers.insert(POOL, pool);
     }
-    if is_repeatable && is_retried_by_sdks(status) {
-        headers.insert(SHOULD_RETRY, HeaderValue::from_static("false"));
-    }
-    response.map(|body| axum::body::Body::new(AnswerBody { body, line }))
 }
 
 fn put(headers: &mut HeaderMap, name: HeaderName, number: u64) {

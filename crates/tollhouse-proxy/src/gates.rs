@@ -11,15 +11,19 @@ use tollhouse_openai::client::StreamingOpenAi;
 use tollhouse_openai::error::Error;
 use tollhouse_openai::policy::{Limited, LimitedBody};
 use tollhouse_openai::{Account, AccountConfig, Call, Cost, OpenAi, RequestBody, ResponseBody};
-use tower::util::MapRequest;
+use tower::util::{MapRequest, MapResponse};
 use tower::{Layer, Service, ServiceExt};
 
 use crate::call::note_launch;
+use crate::session::AnswerBody;
 
-type Noted = MapRequest<StreamingOpenAi, fn(Request<RequestBody>) -> Request<RequestBody>>;
+type Noted = MapResponse<
+    MapRequest<StreamingOpenAi, fn(Request<RequestBody>) -> Request<RequestBody>>,
+    fn(Response<ResponseBody>) -> Response<AnswerBody>,
+>;
 
 /// The body of an answer that came through the gates.
-pub(crate) type Body = LimitedBody<ResponseBody>;
+pub(crate) type Body = LimitedBody<AnswerBody>;
 
 /// One account.
 ///
@@ -54,7 +58,8 @@ impl Gates {
         let base_path = openai.base_url().path().trim_end_matches('/').into();
         let noted = openai
             .streaming()
-            .map_request(note_launch as fn(Request<RequestBody>) -> _);
+            .map_request(note_launch as fn(Request<RequestBody>) -> _)
+            .map_response(AnswerBody::of as fn(Response<ResponseBody>) -> _);
         Gates {
             client: account.layer().layer(noted),
             account,

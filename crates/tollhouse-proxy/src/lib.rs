@@ -53,10 +53,12 @@ mod listen;
 mod pass;
 mod proxy;
 mod routes;
+mod session;
 mod shared;
 mod status;
 mod tally;
 mod tokens;
+mod tunnel;
 mod with_size;
 
 pub use bounds::Bounds;

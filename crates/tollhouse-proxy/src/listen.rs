@@ -3,6 +3,7 @@
 use std::convert::Infallible;
 use std::fmt;
 use std::net::SocketAddr;
+use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -15,17 +16,17 @@ use hyper::body::Incoming;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto;
-use hyper_util::server::graceful::{GracefulShutdown, Watcher};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 use tokio::task::{JoinHandle, JoinSet};
 use tokio::time::{sleep, timeout};
 use tower::ServiceExt;
 
-use crate::check::{Checked, FlawCell, Limits, is_stand_in};
+use crate::check::{Checked, FlawCell, Limits, Opened, is_stand_in};
 use crate::error::Refusal;
 use crate::routes::router;
 use crate::shared::Shared;
+use crate::tunnel::Way;
 
 /// Streams of one HTTP/2 connection at once.
 const STREAMS: u32 = 256;
@@ -42,7 +43,8 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 pub struct Served {
     address: SocketAddr,
     shared: Arc<Shared>,
-    stop: oneshot::Sender<()>,
+    /// Whether it ends: for who accepts, and for all connections.
+    ending: watch::Sender<bool>,
     accepting: JoinHandle<Connections>,
 }
 
@@ -55,18 +57,15 @@ pub struct Drained {
 }
 
 /// What is open when nothing more is accepted.
-struct Connections {
-    graceful: GracefulShutdown,
-    tasks: JoinSet<()>,
-}
+type Connections = JoinSet<()>;
 
 pub(crate) fn serve(listener: TcpListener, address: SocketAddr, shared: Arc<Shared>) -> Served {
-    let (stop, stopped) = oneshot::channel();
-    let accepting = tokio::spawn(accept(listener, Arc::clone(&shared), stopped));
+    let (ending, ends) = watch::channel(false);
+    let accepting = tokio::spawn(accept(listener, Arc::clone(&shared), ends));
     Served {
         address,
         shared,
-        stop,
+        ending,
         accepting,
     }
 }
@@ -90,17 +89,16 @@ impl Served {
     /// Dropping the future ends everything at once.
     pub async fn drain(mut self, limit: Duration) -> Drained {
         self.shared.close();
-        let (stop, _) = oneshot::channel();
-        let _ = std::mem::replace(&mut self.stop, stop).send(());
-        let Ok(Connections { graceful, tasks }) = (&mut self.accepting).await else {
+        self.ending.send_replace(true);
+        let Ok(mut open) = (&mut self.accepting).await else {
             return Drained { cut_off: 0 };
         };
-        let ended = timeout(limit, graceful.shutdown()).await;
-        let cut_off = match ended {
+        let all = async { while open.join_next().await.is_some() {} };
+        let cut_off = match timeout(limit, all).await {
             Ok(()) => 0,
             Err(_) => self.shared.counts.in_flight(),
         };
-        drop(tasks);
+        drop(open);
         Drained { cut_off }
     }
 }
@@ -122,28 +120,29 @@ impl Drop for Served {
 async fn accept(
     listener: TcpListener,
     shared: Arc<Shared>,
-    mut stopped: oneshot::Receiver<()>,
+    mut ends: watch::Receiver<bool>,
 ) -> Connections {
-    let mut open = Connections {
-        graceful: GracefulShutdown::new(),
-        tasks: JoinSet::new(),
-    };
+    let mut open = Connections::new();
     let router = router(Arc::clone(&shared));
     let free = Arc::new(Semaphore::new(shared.bounds.connections));
     loop {
         let (socket, permit) = tokio::select! {
-            _ = &mut stopped => return open,
+            () = end(&mut ends) => return open,
             // Those that ended are forgotten.
-            Some(_) = open.tasks.join_next() => continue,
+            Some(_) = open.join_next() => continue,
             accepted = next(&listener, &free) => accepted,
         };
-        let watcher = open.graceful.watcher();
-        let connection = connection(socket, router.clone(), Arc::clone(&shared), watcher);
-        open.tasks.spawn(async move {
+        let connection = connection(socket, router.clone(), Arc::clone(&shared), ends.clone());
+        open.spawn(async move {
             connection.await;
             drop(permit);
         });
     }
+}
+
+/// Waits for the server's end, which may be that it was dropped.
+async fn end(ends: &mut watch::Receiver<bool>) {
+    let _ = ends.wait_for(|is_ending| *is_ending).await;
 }
 
 /// The next connection, once there may be one more.
@@ -161,7 +160,12 @@ async fn next(listener: &TcpListener, free: &Arc<Semaphore>) -> (TcpStream, Owne
     }
 }
 
-async fn connection(socket: TcpStream, router: Router, shared: Arc<Shared>, watcher: Watcher) {
+async fn connection(
+    socket: TcpStream,
+    router: Router,
+    shared: Arc<Shared>,
+    mut ends: watch::Receiver<bool>,
+) {
     let _connected = shared.counts.connect();
     // Events are short and must not wait for each other.
     if let Err(error) = socket.set_nodelay(true) {
@@ -177,17 +181,27 @@ async fn connection(socket: TcpStream, router: Router, shared: Arc<Shared>, watc
         head_time: shared.bounds.head_time,
         write_time: shared.bounds.write_time,
     };
-    let socket = Checked::new(socket, limits, Arc::clone(&flaw));
+    let opened = Opened::default();
+    let socket = Checked::new(socket, limits, Arc::clone(&flaw), Arc::clone(&opened));
+    let way = Way::new(opened);
+    let after_http = way.clone();
     let service = service_fn(move |mut request: Request<Incoming>| {
         request.extensions_mut().insert(ConnectInfo(peer));
+        request.extensions_mut().insert(way.clone());
         answer(request, router.clone(), Arc::clone(&flaw))
     });
     let server = server(limits);
-    let serving = server
-        .serve_connection(TokioIo::new(socket), service)
-        .into_owned();
-    if let Err(error) = watcher.watch(serving).await {
-        tracing::debug!(error, "a connection broke");
+    let mut serving = pin!(server.serve_connection_with_upgrades(TokioIo::new(socket), service));
+    let served = tokio::select! {
+        served = &mut serving => served,
+        () = end(&mut ends) => {
+            serving.as_mut().graceful_shutdown();
+            serving.await
+        }
+    };
+    match served {
+        Ok(()) => after_http.to_its_end().await,
+        Err(error) => tracing::debug!(error, "a connection broke"),
     }
 }
 

@@ -8,7 +8,7 @@ use axum::response::{IntoResponse, Response};
 use bytes::Bytes;
 use http::header::CONTENT_TYPE;
 use http::uri::PathAndQuery;
-use http::{HeaderMap, HeaderValue, Request, Uri, Version};
+use http::{HeaderMap, HeaderValue, Request, StatusCode, Uri, Version};
 use http_body::Body as _;
 use http_body_util::{BodyExt, Limited};
 use tokio::time::sleep;
@@ -22,13 +22,31 @@ use crate::gates::{self, Gates};
 use crate::headers::{ATTEMPTS, MAX_WAIT, for_provider};
 use crate::held::{Counted, Share};
 use crate::shared::Shared;
+use crate::tunnel::Asked;
 use crate::with_size::WithSize;
 
 /// Hands a call on, and its answer back as it comes.
 pub(crate) async fn pass(shared: &Shared, request: Request<Body>) -> Response {
     let mut line = Line::begin(&request, &shared.counts);
     match through(shared, request, &mut line).await {
-        Ok((response, is_repeatable)) => answer(response, line, is_repeatable),
+        Ok(Answered {
+            response,
+            asked: Some(asked),
+            ..
+        }) if response.status() == StatusCode::SWITCHING_PROTOCOLS => asked.open(response, line),
+        // Nobody has asked for that, and there is nothing that it could switch to.
+        Ok(Answered { response, .. }) if response.status() == StatusCode::SWITCHING_PROTOCOLS => {
+            let message = "the provider switched to a protocol that nobody asked for".to_owned();
+            let is_timeout = false;
+            refused(
+                Refusal::NoAnswer {
+                    is_timeout,
+                    message,
+                },
+                line,
+            )
+        }
+        Ok(answered) => answer(answered.response, line, answered.is_repeatable),
         Err(refusal) => refused(refusal, line),
     }
 }
@@ -45,7 +63,14 @@ fn refused(refusal: Refusal, mut line: Line) -> Response {
     response
 }
 
-type Answered = (http::Response<gates::Body>, bool);
+/// What the provider says.
+struct Answered {
+    response: http::Response<gates::Body>,
+    /// Whether the gates tried again by themselves.
+    is_repeatable: bool,
+    /// Where the client wants more than an answer.
+    asked: Option<Asked>,
+}
 
 async fn through(
     shared: &Shared,
@@ -58,7 +83,11 @@ async fn through(
     line.tally = admitted.tally;
     let most = max_wait(shared.max_wait, request.headers())?;
     *request.uri_mut() = provider_path(shared.keys.base_path(), request.uri())?;
+    let asked = Asked::of(&mut request);
     for_provider(request.headers_mut(), admitted.keeps_key);
+    if asked.is_some() {
+        Asked::ask(request.headers_mut(), admitted.keeps_key);
+    }
     // Each leg has a version of its own.
     *request.version_mut() = Version::HTTP_11;
 
@@ -74,7 +103,11 @@ async fn through(
     match result {
         Ok(response) => {
             line.attempts = attempts(&response);
-            Ok((response, upload.is_none()))
+            Ok(Answered {
+                response,
+                is_repeatable: upload.is_none(),
+                asked,
+            })
         }
         Err((refusal, attempts)) => {
             line.attempts = attempts;

@@ -99,7 +99,7 @@ impl Call {
     }
 
     /// The model that its body names; where it names none, Azure's deployment
-    /// in the path.
+    /// in the path, or what the query of a Realtime session names.
     pub fn model(&self) -> Option<&str> {
         self.facts().model()
     }
@@ -132,7 +132,11 @@ impl Call {
     fn read<B: CallBody>(request: &Request<B>) -> Call {
         let body = request.body().whole();
         let (method, path) = (request.method(), request.uri().path());
-        let facts = RequestFacts::read(method, path, body.map(|body| &body[..]));
+        let mut facts = RequestFacts::read(method, path, body.map(|body| &body[..]));
+        // A session has no body to name it.
+        if facts.deployment.is_none() && path.ends_with("/realtime") {
+            facts.deployment = in_query(request.uri()).map(Box::from);
+        }
         Call::new(facts, request, body.cloned())
     }
 
@@ -163,6 +167,16 @@ impl Call {
     fn is_of_head<B>(&self, request: &Request<B>) -> bool {
         self.read.method == *request.method() && self.read.uri.path() == request.uri().path()
     }
+}
+
+/// The model or Azure's deployment, as it is written plainly.
+fn in_query(uri: &Uri) -> Option<&str> {
+    let pairs = uri.query()?.split('&');
+    let mut pairs = pairs.filter_map(|pair| pair.split_once('='));
+    let named = pairs.find(|(name, _)| matches!(*name, "model" | "deployment"));
+    named
+        .map(|(_, value)| value)
+        .filter(|value| !value.is_empty() && !value.contains(['%', '+']))
 }
 
 /// Asks for the usage of a chat stream that has not asked; `true` if it did.

@@ -27,7 +27,15 @@ pub(super) struct Connector {
     timeout: Duration,
 }
 
-impl Connector {
+/// Connectors to the same peers.
+pub(super) struct Connectors {
+    /// HTTP/2 where the peer offers it.
+    pub(super) any: Connector,
+    /// For what only HTTP/1.1 knows: a connection that becomes another protocol's.
+    pub(super) http_1: Connector,
+}
+
+impl Connectors {
     /// `roots_needed` is false where https is not going to be used: then a
     /// system without certificates will do. `extra_roots`, in PEM, are trusted
     /// beside the system's.
@@ -36,7 +44,7 @@ impl Connector {
         extra_roots: &[u8],
         timeout: Duration,
         keep_alive: Duration,
-    ) -> Result<Connector, Error> {
+    ) -> Result<Connectors, Error> {
         let mut tcp = HttpConnector::new();
         tcp.enforce_http(false);
         tcp.set_nodelay(true);
@@ -46,12 +54,23 @@ impl Connector {
         tcp.set_keepalive_retries(Some(3));
         #[cfg(any(target_os = "android", target_os = "fuchsia", target_os = "linux"))]
         tcp.set_tcp_user_timeout(Some(keep_alive.saturating_mul(3)));
-        let inner = HttpsConnectorBuilder::new()
-            .with_tls_config(tls(roots(roots_needed, extra_roots)?)?)
-            .https_or_http()
-            .enable_all_versions()
-            .wrap_connector(tcp);
-        Ok(Connector { inner, timeout })
+        let tls = tls(roots(roots_needed, extra_roots)?)?;
+        let with = |tls| {
+            let builder = HttpsConnectorBuilder::new().with_tls_config(tls);
+            builder.https_or_http()
+        };
+        let any = with(tls.clone()).enable_all_versions();
+        let http_1 = with(tls).enable_http1();
+        Ok(Connectors {
+            any: Connector {
+                inner: any.wrap_connector(tcp.clone()),
+                timeout,
+            },
+            http_1: Connector {
+                inner: http_1.wrap_connector(tcp),
+                timeout,
+            },
+        })
     }
 }
 

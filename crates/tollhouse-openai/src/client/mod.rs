@@ -84,6 +84,11 @@ use transport::Transport;
 /// # }
 /// ```
 ///
+/// # Upgrades
+///
+/// A request with an `upgrade` header goes over HTTP/1.1. The connection of an answer
+/// with status 101 is had by `hyper::upgrade::on`.
+///
 /// # Timeouts
 ///
 /// A connection must stand within the connect timeout (10 seconds). The head

@@ -6,6 +6,7 @@ use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
+use http::header::UPGRADE;
 use http::{Request, Response};
 use http_body::Body;
 use hyper_util::client::legacy::connect::{CaptureConnection, capture_connection};
@@ -17,7 +18,7 @@ use tower_service::Service;
 
 use super::Error;
 use super::body::TimedBody;
-use super::connect::Connector;
+use super::connect::{Connector, Connectors};
 use super::peer::{Kept, Peer};
 use crate::call::RequestBody;
 
@@ -31,6 +32,8 @@ const CONNECTION_WINDOW: u32 = 64 * STREAM_WINDOW;
 #[derive(Clone)]
 pub(super) struct Transport {
     client: Client<Connector, RequestBody>,
+    /// For requests that ask to stop being HTTP, which HTTP/2 has no words for.
+    upgrading: Client<Connector, RequestBody>,
     patience: Patience,
 }
 
@@ -55,8 +58,9 @@ impl Transport {
         patience: Patience,
     ) -> Result<Transport, Error> {
         let (connect, keep_alive) = (patience.connect, patience.keep_alive);
-        let connector = Connector::new(roots_needed, extra_roots, connect, keep_alive)?;
-        let client = Client::builder(TokioExecutor::new())
+        let connectors = Connectors::new(roots_needed, extra_roots, connect, keep_alive)?;
+        let mut client = Client::builder(TokioExecutor::new());
+        client
             .timer(TokioTimer::new())
             .pool_timer(TokioTimer::new())
             // A connection that goes silent is pinged, while it is idle, too, and
@@ -67,9 +71,12 @@ impl Transport {
             .http2_initial_connection_window_size(CONNECTION_WINDOW)
             .http2_keep_alive_interval(keep_alive)
             .http2_keep_alive_timeout(keep_alive)
-            .http2_keep_alive_while_idle(true)
-            .build(connector);
-        Ok(Transport { client, patience })
+            .http2_keep_alive_while_idle(true);
+        Ok(Transport {
+            client: client.build(connectors.any),
+            upgrading: client.build(connectors.http_1),
+            patience,
+        })
     }
 }
 
@@ -90,8 +97,12 @@ impl Service<Request<RequestBody>> for Transport {
             "sending a request"
         );
         let connection = capture_connection(&mut request);
+        let client = match request.headers().contains_key(UPGRADE) {
+            true => &self.upgrading,
+            false => &self.client,
+        };
         TransportFuture {
-            sent: self.client.request(request),
+            sent: client.request(request),
             timer: None,
             waiting: None,
             patience: self.patience,

@@ -17,4 +17,4 @@ pub(crate) mod request;
 mod scanner;
 
 pub(crate) use flaw::Flaw;
-pub(crate) use reader::{Checked, FlawCell, Limits, is_stand_in};
+pub(crate) use reader::{Checked, FlawCell, Limits, Opened, is_stand_in};

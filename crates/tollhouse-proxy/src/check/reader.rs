@@ -2,6 +2,7 @@
 
 use std::io;
 use std::pin::Pin;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
@@ -26,6 +27,10 @@ const STAND_IN: &[u8] =
 /// What is wrong with a connection's last request, once something is.
 pub(crate) type FlawCell = Arc<OnceLock<Flaw>>;
 
+/// Whether a connection is HTTP no more, because somebody has agreed to that. It is said
+/// before the peer can know.
+pub(crate) type Opened = Arc<AtomicBool>;
+
 /// Whether a request may be the one that stands for a flawed one.
 pub(crate) fn is_stand_in<B>(request: &Request<B>) -> bool {
     request.uri().path() == "/tollhouse/flawed"
@@ -45,6 +50,7 @@ pin_project! {
         // So many bytes at the front of the inbox may be handed on.
         cleared: usize,
         flaw: FlawCell,
+        opened: Opened,
         // For the first head; hyper times those after it.
         first_head: Option<Patience>,
         // For a peer that does not read.
@@ -61,13 +67,14 @@ pub(crate) struct Limits {
 }
 
 impl<S> Checked<S> {
-    pub(crate) fn new(socket: S, limits: Limits, flaw: FlawCell) -> Self {
+    pub(crate) fn new(socket: S, limits: Limits, flaw: FlawCell, opened: Opened) -> Self {
         Checked {
             socket,
             scanner: Scanner::new(limits.head_bytes),
             inbox: BytesMut::new(),
             cleared: 0,
             flaw,
+            opened,
             first_head: Some(Patience::new(limits.head_time)),
             writing: Patience::new(limits.write_time),
         }
@@ -91,6 +98,9 @@ impl<S: AsyncRead> AsyncRead for Checked<S> {
             }
             if this.flaw.get().is_some() {
                 return throw_away(this.socket, cx);
+            }
+            if this.opened.load(Ordering::Acquire) {
+                this.scanner.open();
             }
             match this.scanner.clear(this.inbox) {
                 Ok(0) => {}
@@ -202,7 +212,7 @@ mod tests {
 
     async fn read(sent: &[u8]) -> (String, io::Result<()>, Option<Flaw>) {
         let flaw = FlawCell::default();
-        let mut checked = Checked::new(sent, LIMITS, flaw.clone());
+        let mut checked = Checked::new(sent, LIMITS, flaw.clone(), Opened::default());
         let mut seen = Vec::new();
         let ended = checked.read_to_end(&mut seen).await.map(drop);
         let seen = String::from_utf8(seen).expect("text");
@@ -226,7 +236,7 @@ mod tests {
         let (mut client, server) = tokio::io::duplex(64);
         let start = Instant::now();
         client.write_all(b"GET / HT").await.unwrap();
-        let mut checked = Checked::new(server, LIMITS, FlawCell::default());
+        let mut checked = Checked::new(server, LIMITS, FlawCell::default(), Opened::default());
         let error = checked.read_u8().await.unwrap_err();
         assert_eq!(error.kind(), io::ErrorKind::TimedOut);
         assert_eq!(start.elapsed(), LIMITS.head_time);
@@ -236,7 +246,7 @@ mod tests {
     async fn a_peer_that_does_not_read_in_time_fails() {
         let (_client, server) = tokio::io::duplex(8);
         let start = Instant::now();
-        let mut checked = Checked::new(server, LIMITS, FlawCell::default());
+        let mut checked = Checked::new(server, LIMITS, FlawCell::default(), Opened::default());
         checked.write_all(b"8 bytes.").await.unwrap();
         let error = checked.write_u8(1).await.unwrap_err();
         assert_eq!(error.kind(), io::ErrorKind::TimedOut);

@@ -3,6 +3,7 @@
 //!
 //! ```text
 //! Start -> Opaque                           HTTP/2, which frames itself
+//! Head -> Opaque                            what an upgrade has made of the connection
 //! Start -> Head -> Length -> Head ..
 //!          Head -> Size -> Chunk -> ChunkEnd -> Size ..
 //!                  Size (the last) -> Trailers -> Head ..
@@ -56,6 +57,11 @@ impl Scanner {
             state: State::Start,
             longest_head,
         }
+    }
+
+    /// What comes from now on is no HTTP.
+    pub(super) fn open(&mut self) {
+        self.state = State::Opaque;
     }
 
     /// Whether what comes next is a head, or the rest of one.

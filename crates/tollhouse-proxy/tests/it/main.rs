@@ -6,6 +6,7 @@ mod ends;
 mod hostile;
 mod imports;
 mod raw;
+mod realtime;
 mod secrets;
 mod support;
 mod tokens;

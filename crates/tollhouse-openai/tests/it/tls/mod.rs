@@ -68,6 +68,20 @@ async fn http_1_is_spoken_where_the_server_knows_no_other() {
     assert!(server.connections() > 1, "one for each call at a time");
 }
 
+/// HTTP/2 has no words for it.
+#[tokio::test]
+async fn an_upgrade_is_asked_for_over_http_1() {
+    let server = Server::start(&["h2", "http/1.1"]).await;
+    let mut request = post();
+    let headers = request.headers_mut();
+    headers.insert("connection", http::HeaderValue::from_static("upgrade"));
+    headers.insert("upgrade", http::HeaderValue::from_static("websocket"));
+    let answer = trusting(&server).oneshot(request).await.expect("an answer");
+    assert_eq!(answer.version(), Version::HTTP_11);
+    let body = answer.into_body().collect().await.expect("a whole body");
+    assert_eq!(body.to_bytes(), "HTTP/1.1 /v1/responses");
+}
+
 /// Streams hold their slots over HTTP/2 as anywhere.
 #[tokio::test]
 async fn a_policy_holds_over_http_2() {

@@ -1,0 +1,166 @@
+//! A connection that stops being HTTP: Realtime's WebSocket.
+//!
+//! What it holds, its slot above all, is held until one of the two sides is gone.
+
+use std::fmt;
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::atomic::Ordering;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use axum::response::Response;
+use http::header::{CONNECTION, SEC_WEBSOCKET_PROTOCOL, UPGRADE};
+use http::{HeaderMap, HeaderValue, Method, Request};
+use http_body_util::BodyExt;
+use hyper::upgrade::{OnUpgrade, Upgraded};
+use hyper_util::rt::TokioIo;
+use tokio::io::{copy, split};
+
+use crate::answer::tell;
+use crate::call::Line;
+use crate::check::Opened;
+use crate::gates;
+
+/// A client's own key, where a header of its own is not to be had.
+const KEY_PROTOCOL: &str = "openai-insecure-api-key.";
+
+type Passing = Pin<Box<dyn Future<Output = ()> + Send>>;
+
+/// A connection's way out of HTTP.
+///
+/// # Cloning
+///
+/// Clones are the same connection's.
+#[derive(Clone)]
+pub(crate) struct Way {
+    opened: Opened,
+    passing: Arc<Mutex<Option<Passing>>>,
+}
+
+/// A client that asks for a WebSocket.
+pub(crate) struct Asked {
+    upgrade: OnUpgrade,
+    /// None where somebody else's server serves.
+    way: Option<Way>,
+}
+
+impl Way {
+    pub(crate) fn new(opened: Opened) -> Self {
+        Way {
+            opened,
+            passing: Arc::default(),
+        }
+    }
+
+    /// Passes on what comes after HTTP, if anything does.
+    pub(crate) async fn to_its_end(&self) {
+        let passing = self.lock().take();
+        if let Some(passing) = passing {
+            passing.await;
+        }
+    }
+
+    fn lead_to(&self, passing: Passing) {
+        self.opened.store(true, Ordering::Release);
+        *self.lock() = Some(passing);
+    }
+
+    /// Nothing is ever half put in.
+    fn lock(&self) -> std::sync::MutexGuard<'_, Option<Passing>> {
+        self.passing.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Asked {
+    /// Whether a request asks for Realtime's WebSocket. What its connection could become is
+    /// taken out of it: that is nobody's business at the provider.
+    pub(crate) fn of<B>(request: &mut Request<B>) -> Option<Self> {
+        let upgrade = request.extensions_mut().remove::<OnUpgrade>()?;
+        let way = request.extensions_mut().remove::<Way>();
+        let headers = request.headers();
+        let is_asked = request.method() == Method::GET
+            && names(headers, &UPGRADE, "websocket")
+            && names(headers, &CONNECTION, "upgrade")
+            && request.uri().path().ends_with("/realtime");
+        is_asked.then_some(Asked { upgrade, way })
+    }
+
+    /// Says to the provider what the client has said. A token of ours stays here.
+    pub(crate) fn ask(headers: &mut HeaderMap, keeps_key: bool) {
+        agree(headers);
+        if keeps_key {
+            return;
+        }
+        let protocols: Vec<_> = headers
+            .get_all(SEC_WEBSOCKET_PROTOCOL)
+            .iter()
+            .filter_map(|value| value.to_str().ok())
+            .flat_map(|value| value.split(','))
+            .map(str::trim)
+            .filter(|protocol| !protocol.starts_with(KEY_PROTOCOL))
+            .collect();
+        let left = HeaderValue::from_str(&protocols.join(", "));
+        match left.ok().filter(|left| !left.is_empty()) {
+            Some(left) => drop(headers.insert(SEC_WEBSOCKET_PROTOCOL, left)),
+            None => drop(headers.remove(SEC_WEBSOCKET_PROTOCOL)),
+        }
+    }
+
+    /// Answers as the provider did, and passes on what both say from then on.
+    pub(crate) fn open(
+        self,
+        mut response: http::Response<gates::Body>,
+        mut line: Line,
+    ) -> Response {
+        let theirs = hyper::upgrade::on(&mut response);
+        tell(&mut response, &mut line);
+        agree(response.headers_mut());
+        let (head, body) = response.into_parts();
+        let ours = self.upgrade;
+        let passing = Box::pin(async move {
+            // All of them, to the end: the slot and the call's line with them.
+            let (mut body, mut line) = (Box::pin(body), line);
+            let sides = tokio::join!(ours, theirs);
+            if let (Ok(ours), Ok(theirs)) = sides {
+                pass(ours, theirs).await;
+                line.is_whole = true;
+                // The answer has come to its end, and was not cut.
+                let _ = body.frame().await;
+            }
+        });
+        match self.way {
+            Some(way) => way.lead_to(passing),
+            None => drop(tokio::spawn(passing)),
+        }
+        Response::from_parts(head, axum::body::Body::empty())
+    }
+}
+
+/// Until either side is gone: there is nothing that one alone could still say.
+async fn pass(ours: Upgraded, theirs: Upgraded) {
+    let (mut from_client, mut to_client) = split(TokioIo::new(ours));
+    let (mut from_provider, mut to_provider) = split(TokioIo::new(theirs));
+    tokio::select! {
+        _ = copy(&mut from_client, &mut to_provider) => {}
+        _ = copy(&mut from_provider, &mut to_client) => {}
+    }
+}
+
+fn agree(headers: &mut HeaderMap) {
+    headers.insert(CONNECTION, HeaderValue::from_static("upgrade"));
+    headers.insert(UPGRADE, HeaderValue::from_static("websocket"));
+}
+
+fn names(headers: &HeaderMap, header: &http::HeaderName, word: &str) -> bool {
+    let values = headers.get_all(header).iter();
+    let mut words = values
+        .filter_map(|value| value.to_str().ok())
+        .flat_map(|value| value.split(','));
+    words.any(|named| named.trim().eq_ignore_ascii_case(word))
+}
+
+impl fmt::Debug for Way {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Way").finish_non_exhaustive()
+    }
+}
