@@ -8,6 +8,7 @@ use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue, Response, StatusCode};
 use http_body::{Body, Frame, SizeHint};
 use pin_project_lite::pin_project;
+use tollhouse_openai::Attempts;
 
 use crate::call::Line;
 use crate::headers::{ATTEMPTS, CHARGE, POOL, SHOULD_RETRY, WAIT, for_client};
@@ -42,11 +43,22 @@ pub(crate) fn tell<B>(response: &mut Response<B>, line: &mut Line) {
     for_client(headers);
     put(headers, WAIT, millis(line.wait.unwrap_or_default()));
     put(headers, ATTEMPTS, line.attempts.into());
+    tell_charge(headers, line);
+}
+
+/// What is known of a call before it is answered.
+pub(crate) fn tell_charge(headers: &mut HeaderMap, line: &Line) {
     put(headers, CHARGE, line.charge);
     // A pool's name comes from a model's, which may be anything.
     if let Ok(pool) = HeaderValue::from_str(&line.pool) {
         headers.insert(POOL, pool);
     }
+}
+
+/// How many attempts an answer took.
+pub(crate) fn attempts<B>(response: &Response<B>) -> u32 {
+    let told = response.extensions().get::<Attempts>();
+    told.map_or(1, |attempts| attempts.0)
 }
 
 fn put(headers: &mut HeaderMap, name: HeaderName, number: u64) {

@@ -9,7 +9,7 @@ use axum::response::{IntoResponse, Response};
 use http::header::{CONTENT_TYPE, RETRY_AFTER};
 use http::{HeaderName, HeaderValue, StatusCode};
 use http_body_util::LengthLimitError;
-use serde_json::json;
+use serde_json::{Value, json};
 use tokio::time::Instant;
 use tollhouse_openai::{Refused, error};
 use tower_http::timeout::TimeoutError;
@@ -118,6 +118,15 @@ impl Refusal {
             is_timeout: of_client.is_some_and(tollhouse_openai::Error::is_timeout),
             message: of_client.map_or_else(|| "no answer came".to_owned(), ToString::to_string),
         }
+    }
+
+    pub(crate) fn status(&self) -> StatusCode {
+        self.told().status
+    }
+
+    /// Its body, in OpenAI's shape.
+    pub(crate) fn in_words(&self) -> Value {
+        self.told().in_words()
     }
 
     fn told(&self) -> Told {
@@ -272,20 +281,27 @@ fn told_by_gate(refused: &Refused) -> Told {
     }
 }
 
-impl IntoResponse for Refusal {
-    fn into_response(self) -> Response {
-        let told = self.told();
-        let kind = match told.status.is_client_error() {
+impl Told {
+    /// In OpenAI's shape.
+    fn in_words(&self) -> Value {
+        let kind = match self.status.is_client_error() {
             true => "invalid_request_error",
             false => "server_error",
         };
         let error = json!({
-            "message": format!("Tollhouse: {}.", told.message),
+            "message": format!("Tollhouse: {}.", self.message),
             "type": kind,
             "param": null,
-            "code": told.code,
+            "code": self.code,
         });
-        let mut response = Response::new(Body::from(json!({ "error": error }).to_string()));
+        json!({ "error": error })
+    }
+}
+
+impl IntoResponse for Refusal {
+    fn into_response(self) -> Response {
+        let told = self.told();
+        let mut response = Response::new(Body::from(told.in_words().to_string()));
         *response.status_mut() = told.status;
         let headers = response.headers_mut();
         headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));

@@ -43,6 +43,7 @@ mod answer;
 mod bounds;
 mod call;
 mod check;
+mod comments;
 mod counts;
 mod error;
 mod gates;

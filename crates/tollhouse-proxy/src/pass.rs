@@ -11,12 +11,13 @@ use http::uri::PathAndQuery;
 use http::{HeaderMap, HeaderValue, Request, StatusCode, Uri, Version};
 use http_body::Body as _;
 use http_body_util::{BodyExt, Limited};
-use tokio::time::sleep;
-use tollhouse_openai::{Attempts, Call, RequestBody};
+use tokio::time::{Instant, sleep};
+use tollhouse_openai::{Call, RequestBody};
 use tower_http::timeout::TimeoutBody;
 
-use crate::answer::answer;
+use crate::answer::{answer, attempts};
 use crate::call::{Launches, Line};
+use crate::comments::{Calling, Ended, Late, Wait};
 use crate::error::Refusal;
 use crate::gates::{self, Gates};
 use crate::headers::{ATTEMPTS, MAX_WAIT, for_provider};
@@ -28,14 +29,16 @@ use crate::with_size::WithSize;
 /// Hands a call on, and its answer back as it comes.
 pub(crate) async fn pass(shared: &Shared, request: Request<Body>) -> Response {
     let mut line = Line::begin(&request, &shared.counts);
-    match through(shared, request, &mut line).await {
-        Ok(Answered {
-            response,
-            asked: Some(asked),
-            ..
-        }) if response.status() == StatusCode::SWITCHING_PROTOCOLS => asked.open(response, line),
+    let answered = match through(shared, request, &mut line).await {
+        Ok(answered) => answered,
+        Err(Instead::Late(late)) => return late.answer(line),
+        Err(Instead::Refused(refusal)) => return refused(refusal, line),
+    };
+    let is_switched = answered.response.status() == StatusCode::SWITCHING_PROTOCOLS;
+    match answered.asked.filter(|_| is_switched) {
+        Some(asked) => asked.open(answered.response, line),
         // Nobody has asked for that, and there is nothing that it could switch to.
-        Ok(Answered { response, .. }) if response.status() == StatusCode::SWITCHING_PROTOCOLS => {
+        None if is_switched => {
             let message = "the provider switched to a protocol that nobody asked for".to_owned();
             let is_timeout = false;
             refused(
@@ -46,8 +49,7 @@ pub(crate) async fn pass(shared: &Shared, request: Request<Body>) -> Response {
                 line,
             )
         }
-        Ok(answered) => answer(answered.response, line, answered.is_repeatable),
-        Err(refusal) => refused(refusal, line),
+        None => answer(answered.response, line, answered.is_repeatable),
     }
 }
 
@@ -72,11 +74,24 @@ struct Answered {
     asked: Option<Asked>,
 }
 
+/// What a client gets in place of what the provider says.
+enum Instead {
+    Refused(Refusal),
+    /// Word that its stream waits.
+    Late(Box<Late>),
+}
+
+impl From<Refusal> for Instead {
+    fn from(refusal: Refusal) -> Self {
+        Instead::Refused(refusal)
+    }
+}
+
 async fn through(
     shared: &Shared,
     mut request: Request<Body>,
     line: &mut Line,
-) -> Result<Answered, Refusal> {
+) -> Result<Answered, Instead> {
     let admitted = shared.keys.admit(request.headers())?;
     line.caller = admitted.caller.name().unwrap_or_default().to_owned();
     request.extensions_mut().insert(admitted.caller);
@@ -98,7 +113,14 @@ async fn through(
     line.pool = place.pool;
 
     let (launches, upload) = (ready.launches.clone(), ready.upload);
-    let result = patiently(admitted.gates, ready, line.charge, most).await;
+    // Who is told at once that it takes too long is not told that it takes long.
+    let every = shared
+        .comments
+        .filter(|_| most.is_none() && ready.call.streams());
+    let result = match every {
+        None => patiently(admitted.gates, ready, line.charge, most).await,
+        Some(every) => in_time(admitted.gates, ready, line.charge, share, every).await?,
+    };
     line.wait = launches.wait();
     match result {
         Ok(response) => {
@@ -111,14 +133,37 @@ async fn through(
         }
         Err((refusal, attempts)) => {
             line.attempts = attempts;
-            Err(refusal)
+            Err(refusal.into())
         }
     }
 }
 
-fn attempts<B>(response: &http::Response<B>) -> u32 {
-    let told = response.extensions().get::<Attempts>();
-    told.map_or(1, |attempts| attempts.0)
+/// Calls, and waits for no longer than `every` until the client is to hear of it.
+async fn in_time(
+    gates: Gates,
+    ready: Ready,
+    charge: u64,
+    share: Share,
+    every: Duration,
+) -> Result<Ended, Instead> {
+    let wait = Wait {
+        launches: ready.launches.clone(),
+        first: gates.outlook(&ready.call, charge),
+        gates: gates.clone(),
+        call: ready.call.clone(),
+        charge,
+        since: Instant::now(),
+    };
+    let mut calling: Calling = Box::pin(async move {
+        // What it holds, it holds until it is answered.
+        let _share = share;
+        patiently(gates, ready, charge, None).await
+    });
+    tokio::select! {
+        biased;
+        ended = &mut calling => Ok(ended),
+        () = sleep(every) => Err(Instead::Late(Box::new(Late { calling, wait, every }))),
+    }
 }
 
 /// The longest wait that the client or the proxy allows; the shorter one.
@@ -209,16 +254,9 @@ fn is_multipart(headers: &HeaderMap) -> bool {
 
 const MULTIPART: &[u8] = b"multipart/";
 
-type Failed = (Refusal, u32);
-
 /// Calls, and does not begin to wait, nor goes on waiting, for longer than `most`. A
 /// call that was launched in time is waited for.
-async fn patiently(
-    gates: Gates,
-    ready: Ready,
-    charge: u64,
-    most: Option<Duration>,
-) -> Result<http::Response<gates::Body>, Failed> {
+async fn patiently(gates: Gates, ready: Ready, charge: u64, most: Option<Duration>) -> Ended {
     let Ready {
         request,
         call,

@@ -56,6 +56,7 @@ pub struct Proxy {
     tokens: Tokens,
     hosts: Vec<String>,
     max_wait: Option<Duration>,
+    comments: Option<Duration>,
     bounds: Bounds,
     metrics: Option<PrometheusHandle>,
 }
@@ -81,6 +82,7 @@ impl Proxy {
             tokens: Tokens::default(),
             hosts: Vec::new(),
             max_wait: None,
+            comments: None,
             bounds: Bounds::default(),
             metrics: None,
         }
@@ -135,6 +137,19 @@ impl Proxy {
     /// by `x-tollhouse-max-wait`, in seconds.
     pub fn max_wait(mut self, longest: Duration) -> Self {
         self.max_wait = Some(longest);
+        self
+    }
+
+    /// Lets streams that wait for longer than this begin with comments, as often again:
+    /// `: waiting, place 3, about 12 s`, so that nobody in between gives up; off by
+    /// default.
+    ///
+    /// The first one says status 200, for good. So a failure that comes later is an event
+    /// `error` in the stream; neither `x-tollhouse-wait-ms` and `-attempts` nor the
+    /// provider's own headers can be sent; and a call that has a longest wait, its own or
+    /// this proxy's, is never begun so. Some seconds are right: few calls wait for as long.
+    pub fn comments(mut self, every: Duration) -> Self {
+        self.comments = Some(every);
         self
     }
 
@@ -193,6 +208,7 @@ impl Proxy {
             keys,
             hosts: Hosts::new(self.hosts),
             max_wait: self.max_wait,
+            comments: self.comments,
             bounds: self.bounds,
             held: Held::new(self.bounds.held_bytes),
             counts: Counts::from_now(),

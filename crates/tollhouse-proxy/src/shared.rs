@@ -17,6 +17,8 @@ pub(crate) struct Shared {
     pub(crate) keys: Keys,
     pub(crate) hosts: Hosts,
     pub(crate) max_wait: Option<Duration>,
+    /// After how long streams that wait are told so, and how often.
+    pub(crate) comments: Option<Duration>,
     pub(crate) bounds: Bounds,
     pub(crate) held: Held,
     pub(crate) counts: Arc<Counts>,

@@ -2,6 +2,7 @@
 
 mod bounds;
 mod calls;
+mod comments;
 mod ends;
 mod hostile;
 mod imports;

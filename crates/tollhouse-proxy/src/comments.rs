@@ -1,0 +1,232 @@
+//! Signs of life in a stream whose call still waits.
+//!
+//! ```text
+//! Waiting -> Streaming    the provider's events
+//! Waiting -> Over         an event `error`: status and headers are said already
+//! ```
+
+use std::future::Future;
+use std::pin::Pin;
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
+
+use axum::BoxError;
+use axum::response::Response;
+use bytes::Bytes;
+use http::header::{CACHE_CONTROL, CONTENT_TYPE};
+use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
+use http_body::{Body, Frame};
+use http_body_util::{BodyExt, Limited};
+use serde_json::{Value, json};
+use tokio::time::{Instant, Sleep, sleep};
+use tollhouse_openai::Call;
+
+use crate::answer::{attempts, tell_charge};
+use crate::call::{Launches, Line};
+use crate::error::Refusal;
+use crate::gates::{self, Gates, Outlook};
+
+/// An error's body is read no further than that.
+const LONGEST_ERROR: usize = 1024 * 1024;
+
+const EVENTS: &str = "text/event-stream";
+
+/// nginx and its like keep events back until they have many, unless they are told.
+const BUFFERING: HeaderName = HeaderName::from_static("x-accel-buffering");
+
+/// How a call ended: with an answer, or why there is none and after how many attempts.
+pub(crate) type Ended = Result<http::Response<gates::Body>, (Refusal, u32)>;
+
+/// A call that was begun.
+pub(crate) type Calling = Pin<Box<dyn Future<Output = Ended> + Send>>;
+
+/// What is known of a call that waits.
+pub(crate) struct Wait {
+    pub(crate) launches: Launches,
+    pub(crate) gates: Gates,
+    pub(crate) call: Call,
+    /// In tokens.
+    pub(crate) charge: u64,
+    /// How it was when the call came.
+    pub(crate) first: Outlook,
+    pub(crate) since: Instant,
+}
+
+/// A call that has waited for so long that its client is to hear of it.
+pub(crate) struct Late {
+    pub(crate) calling: Calling,
+    pub(crate) wait: Wait,
+    /// Between two comments.
+    pub(crate) every: Duration,
+}
+
+/// The body of its answer.
+struct Commented {
+    state: State,
+    wait: Wait,
+    every: Duration,
+    timer: Pin<Box<Sleep>>,
+    line: Line,
+}
+
+enum State {
+    Waiting(Pin<Box<dyn Future<Output = Came> + Send>>),
+    Streaming(Pin<Box<gates::Body>>),
+    Over,
+}
+
+/// What a call came to, after its client was told that all is well.
+struct Came {
+    status: StatusCode,
+    attempts: u32,
+    /// The provider's events, or the one in their place.
+    events: Result<Pin<Box<gates::Body>>, Bytes>,
+}
+
+impl Late {
+    /// Says that all is well, which cannot be taken back, and then how long it takes.
+    pub(crate) fn answer(self, mut line: Line) -> Response {
+        line.status = Some(StatusCode::OK);
+        line.head = Some(line.came.elapsed());
+        let mut headers = HeaderMap::new();
+        headers.insert(CONTENT_TYPE, HeaderValue::from_static(EVENTS));
+        headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-cache"));
+        headers.insert(BUFFERING, HeaderValue::from_static("no"));
+        tell_charge(&mut headers, &line);
+        let body = Commented {
+            state: State::Waiting(Box::pin(came(self.calling))),
+            wait: self.wait,
+            every: self.every,
+            // The first one comes at once.
+            timer: Box::pin(sleep(Duration::ZERO)),
+            line,
+        };
+        let mut response = Response::new(axum::body::Body::new(body));
+        *response.headers_mut() = headers;
+        response
+    }
+}
+
+impl Wait {
+    /// In a line that clients of events pass over.
+    fn comment(&self) -> Bytes {
+        let text = match self.launches.wait() {
+            Some(_) => ": sent, the provider has not answered yet\n\n".to_owned(),
+            None => {
+                let (place, seconds) = self.outlook();
+                format!(": waiting, place {place}, about {seconds} s\n\n")
+            }
+        };
+        Bytes::from(text)
+    }
+
+    /// Its place and what is left of its wait, in seconds. Whoever comes now stands behind
+    /// it, so that neither is more than what he would be told.
+    fn outlook(&self) -> (usize, u64) {
+        let now = self.gates.outlook(&self.call, self.charge);
+        let place = now.waiting.min(self.first.waiting.saturating_add(1));
+        let left = self.first.expected_wait;
+        let left = left.saturating_sub(self.since.elapsed());
+        let left = left.min(now.expected_wait);
+        (place.max(1), left.as_secs_f64().ceil() as u64)
+    }
+}
+
+async fn came(calling: Calling) -> Came {
+    let (status, attempts, events) = match calling.await {
+        Ok(answer) => (answer.status(), attempts(&answer), events(answer).await),
+        Err((refusal, attempts)) => {
+            let event = error_event(&refusal.in_words());
+            (refusal.status(), attempts, Err(event))
+        }
+    };
+    Came {
+        status,
+        attempts,
+        events,
+    }
+}
+
+async fn events(answer: http::Response<gates::Body>) -> Result<Pin<Box<gates::Body>>, Bytes> {
+    let kind = answer
+        .headers()
+        .get(CONTENT_TYPE)
+        .map(HeaderValue::as_bytes);
+    let start = kind.and_then(|kind| kind.get(..EVENTS.len()));
+    let is_events = start.is_some_and(|kind| kind.eq_ignore_ascii_case(EVENTS.as_bytes()));
+    if answer.status().is_success() && is_events {
+        return Ok(Box::pin(answer.into_body()));
+    }
+    let read = Limited::new(answer.into_body(), LONGEST_ERROR)
+        .collect()
+        .await;
+    let read = read.map(|read| read.to_bytes()).unwrap_or_default();
+    let said = serde_json::from_slice(&read).ok();
+    let said = said.filter(|said: &Value| said["error"].is_object());
+    let unclear = || Refusal::NoAnswer {
+        is_timeout: false,
+        message: "the provider answered with something that is no stream".to_owned(),
+    };
+    Err(error_event(&said.unwrap_or_else(|| unclear().in_words())))
+}
+
+/// As the official SDKs know it: they raise what `error` says.
+fn error_event(said: &Value) -> Bytes {
+    let data = json!({ "error": said["error"] });
+    Bytes::from(format!("event: error\ndata: {data}\n\n"))
+}
+
+impl Commented {
+    /// For the log: the client was told otherwise.
+    fn note(&mut self, came: &Came) {
+        self.line.wait = self.wait.launches.wait();
+        self.line.attempts = came.attempts;
+        self.line.status = Some(came.status);
+    }
+
+    fn over(&mut self) {
+        self.state = State::Over;
+        self.line.is_whole = true;
+    }
+}
+
+impl Body for Commented {
+    type Data = Bytes;
+    type Error = BoxError;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
+        let this = &mut *self;
+        loop {
+            match &mut this.state {
+                State::Waiting(calling) => match calling.as_mut().poll(cx) {
+                    Poll::Ready(came) => {
+                        this.note(&came);
+                        match came.events {
+                            Ok(body) => this.state = State::Streaming(body),
+                            Err(event) => {
+                                this.over();
+                                return Poll::Ready(Some(Ok(Frame::data(event))));
+                            }
+                        }
+                    }
+                    Poll::Pending => {
+                        ready!(this.timer.as_mut().poll(cx));
+                        this.timer.as_mut().reset(Instant::now() + this.every);
+                        return Poll::Ready(Some(Ok(Frame::data(this.wait.comment()))));
+                    }
+                },
+                State::Streaming(body) => {
+                    let frame = ready!(body.as_mut().poll_frame(cx));
+                    if frame.is_none() {
+                        this.over();
+                    }
+                    return Poll::Ready(frame.map(|frame| frame.map_err(Into::into)));
+                }
+                State::Over => return Poll::Ready(None),
+            }
+        }
+    }
+}

@@ -1,0 +1,145 @@
+//! Streams that are told that they wait.
+
+use std::time::Duration;
+
+use tokio::io::AsyncWriteExt;
+use tokio::net::{TcpListener, TcpStream};
+use tollhouse_openai::Account;
+use tollhouse_proxy::{Proxy, Served};
+
+use crate::support::{
+    ask, at_rest, by_hand, chat, client, connect, post, read_until, request_at, serve, wide,
+};
+
+const STREAM: &str = r#","stream":true"#;
+
+/// A proxy with one slot that tells soon, and the call that has the slot.
+async fn busy(provider: &TcpListener, url: &str) -> (Served, TcpStream, TcpStream) {
+    let account = Account::new(wide().max_concurrency(1).max_attempts(1));
+    let proxy = Proxy::new(account, client(url)).comments(Duration::from_millis(40));
+    let served = serve(proxy).await;
+    let mut first = connect(&served).await;
+    let request = post("/v1/chat/completions", "", &chat(""));
+    first.write_all(request.as_bytes()).await.unwrap();
+    let (_, upstream) = request_at(provider, "Hi").await;
+    (served, first, upstream)
+}
+
+async fn is_over(first: &mut TcpStream, upstream: &mut TcpStream) {
+    let answer = b"HTTP/1.1 200 OK\r\nconnection: close\r\ncontent-length: 2\r\n\r\n{}";
+    upstream.write_all(answer).await.unwrap();
+    read_until(first, "{}").await;
+}
+
+async fn stream_of(served: &Served) -> TcpStream {
+    let mut socket = connect(served).await;
+    let request = post("/v1/chat/completions", "", &chat(STREAM));
+    socket.write_all(request.as_bytes()).await.unwrap();
+    socket
+}
+
+#[tokio::test]
+async fn a_stream_that_waits_begins_with_comments_and_goes_on_as_it_is() {
+    let (provider, url) = by_hand().await;
+    let (served, mut first, mut upstream) = busy(&provider, &url).await;
+    let mut waiting = stream_of(&served).await;
+    let seen = read_until(&mut waiting, ": waiting, place 1, about ").await;
+    assert!(seen.starts_with("HTTP/1.1 200 OK\r\n"), "{seen}");
+    assert!(
+        seen.contains("content-type: text/event-stream\r\n"),
+        "{seen}"
+    );
+    assert!(seen.contains("x-tollhouse-charge: 28\r\n"), "{seen}");
+    assert!(!seen.contains("x-tollhouse-wait-ms"), "{seen}");
+    read_until(&mut waiting, ": waiting, place 1, about ").await;
+
+    is_over(&mut first, &mut upstream).await;
+    let (_, mut upstream) = request_at(&provider, "Hi").await;
+    read_until(
+        &mut waiting,
+        ": sent, the provider has not answered yet\n\n",
+    )
+    .await;
+    let events = "data: {\"n\":1}\n\ndata: [DONE]\n\n";
+    let answer = format!(
+        "HTTP/1.1 200 OK\r\nconnection: close\r\ncontent-type: text/event-stream; charset=utf-8\r\n\
+         content-length: {}\r\n\r\n{events}",
+        events.len()
+    );
+    upstream.write_all(answer.as_bytes()).await.unwrap();
+    let seen = read_until(&mut waiting, "0\r\n\r\n").await;
+    assert!(
+        seen.contains("data: {\"n\":1}\n\n") && seen.contains("data: [DONE]\n\n"),
+        "{seen}"
+    );
+    assert!(!seen.contains("error"), "{seen}");
+    drop((first, waiting));
+    at_rest(&served).await;
+}
+
+/// What fails after that is an event, with what the provider said.
+#[tokio::test]
+async fn a_later_failure_is_an_event() {
+    for (answer, event) in [
+        (
+            "HTTP/1.1 400 No\r\nconnection: close\r\ncontent-length: 42\r\n\r\n\
+             {\"error\":\n {\"message\":\"no\",\"code\":\"bad\"}}  ",
+            "event: error\ndata: {\"error\":{\"code\":\"bad\",\"message\":\"no\"}}\n\n",
+        ),
+        (
+            "HTTP/1.1 200 OK\r\nconnection: close\r\ncontent-length: 2\r\n\r\n{}",
+            "something that is no stream",
+        ),
+        (
+            "HTTP/1.1 broken\r\n\r\n",
+            "event: error\ndata: {\"error\":{\"code\":\"no_answer\"",
+        ),
+    ] {
+        let (provider, url) = by_hand().await;
+        let (served, mut first, mut upstream) = busy(&provider, &url).await;
+        let mut waiting = stream_of(&served).await;
+        read_until(&mut waiting, ": waiting, place 1, about ").await;
+        is_over(&mut first, &mut upstream).await;
+        let (_, mut upstream) = request_at(&provider, "Hi").await;
+        upstream.write_all(answer.as_bytes()).await.unwrap();
+        let seen = read_until(&mut waiting, "0\r\n\r\n").await;
+        assert!(seen.contains(event), "{event}: {seen}");
+        drop((first, waiting));
+        at_rest(&served).await;
+    }
+}
+
+#[tokio::test]
+async fn who_leaves_while_comments_come_leaves_nothing() {
+    let (provider, url) = by_hand().await;
+    let (served, mut first, mut upstream) = busy(&provider, &url).await;
+    let mut waiting = stream_of(&served).await;
+    read_until(&mut waiting, ": waiting, place 1, about ").await;
+    drop(waiting);
+    is_over(&mut first, &mut upstream).await;
+    drop(first);
+    at_rest(&served).await;
+}
+
+/// Neither calls that are no streams, nor those that do not want to wait.
+#[tokio::test]
+async fn others_are_answered_as_ever() {
+    let (provider, url) = by_hand().await;
+    let (served, mut first, mut upstream) = busy(&provider, &url).await;
+    let impatient = post(
+        "/v1/chat/completions",
+        "x-tollhouse-max-wait: 0.2\r\n",
+        &chat(STREAM),
+    );
+    assert_eq!(ask(&served, &impatient).await.status, 429);
+    let whole = post("/v1/chat/completions", "", &chat(""));
+    let answered = async {
+        tokio::time::sleep(Duration::from_millis(120)).await;
+        is_over(&mut first, &mut upstream).await;
+        let (_, mut upstream) = request_at(&provider, "Hi").await;
+        let answer = b"HTTP/1.1 404 No\r\nconnection: close\r\ncontent-length: 2\r\n\r\n{}";
+        upstream.write_all(answer).await.unwrap();
+    };
+    let (answer, ()) = tokio::join!(ask(&served, &whole), answered);
+    assert_eq!((answer.status, answer.body.as_str()), (404, "{}"));
+}
