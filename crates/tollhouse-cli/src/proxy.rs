@@ -45,6 +45,15 @@ pub(crate) struct Args {
     #[arg(long, value_name = "SECONDS", value_parser = seconds)]
     max_wait: Option<Duration>,
 
+    /// Tell streams that wait for longer than this so, by comments, and as often again; a call
+    /// with a longest wait is never begun so [default: off]
+    #[arg(long, value_name = "SECONDS", value_parser = seconds)]
+    stream_comments: Option<Duration>,
+
+    /// Longest head of a request, in bytes [default: 65536]
+    #[arg(long, value_name = "BYTES")]
+    max_head: Option<usize>,
+
     /// Longest body that is read, in bytes [default: 33554432]
     #[arg(long, value_name = "BYTES")]
     max_body: Option<usize>,
@@ -60,6 +69,22 @@ pub(crate) struct Args {
     /// Connections at once; further ones wait to be accepted [default: 16384]
     #[arg(long, value_name = "N")]
     max_connections: Option<usize>,
+
+    /// Keys at once, with --pass-through-keys [default: 100]
+    #[arg(long, value_name = "N")]
+    max_keys: Option<usize>,
+
+    /// How long a head may take, and a connection be idle before the next [default: 75]
+    #[arg(long, value_name = "SECONDS", value_parser = seconds)]
+    head_seconds: Option<Duration>,
+
+    /// Longest pause between two pieces of a request's body [default: 30]
+    #[arg(long, value_name = "SECONDS", value_parser = seconds)]
+    body_idle_seconds: Option<Duration>,
+
+    /// How long a client may read nothing of what is ready for it [default: 300]
+    #[arg(long, value_name = "SECONDS", value_parser = seconds)]
+    write_seconds: Option<Duration>,
 
     /// How long calls in flight may go on after the first signal
     #[arg(long, value_name = "SECONDS", value_parser = seconds, default_value = "60")]
@@ -138,6 +163,9 @@ impl Args {
         if let Some(longest) = self.max_wait {
             proxy = proxy.max_wait(longest);
         }
+        if let Some(every) = self.stream_comments {
+            proxy = proxy.comments(every);
+        }
         if let Some(token) = token()? {
             proxy = proxy.shared_token(token);
         }
@@ -150,10 +178,20 @@ impl Args {
     fn bounds(&self) -> Bounds {
         let mut bounds = Bounds::default();
         let given = [
+            (&mut bounds.head_bytes, self.max_head),
             (&mut bounds.body_bytes, self.max_body),
             (&mut bounds.upload_bytes, self.max_upload),
             (&mut bounds.held_bytes, self.max_held),
             (&mut bounds.connections, self.max_connections),
+            (&mut bounds.accounts, self.max_keys),
+        ];
+        for (bound, given) in given {
+            *bound = given.unwrap_or(*bound);
+        }
+        let given = [
+            (&mut bounds.head_time, self.head_seconds),
+            (&mut bounds.body_idle, self.body_idle_seconds),
+            (&mut bounds.write_time, self.write_seconds),
         ];
         for (bound, given) in given {
             *bound = given.unwrap_or(*bound);

@@ -32,6 +32,11 @@ impl Launches {
         }
     }
 
+    /// How long the request took to come.
+    pub(crate) fn read_since(&self, came: Instant) -> Duration {
+        self.whole.saturating_duration_since(came)
+    }
+
     /// How long the call waited: until the launch of its last attempt.
     pub(crate) fn wait(&self) -> Option<Duration> {
         let micros = self.last.load(Ordering::Relaxed).checked_sub(1)?;
@@ -67,6 +72,10 @@ pub(crate) struct Line {
     pub(crate) attempts: u32,
     pub(crate) charge: u64,
     pub(crate) pool: String,
+    /// As the request names it, no longer than a line.
+    pub(crate) model: String,
+    /// Until the request was here.
+    pub(crate) read: Option<Duration>,
     /// To the head of the answer.
     pub(crate) head: Option<Duration>,
     /// Whether the answer went out to its end.
@@ -91,6 +100,8 @@ impl Line {
             attempts: 0,
             charge: 0,
             pool: String::new(),
+            model: String::new(),
+            read: None,
             head: None,
             is_whole: false,
             tally: None,
@@ -110,12 +121,14 @@ impl Drop for Line {
             path = %self.path,
             status = self.status.map(|status| status.as_u16()),
             caller = %self.caller,
+            read_ms = millis(self.read),
             wait_ms = millis(self.wait),
             head_ms = millis(self.head),
             total_ms = millis(Some(self.came.elapsed())),
             attempts = self.attempts,
             charge_tokens = self.charge,
             pool = %self.pool,
+            gen_ai.request.model = %self.model,
             request_id = %self.request_id,
             ended = if self.is_whole { "whole" } else { "left" },
             "call"

@@ -10,6 +10,7 @@ use tollhouse_openai::account::AccountSnapshot;
 use tollhouse_openai::client::StreamingOpenAi;
 use tollhouse_openai::error::Error;
 use tollhouse_openai::policy::{Limited, LimitedBody};
+use tollhouse_openai::spans::{SpanLayer, Spanned, SpannedBody};
 use tollhouse_openai::{Account, AccountConfig, Call, Cost, OpenAi, RequestBody, ResponseBody};
 use tower::util::{MapRequest, MapResponse};
 use tower::{Layer, Service, ServiceExt};
@@ -23,7 +24,7 @@ type Noted = MapResponse<
 >;
 
 /// The body of an answer that came through the gates.
-pub(crate) type Body = LimitedBody<AnswerBody>;
+pub(crate) type Body = SpannedBody<LimitedBody<AnswerBody>>;
 
 /// One account.
 ///
@@ -33,7 +34,7 @@ pub(crate) type Body = LimitedBody<AnswerBody>;
 #[derive(Clone)]
 pub(crate) struct Gates {
     account: Account,
-    client: Limited<Noted>,
+    client: Spanned<Limited<Noted>>,
     base_path: Arc<str>,
 }
 
@@ -61,7 +62,8 @@ impl Gates {
             .map_request(note_launch as fn(Request<RequestBody>) -> _)
             .map_response(AnswerBody::of as fn(Response<ResponseBody>) -> _);
         Gates {
-            client: account.layer().layer(noted),
+            // Around the gates: a call's span has its waiting in it.
+            client: SpanLayer::new("openai").layer(account.layer().layer(noted)),
             account,
             base_path,
         }

@@ -110,6 +110,9 @@ async fn through(
     let ready = Ready::of(shared, request, &mut share).await?;
     let place = admitted.gates.place(&ready.call);
     line.charge = place.charge;
+    line.read = Some(ready.launches.read_since(line.came));
+    let model = ready.call.model().unwrap_or_default();
+    line.model = model.chars().take(LONGEST_MODEL).collect();
     line.pool = place.pool;
 
     let (launches, upload) = (ready.launches.clone(), ready.upload);
@@ -251,6 +254,9 @@ fn is_multipart(headers: &HeaderMap) -> bool {
     let start = kind.and_then(|kind| kind.get(..MULTIPART.len()));
     start.is_some_and(|start| start.eq_ignore_ascii_case(MULTIPART))
 }
+
+/// What is logged of a model's name, which may be anything.
+const LONGEST_MODEL: usize = 128;
 
 const MULTIPART: &[u8] = b"multipart/";
 

@@ -117,6 +117,8 @@ async fn a_call_passes_is_counted_and_logged_without_secrets() {
         calls[0]["wait_ms"].is_number() && calls[0]["total_ms"].is_number(),
         "{text}"
     );
+    assert_eq!(calls[0]["gen_ai.request.model"], "gpt-4o", "{text}");
+    assert!(calls[0]["read_ms"].is_number(), "{text}");
     assert_eq!(calls[1]["status"], 401, "{text}");
 }
 
@@ -142,6 +144,42 @@ async fn a_file_gives_each_model_a_pool_and_a_bad_one_is_named() {
     let ran = run(provider.tollhouse(&["proxy", "--config", path]));
     assert_eq!(ran.code, Some(2));
     assert!(ran.stderr.contains("tokens_per_minut"), "{}", ran.stderr);
+}
+
+/// What is bounded in the library is bounded by flags.
+#[tokio::test]
+async fn flags_set_bounds_and_comments() {
+    let slow = Sim::builder().latency(Duration::from_millis(300), Duration::ZERO);
+    let provider = Provider::start(slow).await;
+    let flags = "--max-head 1000 --max-body 200 --head-seconds 0.2 --body-idle-seconds 5 \
+                 --write-seconds 5 --max-keys 3 --stream-comments 0.05";
+    let flags: Vec<_> = flags.split_whitespace().collect();
+    let running = Running::start("proxy_flags", &provider, &flags).await;
+    let chat = "POST /v1/chat/completions";
+    let long = format!("{chat}?x={}", "x".repeat(2_000));
+    let answer = running.ask(&long, "t-PLANTED-TOKEN", CHAT).await;
+    assert!(answer.starts_with("HTTP/1.1 431"), "{answer}");
+    let answer = running
+        .ask(
+            chat,
+            "t-PLANTED-TOKEN",
+            &format!("{CHAT}{}", " ".repeat(200)),
+        )
+        .await;
+    assert!(answer.starts_with("HTTP/1.1 413"), "{answer}");
+    let stream = CHAT.replace("\"model\"", "\"stream\":true,\"model\"");
+    let answer = running.ask(chat, "t-PLANTED-TOKEN", &stream).await;
+    assert!(
+        answer.contains(": sent, the provider has not answered yet"),
+        "{answer}"
+    );
+    assert!(answer.contains("data: [DONE]"), "{answer}");
+    let mut idle = TcpStream::connect(&running.address).await.unwrap();
+    let mut seen = Vec::new();
+    let ended_soon = tokio::time::timeout(Duration::from_secs(20), idle.read_to_end(&mut seen));
+    assert!(ended_soon.await.is_ok(), "it is still open");
+    interrupt(&running.child);
+    assert_eq!(ended(running.child).await, Some(0));
 }
 
 /// Tokens of the file are let in, change with it, and are told nowhere.

@@ -47,7 +47,9 @@ async fn heads_and_bodies_pass_but_for_what_ends_here() {
     let served = before(&url).await;
     let headers = "authorization: Bearer of-a-client\r\nopenai-beta: one\r\nOpenAI-Beta: two\r\n\
                    x-hop: 1\r\nconnection: x-hop\r\ncookie: a=b\r\naccept-encoding: gzip\r\n\
-                   x-tollhouse-caller: me\r\n";
+                   x-tollhouse-caller: me\r\n\
+                   traceparent: 00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01\r\n\
+                   tracestate: congo=t61rcWkgMzE\r\nbaggage: a=b\r\n";
     let body = r#"{"model": "m",  "input" : "Hi"}"#;
     let request = post("/v1/responses?x=%20y", headers, body);
     let answered = async {
@@ -67,6 +69,9 @@ async fn heads_and_bodies_pass_but_for_what_ends_here() {
         "openai-beta: one",
         "openai-beta: two",
         "cookie: a=b",
+        "traceparent: 00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01",
+        "tracestate: congo=t61rcWkgMzE",
+        "baggage: a=b",
         "authorization: Bearer sk-of-the-account",
     ] {
         assert!(seen.contains(&format!("{line}\r\n")), "{line}: {seen}");

@@ -98,6 +98,12 @@ async fn no_log_tells_a_key_a_token_a_prompt_or_an_answer() {
         log.contains("call") && log.contains("status=502") && log.contains("caller=web"),
         "{log}"
     );
+    // The conventions' span, and its model in the line.
+    assert!(
+        log.contains("gen_ai.operation.name=\"chat\"")
+            && log.contains("gen_ai.request.model=gpt-4o"),
+        "{log}"
+    );
     for line in log.lines() {
         assert!(!line.contains("PLANTED"), "{line}");
     }
