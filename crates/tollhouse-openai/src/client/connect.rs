@@ -16,6 +16,7 @@ use rustls::pki_types::pem::PemObject;
 use tower_service::Service;
 
 use super::Error;
+use super::deaf::ToTheDeaf;
 use super::peer::Watched;
 
 type BoxError = Box<dyn std::error::Error + Send + Sync>;
@@ -117,7 +118,7 @@ fn tls(roots: RootCertStore) -> Result<rustls::ClientConfig, Error> {
 type Stream = <HttpsConnector<HttpConnector> as Service<Uri>>::Response;
 
 impl Service<Uri> for Connector {
-    type Response = TokioIo<Watched<TokioIo<Stream>>>;
+    type Response = TokioIo<Watched<ToTheDeaf<TokioIo<Stream>>>>;
     type Error = BoxError;
     // Boxed once a connection, not once a request.
     type Future = Pin<Box<dyn Future<Output = Result<Self::Response, BoxError>> + Send>>;
@@ -130,7 +131,10 @@ impl Service<Uri> for Connector {
         let (connecting, timeout) = (self.inner.call(uri), self.timeout);
         Box::pin(async move {
             match tokio::time::timeout(timeout, connecting).await {
-                Ok(connected) => Ok(TokioIo::new(Watched::new(TokioIo::new(connected?)))),
+                Ok(connected) => {
+                    let connected = ToTheDeaf::new(TokioIo::new(connected?));
+                    Ok(TokioIo::new(Watched::new(connected)))
+                }
                 Err(_) => Err(std::io::Error::from(std::io::ErrorKind::TimedOut).into()),
             }
         })

@@ -9,6 +9,7 @@
 mod body;
 mod builder;
 mod connect;
+mod deaf;
 pub(crate) mod error;
 mod future;
 mod peer;

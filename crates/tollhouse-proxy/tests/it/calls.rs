@@ -8,6 +8,7 @@ use http_body_util::{BodyExt, Full};
 use hyper_util::client::legacy::Client;
 use hyper_util::rt::TokioExecutor;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{TcpListener, TcpStream};
 use tokio::time::{Instant, timeout};
 use tollhouse_openai::Account;
 use tollhouse_proxy::Proxy;
@@ -263,4 +264,47 @@ async fn failures_are_passed_on_and_not_to_be_tried_again() {
     assert_eq!((answer.status, answer.code().as_str()), (502, "no_answer"));
     assert_eq!(answer.header("x-should-retry"), Some("false"));
     at_rest(&served).await;
+}
+
+/// What a provider does after an early answer.
+#[derive(Clone, Copy, Debug)]
+enum Early {
+    Stays,
+    Closes,
+}
+
+/// A provider that has seen enough answers before it has read the body.
+async fn refuse_early(provider: &TcpListener, early: Early) -> Option<TcpStream> {
+    let (_, mut socket) = request_at(provider, "\r\n\r\n").await;
+    let answer =
+        "HTTP/1.1 413 Too Large\r\nconnection: close\r\ncontent-length: 7\r\n\r\n{\"a\":1}";
+    socket.write_all(answer.as_bytes()).await.unwrap();
+    match early {
+        Early::Stays => Some(socket),
+        // With bytes in it that nobody read: a reset.
+        Early::Closes => None,
+    }
+}
+
+#[tokio::test]
+async fn an_answer_that_comes_before_the_body_was_read_is_passed_on() {
+    let multipart = "content-type: multipart/form-data; boundary=x\r\n";
+    for kind in [multipart, "content-type: application/json\r\n"] {
+        for early in [Early::Stays, Early::Closes] {
+            for round in 0..10 {
+                let (provider, url) = by_hand().await;
+                let served = before(&url).await;
+                let request = post("/v1/files", kind, &"x".repeat(3_000_000));
+                let (answer, socket) =
+                    tokio::join!(ask(&served, &request), refuse_early(&provider, early));
+                assert_eq!(
+                    (answer.status, answer.body.as_str()),
+                    (413, "{\"a\":1}"),
+                    "{kind} {early:?} {round}: {answer:?}"
+                );
+                drop(socket);
+                at_rest(&served).await;
+            }
+        }
+    }
 }
