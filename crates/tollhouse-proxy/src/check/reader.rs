@@ -11,6 +11,7 @@ use bytes::{Buf, BytesMut};
 use http::Request;
 use pin_project_lite::pin_project;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::time::{Sleep, sleep};
 
 use super::Flaw;
 use super::patience::Patience;
@@ -18,6 +19,9 @@ use super::scanner::Scanner;
 
 /// So many bytes are read from the socket at once.
 const PIECE: usize = 16 * 1024;
+
+/// How long a client may go on sending a body after its answer.
+const LINGER: Duration = Duration::from_secs(5);
 
 /// What hyper reads in place of a flawed head, so that the answer goes out in its
 /// turn, after those to the requests before it.
@@ -55,6 +59,8 @@ pin_project! {
         first_head: Option<Patience>,
         // For a peer that does not read.
         writing: Patience,
+        // For one that still sends what nobody wants any more.
+        lingering: Option<Pin<Box<Sleep>>>,
     }
 }
 
@@ -77,6 +83,7 @@ impl<S> Checked<S> {
             opened,
             first_head: Some(Patience::new(limits.head_time)),
             writing: Patience::new(limits.write_time),
+            lingering: None,
         }
     }
 }
@@ -162,7 +169,7 @@ fn throw_away<S: AsyncRead>(mut socket: Pin<&mut S>, cx: &mut Context<'_>) -> Po
     }
 }
 
-impl<S: AsyncWrite> AsyncWrite for Checked<S> {
+impl<S: AsyncRead + AsyncWrite> AsyncWrite for Checked<S> {
     fn poll_write(
         self: Pin<&mut Self>,
         cx: &mut Context<'_>,
@@ -178,8 +185,23 @@ impl<S: AsyncWrite> AsyncWrite for Checked<S> {
     }
 
     fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        let this = self.project();
-        this.writing.of(cx, |cx| this.socket.poll_shutdown(cx))
+        let mut this = self.project();
+        if this.lingering.is_none() {
+            let socket = this.socket.as_mut();
+            ready!(this.writing.of(cx, |cx| socket.poll_shutdown(cx)))?;
+            if !this.scanner.is_in_body() {
+                return Poll::Ready(Ok(()));
+            }
+        }
+        // Closing now would reset the connection under a client that is still sending, and
+        // some give up then without reading what they were told.
+        let lingering = this
+            .lingering
+            .get_or_insert_with(|| Box::pin(sleep(LINGER)));
+        match lingering.as_mut().poll(cx) {
+            Poll::Ready(()) => Poll::Ready(Ok(())),
+            Poll::Pending => throw_away(this.socket, cx).map(|_| Ok(())),
+        }
     }
 
     fn is_write_vectored(&self) -> bool {
@@ -251,6 +273,37 @@ mod tests {
         let error = checked.write_u8(1).await.unwrap_err();
         assert_eq!(error.kind(), io::ErrorKind::TimedOut);
         assert_eq!(start.elapsed(), LIMITS.write_time);
+    }
+
+    /// Nobody waits for longer than that, and for nobody who has said all.
+    #[tokio::test(start_paused = true)]
+    async fn a_client_that_still_sends_is_let_finish_for_a_while() {
+        let head = "POST / HTTP/1.1\r\nhost: a\r\ncontent-length: 2000\r\n\r\n";
+        for (sent, lingers) in [(format!("{head}begin"), true), (GET.to_owned(), false)] {
+            let (mut client, server) = tokio::io::duplex(64 * 1024);
+            client.write_all(sent.as_bytes()).await.unwrap();
+            let mut checked = Checked::new(server, LIMITS, FlawCell::default(), Opened::default());
+            checked.read_u8().await.unwrap();
+            let start = Instant::now();
+            checked.shutdown().await.unwrap();
+            let expected = if lingers { LINGER } else { Duration::ZERO };
+            assert_eq!(start.elapsed(), expected, "{sent}");
+        }
+        let (mut client, server) = tokio::io::duplex(64);
+        let mut checked = Checked::new(server, LIMITS, FlawCell::default(), Opened::default());
+        let sends = async {
+            client.write_all(head.as_bytes()).await.unwrap();
+            client.write_all(&[b'x'; 2_000]).await.unwrap();
+            drop(client);
+        };
+        let shuts = async {
+            checked.read_u8().await.unwrap();
+            checked.shutdown().await.unwrap();
+            Instant::now()
+        };
+        let start = Instant::now();
+        let ((), shut) = tokio::join!(sends, shuts);
+        assert_eq!(shut, start, "it was the end");
     }
 
     #[tokio::test]

@@ -69,6 +69,11 @@ impl Scanner {
         matches!(self.state, State::Start | State::Head { .. })
     }
 
+    /// Whether the rest of a request is still to come.
+    pub(super) fn is_in_body(&self) -> bool {
+        !self.is_at_head() && self.state != State::Opaque
+    }
+
     /// How many of the bytes at the front may be read. None where more must be seen
     /// first; what was said to be readable is not shown again.
     pub(super) fn clear(&mut self, bytes: &[u8]) -> Result<usize, Flaw> {

@@ -308,3 +308,27 @@ async fn an_answer_that_comes_before_the_body_was_read_is_passed_on() {
         }
     }
 }
+
+/// Node's client gives up where its writing fails, whatever was answered.
+#[tokio::test]
+async fn a_client_that_is_still_sending_is_let_finish() {
+    let multipart = "content-type: multipart/form-data; boundary=x\r\n";
+    let body = "x".repeat(400_000);
+    for early in [Early::Stays, Early::Closes] {
+        let (provider, url) = by_hand().await;
+        let served = before(&url).await;
+        let request = post("/v1/files", multipart, &body);
+        let mut client = connect(&served).await;
+        let sending = async {
+            for piece in request.as_bytes().chunks(16_384) {
+                client.write_all(piece).await.expect("somebody reads");
+                tokio::time::sleep(Duration::from_millis(2)).await;
+            }
+            read_until(&mut client, "{\"a\":1}").await
+        };
+        let (seen, socket) = tokio::join!(sending, refuse_early(&provider, early));
+        assert!(seen.starts_with("HTTP/1.1 413"), "{early:?}: {seen}");
+        drop((socket, client));
+        at_rest(&served).await;
+    }
+}
