@@ -1,7 +1,7 @@
 //! `tollhouse proxy`, as a process before a simulated provider.
 
 use std::fs;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Stdio};
 use std::time::Duration;
 
@@ -144,6 +144,31 @@ async fn a_file_gives_each_model_a_pool_and_a_bad_one_is_named() {
     let ran = run(provider.tollhouse(&["proxy", "--config", path]));
     assert_eq!(ran.code, Some(2));
     assert!(ran.stderr.contains("tokens_per_minut"), "{}", ran.stderr);
+}
+
+/// What the unit and the image say is what the command takes.
+#[test]
+fn deployments_use_flags_that_there_are() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../docs/deploy");
+    let help = run(tollhouse(&["proxy", "--help"])).stdout;
+    for (file, line) in [
+        ("tollhouse-proxy.service", "ExecStart="),
+        ("Dockerfile", "ENTRYPOINT "),
+    ] {
+        let text = fs::read_to_string(root.join(file)).expect("a file");
+        let command = text
+            .lines()
+            .find(|text| text.starts_with(line))
+            .expect(line);
+        let words = command
+            .split([' ', '"', ','])
+            .filter(|word| !word.is_empty());
+        let flags: Vec<_> = words.filter(|word| word.starts_with("--")).collect();
+        assert_eq!(flags.len(), 2, "{command}");
+        for flag in flags {
+            assert!(help.contains(&format!("{flag} <")), "{file}: {flag}");
+        }
+    }
 }
 
 /// What is bounded in the library is bounded by flags.

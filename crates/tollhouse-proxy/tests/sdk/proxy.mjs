@@ -35,7 +35,7 @@ const checks = {
   },
 
   async uploads() {
-    const file = await toFile(Buffer.alloc(3_000, "x"), "a.jsonl");
+    const file = await toFile(Buffer.alloc(300_000, "x"), "a.jsonl");
     await assert.rejects(client.files.create({ file, purpose: "batch" }), (error) =>
       error.status === 404 && error.message.includes("Invalid URL (POST /v1/files)"));
   },
