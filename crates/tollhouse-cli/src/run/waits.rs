@@ -42,7 +42,9 @@ async fn told(seat: &Seat, token: &str) -> Result<Told, BoxError> {
         .attempt_timeout(PATIENCE)
         .build()?;
     let request = Request::get("/tollhouse/me").body(Bytes::new())?;
-    let answer = daemon.oneshot(request).await?;
+    // The client would speak of a provider.
+    let answer = daemon.oneshot(request).await;
+    let answer = answer.map_err(|_| "its daemon does not answer")?;
     let told = answer.into_body().collect().await?.to_bytes();
     Ok(serde_json::from_slice(&told)?)
 }

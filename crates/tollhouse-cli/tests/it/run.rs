@@ -359,7 +359,9 @@ async fn what_a_killed_daemon_leaves_is_removed_by_the_last_run() {
     let user = User::new("run_swept");
     let script = "while ! test -e done; do sleep 0.02; done";
     let child = start(user.run(&provider, &[], script), &user.file("said"));
-    kill(&user.daemon().await, "-KILL");
+    let daemon = user.daemon().await;
+    kill(&daemon, "-KILL");
+    until("its end", || !is_running(&daemon) || is_zombie(&daemon)).await;
     fs::write(user.file("done"), "").unwrap();
     assert_eq!(ended(child).await, Some(0));
     assert_eq!(user.rooms(), Vec::<PathBuf>::new());
