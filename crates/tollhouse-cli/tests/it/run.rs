@@ -1,6 +1,7 @@
 //! `tollhouse run`, as processes that share one account before a simulated provider.
 
 use std::fs;
+use std::io::Write;
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
@@ -176,6 +177,50 @@ async fn signals_are_passed_on() {
         until("COMMAND", || user.file("ready").exists()).await;
         signal(&child, &format!("-{name}"));
         assert_eq!(ended(child).await, Some(code), "{name}");
+        user.is_left().await;
+    }
+}
+
+/// What is typed in a terminal reaches COMMAND by itself, and is not sent on: one that has left
+/// the terminal hears nothing of it.
+#[tokio::test]
+async fn a_terminals_interrupt_is_not_sent_on() {
+    let provider = Provider::start(Sim::builder()).await;
+    for (before, heard) in [("", 1), ("setsid", 0)] {
+        let user = User::new(&format!("run_terminal_{heard}"));
+        // It is never in a command of another program's, so that it hears at once.
+        let script = "trap 'echo heard >> heard' INT; : > ready; \
+                      until test -e done; do :; done; exit 9";
+        fs::write(user.file("script"), script).unwrap();
+        // A shell that goes on.
+        let typed = format!("trap : INT; \"$TOLLHOUSE\" run -- {before} sh script; echo $? > code");
+        let mut command = Command::new("script");
+        let plain = provider.tollhouse(&[]);
+        let variables = plain.get_envs();
+        let said = fs::File::create(user.file("said")).unwrap();
+        command
+            .args(["--quiet", "--command", &typed, "/dev/null"])
+            .env_clear()
+            .envs(variables.filter_map(|(name, value)| Some((name, value?))))
+            .env("SHELL", "/bin/sh")
+            .stdin(Stdio::piped())
+            .stdout(said.try_clone().unwrap())
+            .stderr(said);
+        user.is(&mut command);
+        let mut terminal = command.spawn().expect("script is there");
+        let mut keys = terminal.stdin.take().unwrap();
+        until("COMMAND", || user.file("ready").exists()).await;
+        keys.write_all(b"\x03").unwrap();
+        let text = |name: &str| fs::read_to_string(user.file(name)).unwrap_or_default();
+        until("the terminal", || text("said").contains("^C")).await;
+        // One that is sent on is heard by now.
+        tokio::time::sleep(Duration::from_millis(200)).await;
+        fs::write(user.file("done"), "").unwrap();
+        until("its end", || text("code").ends_with('\n')).await;
+        drop(keys);
+        ended(terminal).await;
+        assert_eq!(text("code").trim(), "9", "{}", text("said"));
+        assert_eq!(text("heard").lines().count(), heard, "{before}");
         user.is_left().await;
     }
 }
@@ -445,7 +490,7 @@ async fn callers_are_named_after_the_command_or_as_told() {
 
 /// The status as whoever can read the token sees it.
 fn looked_at(port: u16, token: &str) -> String {
-    use std::io::{Read, Write};
+    use std::io::Read;
 
     let mut socket = std::net::TcpStream::connect(("127.0.0.1", port)).expect("it listens");
     let request = format!(
