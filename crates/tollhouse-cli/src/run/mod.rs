@@ -89,10 +89,21 @@ pub(crate) async fn run(args: Args) -> Ended {
 impl Args {
     /// What a daemon goes by. What is wrong with it is told here, and not in a log.
     fn recipe(&self) -> Result<Recipe, crate::failure::BoxError> {
-        self.policy.account_and_client(&self.client)?;
+        let (config, openai) = self.policy.account_and_client(&self.client)?;
         let mut variables = self.policy.variables()?;
+        // What is said in other words is the same, but for what lies over a file: that changes.
+        let says = match self.policy.file() {
+            Some(_) => format!("{variables:?}"),
+            None => format!("{config:?}"),
+        };
         variables.extend(self.client.variables());
         Ok(Recipe {
+            says,
+            base_url: openai
+                .base_url()
+                .to_string()
+                .trim_end_matches('/')
+                .to_owned(),
             variables,
             timeout: self.client.timeout(),
         })

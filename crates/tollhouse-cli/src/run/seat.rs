@@ -25,6 +25,10 @@ const RULES: &str = "1";
 /// What a daemon goes by.
 #[derive(Debug)]
 pub(super) struct Recipe {
+    /// The account, as it was described.
+    pub(super) says: String,
+    /// Without a slash at its end.
+    pub(super) base_url: String,
     /// What stands in its environment, whatever stands in ours.
     pub(super) variables: Vec<(&'static str, String)>,
     pub(super) timeout: Option<Duration>,
@@ -136,12 +140,15 @@ impl Recipe {
         ];
         let own = own.map(|name| (name, std::env::var_os(name).unwrap_or_default()));
         let own = own.map(|(name, value)| (name, value.as_encoded_bytes().to_vec()));
-        let given = self.variables.iter();
-        let given = given.map(|(name, value)| (*name, value.clone().into_bytes()));
-        let timeout = ("timeout", format!("{:?}", self.timeout).into_bytes());
-        let rules = ("rules", RULES.as_bytes().to_vec());
+        let given = [
+            ("says", self.says.clone()),
+            ("base URL", self.base_url.clone()),
+            ("timeout", format!("{:?}", self.timeout)),
+            ("rules", RULES.to_owned()),
+        ];
+        let given = given.map(|(name, value)| (name, value.into_bytes()));
         let mut all = Vec::new();
-        for (name, value) in own.into_iter().chain(given).chain([timeout, rules]) {
+        for (name, value) in own.into_iter().chain(given) {
             // With their lengths, so that no two accounts are written alike.
             for part in [name.as_bytes(), &value] {
                 all.extend_from_slice(&(part.len() as u64).to_be_bytes());

@@ -339,12 +339,19 @@ async fn another_key_is_another_account() {
         ("OPENAI_PROJECT_ID", "project-other"),
         ("OPENAI_TPM_LIMIT", "7777"),
     ];
-    let same = [("ANYTHING", "else"), ("OPENAI_MAX_CONCURRENCY", "")];
+    let same_url = format!("{}/", provider.url());
+    let same = [
+        ("ANYTHING", "else"),
+        ("OPENAI_MAX_CONCURRENCY", ""),
+        ("OPENAI_RETRY_MAX_ATTEMPTS", "5"),
+        ("OPENAI_BASE_URL", &same_url),
+    ];
     let mut children = Vec::new();
     for (name, value) in others.into_iter().chain(same) {
         let mut command = user.run(&provider, &[], script);
         command.env(name, value);
-        children.push(start(command, &user.file(name)));
+        let said = user.file(&format!("said-{}", children.len()));
+        children.push(start(command, &said));
     }
     let rooms_of = others.len() + 1;
     until("all daemons", || user.rooms().len() == rooms_of).await;

@@ -31,6 +31,10 @@ impl Provider {
         Self { sim, served }
     }
 
+    pub(crate) fn url(&self) -> String {
+        self.served.url()
+    }
+
     /// The command, knowing this provider and hardly spaced.
     pub(crate) fn tollhouse(&self, arguments: &[&str]) -> Command {
         tollhouse_at(&self.served.url(), arguments)
