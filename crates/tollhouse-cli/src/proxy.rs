@@ -19,8 +19,9 @@ const TOKEN: &str = "TOLLHOUSE_TOKEN";
 
 /// Serve one account to clients in any language: set their base URL to this proxy
 ///
-/// The key in OPENAI_API_KEY is put in; clients need any key, or the token in
-/// TOLLHOUSE_TOKEN where that is set. Calls wait here for their turn.
+/// The key in OPENAI_API_KEY is put in; clients need any key, or a token where there
+/// are any: TOLLHOUSE_TOKEN, or those that the file gives to callers. Calls wait here
+/// for their turn.
 ///
 /// SIGTERM or Ctrl-C turns away who waits and lets calls in flight end; a second
 /// one ends at once. One line a call is logged to stderr; RUST_LOG=off is silent.
@@ -125,7 +126,7 @@ pub(crate) async fn run(args: Args) -> Ended {
         .await
         .map_err(|error| failure::because(format!("cannot listen at {}", args.listen), error))?;
     let served = proxy.serve(listener)?;
-    eprint!("{}", args.greeting(&served.url(), &upstream));
+    eprint!("{}", args.greeting(&account, &served.url(), &upstream));
     let follow = reload::follow(
         followed,
         &account,
@@ -199,11 +200,13 @@ impl Args {
         bounds
     }
 
-    fn greeting(&self, url: &str, upstream: &str) -> String {
-        let key = match (self.pass_through_keys, token()) {
-            (true, _) => "",
-            (false, Ok(Some(_))) => " OPENAI_API_KEY=$TOLLHOUSE_TOKEN",
-            (false, _) => " OPENAI_API_KEY=any",
+    fn greeting(&self, account: &Account, url: &str, upstream: &str) -> String {
+        let has_tokens = account.config().tokens().next().is_some();
+        let key = match (self.pass_through_keys, token(), has_tokens) {
+            (true, ..) => "",
+            (false, Ok(Some(_)), _) => " OPENAI_API_KEY=$TOLLHOUSE_TOKEN",
+            (false, _, true) => " OPENAI_API_KEY='one of the file'",
+            (false, _, false) => " OPENAI_API_KEY=any",
         };
         format!("Proxy at {url}, before {upstream}\n\n  export OPENAI_BASE_URL={url}{key}\n\n")
     }

@@ -235,7 +235,7 @@ impl fmt::Display for ProxyError {
             ProxyError::OpenToAll(address) => write!(
                 f,
                 "{address} can be reached from other machines, and there is no token: set \
-                 TOLLHOUSE_TOKEN, or listen at 127.0.0.1"
+                 TOLLHOUSE_TOKEN or [tokens] in the file, or listen at 127.0.0.1"
             ),
             ProxyError::Io(error) => write!(f, "the socket cannot be used: {error}"),
         }
