@@ -136,12 +136,12 @@ impl Oracle {
         let who = (0..self.callers.len()).find(is_first);
         let who = who.ok_or_else(|| format!("{id} is nobody's first"))?;
         let (start, least) = (self.callers[who].start, self.callers[head].start);
-        let is_head = who == head || (start != least && is_close(start, least));
-        if !is_head && !self.may_pass(who, head, true) {
-            return Err(format!(
-                "{id} is out of turn: {:?} is first",
-                self.first(head)
-            ));
+        let may_pass = who != head && self.may_pass(who, head, true);
+        // Of tags that are the same the house may have rounded one.
+        let is_head = who == head || (is_close(start, least) && (start != least || !may_pass));
+        if !is_head && !may_pass {
+            let first = self.first(head);
+            return Err(format!("{id} is out of turn: {first:?} is first"));
         }
         let cost = self.cost(who);
         if !is_head {
