@@ -143,7 +143,7 @@ pub use answer::{
 pub use ask::{Arrival, Ask, Caller, Deadline};
 pub use budget::{
     AccountSlots, AccountSlotsSnapshot, Accounting, CallerSnapshot, ConfigError, MeterSnapshot,
-    Reservation, Snapshot, TokenBudget, TokenBudgetBuilder, TpmBudgetLayer, Window,
+    NextInLine, Reservation, Snapshot, TokenBudget, TokenBudgetBuilder, TpmBudgetLayer, Window,
 };
 pub use charge::{Charge, Per, Unit};
 pub use concurrency::ConcurrencyLayer;

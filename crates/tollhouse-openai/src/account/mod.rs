@@ -36,7 +36,7 @@ pub use changes::{Change, Changes};
 pub use config::{AccountConfig, Sharing};
 pub use described::DescribedPool;
 pub use error::{AccountError, Problem};
-pub use snapshot::{AccountSnapshot, DryRunSnapshot, PoolMeter, PoolSnapshot};
+pub use snapshot::{AccountSnapshot, DryRunSnapshot, PoolCaller, PoolMeter, PoolSnapshot};
 
 use crate::call::{Call, Endpoint};
 use crate::policy::budget::{CallPass, FindPool, PoolGate, charge_of};

@@ -2,7 +2,7 @@
 
 use serde::Serialize;
 use tokio::time::Instant;
-use tollhouse::{AccountSlots, CallerSnapshot, MeterSnapshot};
+use tollhouse::{AccountSlots, Caller, CallerSnapshot, MeterSnapshot, TokenBudget};
 
 use super::models::Kind;
 use super::pools::{Pool, Pools};
@@ -65,7 +65,7 @@ pub struct PoolSnapshot {
 }
 
 /// One caller of a pool at one moment; see [`CallerSnapshot`].
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Serialize)]
 #[non_exhaustive]
 pub struct PoolCaller {
     /// Its name; `None` for the one that nobody named, and for those who share a lane
@@ -80,7 +80,16 @@ pub struct PoolCaller {
     /// Of what was charged since somebody last began to wait, so many thousandths were
     /// its.
     pub share_permille: u16,
+    /// The place in line of its first call that waits, 1 being the next of all; told of
+    /// the first 32 callers of a pool that wait.
+    pub next_place: Option<usize>,
+    /// How long that call is expected to wait from now on.
+    pub next_wait_seconds: Option<f64>,
 }
+
+/// Of so many callers of a pool a snapshot tells the place in line: finding it takes
+/// time by the number of them, under the pool's lock.
+const PLACES_TOLD: usize = 32;
 
 /// One limit of a pool at one moment; see [`MeterSnapshot`].
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
@@ -144,26 +153,47 @@ impl PoolSnapshot {
             held_for_seconds: until(stands.held_until),
             next_launch_in_seconds: until(stands.next_launch.max(next_launch)),
             pace_percent: stands.pace_percent,
-            callers: PoolCaller::all(&stands.callers),
+            callers: PoolCaller::all(&stands.callers, pool.gate.budget()),
         }
     }
 }
 
 impl PoolCaller {
-    fn all(callers: &[CallerSnapshot]) -> Vec<PoolCaller> {
+    fn all(callers: &[CallerSnapshot], budget: &TokenBudget) -> Vec<PoolCaller> {
         let one = |caller: &CallerSnapshot| PoolCaller {
             name: caller.name.as_deref().map(str::to_owned),
             weight: caller.weight,
             waiting: caller.waiting,
             in_flight: caller.in_flight,
             share_permille: caller.share_permille,
+            next_place: None,
+            next_wait_seconds: None,
         };
         let mut all: Vec<_> = callers.iter().map(one).collect();
         all.sort_by(|one, other| {
             let rank = |caller: &PoolCaller| std::cmp::Reverse(caller.share_permille);
             (rank(one), &one.name).cmp(&(rank(other), &other.name))
         });
+        // Those who share a lane have no name either, and no place that is one's own.
+        let some_share = callers.iter().any(|caller| caller.is_shared);
+        let waiting = all.iter_mut().filter(|caller| caller.waiting > 0);
+        let known = waiting.filter(|caller| caller.name.is_some() || !some_share);
+        for caller in known.take(PLACES_TOLD) {
+            caller.find_place(budget);
+        }
         all
+    }
+
+    /// It may have been let in since the snapshot was taken.
+    fn find_place(&mut self, budget: &TokenBudget) {
+        let caller = self
+            .name
+            .as_deref()
+            .map_or_else(Caller::default, Caller::new);
+        if let Some(next) = budget.next_in_line(&caller) {
+            self.next_place = Some(next.place);
+            self.next_wait_seconds = Some(next.expected_wait.as_secs_f64());
+        }
     }
 }
 

@@ -37,7 +37,9 @@ use crate::rules::Pool;
 use crate::time::Now;
 
 pub use crate::queue::{AccountSlots, AccountSlotsSnapshot};
-pub use crate::rules::ledger::{Accounting, CallerSnapshot, MeterSnapshot, Snapshot, Window};
+pub use crate::rules::ledger::{
+    Accounting, CallerSnapshot, MeterSnapshot, NextInLine, Snapshot, Window,
+};
 pub use builder::TokenBudgetBuilder;
 pub use error::ConfigError;
 pub use layer::{BudgetPass, TpmBudget, TpmBudgetLayer};
@@ -226,6 +228,47 @@ impl TokenBudget {
     /// ```
     pub fn eta(&self, ask: impl Into<Ask>) -> Duration {
         self.queue.expected_wait(&ask.into(), &mut Now::unread())
+    }
+
+    /// How a caller's next request stands in line; `None` where none of its own waits,
+    /// or it shares a lane because there are too many names at once.
+    ///
+    /// An estimate where several callers wait, since smaller requests may pass, and who
+    /// comes from doing nothing may be served before. It takes time by the number of
+    /// callers who wait.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use std::time::Duration;
+    /// use tollhouse::{Ask, Caller, TokenBudget, Window};
+    ///
+    /// # #[tokio::main(flavor = "current_thread", start_paused = true)]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// // 500 tokens a second.
+    /// let budget = TokenBudget::per_minute(30_000)
+    ///     .window(Window::Off)
+    ///     .build()?;
+    /// let first = budget.reserve(30_000).await?;
+    /// first.launched();
+    /// first.settle(30_000);
+    ///
+    /// let web = Caller::new("web");
+    /// assert_eq!(budget.next_in_line(&web), None);
+    /// let waits = tokio::spawn(budget.reserve(Ask::of(1_000).caller(web.clone())));
+    /// tokio::task::yield_now().await;
+    /// let next = budget.next_in_line(&web).expect("it waits");
+    /// assert_eq!((next.place, next.expected_wait), (1, Duration::from_secs(2)));
+    /// # drop(waits.await??);
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn next_in_line(&self, caller: &Caller) -> Option<NextInLine> {
+        let (before, expected_wait) = self.queue.next_of(caller, &mut Now::unread())?;
+        Some(NextInLine {
+            place: before.saturating_add(1),
+            expected_wait,
+        })
     }
 
     /// Closes the budget until `until`, because the provider said so. Never

@@ -526,6 +526,47 @@ impl<T> Lanes<T> {
         })
     }
 
+    /// What the first of this caller's that waits is charged, and how many stand before
+    /// it with what charge, as the tags are now; `None` where none of its own waits.
+    ///
+    /// Of every other lane, those before it are reckoned as that part of all who wait
+    /// there.
+    pub(super) fn before_first_of(
+        &mut self,
+        caller: &Caller,
+        price: impl Fn(&Charge) -> Cost,
+    ) -> Option<(Charge, usize, Total)> {
+        let index = self.known_lane_of(caller)?;
+        let first = self.first_of(index)?;
+        let entry = self.entries.get_mut(first);
+        let (charge, mine) = (
+            entry.charge,
+            (self.lanes[index as usize].start, entry.arrival),
+        );
+        let each = price(&Charge::default());
+        let (mut waiting, mut total) = (0_usize, Total::default());
+        let others: Vec<_> = self
+            .starts
+            .ranked()
+            .filter(|(_, lane)| *lane != index)
+            .collect();
+        for (rank, other) in others {
+            if rank >= mine {
+                continue;
+            }
+            let lane = &self.lanes[other as usize];
+            let many = u64::try_from(lane.waiting).unwrap_or(u64::MAX);
+            let all = price(&lane.charge.as_charge()).max(each.times(many));
+            let all = lane.weight.over(all).max(1);
+            let part = (mine.0 - lane.start).min(all);
+            let before = part_of(lane.waiting as u128, part, all);
+            let before = usize::try_from(before).unwrap_or(usize::MAX);
+            waiting = waiting.saturating_add(before.max(1));
+            total.add_part(&lane.charge, |amount| part_of(amount, part, all));
+        }
+        Some((charge, waiting, total))
+    }
+
     /// Every caller that is known, `inside` being in flight of all together.
     pub(super) fn standings(&self, inside: usize) -> Vec<CallerSnapshot> {
         let known = || {

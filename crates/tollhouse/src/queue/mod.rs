@@ -132,6 +132,12 @@ impl<R: Rule> Queue<R> {
         self.lock().expected_wait(ask, now)
     }
 
+    /// How many stand before this caller's first request that waits, and how long that
+    /// is expected to wait from now on; `None` where none waits.
+    pub(crate) fn next_of(&self, caller: &Caller, now: &mut Now) -> Option<(usize, Duration)> {
+        self.lock().next_of(caller, now)
+    }
+
     /// Changes the rule, then lets in all that now fit.
     #[inline]
     pub(crate) fn update<T>(&self, now: &mut Now, change: impl FnOnce(&mut R, &mut Now) -> T) -> T {

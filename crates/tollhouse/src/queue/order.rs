@@ -33,6 +33,11 @@ impl Order {
         self.heap.iter().map(|(_, lane)| *lane)
     }
 
+    /// All lanes with their ranks, in no order.
+    pub(super) fn ranked(&self) -> impl Iterator<Item = (Rank, u32)> {
+        self.heap.iter().copied()
+    }
+
     /// Puts a lane where its rank belongs, whether it was there or not.
     #[inline]
     pub(super) fn set(&mut self, lane: u32, rank: Rank) {

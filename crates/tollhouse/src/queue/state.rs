@@ -7,7 +7,7 @@ use super::Bounds;
 use super::account::{Calls, Seat, Slot, Stood};
 use super::lanes::{Lanes, Tagged};
 use super::moved::Moved;
-use crate::ask::Ask;
+use crate::ask::{Ask, Caller};
 use crate::charge::Charge;
 use crate::error::Refused;
 use crate::rules::stats::{Note, Stats};
@@ -130,12 +130,29 @@ impl<R: Rule> State<R> {
 
     /// How long this one would wait, if it came now.
     pub(super) fn expected_wait(&mut self, ask: &Ask, now: &mut Now) -> Duration {
-        let ahead = self.ahead_of(ask);
-        let wait = self.rule.expected_wait(ask.wants(), ahead, now);
+        self.wait_behind(ask.wants(), self.ahead_of(ask), now)
+    }
+
+    fn wait_behind(&mut self, wants: &Charge, ahead: Ahead, now: &mut Now) -> Duration {
+        let wait = self.rule.expected_wait(wants, ahead, now);
         match &self.seat {
             Some(seat) => wait.max(seat.expected_wait(ahead, now)),
             None => wait,
         }
+    }
+
+    /// Where the first of this caller's that waits stands: how many are before it, and
+    /// how long it is expected to wait from now on.
+    pub(super) fn next_of(&mut self, caller: &Caller, now: &mut Now) -> Option<(usize, Duration)> {
+        let rule = &self.rule;
+        let price = |charge: &Charge| rule.cost(charge);
+        let (wants, waiting, charge) = self.lanes.before_first_of(caller, price)?;
+        let ahead = Ahead {
+            waiting,
+            charge,
+            ..self.ahead()
+        };
+        Some((waiting, self.wait_behind(&wants, ahead, now)))
     }
 
     /// How it stands as the lock is let go of.

@@ -10,7 +10,7 @@ use crate::support::account::{SEC, one_a_second};
 use crate::support::counting::Polled;
 use crate::support::random::Random;
 use futures_util::future::join_all;
-use tokio::task::{LocalSet, spawn_local, yield_now};
+use tokio::task::{JoinSet, LocalSet, spawn_local, yield_now};
 use tokio::time::{Instant, sleep, sleep_until};
 use tollhouse::budget::Reserve;
 use tollhouse::{
@@ -624,4 +624,43 @@ async fn who_slept_through_his_turn_stands_first_again() {
         assert!(is_in(next), "in the order of arrival");
         next.launched(Launch::ToWire, &mut Now::unread());
     }
+}
+
+/// The first of each, whatever stands behind it.
+#[tokio::test(start_paused = true)]
+async fn a_callers_next_is_told_its_place_and_when_it_goes() {
+    let budget = budget(60_000);
+    drain(&budget).await;
+    let start = Instant::now();
+    let mut all = JoinSet::new();
+    let mut join = async |name: &'static str, cost: u64| {
+        all.spawn(budget.reserve(Ask::of(cost).caller(Caller::new(name))));
+        sleep(Duration::from_millis(1)).await;
+    };
+    // 1,000 tokens a second.
+    let next = |name: &'static str| {
+        let next = budget.next_in_line(&Caller::new(name))?;
+        Some((next.place, start.elapsed() + next.expected_wait))
+    };
+    join("batch", 2_000).await;
+    join("batch", 3_000).await;
+    assert_eq!((next("batch"), next("web")), (Some((1, 2 * SEC)), None));
+    join("web", 4_000).await;
+    // Both begin at the same tag, and the batch came first. How much of its lane goes
+    // before is reckoned.
+    assert_eq!(next("batch"), Some((1, 2 * SEC)));
+    let (place, goes) = next("web").expect("it waits");
+    assert_eq!(place, 2);
+    assert!((4 * SEC..=9 * SEC).contains(&goes), "{goes:?}");
+    assert_eq!(budget.next_in_line(&Caller::default()), None);
+
+    // The batch's first has gone, and its lane has moved on.
+    sleep_until(start + 2 * SEC).await;
+    yield_now().await;
+    assert_eq!(next("web"), Some((1, 6 * SEC)));
+    let (place, goes) = next("batch").expect("one more");
+    assert_eq!(place, 2);
+    assert!((5 * SEC..=9 * SEC).contains(&goes), "{goes:?}");
+    all.shutdown().await;
+    assert_eq!((next("web"), next("batch")), (None, None));
 }

@@ -31,7 +31,7 @@ use metered::Metered;
 use trust::{Allowance, Epoch, Trust};
 
 pub(crate) use aimd::Aimd;
-pub use snapshot::{CallerSnapshot, MeterSnapshot, Snapshot};
+pub use snapshot::{CallerSnapshot, MeterSnapshot, NextInLine, Snapshot};
 pub use terms::{Accounting, Window};
 pub(crate) use terms::{Learns, Limit, MOST, Named, REQUESTS, TOKENS, Terms, is_limit};
 

@@ -1,6 +1,7 @@
 //! How a ledger stands at one instant.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use tokio::time::Instant;
 
@@ -114,6 +115,17 @@ pub struct CallerSnapshot {
     /// Of what was charged since somebody last began to wait, so many thousandths were
     /// its.
     pub share_permille: u16,
+}
+
+/// How a caller's next request stands in line; see
+/// [`TokenBudget::next_in_line`](crate::TokenBudget::next_in_line).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct NextInLine {
+    /// 1 is the head of the line.
+    pub place: usize,
+    /// From now until it is let in.
+    pub expected_wait: Duration,
 }
 
 /// One of a budget's limits at one moment.
