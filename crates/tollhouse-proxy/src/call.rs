@@ -1,7 +1,7 @@
 //! What becomes of one call, from its coming to its last byte.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use http::{Request, StatusCode};
@@ -9,6 +9,7 @@ use tokio::time::Instant;
 use tollhouse_openai::RequestBody;
 
 use crate::counts::{Counts, InFlight};
+use crate::page::{Ended, Page};
 use crate::tally::Tally;
 
 /// When the attempts of a call were launched; kept with its request.
@@ -19,8 +20,16 @@ use crate::tally::Tally;
 #[derive(Clone, Debug)]
 pub(crate) struct Launches {
     whole: Instant,
-    /// Microseconds from then to the last launch, and one; 0 before the first.
-    last: Arc<AtomicU64>,
+    launched: Arc<Launched>,
+}
+
+#[derive(Debug, Default)]
+struct Launched {
+    /// Microseconds from when the request was whole to the last launch, and one; 0 before
+    /// the first.
+    last: AtomicU64,
+    /// Who is told of each, with the pool and the tokens that it takes.
+    hears: OnceLock<(Page, String, u64)>,
 }
 
 impl Launches {
@@ -28,7 +37,7 @@ impl Launches {
     pub(crate) fn none_yet() -> Self {
         Launches {
             whole: Instant::now(),
-            last: Arc::default(),
+            launched: Arc::default(),
         }
     }
 
@@ -37,15 +46,26 @@ impl Launches {
         self.whole.saturating_duration_since(came)
     }
 
+    /// Has the page told of each launch from now on.
+    pub(crate) fn tell(&self, page: &Page, pool: &str, tokens: u64) {
+        let hears = (page.clone(), pool.to_owned(), tokens);
+        // Whoever was named first is told.
+        let _ = self.launched.hears.set(hears);
+    }
+
     /// How long the call waited: until the launch of its last attempt.
     pub(crate) fn wait(&self) -> Option<Duration> {
-        let micros = self.last.load(Ordering::Relaxed).checked_sub(1)?;
+        let micros = self.launched.last.load(Ordering::Relaxed).checked_sub(1)?;
         Some(Duration::from_micros(micros))
     }
 
     fn launched(&self) {
         let micros = u64::try_from(self.whole.elapsed().as_micros()).unwrap_or(u64::MAX);
-        self.last.store(micros.saturating_add(1), Ordering::Relaxed);
+        let micros = micros.saturating_add(1);
+        self.launched.last.store(micros, Ordering::Relaxed);
+        if let Some((page, pool, tokens)) = self.launched.hears.get() {
+            page.launched(pool, *tokens);
+        }
     }
 }
 
@@ -82,11 +102,12 @@ pub(crate) struct Line {
     pub(crate) is_whole: bool,
     /// Of the token that was shown.
     pub(crate) tally: Option<Arc<Tally>>,
+    page: Page,
     _in_flight: InFlight,
 }
 
 impl Line {
-    pub(crate) fn begin<B>(request: &Request<B>, counts: &Arc<Counts>) -> Self {
+    pub(crate) fn begin<B>(request: &Request<B>, counts: &Arc<Counts>, page: &Page) -> Self {
         let id = request.headers().get(crate::headers::REQUEST_ID);
         let id = id.and_then(|id| id.to_str().ok()).unwrap_or_default();
         Line {
@@ -105,7 +126,23 @@ impl Line {
             head: None,
             is_whole: false,
             tally: None,
+            page: page.clone(),
             _in_flight: counts.begin(),
+        }
+    }
+
+    /// The same for the page.
+    fn told(&mut self) -> Ended {
+        Ended {
+            what: std::mem::take(&mut self.path),
+            caller: std::mem::take(&mut self.caller),
+            pool: std::mem::take(&mut self.pool),
+            status: self.status.map(|status| status.as_u16()),
+            wait: self.wait,
+            total: Some(self.came.elapsed()),
+            tokens: (self.charge > 0).then_some(self.charge),
+            attempts: self.attempts,
+            left: !self.is_whole,
         }
     }
 }
@@ -133,5 +170,7 @@ impl Drop for Line {
             ended = if self.is_whole { "whole" } else { "left" },
             "call"
         );
+        let told = self.told();
+        self.page.ended(told);
     }
 }

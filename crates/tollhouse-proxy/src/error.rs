@@ -36,6 +36,7 @@ pub(crate) enum Refusal {
     },
     NoKey,
     TooManyKeys,
+    TooManyWatchers,
     NotHere,
     BadMaxWait,
     TooLong {
@@ -165,6 +166,12 @@ impl Refusal {
                 "too_many_keys",
                 "this proxy serves as many keys at once as it may".to_owned(),
                 After(LONGEST_RETRY),
+            ),
+            Refusal::TooManyWatchers => (
+                StatusCode::SERVICE_UNAVAILABLE,
+                "overloaded",
+                "as many watch this page as may".to_owned(),
+                Untold,
             ),
             Refusal::NotHere => (
                 StatusCode::NOT_FOUND,

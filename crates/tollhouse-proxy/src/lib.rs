@@ -15,6 +15,7 @@
 //!   ([`serve`](Proxy::serve)).
 //! * [`Served`]: that server, until it is [drained](Served::drain).
 //! * [`Bounds`]: what clients may make it hold.
+//! * [`page`]: what it shows to a browser, of use to others, too.
 //!
 //! # Examples
 //!
@@ -51,6 +52,7 @@ mod headers;
 mod held;
 mod keys;
 mod listen;
+pub mod page;
 mod pass;
 mod proxy;
 mod routes;

@@ -125,9 +125,11 @@ async fn accept(
     let mut open = Connections::new();
     let router = router(Arc::clone(&shared));
     let free = Arc::new(Semaphore::new(shared.bounds.connections));
+    let mut following = pin!(shared.page.follow(|| shared.look()));
     loop {
         let (socket, permit) = tokio::select! {
             () = end(&mut ends) => return open,
+            never = &mut following => match never {},
             // Those that ended are forgotten.
             Some(_) = open.join_next() => continue,
             accepted = next(&listener, &free) => accepted,

@@ -28,7 +28,7 @@ use crate::with_size::WithSize;
 
 /// Hands a call on, and its answer back as it comes.
 pub(crate) async fn pass(shared: &Shared, request: Request<Body>) -> Response {
-    let mut line = Line::begin(&request, &shared.counts);
+    let mut line = Line::begin(&request, &shared.counts, &shared.page);
     let answered = match through(shared, request, &mut line).await {
         Ok(answered) => answered,
         Err(Instead::Late(late)) => return late.answer(line),
@@ -114,6 +114,7 @@ async fn through(
     let model = ready.call.model().unwrap_or_default();
     line.model = model.chars().take(LONGEST_MODEL).collect();
     line.pool = place.pool;
+    ready.launches.tell(&shared.page, &line.pool, line.charge);
 
     let (launches, upload) = (ready.launches.clone(), ready.upload);
     // Who is told at once that it takes too long is not told that it takes long.

@@ -15,6 +15,7 @@ use crate::gates::Gates;
 use crate::held::Held;
 use crate::keys::{Accounts, Keys};
 use crate::listen::{self, Served};
+use crate::page::{self, Page};
 use crate::routes;
 use crate::shared::Shared;
 use crate::tally::Tallies;
@@ -213,6 +214,7 @@ impl Proxy {
             held: Held::new(self.bounds.held_bytes),
             counts: Counts::from_now(),
             metrics: self.metrics,
+            page: Page::new(page::Kind::Proxy),
         }
     }
 }

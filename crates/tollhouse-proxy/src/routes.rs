@@ -7,7 +7,7 @@ use std::sync::Arc;
 use axum::body::Body;
 use axum::extract::{ConnectInfo, Request, State};
 use axum::middleware::{Next, from_fn_with_state};
-use axum::response::{IntoResponse, Response};
+use axum::response::{IntoResponse, Redirect, Response};
 use axum::routing::get;
 use axum::{Json, Router};
 use http::header::{AUTHORIZATION, CONTENT_TYPE, COOKIE, PROXY_AUTHORIZATION, SET_COOKIE};
@@ -20,6 +20,7 @@ use tower_http::sensitive_headers::SetSensitiveHeadersLayer;
 use crate::error::Refusal;
 use crate::headers::{API_KEY, REQUEST_ID};
 use crate::keys::Admitted;
+use crate::page;
 use crate::pass::pass;
 use crate::shared::Shared;
 use crate::status::Status;
@@ -47,6 +48,12 @@ pub(crate) fn router(shared: Arc<Shared>) -> Router {
         .route("/metrics", get(metrics))
         .route("/tollhouse/status", get(status))
         .route("/tollhouse/me", get(me))
+        .route(
+            "/tollhouse",
+            get(async || Redirect::permanent("/tollhouse/")),
+        )
+        .route("/tollhouse/", get(async || page::document()))
+        .route("/tollhouse/events", get(events))
         .fallback(call)
         .with_state(shared)
         .layer(around)
@@ -108,6 +115,15 @@ async fn me(State(shared): Proxy, headers: HeaderMap) -> Response {
         Ok(_) => Refusal::NotHere.into_response(),
         Err(refusal) => refusal.into_response(),
     }
+}
+
+async fn events(State(shared): Proxy, headers: HeaderMap) -> Response {
+    if !shared.keys.may_look(&headers) {
+        return Refusal::WrongToken.into_response();
+    }
+    let looking = Arc::clone(&shared);
+    let events = shared.page.events(Arc::new(move || looking.look()));
+    events.unwrap_or_else(|| Refusal::TooManyWatchers.into_response())
 }
 
 async fn metrics(State(shared): Proxy, headers: HeaderMap) -> Response {

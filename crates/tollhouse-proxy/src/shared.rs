@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use metrics_exporter_prometheus::PrometheusHandle;
@@ -11,6 +12,7 @@ use crate::check::request::Hosts;
 use crate::counts::Counts;
 use crate::held::Held;
 use crate::keys::Keys;
+use crate::page::{Look, Page};
 
 /// One proxy.
 pub(crate) struct Shared {
@@ -23,6 +25,7 @@ pub(crate) struct Shared {
     pub(crate) held: Held,
     pub(crate) counts: Arc<Counts>,
     pub(crate) metrics: Option<PrometheusHandle>,
+    pub(crate) page: Page,
 }
 
 impl Shared {
@@ -30,6 +33,14 @@ impl Shared {
     pub(crate) fn close(&self) {
         self.counts.close();
         self.keys.close();
+        self.page.close();
+    }
+
+    /// What its page shows.
+    pub(crate) fn look(&self) -> Look {
+        let mut look = Look::of(self.keys.snapshots());
+        look.connections = Some(self.counts.connections.load(Ordering::Relaxed));
+        look
     }
 }
 

@@ -6,6 +6,7 @@ mod comments;
 mod ends;
 mod hostile;
 mod imports;
+mod page;
 mod raw;
 mod realtime;
 mod secrets;
