@@ -163,6 +163,11 @@ impl Pool {
         }
     }
 
+    /// What its account calls it.
+    pub(crate) fn account_name(&self) -> &str {
+        &self.key.name
+    }
+
     /// How it stands.
     pub(crate) fn snapshot(&self) -> Snapshot {
         let model = self.model.as_deref().unwrap_or_default();

@@ -7,9 +7,10 @@ use bytes::Bytes;
 use http::{Request, Response, StatusCode};
 use tokio::time::{Duration, Instant};
 use tollhouse_openai::{Call, Error, OpenAi, ResponseBody};
+use tollhouse_proxy::page::Page;
 use tower::{Service, ServiceExt};
 
-use crate::pools::Pools;
+use crate::pools::{Pool, Pools};
 
 /// Into so many parts the last minute is divided.
 pub(crate) const RECENT: usize = 20;
@@ -25,6 +26,7 @@ pub(crate) struct Watch {
     pools: Pools,
     minute: Duration,
     seen: Arc<Mutex<Counted>>,
+    page: Option<Page>,
 }
 
 /// What was seen until now.
@@ -89,7 +91,14 @@ impl Watch {
             pools,
             minute,
             seen: Arc::default(),
+            page: None,
         }
+    }
+
+    /// Tells this page of each launch.
+    pub(crate) fn telling(mut self, page: Option<Page>) -> Self {
+        self.page = page;
+        self
     }
 
     /// A client whose attempts are counted.
@@ -104,7 +113,11 @@ impl Watch {
         let (before, after) = (self.clone(), self.clone());
         client
             .map_request(move |request: Request<Bytes>| {
-                before.launched(before.launch(&request));
+                let (launch, pool) = before.launch(&request);
+                before.launched(launch);
+                if let Some(page) = &before.page {
+                    page.launched(pool.account_name(), launch.cost);
+                }
                 request
             })
             .map_response(move |response: Response<ResponseBody>| {
@@ -125,14 +138,16 @@ impl Watch {
         }
     }
 
-    fn launch(&self, request: &Request<Bytes>) -> Launch {
+    fn launch(&self, request: &Request<Bytes>) -> (Launch, Arc<Pool>) {
         let call = Call::of(request);
+        let pool = self.pools.of(&call);
         let attempt = request.headers().get("x-stainless-retry-count");
-        Launch {
+        let launch = Launch {
             pool: self.pools.number_of(&call),
-            cost: self.pools.of(&call).cost(&call),
+            cost: pool.cost(&call),
             is_first: attempt.is_none_or(|attempt| attempt == "0"),
-        }
+        };
+        (launch, pool)
     }
 
     fn launched(&self, launch: Launch) {

@@ -1,5 +1,6 @@
 //! What `tollhouse batch` can be asked for.
 
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -101,6 +102,22 @@ pub(crate) struct Args {
     #[arg(long, value_name = "FILE.json")]
     pub(super) summary: Option<PathBuf>,
 
+    /// Show in a browser how it goes, while it goes; at a loopback address, on a free port unless
+    /// one is given
+    #[arg(
+        long,
+        value_name = "ADDRESS",
+        num_args = 0..=1,
+        require_equals = true,
+        default_missing_value = "127.0.0.1:0",
+        value_parser = loopback
+    )]
+    pub(super) page: Option<SocketAddr>,
+
+    /// Leave that page behind in this file, as it is at the end; it needs no server
+    #[arg(long, value_name = "FILE.html")]
+    pub(super) report: Option<PathBuf>,
+
     /// Who asks, where the account is shared
     #[arg(long, value_name = "NAME", default_value = "batch")]
     pub(super) caller: String,
@@ -183,6 +200,7 @@ impl Args {
             ("--output", self.output.file()),
             ("--errors", Some(&errors)),
             ("--summary", self.summary.as_deref()),
+            ("--report", self.report.as_deref()),
         ])?;
         Ok(errors)
     }
@@ -210,6 +228,14 @@ fn time(text: &str) -> Result<Duration, &'static str> {
         .filter(|seconds| (1..=100 * 366 * 86_400).contains(seconds))
         .map(Duration::from_secs)
         .ok_or("a time such as 90s, 10m or 2h is allowed")
+}
+
+/// Nobody shows a token to that page.
+fn loopback(text: &str) -> Result<SocketAddr, &'static str> {
+    let address: Option<SocketAddr> = text.parse().ok();
+    address
+        .filter(|address| address.ip().is_loopback())
+        .ok_or("a loopback address with a port, such as 127.0.0.1:8790, is allowed")
 }
 
 fn amount(text: &str) -> Result<Money, &'static str> {

@@ -6,6 +6,7 @@ pub(crate) mod files;
 mod judge;
 mod notes;
 mod outlook;
+mod page;
 mod preflight;
 mod rescue;
 mod status;
@@ -15,6 +16,7 @@ mod terms;
 use std::future::Future;
 use std::path::PathBuf;
 use std::pin::pin;
+use std::sync::Arc;
 
 use bytes::Bytes;
 use http::Request;
@@ -28,6 +30,7 @@ pub(crate) use board::Board;
 use files::{Outputs, Requests};
 use judge::Judge;
 use notes::Notes;
+use page::Paged;
 use preflight::{Scope, preflight};
 use status::View;
 use summary::Conclusion;
@@ -66,6 +69,7 @@ struct Run {
     deadline: Option<Instant>,
     prices: Option<Priced>,
     followed: Option<Followed>,
+    paged: Option<Paged>,
 }
 
 /// Runs the batch.
@@ -113,17 +117,20 @@ async fn prepare(
     if let (Some(prices), Some(_)) = (&prices, args.cost_limit) {
         preflight::all_have_prices(&scope.plan, &prices.table)?;
     }
+    let paged = Paged::prepare(args.page, args.report.as_deref()).await?;
     if args.retry_errors {
         files::empty(&errors).await?;
     }
+    let page = paged.as_ref().map(|paged| paged.page().clone());
     let run = Run {
-        watch: Watch::new(pools.clone(), MINUTE),
+        watch: Watch::new(pools.clone(), MINUTE).telling(page),
         board: Board::default(),
         screen,
         errors,
         deadline,
         prices,
         followed,
+        paged,
         account,
         pools,
         client,
@@ -156,6 +163,9 @@ impl Run {
             self.screen.remark(&format!(
                 "Resuming: {known} done in earlier runs are skipped{failed}"
             ));
+        }
+        if let Some(url) = self.paged.as_ref().and_then(Paged::url) {
+            self.screen.note(&format!("Page at {url}"));
         }
         let plan = &scope.plan;
         for line in terms::lines(&self.pools, plan) {
@@ -190,35 +200,61 @@ impl Run {
             request.extensions_mut().insert(caller.clone());
             request
         });
+        let page = self.paged.as_ref();
+        let page = page.map(|paged| paged.listener(&self.args.caller));
         let batch = self
             .configure(Batch::new(client), &scope)
             .resume(outputs.done)
             .on_event(move |event| {
                 board.hear(&event);
                 notes.hear(&event);
+                if let Some(page) = &page {
+                    page.hear(&event);
+                }
             });
         let stop = batch.stop_handle();
-        let view = View {
+        let view = Arc::new(View {
             board: self.board.clone(),
             watch: self.watch.clone(),
             pools: self.pools.clone(),
             scope,
-        };
+        });
+        let mut paged = self.paged.take();
+        if let Some(paged) = &mut paged {
+            paged.serve(&view);
+        }
         let lines = view.scope.plan.lines;
         let progress = self.screen.show(vec![view.tell()]);
         let followed = self.followed.take();
         let follow = self.follow(followed);
+        let sampling = page::follow(paged.as_ref(), &view);
         let running = batch.run(input, outputs.output, outputs.errors);
         let running = async {
             tokio::select! {
                 ended = running => ended,
                 never = follow => match never {},
+                never = sampling => match never {},
             }
         };
         let ended = self.until_stopped(running, stop, signals).await;
         drop(progress);
+        let report = match paged {
+            Some(paged) => paged.end(&view).await,
+            None => Ok(()),
+        };
+        let ended = self.concluded(ended, outputs.failed_before, lines);
+        // What became of the answers matters more.
+        ended.and_then(|exit| report.map(|()| exit))
+    }
+
+    fn concluded(
+        &self,
+        ended: Option<Result<Summary, tollhouse_batch::Error>>,
+        failed_before: u64,
+        lines: u64,
+    ) -> Ended {
         match ended {
-            Some(Ok(summary)) => self.conclude(&summary, outputs.failed_before, lines),
+            Some(Ok(summary)) => self.conclude(&summary, failed_before, lines),
             Some(Err(error)) => {
                 if let Some(summary) = error.summary() {
                     self.save(&self.conclusion(summary))?;

@@ -25,8 +25,9 @@ pub(super) struct View {
 
 impl View {
     /// Tells it whenever asked.
-    pub(super) fn tell(self) -> Tell {
-        Box::new(move || self.status())
+    pub(super) fn tell(self: &Arc<Self>) -> Tell {
+        let view = Arc::clone(self);
+        Box::new(move || view.status())
     }
 
     fn status(&self) -> Status {
@@ -130,7 +131,7 @@ fn requests(now: &Standing, seen: &Seen) -> String {
 }
 
 /// Since when the provider is away, and why.
-fn outage(now: &Standing) -> Option<String> {
+pub(super) fn outage(now: &Standing) -> Option<String> {
     let (since, reason) = now.outage.as_ref()?;
     let away = Span(since.elapsed());
     Some(format!(

@@ -2,6 +2,7 @@
 
 mod account;
 mod batch;
+mod batch_page;
 mod broken;
 mod common;
 mod configuration;
