@@ -411,7 +411,7 @@ const happened = () => {
 };
 
 const render = () => {
-  show(at('main'), true);
+  show(at('all'), true);
   show(at('ask'), false);
   say(at('kind'), now.kind === 'batch' ? 'batch' : 'proxy');
   progress();
@@ -450,7 +450,7 @@ const ask = (wrong) => {
   token = null;
   kept.forget();
   state('A token is needed');
-  show(at('main'), false);
+  show(at('all'), false);
   show(at('pause'), false);
   show(at('ask'), true);
   if (wrong) say(at('why'), 'That is no token of this proxy. Try another one.');
