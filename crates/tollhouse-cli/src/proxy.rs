@@ -6,7 +6,7 @@ use std::time::Duration;
 use metrics_exporter_prometheus::PrometheusBuilder;
 use tokio::net::TcpListener;
 use tollhouse_openai::{Account, OpenAi};
-use tollhouse_proxy::{Bounds, Proxy};
+use tollhouse_proxy::{Bounds, Proxy, Served};
 
 use crate::failure::{self, BoxError, Ended, Exit};
 use crate::policy_args::{ClientArgs, PolicyArgs};
@@ -126,7 +126,7 @@ pub(crate) async fn run(args: Args) -> Ended {
         .await
         .map_err(|error| failure::because(format!("cannot listen at {}", args.listen), error))?;
     let served = proxy.serve(listener)?;
-    eprint!("{}", args.greeting(&account, &served.url(), &upstream));
+    eprint!("{}", args.greeting(&account, &served, &upstream));
     let follow = reload::follow(
         followed,
         &account,
@@ -200,7 +200,8 @@ impl Args {
         bounds
     }
 
-    fn greeting(&self, account: &Account, url: &str, upstream: &str) -> String {
+    fn greeting(&self, account: &Account, served: &Served, upstream: &str) -> String {
+        let (url, address) = (served.url(), served.address());
         let has_tokens = account.config().tokens().next().is_some();
         let key = match (self.pass_through_keys, token(), has_tokens) {
             (true, ..) => "",
@@ -208,7 +209,10 @@ impl Args {
             (false, _, true) => " OPENAI_API_KEY='one of the file'",
             (false, _, false) => " OPENAI_API_KEY=any",
         };
-        format!("Proxy at {url}, before {upstream}\n\n  export OPENAI_BASE_URL={url}{key}\n\n")
+        format!(
+            "Proxy at {url}, before {upstream}\nPage at http://{address}/tollhouse/\n\n  \
+             export OPENAI_BASE_URL={url}{key}\n\n"
+        )
     }
 }
 

@@ -95,6 +95,9 @@ async fn a_call_passes_is_counted_and_logged_without_secrets() {
         "{metrics}"
     );
 
+    let page = format!("Page at http://{}/tollhouse/\n", running.address);
+    assert!(running.output().contains(&page), "{page}");
+
     interrupt(&running.child);
     let output = running.said.clone();
     let text = running.output();

@@ -1,6 +1,6 @@
 //! A page to look at: how an account stands and stood, live in a browser.
 //!
-//! One file of our own, without anything from outside: [`document`] is the same for
+//! One file of our own, without anything from outside, is the same for
 //! everybody and tells nothing. What there is to see comes as server-sent events, which a
 //! browser takes with the proxy's token in a header, or stands in the file itself where
 //! nobody serves it any more ([`Page::report`]).
@@ -14,6 +14,45 @@
 //! All that is kept is bounded: five minutes of samples of 32 pools, the last calls, the last
 //! things that happened. Nothing is kept for a watcher: who is slow gets what is true
 //! when he reads on.
+//!
+//! # Examples
+//!
+//! A program of its own that shows what it spends:
+//!
+//! ```
+//! use tokio::net::TcpListener;
+//! use tollhouse_openai::{Account, Policy};
+//! use tollhouse_proxy::page::{Ended, Kind, Look, Page};
+//!
+//! # #[tokio::main(flavor = "current_thread")]
+//! # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! let account = Account::new(Policy::default());
+//! let page = Page::new(Kind::Batch);
+//! let look = {
+//!     let account = account.clone();
+//!     move || Look::of(vec![account.snapshot()])
+//! };
+//!
+//! let listener = TcpListener::bind("127.0.0.1:0").await?;
+//! println!("http://{}/tollhouse/", listener.local_addr()?);
+//! let serving = tokio::spawn({
+//!     let (page, look) = (page.clone(), look.clone());
+//!     async move { page.serve(listener, look).await }
+//! });
+//!
+//! // Whoever launches a call and hears its end tells of both.
+//! page.launched("gpt-4o", 1_200);
+//! let mut ended = Ended::default();
+//! ended.what = "chat".to_owned();
+//! ended.status = Some(200);
+//! page.ended(ended);
+//!
+//! page.close();
+//! serving.await??;
+//! assert!(page.report(look(), 0).starts_with("<!doctype html>"));
+//! # Ok(())
+//! # }
+//! ```
 
 mod document;
 mod history;
