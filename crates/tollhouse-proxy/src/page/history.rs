@@ -233,11 +233,7 @@ impl History {
 
     fn sample_pool(&mut self, now: PoolNow, at: u32) {
         let asks = now.waiting + now.in_flight > 0;
-        let room = match self.pools.contains_key(&now.name) {
-            true => self.pools.get_mut(&now.name),
-            false => self.room_for(now.name.clone(), at),
-        };
-        match room {
+        match self.room_for(now.name.clone(), at) {
             Some(pool) => {
                 if asks {
                     pool.active = at;
@@ -248,10 +244,10 @@ impl History {
         }
     }
 
-    /// A place for a new pool; where all are taken, that of the one that nobody has asked
+    /// The place of a pool. For a new one, where all are taken, that of the one that nobody has asked
     /// for the longest time, if that was before this second.
     fn room_for(&mut self, name: String, now: u32) -> Option<&mut PoolHistory> {
-        if self.pools.len() >= POOLS {
+        if self.pools.len() >= POOLS && !self.pools.contains_key(&name) {
             let idle = self.pools.iter().min_by_key(|(_, pool)| pool.active);
             let (oldest, _) = idle.filter(|(_, pool)| pool.active < now)?;
             let oldest = oldest.clone();

@@ -114,6 +114,25 @@ async fn a_new_pool_takes_the_place_of_the_one_that_rests_longest() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_pool_whose_name_is_cut_off_is_one_and_pushes_nobody_out() {
+    let page = Page::new(Kind::Proxy);
+    let long = "x".repeat(1_000);
+    for n in 1..POOLS {
+        page.launched(&format!("model-{n}"), 1);
+    }
+    for _ in 0..2 {
+        advance(SEC).await;
+        page.launched(&long, 1);
+    }
+    let history = page.history();
+    let models = history
+        .pools
+        .keys()
+        .filter(|name| name.starts_with("model"));
+    assert_eq!((models.count(), history.pools.len()), (POOLS - 1, POOLS));
+}
+
+#[tokio::test(start_paused = true)]
 async fn who_reads_on_is_told_what_came_since_however_late() {
     let (page, account) = (Page::new(Kind::Proxy), account());
     let _kept = account.budget("gpt-4o", Endpoint::Chat);
