@@ -13,8 +13,8 @@ const SCRIPT: &str = include_str!("page.js");
 
 /// What the browser may use of the page: nothing but the two files above, so that
 /// nothing that somebody smuggles in is run. A test says what stands here.
-const STYLE_HASH: &str = "sha256-kYD5V0FftrPl4c+GqnCgTN9sO+WG8uvnl6akWqn6Aho=";
-const SCRIPT_HASH: &str = "sha256-0jVLBj0DEiHhjyBRdEfhpOvBMf+KfvB7oDa0BeWtWv4=";
+const STYLE_HASH: &str = "sha256-Jd6zPYD+nlhMVpXyxXNBX4PF5wiGKLouZfl4/gstdFI=";
+const SCRIPT_HASH: &str = "sha256-46I7kr9huPf3jcKezXdEf5oLL/kFQ9YFglVggHKiQnc=";
 
 /// The same for everybody.
 static LIVE: LazyLock<String> = LazyLock::new(|| put_together("", ""));

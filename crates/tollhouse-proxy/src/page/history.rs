@@ -293,8 +293,14 @@ impl PoolHistory {
             std::mem::take(&mut self.tokens),
         );
         let (launches, tokens) = launched;
-        self.points
-            .push_back(Point(at, limit, left, launches, tokens, waiting, held));
+        let mut point = Point(at, limit, left, launches, tokens, waiting, held);
+        // Somebody looked within this second.
+        if let Some(same) = self.points.back().copied().filter(|last| last.0 == at) {
+            self.points.pop_back();
+            point.3 = point.3.saturating_add(same.3);
+            point.4 = point.4.saturating_add(same.4);
+        }
+        self.points.push_back(point);
         if self.points.len() > SAMPLES {
             self.points.pop_front();
         }

@@ -157,8 +157,14 @@ impl Page {
         if !self.history().is_due(now) {
             return;
         }
+        self.look_again(look);
+    }
+
+    /// Looks, whoever did before.
+    fn look_again(&self, look: impl Fn() -> Look) {
         // It takes locks of the account's.
         let seen = look();
+        let now = self.now();
         self.history().sample(seen, now);
     }
 
@@ -180,9 +186,8 @@ impl Page {
     /// All that came since.
     fn told(&self, since: &mut Cursor) -> Told {
         let (kind, now) = (self.shared.kind, self.shared.since.elapsed());
-        let mut told = self.history().since(since, kind, now);
-        told.over = *self.shared.over.borrow();
-        told
+        let over = *self.shared.over.borrow();
+        self.history().since(since, kind, now, over)
     }
 
     /// In whole seconds since its beginning.

@@ -56,7 +56,9 @@ const take = (told) => {
   const names = new Set(told.pools.map((pool) => pool.name));
   for (const name of points.keys()) if (!names.has(name)) points.delete(name);
   for (const pool of told.pools) {
-    const kept = [...(points.get(pool.name) || []), ...pool.points];
+    const [next] = pool.points;
+    const before = (points.get(pool.name) || []).filter((point) => !next || point[0] < next[0]);
+    const kept = [...before, ...pool.points];
     points.set(pool.name, kept.slice(-KEPT));
   }
 };

@@ -194,7 +194,7 @@ async fn holds_are_news_and_who_waits_has_a_place() {
 #[tokio::test(start_paused = true)]
 async fn watchers_hear_once_a_second_are_bounded_and_hear_the_last() {
     let (page, account) = (Page::new(Kind::Proxy), account());
-    let _kept = account.budget("gpt-4o", Endpoint::Chat);
+    let kept = account.budget("gpt-4o", Endpoint::Chat);
     let watch = || page.events(Arc::new(look(&account)));
     let mut watchers: Vec<_> = (0..WATCHERS).map(|_| watch().expect("a seat")).collect();
     assert!(watch().is_none());
@@ -216,10 +216,18 @@ async fn watchers_hear_once_a_second_are_bounded_and_hear_the_last() {
         );
         assert_eq!(told["pools"][0]["points"][0][0], n);
     }
-    // In the midst of a second.
+    // In the midst of a second, of which there is a sample.
     advance(SEC / 4).await;
+    page.launched(&account.snapshot().pools[0].name, 500);
+    let _reserved = kept.reserve(500).await.unwrap();
     page.close();
     let last = hear().await.expect("an event");
+    assert_eq!(
+        (&last["in_flight"], &last["pools"][0]["in_flight"]),
+        (&1.into(), &1.into())
+    );
+    let points = serde_json::json!([[2, 30_000, 29_500, 1, 500, 0, 0]]);
+    assert_eq!(last["pools"][0]["points"], points);
     assert_eq!(
         (start.elapsed(), &last["over"]),
         (2 * SEC + SEC / 4, &true.into())

@@ -58,11 +58,13 @@ impl Told {
 
 impl History {
     /// What came since, and how all stands.
-    pub(super) fn since(&self, cursor: &mut Cursor, kind: Kind, now: Duration) -> Told {
+    pub(super) fn since(&self, cursor: &mut Cursor, kind: Kind, now: Duration, over: bool) -> Told {
+        // The last second may have gone on since it was told.
+        let at = cursor.at.saturating_sub(u32::from(over));
         let mut pools: Vec<_> = self
             .pools
             .iter()
-            .map(|(name, pool)| Pool::since(name, pool, cursor.at))
+            .map(|(name, pool)| Pool::since(name, pool, at))
             .collect();
         pools.sort_by(|one, other| one.now.name.cmp(&other.now.name));
         let told = Told {
@@ -70,7 +72,7 @@ impl History {
             kind,
             at: now.as_secs_f64(),
             whole: !cursor.has_begun,
-            over: false,
+            over,
             written: None,
             calls: self.calls.count,
             overview: self.overview.clone(),

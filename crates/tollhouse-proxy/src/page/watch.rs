@@ -77,10 +77,13 @@ impl http_body::Body for Watching {
             return Poll::Ready(None);
         }
         this.is_over = this.over.as_mut().poll(cx).is_ready();
-        if !this.is_over {
+        if this.is_over {
+            // The last is to be true.
+            this.page.look_again(&*this.look);
+        } else {
             ready!(this.ticks.poll_tick(cx));
+            this.page.sample(&*this.look);
         }
-        this.page.sample(&*this.look);
         let told = this.page.told(&mut this.cursor).to_json();
         let event = format!("data: {told}\n\n");
         Poll::Ready(Some(Ok(Frame::data(event.into()))))

@@ -230,6 +230,15 @@ const checks = {
       await live(page);
       await page.locator("#recent tbody tr").first().waitFor();
       await fits(page);
+      // With the longest words that may stand there, whatever was waited for until now.
+      await page.locator("#pause").click();
+      await page.evaluate(() => {
+        for (const cell of document.querySelectorAll("td.number")) cell.textContent = "about 59 min 59 s";
+        for (const cell of document.querySelectorAll("td:nth-child(4)")) cell.textContent = "no answer";
+        for (const cell of document.querySelectorAll("tbody th, td.call > *")) cell.textContent = "W".repeat(80);
+      });
+      await fits(page);
+      await page.locator("#pause").click();
       await isAccessible(page);
       grounds.push(await page.evaluate(() => getComputedStyle(document.documentElement).backgroundColor));
       if (colorScheme === "dark") await picture(page, "page-phone");
