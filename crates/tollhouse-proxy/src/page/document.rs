@@ -13,8 +13,8 @@ const SCRIPT: &str = include_str!("page.js");
 
 /// What the browser may use of the page: nothing but the two files above, so that
 /// nothing that somebody smuggles in is run. A test says what stands here.
-const STYLE_HASH: &str = "sha256-Jd6zPYD+nlhMVpXyxXNBX4PF5wiGKLouZfl4/gstdFI=";
-const SCRIPT_HASH: &str = "sha256-46I7kr9huPf3jcKezXdEf5oLL/kFQ9YFglVggHKiQnc=";
+const STYLE_HASH: &str = "sha256-bJwXBWJvv4XF8yGgnGAAiNlIBWC/J7d7NhPmfaJskN4=";
+const SCRIPT_HASH: &str = "sha256-YV4x5G5CGBRj246M1NfFl0h3JDUKYK6NG/Rq4XR/t5s=";
 
 /// The same for everybody.
 static LIVE: LazyLock<String> = LazyLock::new(|| put_together("", ""));

@@ -165,7 +165,7 @@ const draw = (card, pool, kept) => {
   const list = minutes(kept, countsOf(pool)[1])
     .map(([second, sum]) => [x(second), sum])
     .filter(([left]) => left >= 0);
-  const top = Math.max(...seen.map((point) => point[1]), ...list.map((one) => one[1]), 1) * 1.12;
+  const top = Math.max(...seen.map((point) => point[1]), ...list.map((one) => one[1]), 1) * 1.2;
   const y = (value) => GRAPH - (value / top) * (GRAPH - 2);
   const line = path(list, y);
   const find = (name) => card.querySelector(name);
@@ -178,7 +178,8 @@ const draw = (card, pool, kept) => {
   rule.setAttribute('visibility', limit ? 'visible' : 'hidden');
   const told = find('.allowed');
   say(told, limit ? count(limit) : '');
-  told.style.top = `calc(${(y(limit) / 100) * 8.5}rem - 0.4em)`;
+  // Above its line, where there is air.
+  told.style.top = `calc(${(y(limit) / 100) * 8.5}rem - 1.25em)`;
 
   const rect = () => document.createElementNS(SVG, 'rect');
   const place = (element, left, above, width, height) => {
@@ -280,11 +281,12 @@ const fillPool = (card, pool, n) => {
   const sum = (index) => minute.reduce((all, point) => all + point[index], 0);
   const meter = mainMeter(pool);
   const [unit, index] = countsOf(pool);
+  const words = unit === 'tokens' ? 'tokens reserved' : 'requests';
   const used = sum(index);
   const [big, rest] = card.querySelector('.used').children;
   say(big, meter ? percent(used, meter.limit) : count(used));
-  const full = meter && used > meter.limit ? ': more than refills, for the budget was full' : '';
-  say(rest, `${meter ? `${count(used)} of ${count(meter.limit)} ` : ''}${unit} in the last minute${full}`);
+  const full = meter && used > meter.limit ? '; more than refills: saved up before, or given back' : '';
+  say(rest, `${meter ? `${count(used)} of ${count(meter.limit)} ` : ''}${words} in the last minute${full}`);
   draw(card, pool, kept);
   const graph = card.querySelector('.graph');
   graph.setAttribute('aria-label', `${pool.name}: ${unit} by the minute over five minutes; arrow keys look back`);

@@ -157,8 +157,8 @@ const checks = {
     const heads = await page.locator("#pools h3").allInnerTexts();
     assert.deepEqual(heads, ["gpt-4o", "gpt-4o-mini", "o4-mini"]);
     const first = page.locator(".pool").first();
-    assert.match(await first.locator(".said").innerText(), /wait for (tokens to come back|a slot)/);
-    assert.match(await first.locator(".used").innerText(), /^\d+ %\s+[\d,]+ of 60,000 tokens in the last minute/);
+    await first.locator(".said", { hasText: /\d+ wait for (tokens to come back|a slot)/ }).waitFor();
+    assert.match(await first.locator(".used").innerText(), /^\d+ %\s+[\d,]+ of 60,000 tokens reserved in the last minute/);
 
     const nightly = page.locator("#waits tr", { has: page.getByRole("rowheader", { name: "nightly", exact: true }) });
     const cells = await nightly.locator("td").allInnerTexts();
@@ -172,6 +172,17 @@ const checks = {
     assert.ok(status.includes("200"), status.join());
     await tellsNoSecret(page);
     await isAccessible(page);
+    isClean(seen);
+    await close();
+  },
+
+  async holdsAreTold() {
+    const { page, seen, close } = await opened(site(OPEN));
+    await live(page);
+    const news = page.locator("#happened li");
+    await news.filter({ hasText: /the provider closed it for [\d.]+ (ms|s)/ }).first().waitFor();
+    await news.filter({ hasText: /open again/ }).first().waitFor();
+    assert.ok((await page.locator(".holds rect").count()) > 0);
     isClean(seen);
     await close();
   },
@@ -330,18 +341,18 @@ const checks = {
 try {
   // Before anything is looked at, something is to be seen; pictures want more of it.
   await pause(IMAGES ? 290 : 8);
-  for (const [name, check] of Object.entries(checks)) {
-    await check();
-    console.log(`page: ${name}`);
-  }
   if (IMAGES) {
     for (const colorScheme of ["light", "dark"]) {
-      const { page, close } = await opened(site(OPEN), { colorScheme });
+      const { page, close } = await opened(site(OPEN), { colorScheme, viewport: { width: 1180, height: 1240 } });
       await live(page);
       await pause(1.5);
       await picture(page, `page-${colorScheme}`);
       await close();
     }
+  }
+  for (const [name, check] of Object.entries(checks)) {
+    await check();
+    console.log(`page: ${name}`);
   }
 } finally {
   await browser.close();
