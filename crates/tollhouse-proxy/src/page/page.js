@@ -143,14 +143,13 @@ const whyWaiting = (pool) => {
 };
 
 const standing = (pool) => {
-  const slowed = pool.pace_percent < 100 ? `, slowed to ${pool.pace_percent} % after refusals` : '';
   if (pool.held_for_seconds !== null) {
     const waits = pool.waiting ? `; ${some(pool.waiting, 'waits', 'wait')}` : '';
     return ['held', `The provider closed it for ${span(pool.held_for_seconds)} more${waits}`];
   }
-  if (pool.waiting > 0) return ['waits', whyWaiting(pool) + slowed];
+  if (pool.waiting > 0) return ['waits', whyWaiting(pool)];
   if (pool.at_rest) return ['rests', 'At rest'];
-  return ['open', `Open${slowed}`];
+  return ['open', 'Open'];
 };
 
 const path = (list, y) => list.map(([x, value], n) => `${n ? 'L' : 'M'}${x.toFixed(1)} ${y(value).toFixed(1)}`).join('');
@@ -281,12 +280,11 @@ const fillPool = (card, pool, n) => {
   const sum = (index) => minute.reduce((all, point) => all + point[index], 0);
   const meter = mainMeter(pool);
   const [unit, index] = countsOf(pool);
-  const words = unit === 'tokens' ? 'tokens reserved' : 'requests';
+  const words = unit === 'tokens' ? 'tokens/min reserved' : 'requests/min';
   const used = sum(index);
   const [big, rest] = card.querySelector('.used').children;
   say(big, meter ? percent(used, meter.limit) : count(used));
-  const full = meter && used > meter.limit ? '; more than refills: saved up before, or given back' : '';
-  say(rest, `${meter ? `${count(used)} of ${count(meter.limit)} ` : ''}${words} in the last minute${full}`);
+  say(rest, `${meter ? `${count(used)} of ${count(meter.limit)} ` : ''}${words}`);
   draw(card, pool, kept);
   const graph = card.querySelector('.graph');
   graph.setAttribute('aria-label', `${pool.name}: ${unit} by the minute over five minutes; arrow keys look back`);
@@ -308,6 +306,8 @@ const fillPool = (card, pool, n) => {
     ['Launched in a minute', count(sum(3))],
   ];
   if (pool.next_launch_in_seconds > 0) facts.push(['Next launch in', span(pool.next_launch_in_seconds)]);
+  if (pool.pace_percent < 100) facts.push(['Slowed to', `${pool.pace_percent} % after refusals`]);
+  if (meter && used > meter.limit) facts.push(['Above 100 %', 'saved up, or given back']);
   pairs(card.querySelector('.facts'), facts);
 };
 

@@ -158,7 +158,7 @@ const checks = {
     assert.deepEqual(heads, ["gpt-4o", "gpt-4o-mini", "o4-mini"]);
     const first = page.locator(".pool").first();
     await first.locator(".said", { hasText: /\d+ wait for (tokens to come back|a slot)/ }).waitFor();
-    assert.match(await first.locator(".used").innerText(), /^\d+ %\s+[\d,]+ of 60,000 tokens reserved in the last minute/);
+    assert.match(await first.locator(".used").innerText(), /^\d+ %\s+[\d,]+ of 60,000 tokens\/min reserved/);
 
     const nightly = page.locator("#waits tr", { has: page.getByRole("rowheader", { name: "nightly", exact: true }) });
     const cells = await nightly.locator("td").allInnerTexts();
@@ -343,7 +343,7 @@ try {
   await pause(IMAGES ? 290 : 8);
   if (IMAGES) {
     for (const colorScheme of ["light", "dark"]) {
-      const { page, close } = await opened(site(OPEN), { colorScheme, viewport: { width: 1180, height: 1240 } });
+      const { page, close } = await opened(site(OPEN), { colorScheme, viewport: { width: 1180, height: 1120 } });
       await live(page);
       await pause(1.5);
       await picture(page, `page-${colorScheme}`);
