@@ -10,9 +10,9 @@ use tollhouse_sim::Sim;
 
 use crate::common::{Files, Provider, assert_each_once, ended, line, lines, run, start, until};
 
-/// Answers after 0.1 s.
+/// Answers after 0.3 s, so that a batch lasts until somebody watches it on a busy machine.
 async fn slow() -> Provider {
-    let sim = Sim::builder().latency(Duration::from_millis(100), Duration::ZERO);
+    let sim = Sim::builder().latency(Duration::from_millis(300), Duration::ZERO);
     Provider::start(sim).await
 }
 
@@ -73,11 +73,11 @@ async fn who_watches_sees_it_to_its_end_and_a_report_is_left() {
         .map(|event| serde_json::from_str(event).expect("JSON"))
         .collect();
     let (first, last) = (&events[0], events.last().unwrap());
-    assert_eq!(
-        (&first["kind"], &first["progress"]["total"]),
-        (&"batch".into(), &16.into())
-    );
+    assert_eq!(first["kind"], "batch");
     assert_eq!(first["over"], false);
+    // Whoever comes early does not hear yet how many there are.
+    let is_told = |event: &Value| event["over"] == false && event["progress"]["total"] == 16;
+    assert!(events.iter().any(is_told), "{events:?}");
     assert_eq!(
         (&last["over"], &last["progress"]["done"]),
         (&true.into(), &16.into())
