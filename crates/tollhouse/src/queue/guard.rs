@@ -3,11 +3,14 @@
 use std::ops::{Deref, DerefMut};
 
 use super::Queue;
-use super::state::State;
+use super::state::{Admitted, State};
 use super::sync::MutexGuard;
+use crate::ask::Ask;
+use crate::error::Refused;
 use crate::rules::Rule;
 use crate::rules::stats::{Note, Stats};
 use crate::telemetry;
+use crate::time::Now;
 
 /// The lock of a queue.
 ///
@@ -34,10 +37,16 @@ impl<'q, R: Rule> Guard<'q, R> {
         }
     }
 
-    /// One is let in who has not waited: that is told, too.
+    /// Lets a newcomer in, where nobody waits and the rule allows it; that is told, too.
     #[inline]
-    pub(super) fn note_let_in(&mut self) {
-        self.let_in = true;
+    pub(super) fn enter(
+        &mut self,
+        ask: &Ask,
+        now: &mut Now,
+    ) -> Result<Option<Admitted<R::Held>>, Refused> {
+        let entered = State::enter(self, ask, now)?;
+        self.let_in |= entered.is_some();
+        Ok(entered)
     }
 }
 

@@ -157,6 +157,22 @@ impl Lane {
         self.waiting == 0 && self.in_flight == 0
     }
 
+    /// Of all who wait here, adds to `total` that part which would be over before a tag;
+    /// says how many they are.
+    fn add_part_up_to(
+        &self,
+        tag: Tag,
+        total: &mut Total,
+        prices: &Prices<impl Fn(&Charge) -> Cost>,
+    ) -> usize {
+        let all = self.weight.over(prices.of(&self.charge, self.waiting));
+        let all = all.max(1);
+        let part = tag.saturating_sub(self.start).min(all);
+        total.add_part(&self.charge, |amount| part_of(amount, part, all));
+        let many = part_of(self.waiting as u128, part, all);
+        many.try_into().unwrap_or(usize::MAX)
+    }
+
     /// What was charged since somebody last began to wait.
     fn charged_in(&self, spell: u32) -> Cost {
         match self.charged {
@@ -486,11 +502,6 @@ impl<T> Lanes<T> {
         if mine.is_some_and(|mine| mine.waiting == self.waiting) {
             return (self.waiting, self.charge);
         }
-        let each = price(&Charge::default());
-        let price_of = |all: &Total, many| {
-            let many = u64::try_from(many).unwrap_or(u64::MAX);
-            price(&all.as_charge()).max(each.times(many))
-        };
         let (start, weight) = match mine {
             Some(mine) if mine.waiting > 0 => (mine.start, mine.weight),
             Some(mine) => (mine.start.max(self.virtual_time), mine.weight),
@@ -499,19 +510,11 @@ impl<T> Lanes<T> {
         };
         let (mut waiting, mut total) =
             mine.map_or_else(Default::default, |mine| (mine.waiting, mine.charge));
-        let own = price_of(&total, waiting).plus(price(charge));
+        let prices = Prices::new(price);
+        let own = prices.of(&total, waiting).plus((prices.price)(charge));
         let finish = start.saturating_add(weight.over(own));
         for other in self.starts.lanes().filter(|other| Some(*other) != index) {
-            let lane = &self.lanes[other as usize];
-            let all = lane
-                .weight
-                .over(price_of(&lane.charge, lane.waiting))
-                .max(1);
-            let part = finish.saturating_sub(lane.start).min(all);
-            waiting += part_of(lane.waiting as u128, part, all)
-                .try_into()
-                .unwrap_or(usize::MAX);
-            total.add_part(&lane.charge, |amount| part_of(amount, part, all));
+            waiting += self.lanes[other as usize].add_part_up_to(finish, &mut total, &prices);
         }
         (waiting, total)
     }
@@ -538,31 +541,18 @@ impl<T> Lanes<T> {
     ) -> Option<(Charge, usize, Total)> {
         let index = self.known_lane_of(caller)?;
         let first = self.first_of(index)?;
-        let entry = self.entries.get_mut(first);
-        let (charge, mine) = (
-            entry.charge,
-            (self.lanes[index as usize].start, entry.arrival),
-        );
-        let each = price(&Charge::default());
+        let Entry {
+            charge, arrival, ..
+        } = *self.entries.get_mut(first);
+        let mine = (self.lanes[index as usize].start, arrival);
+        let prices = Prices::new(price);
         let (mut waiting, mut total) = (0_usize, Total::default());
-        let others: Vec<_> = self
-            .starts
-            .ranked()
-            .filter(|(_, lane)| *lane != index)
-            .collect();
-        for (rank, other) in others {
-            if rank >= mine {
-                continue;
+        for (rank, other) in self.starts.ranked() {
+            if other != index && rank < mine {
+                let lane = &self.lanes[other as usize];
+                let before = lane.add_part_up_to(mine.0, &mut total, &prices);
+                waiting = waiting.saturating_add(before.max(1));
             }
-            let lane = &self.lanes[other as usize];
-            let many = u64::try_from(lane.waiting).unwrap_or(u64::MAX);
-            let all = price(&lane.charge.as_charge()).max(each.times(many));
-            let all = lane.weight.over(all).max(1);
-            let part = (mine.0 - lane.start).min(all);
-            let before = part_of(lane.waiting as u128, part, all);
-            let before = usize::try_from(before).unwrap_or(usize::MAX);
-            waiting = waiting.saturating_add(before.max(1));
-            total.add_part(&lane.charge, |amount| part_of(amount, part, all));
         }
         Some((charge, waiting, total))
     }
@@ -761,6 +751,26 @@ impl<T> Lanes<T> {
             Owner::Nobody => return,
         }
         self.free.push(index);
+    }
+}
+
+/// What requests cost at today's prices.
+struct Prices<F> {
+    price: F,
+    /// Of one, at least.
+    each: Cost,
+}
+
+impl<F: Fn(&Charge) -> Cost> Prices<F> {
+    fn new(price: F) -> Self {
+        let each = price(&Charge::default());
+        Prices { price, each }
+    }
+
+    /// Of `many` that are charged `all` together.
+    fn of(&self, all: &Total, many: usize) -> Cost {
+        let many = u64::try_from(many).unwrap_or(u64::MAX);
+        (self.price)(&all.as_charge()).max(self.each.times(many))
     }
 }
 

@@ -141,9 +141,14 @@ impl<R: Rule> Queue<R> {
     /// Changes the rule, then lets in all that now fit.
     #[inline]
     pub(crate) fn update<T>(&self, now: &mut Now, change: impl FnOnce(&mut R, &mut Now) -> T) -> T {
+        self.change(now, |state, now| change(&mut state.rule, now))
+    }
+
+    #[inline]
+    fn change<T>(&self, now: &mut Now, change: impl FnOnce(&mut State<R>, &mut Now) -> T) -> T {
         let moved;
         let mut state = self.lock();
-        let result = change(&mut state.rule, now);
+        let result = change(&mut state, now);
         if !state.lanes.is_empty() {
             moved = state.advance(None, now);
             drop(state);
@@ -237,14 +242,7 @@ impl<R: Rule> Queue<R> {
     /// An admitted request is handed on.
     #[inline]
     fn launch(&self, admitted: &Admitted<R::Held>, to: Launch, now: &mut Now) {
-        let moved;
-        let mut state = self.lock();
-        state.launch(admitted, to, now);
-        if !state.lanes.is_empty() {
-            moved = state.advance(None, now);
-            drop(state);
-            moved.wake();
-        }
+        self.change(now, |state, now| state.launch(admitted, to, now));
     }
 
     /// An admitted request leaves, and `end` says what becomes of what it held.
@@ -276,7 +274,6 @@ impl<R: Rule> Queue<R> {
         let mut state = self.lock();
         let admitted = state.enter(&ask, now)?;
         let admitted = admitted.ok_or_else(|| state.overloaded(&ask, now))?;
-        state.note_let_in();
         drop(state);
         Ok(Ticket::admitted(Arc::clone(self), ask, admitted))
     }

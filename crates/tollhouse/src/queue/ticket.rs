@@ -124,12 +124,7 @@ impl<R: Rule> Ticket<R> {
     }
 
     fn enter(&mut self, cx: &mut Context<'_>, now: &mut Now) -> Poll<Result<(), Refused>> {
-        let mut queue = self.queue.lock();
-        let entered = queue.enter(&self.ask, now);
-        if let Ok(Some(_)) = entered {
-            queue.note_let_in();
-        }
-        drop(queue);
+        let entered = self.queue.lock().enter(&self.ask, now);
         match entered {
             Ok(Some(admitted)) => self.let_in(admitted),
             Ok(None) => self.join(cx, now),
@@ -151,7 +146,6 @@ impl<R: Rule> Ticket<R> {
         let mut queue = self.queue.lock();
         let joined = match queue.enter(&self.ask, now) {
             Ok(Some(admitted)) => {
-                queue.note_let_in();
                 drop(queue);
                 return self.let_in(admitted);
             }

@@ -1,15 +1,12 @@
 //! Plays a schedule against a budget in virtual time, and asks the oracle about every
 //! step of it.
 
-use std::cmp::Reverse;
-use std::collections::BinaryHeap;
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
-use tokio::time::{Instant, Sleep, sleep_until};
 use tollhouse::budget::Reserve;
 use tollhouse::{
     Accounting, Arrival, Ask, Caller, Deadline, Refused, Reservation, TokenBudget,
@@ -18,6 +15,7 @@ use tollhouse::{
 
 use super::oracle::{Oracle, Prices};
 use crate::ledger_proof::schedule::{Event, Fate, Happened, Plan};
+use crate::support::agenda::Agenda;
 use crate::support::bell::Bell;
 
 /// One request's life, and whose it is; all times in milliseconds.
@@ -109,13 +107,11 @@ pub(super) struct Play<'a> {
     oracle: Oracle,
     limits: Limits,
     weights: Vec<u32>,
-    start: Instant,
-    due: BinaryHeap<Reverse<(u64, usize, Step)>>,
+    due: Agenda<Step>,
     waiting: Vec<Option<Reserve>>,
     held: Vec<Option<Reservation>>,
     launched: Vec<bool>,
     bell: Arc<Bell>,
-    sleep: Pin<Box<Sleep>>,
     pub(super) events: Vec<Event>,
     /// How often it was looked whether somebody waits in vain who does wait.
     pub(super) looks: u64,
@@ -125,7 +121,6 @@ pub(super) struct Play<'a> {
 
 impl<'a> Play<'a> {
     pub(super) fn new(schedule: &'a Schedule) -> Self {
-        let start = Instant::now();
         let asks = schedule.calls.iter().enumerate();
         let asks = asks.map(|(id, call)| (call.plan.asks, id, Step::Ask));
         let changes = schedule.changes.iter().enumerate();
@@ -136,13 +131,11 @@ impl<'a> Play<'a> {
             oracle: Oracle::new(schedule.limits.prices(), &schedule.weights),
             limits: schedule.limits,
             weights: schedule.weights.clone(),
-            start,
-            due: asks.chain(changes).map(Reverse).collect(),
+            due: Agenda::new(asks.chain(changes)),
             waiting: none().map(|_| None).collect(),
             held: none().map(|_| None).collect(),
             launched: none().map(|_| false).collect(),
             bell: Arc::default(),
-            sleep: Box::pin(sleep_until(start)),
             events: Vec::new(),
             looks: 0,
             refused: 0,
@@ -158,36 +151,18 @@ impl<'a> Play<'a> {
     fn poll(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         self.bell.answer_to(cx.waker());
         loop {
-            let now = self.now();
             // After every step, whoever was admitted by it takes note first.
             if let Some(id) = self.bell.next() {
-                self.poll_waiting(id, now);
+                self.poll_waiting(id, self.due.now());
                 continue;
             }
             self.assert_nobody_waits_in_vain();
-            if let Some(&Reverse((at, id, step))) = self.due.peek() {
-                if at <= now {
-                    self.due.pop();
-                    self.step(id, step, now);
-                    continue;
-                }
-                let until = self.start + Duration::from_millis(at);
-                if self.sleep.deadline() != until {
-                    self.sleep.as_mut().reset(until);
-                }
-                if self.sleep.as_mut().poll(cx).is_pending() {
-                    return Poll::Pending;
-                }
-            } else if self.waiting.iter().any(Option::is_some) {
-                return Poll::Pending;
-            } else {
-                return Poll::Ready(());
+            match ready!(self.due.poll_next(cx)) {
+                Some((id, step)) => self.step(id, step, self.due.now()),
+                None if self.waiting.iter().any(Option::is_some) => return Poll::Pending,
+                None => return Poll::Ready(()),
             }
         }
-    }
-
-    fn now(&self) -> u64 {
-        u64::try_from(self.start.elapsed().as_millis()).expect("not so long")
     }
 
     fn step(&mut self, id: usize, step: Step, now: u64) {
@@ -256,10 +231,10 @@ impl<'a> Play<'a> {
             ask = ask.deadline(Deadline::within(Duration::from_millis(patience)));
         }
         if let Some(since) = since {
-            ask = ask.arrived(Arrival::at(self.start + Duration::from_millis(since)));
+            ask = ask.arrived(Arrival::at(self.due.at(since)));
         }
         if let Fate::LeavesQueue(after) = plan.fate {
-            self.due.push(Reverse((now + after, id, Step::LeaveQueue)));
+            self.due.push((now + after, id, Step::LeaveQueue));
         }
         let mut reserve = self.budget.reserve(ask);
         let waker = self.bell.waker(id);
@@ -331,7 +306,7 @@ impl<'a> Play<'a> {
             Fate::LeavesUnsent(after) => (now + after, id, Step::Leave),
             _ => (now + plan.dawdles, id, Step::Launch),
         };
-        self.due.push(Reverse(next));
+        self.due.push(next);
     }
 
     fn launch(&mut self, id: usize, now: u64) {
@@ -349,7 +324,7 @@ impl<'a> Play<'a> {
                 (now + takes, id, Step::Settle)
             }
         };
-        self.due.push(Reverse(next));
+        self.due.push(next);
     }
 
     fn note(&mut self, id: usize, what: Happened, at: u64) {

@@ -1,18 +1,15 @@
 //! Random schedules, and a small executor that plays them against a budget in
 //! virtual time.
 
-use std::cmp::Reverse;
-use std::collections::BinaryHeap;
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::task::{Context, Poll};
-use std::time::Duration;
+use std::task::{Context, Poll, ready};
 
-use tokio::time::{Instant, Sleep, sleep_until};
 use tollhouse::budget::Reserve;
 use tollhouse::{Charge, Reservation, TokenBudget};
 
+use crate::support::agenda::Agenda;
 use crate::support::bell::Bell;
 use crate::support::random::Random;
 
@@ -172,31 +169,24 @@ enum Step {
 struct Play<'a> {
     budget: &'a TokenBudget,
     plans: &'a [Plan],
-    start: Instant,
-    due: BinaryHeap<Reverse<(u64, usize, Step)>>,
+    due: Agenda<Step>,
     waiting: Vec<Option<Reserve>>,
     held: Vec<Option<Reservation>>,
     bell: Arc<Bell>,
     events: Vec<Event>,
-    sleep: Pin<Box<Sleep>>,
 }
 
 /// Plays `plans` to the end and returns what happened.
 pub(crate) async fn play(budget: &TokenBudget, plans: &[Plan]) -> Vec<Event> {
-    let start = Instant::now();
     let asks = plans.iter().enumerate();
     let mut play = Play {
         budget,
         plans,
-        start,
-        due: asks
-            .map(|(id, plan)| Reverse((plan.asks, id, Step::Ask)))
-            .collect(),
+        due: Agenda::new(asks.map(|(id, plan)| (plan.asks, id, Step::Ask))),
         waiting: plans.iter().map(|_| None).collect(),
         held: plans.iter().map(|_| None).collect(),
         bell: Arc::default(),
         events: Vec::new(),
-        sleep: Box::pin(sleep_until(start)),
     };
     std::future::poll_fn(|cx| play.poll(cx)).await;
     play.events
@@ -206,33 +196,17 @@ impl Play<'_> {
     fn poll(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         self.bell.answer_to(cx.waker());
         loop {
-            let now = self.now();
             // After every step, whoever was admitted by it takes note first.
             if let Some(id) = self.bell.next() {
-                self.poll_waiting(id, now);
-            } else if let Some(&Reverse((at, id, step))) = self.due.peek() {
-                if at <= now {
-                    self.due.pop();
-                    self.step(id, step, now);
-                    continue;
-                }
-                let until = self.start + Duration::from_millis(at);
-                if self.sleep.deadline() != until {
-                    self.sleep.as_mut().reset(until);
-                }
-                if self.sleep.as_mut().poll(cx).is_pending() {
-                    return Poll::Pending;
-                }
-            } else if self.waiting.iter().any(Option::is_some) {
-                return Poll::Pending;
-            } else {
-                return Poll::Ready(());
+                self.poll_waiting(id, self.due.now());
+                continue;
+            }
+            match ready!(self.due.poll_next(cx)) {
+                Some((id, step)) => self.step(id, step, self.due.now()),
+                None if self.waiting.iter().any(Option::is_some) => return Poll::Pending,
+                None => return Poll::Ready(()),
             }
         }
-    }
-
-    fn now(&self) -> u64 {
-        self.start.elapsed().as_millis() as u64
     }
 
     fn step(&mut self, id: usize, step: Step, now: u64) {
@@ -242,7 +216,7 @@ impl Play<'_> {
                 self.note(id, Happened::Asked, now);
                 self.waiting[id] = Some(self.budget.reserve(plan.charges().0));
                 if let Fate::LeavesQueue(after) = plan.fate {
-                    self.due.push(Reverse((now + after, id, Step::LeaveQueue)));
+                    self.due.push((now + after, id, Step::LeaveQueue));
                 }
                 self.poll_waiting(id, now);
             }
@@ -285,7 +259,7 @@ impl Play<'_> {
                 Step::Settle,
             ),
         };
-        self.due.push(Reverse(next));
+        self.due.push(next);
     }
 
     fn launched(&self, id: usize) -> bool {
@@ -309,7 +283,7 @@ impl Play<'_> {
             Fate::LeavesUnsent(after) => (now + after, id, Step::Leave),
             _ => (now + plan.dawdles, id, Step::Launch),
         };
-        self.due.push(Reverse(next));
+        self.due.push(next);
     }
 
     fn note(&mut self, id: usize, what: Happened, at: u64) {
