@@ -127,13 +127,7 @@ pub(crate) async fn run(args: Args) -> Ended {
         .map_err(|error| failure::because(format!("cannot listen at {}", args.listen), error))?;
     let served = proxy.serve(listener)?;
     eprint!("{}", args.greeting(&account, &served, &upstream));
-    let follow = reload::follow(
-        followed,
-        &account,
-        || args.policy.account(),
-        |told| eprintln!("{told}"),
-        || {},
-    );
+    let follow = reload::follow_aloud(followed, &account, &args.policy);
     tokio::select! {
         () = signals.next() => {}
         never = follow => match never {},

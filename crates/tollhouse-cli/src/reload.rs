@@ -10,6 +10,7 @@ use tokio::time::sleep;
 use tollhouse_openai::{Account, AccountConfig};
 
 use crate::failure::BoxError;
+use crate::policy_args::PolicyArgs;
 
 /// Between two looks at the file.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
@@ -89,6 +90,16 @@ pub(crate) async fn follow(
             Err(error) => tell(&format!("The account is as it was: {error}")),
         }
     }
+}
+
+/// The same for a server, which says on stderr what became of each change.
+pub(crate) async fn follow_aloud(
+    followed: Option<Followed>,
+    account: &Account,
+    policy: &PolicyArgs,
+) -> Infallible {
+    let tell = |told: &str| eprintln!("{told}");
+    follow(followed, account, || policy.account(), tell, || {}).await
 }
 
 fn stamp(path: &PathBuf) -> Stamp {

@@ -56,13 +56,7 @@ pub(crate) async fn run(args: Args) -> Ended {
         .serve(listener)?;
     alive.listens_at(port)?;
     to_stdout(format_args!("{port}\n"))?;
-    let follow = reload::follow(
-        followed,
-        &account,
-        || args.policy.account(),
-        |told| eprintln!("{told}"),
-        || {},
-    );
+    let follow = reload::follow_aloud(followed, &account, &args.policy);
     tokio::select! {
         () = deserted(&room) => {}
         () = signals.next() => {}
