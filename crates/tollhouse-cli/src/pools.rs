@@ -191,18 +191,16 @@ impl Pool {
 
     /// The tokens a minute that are used of it.
     pub(crate) fn tokens_a_minute(&self) -> Option<u64> {
-        Some(self.less_headroom(self.token_limit()?))
+        Some(self.a_minute(Unit::Tokens)?.rate)
     }
 
     /// The requests a minute that are used, if they are limited.
     pub(crate) fn requests_a_minute(&self) -> Option<u64> {
-        Some(self.less_headroom(self.snapshot().requests_limit?))
+        Some(self.a_minute(Unit::Requests)?.rate)
     }
 
-    /// In whole units; a nudge keeps 0.15 of 30,000 from leaving 25,499.
-    fn less_headroom(&self, limit: u64) -> u64 {
-        let left = limit as f64 * (1.0 - self.config.headroom) * (1.0 + 1e-12);
-        (left as u64).max(1)
+    fn a_minute(&self, unit: Unit) -> Option<MeterSnapshot> {
+        of(&self.snapshot(), unit, Per::Minute)
     }
 
     /// Its limits beside those of tokens and requests a minute.
@@ -251,10 +249,10 @@ impl Pool {
     }
 }
 
-/// With one more limit, beside those of tokens and requests a minute. What is left of it
-/// after headroom is there at once.
+/// With one more limit, beside those of tokens and requests a minute. What is used of it
+/// is there at once.
 fn with(limits: Limits, meter: &MeterSnapshot) -> Limits {
-    let amount = meter.capacity;
+    let amount = meter.rate;
     match limit_of(meter) {
         Some(Bound::TokensPerDay) => limits.tokens_per_day(amount),
         Some(Bound::RequestsPerDay) => limits.requests_per_day(amount),
@@ -287,6 +285,10 @@ fn spacing_is_shared(account: &Account) -> bool {
 }
 
 fn token_limit(snapshot: &Snapshot) -> Option<u64> {
-    let is_it = |meter: &&MeterSnapshot| (meter.unit, meter.per) == (Unit::Tokens, Per::Minute);
-    snapshot.meters.iter().find(is_it).map(|meter| meter.limit)
+    of(snapshot, Unit::Tokens, Per::Minute).map(|meter| meter.limit)
+}
+
+fn of(snapshot: &Snapshot, unit: Unit, per: Per) -> Option<MeterSnapshot> {
+    let mut meters = snapshot.meters.iter();
+    meters.find(|it| (it.unit, it.per) == (unit, per)).copied()
 }

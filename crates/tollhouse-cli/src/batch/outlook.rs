@@ -6,13 +6,11 @@
 use tokio::time::{Duration, Instant};
 use tollhouse_batch::Plan;
 use tollhouse_batch::plan::PoolPlan;
-use tollhouse_openai::{MeterSnapshot, Unit};
+use tollhouse_openai::{MeterSnapshot, Per, Unit};
 
 use super::board::Standing;
 use crate::pools::{Pool, Pools};
 use crate::wire::Seen;
-
-const MINUTE: f64 = 60.0;
 
 /// What the whole batch was found to be, pool by pool.
 #[derive(Clone, Debug)]
@@ -124,10 +122,7 @@ impl Planned {
 
 fn pool_takes(pool: &Pool, left: Planned, answer: Duration) -> Duration {
     let now = pool.snapshot();
-    let requests = pool.requests_a_minute();
     let limits = [
-        tokens_take(pool, left.tokens),
-        requests.map_or(0.0, |rate| left.requests / rate as f64 * MINUTE),
         left.requests * pool.config.stagger.as_secs_f64(),
         slots_take(
             left.requests + now.in_flight as f64,
@@ -135,25 +130,24 @@ fn pool_takes(pool: &Pool, left: Planned, answer: Duration) -> Duration {
             answer,
         ),
     ];
-    let meters = pool.other_meters();
-    let of_meters = meters.iter().map(|meter| meter_takes(meter, &left));
+    let of_meters = now.meters.iter().map(|meter| meter_takes(meter, &left));
     let slowest = limits.into_iter().chain(of_meters).fold(0.0, f64::max);
     seconds(slowest) + closed_for(pool).unwrap_or_default()
 }
 
-/// A limit by the day, or of a part of what requests take.
+/// What is there already needs no time, but requests by the minute go by the second. A debt
+/// is told apart, in [`closed_for`].
 fn meter_takes(meter: &MeterSnapshot, left: &Planned) -> f64 {
-    let missing = left.get(meter.unit) - meter.level as f64;
-    missing / meter.capacity.max(1) as f64 * meter.per.duration().as_secs_f64()
+    let there = match (meter.unit, meter.per) {
+        (Unit::Requests, Per::Minute) => 0.0,
+        _ => meter.level.max(0) as f64,
+    };
+    refill(meter, left.get(meter.unit) - there)
 }
 
-/// What is in the budget already needs no time.
-fn tokens_take(pool: &Pool, tokens: f64) -> f64 {
-    let Some(rate) = pool.tokens_a_minute() else {
-        return 0.0;
-    };
-    let level = pool.snapshot().level.max(0) as f64;
-    (tokens - level) / rate as f64 * MINUTE
+/// How long so much of it takes to refill, in seconds.
+fn refill(meter: &MeterSnapshot, amount: f64) -> f64 {
+    amount / meter.rate.max(1) as f64 * meter.per.duration().as_secs_f64()
 }
 
 /// The last answer is not among it.
@@ -168,11 +162,8 @@ pub(super) fn closed_for(pool: &Pool) -> Option<Duration> {
     let held = now
         .held_until
         .map(|until| until.saturating_duration_since(Instant::now()));
-    let debt = now.level.min(0).unsigned_abs() as f64;
-    let debt = pool
-        .tokens_a_minute()
-        .map_or(0.0, |rate| debt / rate as f64 * MINUTE);
-    let debt = seconds(debt);
+    let debts = now.meters.iter().map(|it| refill(it, -it.level as f64));
+    let debt = seconds(debts.fold(0.0, f64::max));
     let closed = held.unwrap_or_default().max(debt);
     (!closed.is_zero()).then_some(closed)
 }
@@ -214,6 +205,26 @@ mod tests {
             .tpm_limit(Limit::per_minute(6_000))
             .headroom(0.0)
             .stagger(Duration::ZERO)
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_burst_is_not_the_rate() {
+        // 100 x 600 tokens; a tenth of the first minute is there at once.
+        let outlook = outlook(100, policy().burst(600)).await;
+        assert_eq!(remaining(&outlook), Duration::from_secs(594));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_debt_of_any_meter_closes_a_pool() {
+        let account =
+            Account::from_toml("[defaults]\nheadroom = 0\ninput_tokens_per_minute = 6000");
+        let outlook = of_models(&["gpt-4o"], account.expect("a file")).await;
+        let input = tollhouse_openai::Charge::of(Unit::Input, 6_000);
+        let spent = budget(&outlook).try_reserve(input).expect("it is there");
+        spent.launched();
+        spent.settle(tollhouse_openai::Charge::of(Unit::Input, 9_000));
+        let pool = outlook.pools.all().remove(0);
+        assert_eq!(closed_for(&pool), Some(Duration::from_secs(30)));
     }
 
     fn remaining(outlook: &Outlook) -> Duration {

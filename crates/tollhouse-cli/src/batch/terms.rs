@@ -110,7 +110,7 @@ fn requests(pool: &Pool) -> Option<String> {
 /// `10,000 requests a day`, headroom taken off.
 fn meter(meter: &MeterSnapshot) -> String {
     let (unit, per) = (meter.unit.name(), meter.per);
-    format!("{} {unit} a {per}", Count(meter.capacity))
+    format!("{} {unit} a {per}", Count(meter.rate))
 }
 
 fn binds(pool: &Pool, bound: Bound) -> String {
@@ -135,7 +135,7 @@ fn binds(pool: &Pool, bound: Bound) -> String {
         bound => {
             let others = pool.other_meters();
             let of_bound = others.iter().find(|meter| limit_of(meter) == Some(bound));
-            let allowed = of_bound.map(|meter| format!(": {}", Count(meter.capacity)));
+            let allowed = of_bound.map(|meter| format!(": {}", Count(meter.rate)));
             format!("the {bound}{}", allowed.unwrap_or_default())
         }
     }

@@ -101,7 +101,9 @@ pub struct PoolMeter {
     pub per: String,
     /// What the provider allows in that time.
     pub limit: u64,
-    /// The most that one request may take, after headroom.
+    /// What of it is used: after headroom, and slower where refusals say so.
+    pub rate: u64,
+    /// The most that one request may take: what is used of it, or a smaller burst.
     pub capacity: u64,
     /// What may be spent now; below zero is debt.
     pub level: i64,
@@ -203,6 +205,7 @@ impl PoolMeter {
             unit: meter.unit.name(),
             per: meter.per.to_string(),
             limit: meter.limit,
+            rate: meter.rate,
             capacity: meter.capacity,
             level: meter.level,
             in_transit: meter.in_transit,

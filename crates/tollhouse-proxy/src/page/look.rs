@@ -203,7 +203,7 @@ impl MeterNow {
             unit: meter.unit,
             per: meter.per.clone(),
             limit: meter.limit,
-            allowed: meter.capacity,
+            allowed: meter.rate,
             left: meter.level,
         }
     }

@@ -185,6 +185,7 @@ impl Metered {
             unit: allowed.unit,
             per: allowed.per,
             limit: allowed.limit,
+            rate: allowed.rate,
             capacity: allowed.capacity,
             level: self.meter.left(now),
             in_transit: self.meter.in_transit(),

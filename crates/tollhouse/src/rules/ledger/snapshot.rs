@@ -149,6 +149,10 @@ pub struct NextInLine {
 /// };
 /// assert_eq!((input.unit, input.level), (Unit::Input, 48_800));
 /// assert_eq!((output.unit, output.level), (Unit::Output, 7_600));
+/// // Where a burst is set, less may be spent at once than refills.
+/// let burst = TokenBudget::per_minute(30_000).headroom(0.15).burst(5_000).build()?;
+/// let tokens = burst.snapshot().meters[0];
+/// assert_eq!((tokens.rate, tokens.capacity), (25_500, 5_000));
 /// # Ok(())
 /// # }
 /// ```
@@ -161,7 +165,10 @@ pub struct MeterSnapshot {
     pub per: Per,
     /// What the provider allows in that time.
     pub limit: u64,
-    /// The most that one request may take, after headroom.
+    /// What of it is used: after headroom, and slower where refusals say so. So much
+    /// refills in that time.
+    pub rate: u64,
+    /// The most that one request may take: what is used of it, or a smaller burst.
     pub capacity: u64,
     /// What may be spent now; below zero is debt.
     pub level: i64,
