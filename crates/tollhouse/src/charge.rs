@@ -163,8 +163,13 @@ impl Charge {
         None
     }
 
-    /// No more than `most` of anything.
+    /// Whether it is no more than `most` of anything.
     #[inline]
+    pub(crate) fn is_at_most(&self, most: u64) -> bool {
+        self.amounts.iter().all(|amount| *amount <= most)
+    }
+
+    /// No more than `most` of anything.
     pub(crate) fn at_most(mut self, most: u64) -> Charge {
         for amount in &mut self.amounts {
             *amount = (*amount).min(most);

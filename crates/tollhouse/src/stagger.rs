@@ -166,8 +166,8 @@ impl StaggerLayer {
     /// Changes the interval, for all clones; zero switches it off. Whoever waits keeps
     /// the new distance from the last launch, at once.
     pub fn set_interval(&self, interval: Duration) {
-        self.queue.update(&mut Now::unread(), |spacing, _| {
-            spacing.set_interval(interval, spacing.jitter());
+        self.queue.update(&mut Now::unread(), |spacing, now| {
+            spacing.set_interval(interval, spacing.jitter(), now);
         });
     }
 

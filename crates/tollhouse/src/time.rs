@@ -1,6 +1,7 @@
 //! Points in time that are cheap to reckon with, and the present: the only place
 //! that knows the type of the clock.
 
+use std::num::NonZeroU64;
 use std::ops::{Add, Sub};
 use std::sync::LazyLock;
 use std::time::Duration;
@@ -14,22 +15,48 @@ static EPOCH: LazyLock<Instant> = LazyLock::new(Instant::now);
 /// to be: rules compare and subtract these at every call, and an `Instant`
 /// takes fifty instructions for it. Below zero in a test whose paused clock
 /// began before another one's.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+///
+/// Kept shifted by [`ZERO`], so that it is never 0 and a moment that may be missing is
+/// no larger than one that is there: each who waits keeps several.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 #[cfg_attr(test, derive(Hash))]
-pub(crate) struct Moment(i64);
+pub(crate) struct Moment(NonZeroU64);
+
+/// The arbitrary instant, in the middle of all that can be told.
+const ZERO: NonZeroU64 = NonZeroU64::new(1 << 63).unwrap();
 
 impl Moment {
-    /// Nanoseconds since `earlier`; 0 if that is later.
+    /// Nanoseconds since `earlier`; 0 if that is later, and never more than a signed
+    /// number holds.
     #[inline]
     pub(crate) fn nanos_since(self, earlier: Moment) -> u64 {
-        self.0.saturating_sub(earlier.0).max(0).unsigned_abs()
+        let nanos = self.0.get().saturating_sub(earlier.0.get());
+        nanos.min(i64::MAX.unsigned_abs())
     }
 
     /// Earlier than anything.
-    pub(crate) const BEFORE_ALL: Moment = Moment(i64::MIN);
+    pub(crate) const BEFORE_ALL: Moment = Moment(NonZeroU64::MIN);
 
     /// Later than anything.
-    pub(crate) const NEVER: Moment = Moment(i64::MAX);
+    pub(crate) const NEVER: Moment = Moment(NonZeroU64::MAX);
+
+    #[inline]
+    fn plus(self, nanos: u64) -> Moment {
+        Moment(self.0.saturating_add(nanos))
+    }
+
+    #[inline]
+    fn minus(self, nanos: u64) -> Moment {
+        let left = self.0.get().saturating_sub(nanos);
+        NonZeroU64::new(left).map_or(Moment::BEFORE_ALL, Moment)
+    }
+}
+
+impl Default for Moment {
+    #[inline]
+    fn default() -> Self {
+        Moment(ZERO)
+    }
 }
 
 impl From<Instant> for Moment {
@@ -37,29 +64,27 @@ impl From<Instant> for Moment {
     fn from(instant: Instant) -> Self {
         let epoch = *EPOCH;
         match instant.checked_duration_since(epoch) {
-            Some(after) => Moment(nanos(after)),
-            None => Moment(-nanos(epoch.duration_since(instant))),
+            Some(after) => Moment::default().plus(nanos(after)),
+            None => Moment::default().minus(nanos(epoch.duration_since(instant))),
         }
     }
 }
 
-/// Longer than two centuries is forever.
+/// Longer than five centuries is forever.
 #[inline]
-fn nanos(time: Duration) -> i64 {
-    const SECOND: i64 = 1_000_000_000;
-    match u32::try_from(time.as_secs()) {
-        Ok(seconds) => i64::from(seconds) * SECOND + i64::from(time.subsec_nanos()),
-        Err(_) => i64::try_from(time.as_nanos()).unwrap_or(i64::MAX),
-    }
+fn nanos(time: Duration) -> u64 {
+    const SECOND: u64 = 1_000_000_000;
+    let seconds = time.as_secs().saturating_mul(SECOND);
+    seconds.saturating_add(u64::from(time.subsec_nanos()))
 }
 
 impl From<Moment> for Instant {
     fn from(moment: Moment) -> Self {
-        let nanos = Duration::from_nanos(moment.0.unsigned_abs());
-        let instant = if moment.0 < 0 {
-            EPOCH.checked_sub(nanos)
+        let zero = Moment::default();
+        let instant = if moment < zero {
+            EPOCH.checked_sub(zero - moment)
         } else {
-            EPOCH.checked_add(nanos)
+            EPOCH.checked_add(moment - zero)
         };
         instant.unwrap_or(*EPOCH)
     }
@@ -70,7 +95,7 @@ impl Add<Duration> for Moment {
 
     #[inline]
     fn add(self, time: Duration) -> Moment {
-        Moment(self.0.saturating_add(nanos(time)))
+        self.plus(nanos(time))
     }
 }
 
@@ -78,7 +103,7 @@ impl Sub<Duration> for Moment {
     type Output = Moment;
 
     fn sub(self, time: Duration) -> Moment {
-        Moment(self.0.saturating_sub(nanos(time)))
+        self.minus(nanos(time))
     }
 }
 
@@ -163,7 +188,12 @@ mod tests {
     #[test]
     fn the_end_of_time_is_not_passed() {
         let now = Moment::default();
-        assert_eq!(now + Duration::MAX, Moment(i64::MAX));
-        assert_eq!((now + Duration::MAX) + Duration::MAX, Moment(i64::MAX));
+        assert_eq!(now + Duration::MAX, Moment::NEVER);
+        assert_eq!((now + Duration::MAX) + Duration::MAX, Moment::NEVER);
+        assert_eq!(now - Duration::MAX, Moment::BEFORE_ALL);
+        assert_eq!(
+            Moment::NEVER.nanos_since(Moment::BEFORE_ALL),
+            i64::MAX.unsigned_abs()
+        );
     }
 }

@@ -129,7 +129,7 @@ struct State {
 }
 
 /// Tells members apart, those of other slots included.
-static MEMBERS: AtomicU64 = AtomicU64::new(0);
+static MEMBERS: AtomicU64 = AtomicU64::new(1);
 
 /// A slot that is held, with its turn to launch.
 ///
@@ -273,7 +273,7 @@ impl AccountSlots {
     /// If `max` is 0.
     pub fn set_max(&self, max: usize) {
         let max = checked(max);
-        self.change(|state| state.max = max);
+        self.change(|state, _| state.max = max);
     }
 
     /// The least time between two launches of all budgets together, from now on; zero,
@@ -302,17 +302,18 @@ impl AccountSlots {
     /// # }
     /// ```
     pub fn set_interval(&self, interval: Duration) {
-        self.change(|state| {
+        self.change(|state, now| {
             let jitter = state.spacing.jitter();
-            state.spacing.set_interval(interval, jitter);
+            state.spacing.set_interval(interval, jitter, now);
         });
     }
 
-    fn change(&self, change: impl FnOnce(&mut State)) {
+    fn change(&self, change: impl FnOnce(&mut State, &mut Now)) {
         let mut calls = Calls::default();
         let mut state = self.lock();
-        change(&mut state);
-        state.grant(&mut calls, &mut Now::unread());
+        let mut now = Now::unread();
+        change(&mut state, &mut now);
+        state.grant(&mut calls, &mut now);
         drop(state);
         drop(calls);
     }

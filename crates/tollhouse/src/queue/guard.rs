@@ -38,7 +38,7 @@ impl<'q, R: Rule> Guard<'q, R> {
     }
 
     /// Lets a newcomer in, where nobody waits and the rule allows it; that is told, too.
-    #[inline]
+    #[inline(always)]
     pub(super) fn enter(
         &mut self,
         ask: &Ask,

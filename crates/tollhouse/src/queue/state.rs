@@ -223,7 +223,7 @@ impl<R: Rule> State<R> {
     }
 
     /// Lets a newcomer in, where nobody waits and the rule allows it.
-    #[inline]
+    #[inline(always)]
     pub(super) fn enter(
         &mut self,
         ask: &Ask,
@@ -238,7 +238,11 @@ impl<R: Rule> State<R> {
             let expected_wait = self.expected_wait(ask, now);
             return Err(Refused::TooLate { expected_wait });
         }
-        match self.rule.when(ask.wants(), now) {
+        let when = match self.lanes.is_empty() && self.rule.is_open(ask.wants(), now) {
+            true => When::Now,
+            false => self.rule.when(ask.wants(), now),
+        };
+        match when {
             When::Now if self.lanes.is_empty() => Ok(self.take_slot(now).map(|slot| {
                 let tagged = self.lanes.fly(ask.who());
                 self.admit(ask.wants(), tagged, slot, now)
@@ -248,6 +252,7 @@ impl<R: Rule> State<R> {
         }
     }
 
+    #[inline]
     fn admit(
         &mut self,
         charge: &Charge,

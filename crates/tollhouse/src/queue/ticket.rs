@@ -123,6 +123,7 @@ impl<R: Rule> Ticket<R> {
         self.wait(true, cx, now)
     }
 
+    #[inline]
     fn enter(&mut self, cx: &mut Context<'_>, now: &mut Now) -> Poll<Result<(), Refused>> {
         let entered = self.queue.lock().enter(&self.ask, now);
         match entered {
@@ -132,6 +133,7 @@ impl<R: Rule> Ticket<R> {
         }
     }
 
+    #[inline(always)]
     fn let_in(&mut self, admitted: Admitted<R::Held>) -> Poll<Result<(), Refused>> {
         self.state = State::Admitted(admitted);
         self.tell_caller(None);
@@ -141,6 +143,7 @@ impl<R: Rule> Ticket<R> {
 
     /// Joins the line, unless there is room by now: the lock was let go of to
     /// copy the waker, which is a user's.
+    #[inline(never)]
     fn join(&mut self, cx: &mut Context<'_>, now: &mut Now) -> Poll<Result<(), Refused>> {
         let waker = cx.waker().clone();
         let mut queue = self.queue.lock();

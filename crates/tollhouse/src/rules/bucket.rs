@@ -17,8 +17,8 @@ use crate::time::Moment;
 /// a level here, plus all that is on its way, never exceeds the level there:
 /// rule 2 of the ledger.
 ///
-/// The level is brought up to date at every change, so the ceiling was constant
-/// since the last one.
+/// The level is brought up to date at every change of what there is to refill, so that
+/// was the same since the last one.
 #[derive(Debug)]
 #[cfg_attr(test, derive(Clone, Hash))]
 pub(crate) struct Bucket {
@@ -76,7 +76,8 @@ impl Bucket {
         self.at = now;
         let ceiling = self.ceiling();
         if self.level < ceiling {
-            let refilled = i128::from(self.rate).saturating_mul(i128::from(elapsed));
+            // No more than 63 bits of time, so the product is no negative number.
+            let refilled = (u128::from(self.rate) * u128::from(elapsed)).cast_signed();
             let refilled = refilled.min(ceiling - self.level);
             self.level += refilled;
             self.refilled += refilled;
@@ -93,8 +94,14 @@ impl Bucket {
         self.fractions(self.capacity) - self.fractions(self.in_transit)
     }
 
-    /// When the level allows `cost`. Exact unless something changes meanwhile.
+    /// Whether the level allows `cost` without what has refilled since it was true:
+    /// refilling only ever adds to it.
     #[inline]
+    pub(crate) fn has(&self, cost: u64) -> bool {
+        self.fractions(cost) <= self.level
+    }
+
+    /// When the level allows `cost`. Exact unless something changes meanwhile.
     pub(crate) fn when(&mut self, cost: u64, now: Moment) -> When {
         self.refill(now);
         let missing = self.fractions(cost) - self.level;
@@ -126,9 +133,11 @@ impl Bucket {
     }
 
     /// Takes `cost` from the level and lets it be in transit.
+    ///
+    /// Level and ceiling fall by the same, so there is as much to refill after it as
+    /// before it, and the level need not be brought up to date for it.
     #[inline]
-    pub(crate) fn reserve(&mut self, cost: u64, now: Moment) {
-        self.refill(now);
+    pub(crate) fn reserve(&mut self, cost: u64) {
         self.level -= self.fractions(cost);
         self.in_transit += cost;
     }
@@ -156,6 +165,7 @@ impl Bucket {
 
     /// How much room there is now, to be remembered for
     /// [`credit_late`](Self::credit_late).
+    #[inline]
     pub(crate) fn room(&mut self, now: Moment) -> Room {
         self.refill(now);
         Room(self.ceiling() - self.level + self.refilled)
@@ -273,11 +283,10 @@ mod tests {
     const SEC: Duration = Duration::from_secs(1);
 
     #[test]
-    #[inline]
     fn refills_at_the_rate_up_to_the_capacity() {
         let start = Moment::default();
         let mut bucket = Bucket::new(60, Per::Minute, 30, start);
-        bucket.reserve(30, start);
+        bucket.reserve(30);
         bucket.land(30, start);
         for (cost, second) in [(1, 1), (10, 10), (30, 30)] {
             assert_eq!(bucket.when(cost, start), When::At(start + second * SEC));
@@ -287,11 +296,10 @@ mod tests {
     }
 
     #[test]
-    #[inline]
     fn ceiling_falls_with_what_is_in_transit() {
         let start = Moment::default();
         let mut bucket = Bucket::new(60, Per::Minute, 60, start);
-        bucket.reserve(20, start);
+        bucket.reserve(20);
         assert_eq!(bucket.level(start + 60 * SEC), 40);
         assert_eq!(bucket.when(41, start + 60 * SEC), When::OnRelease);
         bucket.land(20, start + 60 * SEC);
@@ -311,7 +319,7 @@ mod tests {
     fn refund_before_launch_gives_everything_back() {
         let start = Moment::default();
         let mut bucket = Bucket::new(60, Per::Minute, 60, start);
-        bucket.reserve(60, start);
+        bucket.reserve(60);
         bucket.refund(60, start);
         assert_eq!((bucket.level(start), bucket.in_transit()), (60, 0));
     }
@@ -380,7 +388,7 @@ mod tests {
                             prop_assert_ne!(sooner.when(amount, before.max(now)), When::Now);
                         }
                         if fits {
-                            bucket.reserve(amount, now);
+                            bucket.reserve(amount);
                             level -= i128::from(amount) * 60_000;
                             transit.push(amount);
                         }

@@ -24,6 +24,11 @@ macro_rules! tuple_of_rules {
             }
 
             #[inline]
+            fn is_open(&mut self, charge: &Charge, now: &mut Now) -> bool {
+                true$(&& self.$index.is_open(charge, now))+
+            }
+
+            #[inline]
             fn take(&mut self, charge: &Charge, now: &mut Now) -> Self::Held {
                 ($(self.$index.take(charge, now),)+)
             }

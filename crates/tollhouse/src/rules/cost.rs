@@ -69,6 +69,7 @@ pub(crate) enum Charged {
 
 impl Charged {
     /// What stands where two rules know of it: most of it.
+    #[inline]
     pub(crate) fn or(self, other: Charged) -> Charged {
         match (self, other) {
             (Charged::Nothing, known) | (known, Charged::Nothing) => known,

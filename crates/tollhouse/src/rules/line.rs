@@ -25,25 +25,28 @@ impl Key {
 /// "No entry", so that a link takes four bytes.
 const NONE: u32 = u32::MAX;
 
-/// The links of an entry that does not stand in line.
-const ASIDE: Links = Links {
-    before: NONE,
-    after: NONE,
-    standing: false,
-};
+/// The links of an entry that does not stand in line: it follows itself, as nobody can
+/// who stands.
+const fn aside(key: Key) -> Links {
+    Links {
+        before: NONE,
+        after: key.0,
+    }
+}
 
 #[derive(Clone, Copy)]
 struct Links {
     before: u32,
     after: u32,
-    standing: bool,
 }
 
+/// The links come first and the entry as a whole after them, so that it can be written
+/// where it stays.
 #[cfg_attr(test, derive(Clone))]
-enum Slot<T> {
-    Taken(Links, T),
-    /// The next free slot, or [`NONE`].
-    Free(u32),
+struct Slot<T> {
+    /// Of one that is free, the next free one is what comes after it, or [`NONE`].
+    links: Links,
+    entry: Option<T>,
 }
 
 /// Where a line begins and ends, and how many stand in it.
@@ -116,20 +119,24 @@ impl<T> Line<T> {
     /// With four billion entries, which no memory holds.
     #[inline]
     pub(crate) fn insert(&mut self, entry: T) -> Key {
-        let slot = Slot::Taken(ASIDE, entry);
-        if self.free == NONE {
-            let index = u32::try_from(self.slots.len()).expect("under four billion entries");
-            assert_ne!(index, NONE, "under four billion entries");
-            self.slots.push(slot);
-            return Key(index);
-        }
-        let index = self.free;
-        let place = &mut self.slots[index as usize];
-        let Slot::Free(next) = *place else {
-            unreachable!("the free list names free slots")
+        let key = Key(self.free);
+        let Some(slot) = self.slots.get_mut(key.index()) else {
+            return self.push(entry);
         };
-        self.free = next;
-        *place = slot;
+        self.free = slot.links.after;
+        slot.links = aside(key);
+        slot.entry = Some(entry);
+        key
+    }
+
+    /// There is no free slot.
+    fn push(&mut self, entry: T) -> Key {
+        let index = u32::try_from(self.slots.len()).expect("under four billion entries");
+        assert_ne!(index, NONE, "under four billion entries");
+        self.slots.push(Slot {
+            links: aside(Key(index)),
+            entry: Some(entry),
+        });
         Key(index)
     }
 
@@ -154,11 +161,10 @@ impl<T> Line<T> {
     pub(crate) fn append(&mut self, ends: &mut Ends, key: Key) {
         let last = ends.last;
         let links = self.links(key);
-        debug_assert!(!links.standing);
+        debug_assert_eq!(links.after, key.0, "it stands aside");
         *links = Links {
             before: last,
             after: NONE,
-            standing: true,
         };
         match last {
             NONE => ends.first = key.0,
@@ -173,10 +179,10 @@ impl<T> Line<T> {
     #[inline]
     pub(crate) fn unlink(&mut self, ends: &mut Ends, key: Key) -> bool {
         let links = self.links(key);
-        if !links.standing {
+        if links.after == key.0 {
             return false;
         }
-        let Links { before, after, .. } = std::mem::replace(links, ASIDE);
+        let Links { before, after } = std::mem::replace(links, aside(key));
         match before {
             NONE => ends.first = after,
             before => self.links(Key(before)).after = after,
@@ -193,40 +199,37 @@ impl<T> Line<T> {
     #[inline]
     pub(crate) fn remove(&mut self, key: Key) -> T {
         self.step_aside(key);
-        let slot = std::mem::replace(&mut self.slots[key.0 as usize], Slot::Free(self.free));
+        let slot = &mut self.slots[key.index()];
+        let entry = slot.entry.take().expect(NAMED);
+        slot.links.after = self.free;
         self.free = key.0;
-        match slot {
-            Slot::Taken(_, entry) => entry,
-            Slot::Free(_) => unreachable!("a key names its entry until it is removed"),
-        }
+        entry
+    }
+
+    #[inline]
+    pub(crate) fn get(&self, key: Key) -> &T {
+        self.slots[key.index()].entry.as_ref().expect(NAMED)
     }
 
     #[inline]
     pub(crate) fn get_mut(&mut self, key: Key) -> &mut T {
-        match &mut self.slots[key.0 as usize] {
-            Slot::Taken(_, entry) => entry,
-            Slot::Free(_) => unreachable!("a key names its entry until it is removed"),
-        }
+        self.slots[key.index()].entry.as_mut().expect(NAMED)
     }
 
     /// Everything in the slab, standing or not.
     pub(crate) fn entries_mut(&mut self) -> impl Iterator<Item = (Key, &mut T)> {
         let keys = (0..).map(Key);
         keys.zip(&mut self.slots)
-            .filter_map(|(key, slot)| match slot {
-                Slot::Taken(_, entry) => Some((key, entry)),
-                Slot::Free(_) => None,
-            })
+            .filter_map(|(key, slot)| Some((key, slot.entry.as_mut()?)))
     }
 
     #[inline]
     fn links(&mut self, key: Key) -> &mut Links {
-        match &mut self.slots[key.0 as usize] {
-            Slot::Taken(links, _) => links,
-            Slot::Free(_) => unreachable!("a key names its entry until it is removed"),
-        }
+        &mut self.slots[key.index()].links
     }
 }
+
+const NAMED: &str = "a key names its entry until it is removed";
 
 impl<T> fmt::Debug for Line<T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

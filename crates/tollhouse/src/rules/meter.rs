@@ -88,8 +88,17 @@ impl Meter {
         self.allowed.unit
     }
 
-    /// When so much more is allowed. Exact unless something changes meanwhile.
+    /// Whether so much more is allowed for sure, whatever time has done for it since
+    /// something changed.
     #[inline]
+    pub(crate) fn has(&self, amount: u64) -> bool {
+        amount <= self.allowed.capacity
+            && self.level.as_ref().is_none_or(|level| level.has(amount))
+            && self.window.as_ref().is_none_or(|window| window.has(amount))
+            && self.pace.as_ref().is_none_or(|pace| pace.has(amount))
+    }
+
+    /// When so much more is allowed. Exact unless something changes meanwhile.
     pub(crate) fn when(&mut self, amount: u64, now: Moment) -> When {
         let mut when = When::Now;
         if let Some(level) = &mut self.level {
@@ -119,7 +128,7 @@ impl Meter {
     #[inline]
     pub(crate) fn reserve(&mut self, amount: u64, now: Moment) {
         if let Some(level) = &mut self.level {
-            level.reserve(amount, now);
+            level.reserve(amount);
         }
         if let Some(window) = &mut self.window {
             window.reserve(amount);
@@ -165,6 +174,7 @@ impl Meter {
 
     /// How much room the level has, to be remembered for
     /// [`give_back`](Self::give_back).
+    #[inline]
     pub(crate) fn room(&mut self, now: Moment) -> Room {
         self.level
             .as_mut()
@@ -405,6 +415,11 @@ impl Pace {
     }
 
     #[inline]
+    fn has(&self, amount: u64) -> bool {
+        let amount = amount.min(self.most);
+        self.bucket.has(amount) && self.second.has(amount)
+    }
+
     fn when(&mut self, amount: u64, now: Moment) -> When {
         let amount = amount.min(self.most);
         self.bucket

@@ -110,7 +110,17 @@ pub(crate) trait Rule: Sized {
     /// Whether a request of this charge may pass, were it the first in line.
     fn when(&mut self, charge: &Charge, now: &mut Now) -> When;
 
-    /// Lets a request pass that was told [`When::Now`].
+    /// Whether [`when`](Rule::when) would surely say [`When::Now`], as far as a glance
+    /// tells: mostly there is so much that nothing need be brought up to date to see it.
+    /// Where it does not tell, that is to be asked.
+    #[inline]
+    fn is_open(&mut self, charge: &Charge, now: &mut Now) -> bool {
+        let _ = (charge, now);
+        false
+    }
+
+    /// Lets a request pass that was told [`When::Now`], or that it is
+    /// [open](Rule::is_open).
     fn take(&mut self, charge: &Charge, now: &mut Now) -> Self::Held;
 
     /// The request is handed on: to the wire itself, or to a service that may

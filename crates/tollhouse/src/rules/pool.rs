@@ -49,7 +49,7 @@ impl Pool {
         let (slots, ledger, spacing) = &mut self.rule;
         slots.set_max(limits.slots);
         ledger.set_terms(limits.terms, now.get());
-        spacing.set_interval(limits.interval, limits.jitter);
+        spacing.set_interval(limits.interval, limits.jitter, now);
     }
 
     /// The head of an answer is here. Where nobody said that its request was
@@ -109,6 +109,11 @@ impl Rule for Pool {
     #[inline]
     fn when(&mut self, charge: &Charge, now: &mut Now) -> When {
         self.rule.when(charge, now)
+    }
+
+    #[inline]
+    fn is_open(&mut self, charge: &Charge, now: &mut Now) -> bool {
+        self.rule.is_open(charge, now)
     }
 
     #[inline]

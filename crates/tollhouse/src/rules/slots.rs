@@ -51,17 +51,25 @@ impl Slots {
         self.max
     }
 
+    #[inline]
+    fn is_free(&self) -> bool {
+        self.max.is_none_or(|max| self.taken < max)
+    }
+
+    #[inline]
     pub(crate) fn when(&self) -> When {
-        match self.max {
-            Some(max) if self.taken >= max => When::OnRelease,
-            _ => When::Now,
+        match self.is_free() {
+            true => When::Now,
+            false => When::OnRelease,
         }
     }
 
+    #[inline]
     pub(crate) fn take(&mut self) {
         self.taken += 1;
     }
 
+    #[inline]
     pub(crate) fn give_back(&mut self) {
         self.taken -= 1;
     }
@@ -75,16 +83,25 @@ impl Rule for Slots {
     const NAME: &'static str = "concurrency";
     type Held = ();
 
+    #[inline]
     fn when(&mut self, _: &Charge, _: &mut Now) -> When {
         Slots::when(self)
     }
 
+    #[inline]
+    fn is_open(&mut self, _: &Charge, _: &mut Now) -> bool {
+        self.is_free()
+    }
+
+    #[inline]
     fn take(&mut self, _: &Charge, _: &mut Now) {
         Slots::take(self);
     }
 
+    #[inline]
     fn launch(&mut self, (): &(), _: Launch, _: &mut Now) {}
 
+    #[inline]
     fn release(&mut self, (): (), _: &mut Now) -> Charged {
         self.give_back();
         Charged::Whole

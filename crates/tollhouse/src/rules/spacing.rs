@@ -1,6 +1,6 @@
 //! So long between two launches.
 
-use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::Duration;
 
 use super::{Ahead, Charged, Cost, Launch, Random, Rule, When};
@@ -27,6 +27,9 @@ pub(crate) struct Spacing {
     latest: u64,
     /// What `last` was before it.
     before: Option<Start>,
+    /// Whether the latest permission was given while nothing was spaced, and not used
+    /// yet: then `last` knows nothing of it.
+    untimed: bool,
 }
 
 /// A permission or a launch. It is kept, and not the instant at which the next may
@@ -38,22 +41,37 @@ struct Start {
     spread: f64,
 }
 
-/// A permission to launch.
+/// A permission to launch: which one, and in the last bit whether it was used.
+///
+/// It is used by whoever has the lock of its rule, so nobody comes between a look at it
+/// and a change.
 #[derive(Debug)]
-pub(crate) struct Turn {
-    /// Which one.
-    number: u64,
-    launched: AtomicBool,
-}
+pub(crate) struct Turn(AtomicU64);
 
 impl Turn {
+    #[inline]
+    fn new(number: u64) -> Self {
+        Turn(AtomicU64::new(number << 1))
+    }
+
+    #[inline]
+    fn number(&self) -> u64 {
+        self.0.load(Relaxed) >> 1
+    }
+
+    #[inline]
     pub(crate) fn is_launched(&self) -> bool {
-        self.launched.load(Relaxed)
+        self.0.load(Relaxed) & 1 == 1
+    }
+
+    #[inline]
+    fn set_launched(&self) {
+        self.0.store(self.number() << 1 | 1, Relaxed);
     }
 
     /// It turns out never to have been.
     pub(crate) fn never_launched(&mut self) {
-        *self.launched.get_mut() = false;
+        *self.0.get_mut() &= !1;
     }
 }
 
@@ -74,6 +92,7 @@ impl Spacing {
             last: None,
             latest: 0,
             before: None,
+            untimed: false,
         }
     }
 
@@ -84,17 +103,22 @@ impl Spacing {
     }
 
     /// Whoever waits keeps the new distance from the last launch. A launch is
-    /// counted while nothing is spaced, too, so that it may be spaced from.
+    /// counted while nothing is spaced, too, so that it may be spaced from; a permission
+    /// is not timed then, and one that is still to be used is taken to be of `now`.
     ///
     /// # Panics
     ///
     /// If `jitter` is not in `0.0..=1.0`.
-    pub(crate) fn set_interval(&mut self, interval: Duration, jitter: f64) {
+    pub(crate) fn set_interval(&mut self, interval: Duration, jitter: f64, now: &mut Now) {
         assert!(
             (0.0..=1.0).contains(&jitter),
             "jitter must be a share from 0 to 1, not {jitter}"
         );
+        let begins = self.is_off() && !interval.is_zero();
         (self.interval, self.jitter) = (interval, jitter);
+        if begins && std::mem::take(&mut self.untimed) {
+            self.last = Some(self.start(now.get()));
+        }
         self.changed = self.changed.wrapping_add(1);
     }
 
@@ -131,10 +155,20 @@ impl Spacing {
         self.latest
     }
 
+    /// The clock need not be read for it.
+    #[inline]
+    fn permit_untimed(&mut self) -> u64 {
+        self.before = self.last;
+        self.latest += 1;
+        self.latest
+    }
+
     /// What was permitted is not used. Where nobody was permitted since, the next
     /// may go as if it had not been.
+    #[inline]
     fn take_back(&mut self, number: u64) {
         if number == self.latest {
+            self.untimed = false;
             self.last = self.before;
         }
     }
@@ -173,20 +207,28 @@ impl Rule for Spacing {
     }
 
     #[inline]
+    fn is_open(&mut self, _: &Charge, _: &mut Now) -> bool {
+        self.is_off()
+    }
+
+    #[inline]
     fn take(&mut self, _: &Charge, now: &mut Now) -> Turn {
-        Turn {
-            number: self.permit(now.get()),
-            launched: AtomicBool::new(false),
-        }
+        self.untimed = self.is_off();
+        Turn::new(match self.untimed {
+            true => self.permit_untimed(),
+            false => self.permit(now.get()),
+        })
     }
 
     #[inline]
     fn launch(&mut self, turn: &Turn, _: Launch, now: &mut Now) {
-        if turn.launched.swap(true, Relaxed) {
+        if turn.is_launched() {
             return;
         }
+        turn.set_launched();
         let start = self.start(now.get());
-        if turn.number == self.latest {
+        if turn.number() == self.latest {
+            self.untimed = false;
             self.last = Some(start);
             return;
         }
@@ -203,12 +245,12 @@ impl Rule for Spacing {
         if turn.is_launched() {
             return Charged::Whole;
         }
-        self.take_back(turn.number);
+        self.take_back(turn.number());
         Charged::Nothing
     }
 
     fn unsend(&mut self, turn: Turn, _: &mut Now) -> Charged {
-        self.take_back(turn.number);
+        self.take_back(turn.number());
         Charged::Nothing
     }
 
@@ -230,7 +272,7 @@ impl Rule for Spacing {
         if turn.is_launched() || self.is_off() {
             return false;
         }
-        turn.number != self.latest || self.earliest() <= Some(now.get())
+        turn.number() != self.latest || self.earliest() <= Some(now.get())
     }
 
     fn expected_wait(&mut self, _: &Charge, ahead: Ahead, now: &mut Now) -> Duration {
@@ -347,6 +389,47 @@ mod tests {
         spacing.launched(&turn, start);
         assert_eq!(spacing.at(start), When::Now);
         assert!(!spacing.lapsed(&turn, start + SEC));
+    }
+
+    #[test]
+    fn what_was_permitted_while_it_was_off_is_spaced_from() {
+        let at = |second: u32| Moment::default() + second * SEC;
+        let switch_on = |spacing: &mut Spacing, second| {
+            spacing.set_interval(15 * SEC, 0.0, &mut Now::at(at(second)));
+        };
+        // Launched before it is switched on, and after it.
+        for (launch, next) in [(1, 16), (6, 21)] {
+            let mut spacing = spacing(Duration::ZERO, 0.0);
+            let turn = spacing.permitted(at(0));
+            if launch < 4 {
+                spacing.launched(&turn, at(launch));
+            }
+            switch_on(&mut spacing, 4);
+            if launch > 4 {
+                assert_eq!(
+                    spacing.at(at(4)),
+                    When::At(at(19)),
+                    "it may be launched now"
+                );
+                spacing.launched(&turn, at(launch));
+            }
+            assert_eq!(spacing.at(at(6)), When::At(at(next)));
+        }
+        // Given back, whether it is switched on before or after it.
+        for late in [true, false] {
+            let mut spacing = spacing(Duration::ZERO, 0.0);
+            let first = spacing.permitted(at(0));
+            spacing.launched(&first, at(1));
+            let second = spacing.permitted(at(2));
+            if late {
+                switch_on(&mut spacing, 3);
+            }
+            spacing.given_back(second);
+            if !late {
+                switch_on(&mut spacing, 3);
+            }
+            assert_eq!(spacing.at(at(3)), When::At(at(16)), "{late}");
+        }
     }
 
     #[test]

@@ -70,12 +70,23 @@ impl Window {
         }
     }
 
-    /// When `cost` more are allowed. Exact unless something changes meanwhile.
+    /// All that counts, and what has not been forgotten yet.
     #[inline]
+    fn counts(&self) -> u64 {
+        self.open + (self.total - self.left)
+    }
+
+    /// Whether `cost` more are allowed even if all that landed still counts: time only
+    /// ever takes away from it.
+    #[inline]
+    pub(crate) fn has(&self, cost: u64) -> bool {
+        self.counts().saturating_add(cost) <= self.limit
+    }
+
+    /// When `cost` more are allowed. Exact unless something changes meanwhile.
     pub(crate) fn when(&mut self, cost: u64, now: Moment) -> When {
         self.expire(now);
-        let counts = self.open + (self.total - self.left);
-        let after = counts.saturating_add(cost);
+        let after = self.counts().saturating_add(cost);
         if after <= self.limit {
             return When::Now;
         }
@@ -155,7 +166,7 @@ impl Window {
     /// How much more is allowed; below zero after debt.
     pub(crate) fn left(&mut self, now: Moment) -> i64 {
         self.expire(now);
-        let counts = self.open + (self.total - self.left);
+        let counts = self.counts();
         let signed = |amount| i64::try_from(amount).unwrap_or(i64::MAX);
         signed(self.limit).saturating_sub(signed(counts))
     }

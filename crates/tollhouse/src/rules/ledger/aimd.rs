@@ -76,7 +76,8 @@ impl Default for Aimd {
 }
 
 impl Aimd {
-    fn is_full(self) -> bool {
+    #[inline]
+    pub(super) fn is_full(self) -> bool {
         self.share >= 1.0
     }
 

@@ -27,15 +27,23 @@ pub(super) struct Answered {
 impl Ledger {
     /// The head of an answer went by.
     ///
-    /// That it was counted comes first; then the limits, since everything else is
-    /// reckoned by them; then the refusal, which may hold or slow everybody; then
-    /// the counts, which correct every meter they speak of, whichever of them
-    /// refused.
+    /// That it was counted comes first, and is all where it tells nothing and nothing
+    /// is waited for.
     #[inline]
     pub(crate) fn observe_answer(&mut self, key: Key, told: &Observation, now: Moment) {
         let now = self.catch_up(now);
         let good = told.denial.is_none();
         self.answered(key, good, now);
+        let is_plain = good && told.limits == RateLimits::default();
+        if !is_plain || self.unlearned || !self.terms.pace.is_full() {
+            self.heed(key, told, good, now);
+        }
+    }
+
+    /// The limits come first, since everything else is reckoned by them; then the
+    /// refusal, which may hold or slow everybody; then the counts, which correct every
+    /// meter they speak of, whichever of them refused.
+    fn heed(&mut self, key: Key, told: &Observation, good: bool, now: Moment) {
         if self.terms.learns.anything() {
             self.adopt(&told.limits, good, now);
         }

@@ -73,6 +73,8 @@ pub(crate) struct Ledger {
 #[cfg_attr(test, derive(Clone, Hash))]
 struct Entry {
     charge: Charge,
+    /// Whether that is less than was asked for.
+    bounded: bool,
     stage: Stage,
     epoch: Epoch,
     answered: bool,
@@ -86,7 +88,9 @@ impl Entry {
     fn bound(&mut self, unit: Unit, most: u64) -> u64 {
         let before = self.charge.get(unit);
         self.charge = self.charge.bounded(unit, most);
-        before - self.charge.get(unit)
+        let excess = before - self.charge.get(unit);
+        self.bounded |= excess > 0;
+        excess
     }
 
     /// Dropped on its way: nobody settles it, and it was told of then.
@@ -297,18 +301,19 @@ impl Ledger {
             // It was answered well, and nobody said with what limits.
             self.fall_back(&RateLimits::default(), now);
         }
-        let entry = self.transit.remove(key);
-        let reserved = entry.charge.get(Unit::Tokens);
-        self.outstanding -= reserved;
-        let mut counted = *used;
-        let mut tokens = used.named(Unit::Tokens).unwrap_or(reserved);
+        let entry = self.transit.get(key);
+        let (reserved, mut is_whole) = (entry.charge, !entry.bounded);
         let Stage::Landed { at } = entry.stage else {
             unreachable!("who was answered has landed")
         };
-        let mut charged = entry.charge;
+        self.transit.remove(key);
+        let mut tokens = reserved.get(Unit::Tokens);
+        self.outstanding -= tokens;
+        tokens = used.named(Unit::Tokens).unwrap_or(tokens);
+        let mut counted = *used;
         for metered in &mut self.meters {
             let unit = metered.meter.unit();
-            let reserved = entry.charge.get(unit);
+            let reserved = reserved.get(unit);
             match used.named(unit) {
                 Some(told) if unit.is_settled() => {
                     let believed = told.min(metered.believable(reserved));
@@ -318,20 +323,33 @@ impl Ledger {
                             told,
                             believed,
                         });
+                        counted = counted.bounded(unit, believed);
                     }
                     if unit == Unit::Tokens {
                         tokens = tokens.min(believed);
                     }
-                    counted = counted.bounded(unit, believed);
                     metered.settle(key, (reserved, believed), at, &self.terms, now);
-                    charged = charged.and(unit, self.terms.charged(reserved, believed));
+                    is_whole &= self.terms.charged(reserved, believed) == reserved;
                 }
                 _ => metered.stand(reserved),
             }
         }
-        self.taken.add_excess(&counted, &entry.charge);
+        self.taken.add_excess(&counted, &reserved);
         self.tally.settled(tokens);
-        Charged::Used(charged)
+        match is_whole {
+            true => Charged::Whole,
+            false => Charged::Used(self.stands(reserved, &counted)),
+        }
+    }
+
+    /// What the provider charges in the end where that is not what was reserved.
+    fn stands(&self, reserved: Charge, used: &Charge) -> Charge {
+        let units = self.meters.iter().map(|it| it.meter.unit());
+        let settled = units.filter(|unit| unit.is_settled());
+        settled.fold(reserved, |stands, unit| match used.named(unit) {
+            Some(used) => stands.and(unit, self.terms.charged(reserved.get(unit), used)),
+            None => stands,
+        })
     }
 
     #[inline]
@@ -458,7 +476,6 @@ impl Rule for Ledger {
     const NAME: &'static str = "budget";
     type Held = Key;
 
-    #[inline]
     fn when(&mut self, charge: &Charge, now: &mut Now) -> When {
         let now = self.catch_up(now.get());
         if let Some(refused) = self.exhausted(now) {
@@ -483,15 +500,33 @@ impl Rule for Ledger {
     }
 
     #[inline]
+    fn is_open(&mut self, charge: &Charge, now: &mut Now) -> bool {
+        let now = self.catch_up(now.get());
+        let mut meters = self.meters.iter().map(|it| &it.meter);
+        self.exhausted.is_none()
+            && self.trust.is_open(now)
+            && meters.all(|meter| meter.has(charge.get(meter.unit())))
+    }
+
+    #[inline]
     fn take(&mut self, charge: &Charge, _: &mut Now) -> Key {
-        // `when` has just caught up.
+        // Who said that it may pass has just caught up.
         let now = self.seen;
         let (epoch, drains) = self.trust.admit(|| time_for(charge, &self.meters), now);
         // A request may ask for any number where there is no limit, or none that is
         // known yet.
-        let charge = charge.at_most(MOST);
+        let bounded = !charge.is_at_most(MOST);
+        let most;
+        let charge = match bounded {
+            true => {
+                most = charge.at_most(MOST);
+                &most
+            }
+            false => charge,
+        };
         let key = self.transit.insert(Entry {
-            charge,
+            charge: *charge,
+            bounded,
             stage: Stage::Reserved,
             epoch,
             answered: false,
@@ -512,7 +547,7 @@ impl Rule for Ledger {
         }
         let tokens = charge.get(Unit::Tokens);
         self.tally.reserved(tokens);
-        self.taken.add(&charge);
+        self.taken.add(charge);
         self.outstanding += tokens;
         key
     }

@@ -133,7 +133,12 @@ impl Trust {
         }
     }
 
+    /// Whether anything may be spent: confirmed, and no hold.
     #[inline]
+    pub(super) fn is_open(&self, now: Moment) -> bool {
+        self.allowance.is_none() && self.held_until.is_none_or(|until| until <= now)
+    }
+
     pub(super) fn when(&self, cost: impl FnOnce() -> Duration, now: Moment) -> When {
         match (self.held_until, self.allowance) {
             // Held.
