@@ -226,7 +226,11 @@ impl Total {
     }
 
     /// By how much more was used than was reserved.
+    #[inline]
     pub(crate) fn add_excess(&mut self, used: &Charge, reserved: &Charge) {
+        if used.amounts == reserved.amounts {
+            return;
+        }
         let both = used.amounts.iter().zip(reserved.amounts);
         for (sum, (used, reserved)) in self.amounts.iter_mut().zip(both) {
             *sum += u128::from(used.saturating_sub(reserved));

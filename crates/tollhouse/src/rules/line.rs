@@ -199,11 +199,23 @@ impl<T> Line<T> {
     #[inline]
     pub(crate) fn remove(&mut self, key: Key) -> T {
         self.step_aside(key);
-        let slot = &mut self.slots[key.index()];
-        let entry = slot.entry.take().expect(NAMED);
-        slot.links.after = self.free;
-        self.free = key.0;
+        let entry = self.slots[key.index()].entry.take().expect(NAMED);
+        self.free(key);
         entry
+    }
+
+    /// The same where nobody needs the entry.
+    #[inline]
+    pub(crate) fn forget(&mut self, key: Key) {
+        self.step_aside(key);
+        self.slots[key.index()].entry = None;
+        self.free(key);
+    }
+
+    #[inline]
+    fn free(&mut self, key: Key) {
+        self.links(key).after = self.free;
+        self.free = key.0;
     }
 
     #[inline]

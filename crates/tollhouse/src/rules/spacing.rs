@@ -126,6 +126,7 @@ impl Spacing {
         self.jitter
     }
 
+    #[inline]
     fn start(&mut self, at: Moment) -> Start {
         let spread = match self.jitter > 0.0 {
             true => self.jitter * self.random.fraction(),
@@ -148,6 +149,7 @@ impl Spacing {
         self.last.map(|last| self.after(last))
     }
 
+    #[inline]
     fn permit(&mut self, now: Moment) -> u64 {
         let start = self.start(now);
         self.before = self.last.replace(start);
@@ -161,6 +163,15 @@ impl Spacing {
         self.before = self.last;
         self.latest += 1;
         self.latest
+    }
+
+    /// Somebody was permitted since, and may launch at any moment, or give it back.
+    fn launch_late(&mut self, start: Start) {
+        for last in [&mut self.before, &mut self.last] {
+            if last.is_none_or(|last| last.at < start.at) {
+                *last = Some(start);
+            }
+        }
     }
 
     /// What was permitted is not used. Where nobody was permitted since, the next
@@ -227,16 +238,9 @@ impl Rule for Spacing {
         }
         turn.set_launched();
         let start = self.start(now.get());
-        if turn.number() == self.latest {
-            self.untimed = false;
-            self.last = Some(start);
-            return;
-        }
-        // Somebody was permitted since, and may launch at any moment, or give it back.
-        for last in [&mut self.before, &mut self.last] {
-            if last.is_none_or(|last| last.at < start.at) {
-                *last = Some(start);
-            }
+        match turn.number() == self.latest {
+            true => (self.untimed, self.last) = (false, Some(start)),
+            false => self.launch_late(start),
         }
     }
 

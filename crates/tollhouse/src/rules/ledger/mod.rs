@@ -217,7 +217,7 @@ impl Ledger {
             }
             self.land(first, deadline);
             if orphan {
-                self.transit.remove(first);
+                self.transit.forget(first);
             }
         }
     }
@@ -306,11 +306,12 @@ impl Ledger {
         let Stage::Landed { at } = entry.stage else {
             unreachable!("who was answered has landed")
         };
-        self.transit.remove(key);
+        self.transit.forget(key);
         let mut tokens = reserved.get(Unit::Tokens);
         self.outstanding -= tokens;
         tokens = used.named(Unit::Tokens).unwrap_or(tokens);
-        let mut counted = *used;
+        // Made where an answer tells more than is believed.
+        let mut capped: Option<Charge> = None;
         for metered in &mut self.meters {
             let unit = metered.meter.unit();
             let reserved = reserved.get(unit);
@@ -323,7 +324,7 @@ impl Ledger {
                             told,
                             believed,
                         });
-                        counted = counted.bounded(unit, believed);
+                        capped = Some(capped.unwrap_or(*used).bounded(unit, believed));
                     }
                     if unit == Unit::Tokens {
                         tokens = tokens.min(believed);
@@ -334,11 +335,12 @@ impl Ledger {
                 _ => metered.stand(reserved),
             }
         }
-        self.taken.add_excess(&counted, &reserved);
+        let used = capped.as_ref().unwrap_or(used);
+        self.taken.add_excess(used, &reserved);
         self.tally.settled(tokens);
         match is_whole {
             true => Charged::Whole,
-            false => Charged::Used(self.stands(reserved, &counted)),
+            false => Charged::Used(self.stands(reserved, used)),
         }
     }
 
@@ -369,7 +371,7 @@ impl Ledger {
         }
         self.tally.settled(tokens);
         match &mut entry.stage {
-            Stage::Landed { .. } | Stage::Reserved => drop(self.transit.remove(key)),
+            Stage::Landed { .. } | Stage::Reserved => self.transit.forget(key),
             // It may yet arrive.
             Stage::Sent { orphan, .. } => *orphan = true,
             Stage::Handed => self.send(key, true, now),
