@@ -100,6 +100,9 @@ impl Charge {
         named: 0,
     };
 
+    /// What is named where tokens alone are.
+    const TOKENS: u8 = Charge::bit(Unit::Tokens);
+
     /// So many tokens, and one request.
     #[inline]
     pub const fn tokens(amount: u64) -> Self {
@@ -189,6 +192,58 @@ impl Charge {
     const fn place(unit: Unit) -> Option<usize> {
         // In the order of the units, of which the first is kept apart.
         (unit as usize).checked_sub(1)
+    }
+}
+
+/// A charge in less room, for those who wait: in sixteen bytes, if it is one of the
+/// usual.
+#[derive(Clone, Debug)]
+pub(crate) enum Kept {
+    /// One request and nothing else.
+    Request,
+    /// So many, as [`Charge::tokens`].
+    Tokens(u64),
+    /// So many that go in and come out, and as many tokens as both.
+    Both { input: u32, output: u32 },
+    /// Anything else.
+    Other(Box<Charge>),
+}
+
+impl Kept {
+    #[inline]
+    pub(crate) fn new(charge: &Charge) -> Self {
+        let usual = match charge.named {
+            0 => Kept::Request,
+            Charge::TOKENS => Kept::Tokens(charge.get(Unit::Tokens)),
+            _ => Kept::both(charge),
+        };
+        match usual.get() == *charge {
+            true => usual,
+            false => Kept::Other(Box::new(*charge)),
+        }
+    }
+
+    /// Where they are too many for it, some others: that is no charge of this kind.
+    fn both(charge: &Charge) -> Kept {
+        let part = |unit| u32::try_from(charge.get(unit)).unwrap_or_default();
+        Kept::Both {
+            input: part(Unit::Input),
+            output: part(Unit::Output),
+        }
+    }
+
+    #[inline]
+    pub(crate) fn get(&self) -> Charge {
+        match self {
+            Kept::Request => Charge::REQUEST,
+            Kept::Tokens(tokens) => Charge::tokens(*tokens),
+            Kept::Both { input, output } => {
+                let (input, output) = (u64::from(*input), u64::from(*output));
+                let tokens = Charge::tokens(input + output);
+                tokens.and(Unit::Input, input).and(Unit::Output, output)
+            }
+            Kept::Other(charge) => **charge,
+        }
     }
 }
 
@@ -418,5 +473,33 @@ mod tests {
     #[test]
     fn a_charge_is_small() {
         assert_eq!(size_of::<Charge>(), 40);
+        assert_eq!(size_of::<Kept>(), 16);
+    }
+
+    #[test]
+    fn a_kept_charge_is_the_same() {
+        let tokens = Charge::tokens(7);
+        let both = Charge::of(Unit::Input, 3).and(Unit::Output, 4);
+        let large = u64::from(u32::MAX) + 1;
+        let table = [
+            (tokens, true),
+            (Charge::tokens(u64::MAX), true),
+            (tokens.and(Unit::Input, 3).and(Unit::Output, 4), true),
+            // Their tokens are not named.
+            (both, false),
+            (tokens.and(Unit::Input, 3).and(Unit::Output, 5), false),
+            (tokens.and(Unit::Input, large).and(Unit::Output, 4), false),
+            (tokens.and(Unit::Input, 7), false),
+            (tokens.and(Unit::Images, 2), false),
+            (tokens.and(Unit::Requests, 2), false),
+            (Charge::of(Unit::Output, 0), false),
+            (Charge::of(Unit::Requests, 2), false),
+            (Charge::default(), true),
+        ];
+        for (charge, is_small) in table {
+            let kept = Kept::new(&charge);
+            assert_eq!(kept.get(), charge, "{charge}");
+            assert_eq!(!matches!(kept, Kept::Other(_)), is_small, "{charge}");
+        }
     }
 }

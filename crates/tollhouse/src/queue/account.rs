@@ -36,6 +36,7 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
+use std::num::NonZeroU64;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, PoisonError, Weak};
@@ -121,15 +122,19 @@ struct State {
     /// Those that are granted and not used yet included.
     taken: usize,
     spacing: Spacing,
-    members: BTreeMap<u64, Member>,
+    members: BTreeMap<Number, Member>,
     /// Pools that stand, by number. A lane is one caller's in one pool.
-    line: Lanes<u64>,
+    line: Lanes<Number>,
     /// Which pool has a timer for which instant, or is called to set one.
-    timer: Option<(u64, Moment)>,
+    timer: Option<(Number, Moment)>,
 }
 
 /// Tells members apart, those of other slots included.
 static MEMBERS: AtomicU64 = AtomicU64::new(1);
+
+/// A member's. It is never 0, so that a slot that may be missing is no larger than one
+/// that is there: each who waits has room for one.
+type Number = NonZeroU64;
 
 /// A slot that is held, with its turn to launch.
 ///
@@ -137,7 +142,7 @@ static MEMBERS: AtomicU64 = AtomicU64::new(1);
 /// flight.
 #[derive(Debug)]
 pub(super) struct Slot {
-    member: u64,
+    member: Number,
     turn: <Spacing as Rule>::Held,
 }
 
@@ -202,7 +207,7 @@ where
 
 /// A pool that was granted a slot.
 pub(super) struct Call {
-    member: u64,
+    member: Number,
     queue: Weak<dyn Poke>,
 }
 
@@ -401,7 +406,7 @@ impl State {
 
     fn grant_next(&mut self, calls: &mut Calls, now: &mut Now) {
         let Some(key) = self.next() else { return };
-        let tagged = self.line.launch(key, |_| SLOT);
+        let tagged = self.line.launch(key);
         let number = self.line.remove(key, |_| SLOT);
         let slot = self.seize(number, now);
         self.forget_timer(number);
@@ -414,18 +419,18 @@ impl State {
     fn set_timer(&mut self, at: Moment, calls: &mut Calls) {
         let Some(key) = self.next() else { return };
         let number = *self.line.get_mut(key);
-        let is_set = |(whose, set): (u64, Moment)| whose == number && set <= at;
+        let is_set = |(whose, set): (Number, Moment)| whose == number && set <= at;
         if !self.timer.is_some_and(is_set) {
             self.timer = Some((number, at));
             self.call(number, calls);
         }
     }
 
-    fn forget_timer(&mut self, number: u64) {
+    fn forget_timer(&mut self, number: Number) {
         self.timer = self.timer.filter(|(whose, _)| *whose != number);
     }
 
-    fn call(&mut self, number: u64, calls: &mut Calls) {
+    fn call(&mut self, number: Number, calls: &mut Calls) {
         let queue = self.member(number).queue.clone();
         calls.0.push(Call {
             member: number,
@@ -433,20 +438,20 @@ impl State {
         });
     }
 
-    fn member(&mut self, number: u64) -> &mut Member {
+    fn member(&mut self, number: Number) -> &mut Member {
         let member = self.members.get_mut(&number);
         member.expect("a seat is a member's until it is dropped")
     }
 
     /// Takes a slot that is there.
-    fn seize(&mut self, member: u64, now: &mut Now) -> Slot {
+    fn seize(&mut self, member: Number, now: &mut Now) -> Slot {
         self.taken += 1;
         let turn = self.spacing.take(&Charge::default(), now);
         Slot { member, turn }
     }
 
     /// Takes a slot for a member that goes at once, if there is one.
-    fn take(&mut self, number: u64, calls: &mut Calls, now: &mut Now) -> Option<Slot> {
+    fn take(&mut self, number: Number, calls: &mut Calls, now: &mut Now) -> Option<Slot> {
         // Those who stand go first, should the time have come for them.
         self.grant(calls, now);
         let place = &mut self.member(number).place;
@@ -484,13 +489,19 @@ impl State {
     }
 
     /// Whether a member has been granted a slot by now.
-    fn is_granted(&mut self, number: u64, calls: &mut Calls, now: &mut Now) -> bool {
+    fn is_granted(&mut self, number: Number, calls: &mut Calls, now: &mut Now) -> bool {
         self.grant(calls, now);
         matches!(self.member(number).place, Place::Granted(..))
     }
 
     /// A member's next call lacks only a slot.
-    fn stand(&mut self, number: u64, caller: &Caller, calls: &mut Calls, now: &mut Now) -> Stood {
+    fn stand(
+        &mut self,
+        number: Number,
+        caller: &Caller,
+        calls: &mut Calls,
+        now: &mut Now,
+    ) -> Stood {
         match &self.member(number).place {
             Place::Granted(..) => return Stood::Granted,
             Place::Standing(_, before) if before == caller => {}
@@ -519,7 +530,7 @@ impl State {
     }
 
     /// Nobody of a member lacks only a slot. What it was granted goes back.
-    fn step_out(&mut self, number: u64) {
+    fn step_out(&mut self, number: Number) {
         let member = self.member(number);
         // ===> Apart
         match std::mem::replace(&mut member.place, Place::Apart) {
@@ -538,7 +549,7 @@ impl State {
 /// A pool's membership at its account's slots; kept under the pool's lock.
 pub(super) struct Seat {
     slots: AccountSlots,
-    number: u64,
+    number: Number,
     /// The caller as whom it stood last, and what that one is called in the line of pools.
     known_as: Option<(Caller, Caller)>,
     /// Whether it may stand, or have been granted a slot: it does so only by itself.
@@ -550,7 +561,8 @@ pub(super) struct Seat {
 impl Seat {
     /// A seat for a queue that has so many inside.
     pub(super) fn new(slots: &AccountSlots, queue: Weak<dyn Poke>, inside: usize) -> Self {
-        let number = MEMBERS.fetch_add(1, Ordering::Relaxed);
+        let number = Number::new(MEMBERS.fetch_add(1, Ordering::Relaxed));
+        let number = number.expect("not so many were ever made");
         let mut state = slots.lock();
         state.taken += inside;
         let place = Place::Apart;

@@ -24,7 +24,7 @@ use std::sync::Arc;
 
 use super::order::Order;
 use crate::ask::Caller;
-use crate::charge::{Charge, Total};
+use crate::charge::{Charge, Kept, Total};
 use crate::rules::ledger::CallerSnapshot;
 use crate::rules::{Cost, Ends, Key, Line};
 use crate::time::Moment;
@@ -188,7 +188,7 @@ impl Lane {
 
 /// One that waits, or was called and has not been fetched.
 struct Entry<T> {
-    charge: Charge,
+    charge: Kept,
     arrival: Moment,
     lane: u32,
     serial: u32,
@@ -204,7 +204,8 @@ pub(super) struct Lanes<T> {
     names: HashMap<Arc<str>, u32>,
     shared: BTreeMap<u64, u32>,
     hasher: RandomState,
-    /// Lanes in which somebody waits, by start tag.
+    /// Lanes in which somebody waits, by start tag. Of no meaning while there is but the
+    /// one lane.
     starts: Order,
     /// The same, by the finish tag of the first.
     finishes: Order,
@@ -269,7 +270,7 @@ impl<T> Lanes<T> {
     /// The one whose turn it is. The virtual time follows it.
     #[inline]
     pub(super) fn head(&mut self) -> Option<Key> {
-        let lane = self.starts.first()?;
+        let lane = self.head_lane()?;
         let start = self.lane(lane).start;
         if start > self.virtual_time {
             self.virtual_time = start;
@@ -278,9 +279,27 @@ impl<T> Lanes<T> {
         self.first_of(lane)
     }
 
+    #[inline]
+    fn head_lane(&self) -> Option<u32> {
+        match self.is_plain() {
+            true => (self.waiting > 0).then_some(NOBODY),
+            false => self.starts.first(),
+        }
+    }
+
+    /// Lanes in which somebody waits, in no order.
+    fn lanes_in_line(&self) -> impl Iterator<Item = u32> {
+        let alone = self.head_lane().filter(|_| self.is_plain());
+        let several = (!self.is_plain()).then(|| self.starts.lanes());
+        alone.into_iter().chain(several.into_iter().flatten())
+    }
+
     /// The one who may go before the head as long as that waits.
     #[inline]
     pub(super) fn passer(&mut self) -> Option<Key> {
+        if self.is_plain() {
+            return None;
+        }
         let (head, passer) = (self.starts.first()?, self.finishes.first()?);
         if head == passer {
             return None;
@@ -294,7 +313,7 @@ impl<T> Lanes<T> {
     /// Whether it is this one's turn.
     #[inline]
     pub(super) fn is_head(&mut self, key: Key) -> bool {
-        let head = self.starts.first();
+        let head = self.head_lane();
         head.and_then(|lane| self.first_of(lane)) == Some(key)
     }
 
@@ -322,7 +341,7 @@ impl<T> Lanes<T> {
             self.begin(index);
         }
         let last = self.lane(index).newcomers.last();
-        let last = last.map(|last| self.entries.get_mut(last).arrival);
+        let last = last.map(|last| self.entries.get(last).arrival);
         let arrival = match first {
             Some(first) => first,
             // Readings from two threads may come in the wrong order.
@@ -331,7 +350,7 @@ impl<T> Lanes<T> {
         self.serial = self.serial.wrapping_add(1);
         let serial = self.serial;
         let key = self.entries.insert(Entry {
-            charge,
+            charge: Kept::new(&charge),
             arrival,
             lane: index,
             serial,
@@ -356,14 +375,13 @@ impl<T> Lanes<T> {
     }
 
     /// The one whose turn it is, or who passes it, is let in; what it costs is its
-    /// lane's from now on.
+    /// lane's from now on. Whoever lets it in takes it out of the line next.
     #[inline]
-    pub(super) fn launch(&mut self, key: Key, price: impl Fn(&Charge) -> Cost) -> Tagged {
+    pub(super) fn launch(&mut self, key: Key) -> Tagged {
         if self.is_plain() {
-            self.step_aside(key, price);
             return Tagged::NOT;
         }
-        let index = self.entries.get_mut(key).lane;
+        let index = self.entries.get(key).lane;
         let head = self.starts.first();
         let spell = self.spell;
         let lane = &mut self.lanes[index as usize];
@@ -380,7 +398,6 @@ impl<T> Lanes<T> {
             let head = self.lane(head);
             head.passed = head.passed.plus(tagged.cost);
         }
-        self.step_aside(key, price);
         tagged
     }
 
@@ -429,20 +446,19 @@ impl<T> Lanes<T> {
 
     /// Takes one out of the line, if it stands there, and keeps it aside.
     pub(super) fn step_aside(&mut self, key: Key, price: impl Fn(&Charge) -> Cost) {
-        let Entry {
-            charge,
-            arrival,
-            lane: index,
-            serial,
-            ..
-        } = *self.entries.get_mut(key);
-        let was_first = self.first_of(index) == Some(key);
-        let lane = &mut self.lanes[index as usize];
-        let stood = self.entries.unlink(&mut lane.newcomers, key)
-            || lane.returned.remove(&(arrival, serial)).is_some();
-        if !stood {
+        let index = self.entries.get(key).lane;
+        if !self.entries.is_standing(key) && self.lanes[index as usize].returned.is_empty() {
             return;
         }
+        let was_first = self.first_of(index) == Some(key);
+        let lane = &mut self.lanes[index as usize];
+        let was_newcomer = self.entries.unlink(&mut lane.newcomers, key);
+        let entry = self.entries.get(key);
+        let place = (entry.arrival, entry.serial);
+        if !was_newcomer && lane.returned.remove(&place).is_none() {
+            return;
+        }
+        let charge = entry.charge.get();
         lane.waiting -= 1;
         lane.charge.subtract(&charge);
         self.waiting -= 1;
@@ -464,14 +480,14 @@ impl<T> Lanes<T> {
     }
 
     #[inline]
-    pub(super) fn charge_of(&mut self, key: Key) -> Charge {
-        self.entries.get_mut(key).charge
+    pub(super) fn charge_of(&self, key: Key) -> Charge {
+        self.entries.get(key).charge.get()
     }
 
     /// Whose one is. Those beyond the first [`NAMED`] have no name any more.
-    pub(super) fn caller_of(&mut self, key: Key) -> Caller {
-        let index = self.entries.get_mut(key).lane;
-        let lane = self.lane(index);
+    pub(super) fn caller_of(&self, key: Key) -> Caller {
+        let index = self.entries.get(key).lane;
+        let lane = &self.lanes[index as usize];
         match &lane.owner {
             Owner::Named(name) => Caller::new(Arc::clone(name)).weight(lane.weight.rounded()),
             Owner::Nobody | Owner::Shared(_) => Caller::default(),
@@ -513,7 +529,7 @@ impl<T> Lanes<T> {
         let prices = Prices::new(price);
         let own = prices.of(&total, waiting).plus((prices.price)(charge));
         let finish = start.saturating_add(weight.over(own));
-        for other in self.starts.lanes().filter(|other| Some(*other) != index) {
+        for other in self.lanes_in_line().filter(|other| Some(*other) != index) {
             waiting += self.lanes[other as usize].add_part_up_to(finish, &mut total, &prices);
         }
         (waiting, total)
@@ -541,10 +557,12 @@ impl<T> Lanes<T> {
     ) -> Option<(Charge, usize, Total)> {
         let index = self.known_lane_of(caller)?;
         let first = self.first_of(index)?;
-        let Entry {
-            charge, arrival, ..
-        } = *self.entries.get_mut(first);
-        let mine = (self.lanes[index as usize].start, arrival);
+        let entry = self.entries.get(first);
+        let charge = entry.charge.get();
+        let mine = (self.lanes[index as usize].start, entry.arrival);
+        if self.is_plain() {
+            return Some((charge, 0, Total::default()));
+        }
         let prices = Prices::new(price);
         let (mut waiting, mut total) = (0_usize, Total::default());
         for (rank, other) in self.starts.ranked() {
@@ -591,14 +609,14 @@ impl<T> Lanes<T> {
     /// The first of a lane: who came first, of newcomers and of those who are here
     /// again.
     #[inline]
-    fn first_of(&mut self, index: u32) -> Option<Key> {
+    fn first_of(&self, index: u32) -> Option<Key> {
         let lane = &self.lanes[index as usize];
         let newcomer = lane.newcomers.first();
         let Some((&(since, _), &returned)) = lane.returned.first_key_value() else {
             return newcomer;
         };
         match newcomer {
-            Some(newcomer) if self.entries.get_mut(newcomer).arrival < since => Some(newcomer),
+            Some(newcomer) if self.entries.get(newcomer).arrival < since => Some(newcomer),
             _ => Some(returned),
         }
     }
@@ -649,6 +667,11 @@ impl<T> Lanes<T> {
         let Some(name) = caller.shared_name() else {
             return NOBODY;
         };
+        if self.is_plain() {
+            // The one lane stands where it last did while there were others; whoever
+            // joins puts it where it belongs if anybody waits there.
+            self.leave_out(NOBODY);
+        }
         let is_named = self.names.len() < NAMED;
         let (owner, weight) = match is_named {
             true => (Owner::Named(Arc::clone(name)), Weight::of(caller)),
@@ -689,9 +712,11 @@ impl<T> Lanes<T> {
             self.price_first(index, &price);
             return self.rank(index);
         }
-        self.starts.remove(index);
-        self.finishes.remove(index);
-        if self.waiting == 0 && !self.is_plain() {
+        if self.is_plain() {
+            return;
+        }
+        self.leave_out(index);
+        if self.waiting == 0 {
             // Nobody is ahead of anybody where nobody waits.
             self.virtual_time = self.virtual_time.max(self.latest);
             self.forget_those_behind();
@@ -706,17 +731,25 @@ impl<T> Lanes<T> {
             return;
         }
         if let Some(first) = self.first_of(index) {
-            let price = price(&self.entries.get_mut(first).charge);
+            let price = price(&self.entries.get(first).charge.get());
             self.lane(index).price = price;
         }
     }
 
+    fn leave_out(&mut self, index: u32) {
+        self.starts.remove(index);
+        self.finishes.remove(index);
+    }
+
     /// Puts a lane in which somebody waits where its tags belong.
     fn rank(&mut self, index: u32) {
+        if self.is_plain() {
+            return;
+        }
         let Some(first) = self.first_of(index) else {
             return;
         };
-        let arrival = self.entries.get_mut(first).arrival;
+        let arrival = self.entries.get(first).arrival;
         let lane = &self.lanes[index as usize];
         self.starts.set(index, (lane.start, arrival));
         self.finishes.set(index, (lane.finish(), arrival));
@@ -791,7 +824,7 @@ impl<T> std::fmt::Debug for Lanes<T> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Lanes")
             .field("waiting", &self.waiting)
-            .field("callers", &self.starts.len())
+            .field("callers", &self.lanes_in_line().count())
             .finish_non_exhaustive()
     }
 }
@@ -855,7 +888,7 @@ mod tests {
 
         /// Lets this one in.
         fn launch(&mut self, key: Key) -> (u32, Tagged) {
-            let tagged = self.lanes.launch(key, price);
+            let tagged = self.lanes.launch(key);
             (self.lanes.remove(key, price), tagged)
         }
 
@@ -1062,7 +1095,7 @@ mod tests {
                 prop_assert_eq!(test.lanes.len(), many);
                 // As the queue does whenever something has changed.
                 test.lanes.head();
-                let lanes = test.lanes.starts.lanes();
+                let lanes = test.lanes.lanes_in_line();
                 let tags = lanes.map(|index| test.lanes.lanes[index as usize].start);
                 let tags: Vec<Tag> = tags.collect();
                 let apart = tags.iter().max().zip(tags.iter().min());

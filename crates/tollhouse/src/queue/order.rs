@@ -23,7 +23,7 @@ impl Order {
         self.heap.first().map(|(_, lane)| *lane)
     }
 
-    #[inline]
+    #[cfg(test)]
     pub(super) fn len(&self) -> usize {
         self.heap.len()
     }

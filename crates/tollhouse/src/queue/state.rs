@@ -306,6 +306,14 @@ impl<R: Rule> State<R> {
             || slot.is_some_and(|(seat, slot)| seat.has_lapsed(slot, now))
     }
 
+    /// The same of one who was called.
+    pub(super) fn is_lapsed(&mut self, place: &Place<R::Held>, now: &mut Now) -> bool {
+        match place {
+            Place::Admitted(admitted) => self.has_lapsed(admitted, now),
+            Place::InLine(_) | Place::Refused(_) => false,
+        }
+    }
+
     /// Refuses a newcomer who would have to wait too long, or in vain.
     pub(super) fn check(&mut self, ask: &Ask, now: &mut Now) -> Result<(), Refused> {
         let bounds = self.bounds;
@@ -472,7 +480,11 @@ impl<R: Rule> State<R> {
         now: &mut Now,
     ) -> Result<(), Wait> {
         let charge = self.lanes.charge_of(key);
-        let waker = match self.rule.when(&charge, now) {
+        let when = match self.rule.is_open(&charge, now) {
+            true => When::Now,
+            false => self.rule.when(&charge, now),
+        };
+        let waker = match when {
             // ===> Refused: no waiting would help
             When::Never(refused) => self.call(key, Place::Refused(refused)),
             // ===> InLine
@@ -484,8 +496,7 @@ impl<R: Rule> State<R> {
                 if let Some(rate) = &mut self.move_rate {
                     rate.moved(now.get());
                 }
-                let rule = &self.rule;
-                let tagged = self.lanes.launch(key, |charge| rule.cost(charge));
+                let tagged = self.lanes.launch(key);
                 let admitted = self.admit(&charge, tagged, slot, now);
                 self.call(key, Place::Admitted(admitted))
             }

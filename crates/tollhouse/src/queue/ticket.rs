@@ -210,7 +210,7 @@ impl<R: Rule> Ticket<R> {
                 }
             }
             // Who was let in by somebody else may come late to what he was given.
-            let is_late = R::LAPSES && matches!(queue.lanes.get_mut(*key), Place::Admitted(_));
+            let was_let_in = R::LAPSES && matches!(queue.lanes.get_mut(*key), Place::Admitted(_));
             if is_new || queue.lanes.is_head(*key) {
                 moved = queue.advance(Some(*key), now);
             } else {
@@ -220,6 +220,7 @@ impl<R: Rule> Ticket<R> {
             // ===> Admitted, Refused: called just now, or by somebody else
             if !matches!(queue.lanes.get_mut(*key), Place::InLine(_)) {
                 let place = queue.fetch(*key);
+                let is_late = was_let_in && queue.is_lapsed(&place, now);
                 drop(queue);
                 moved.wake();
                 let waited = since.map(|since| now.get() - since);

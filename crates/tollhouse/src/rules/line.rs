@@ -133,6 +133,10 @@ impl<T> Line<T> {
     fn push(&mut self, entry: T) -> Key {
         let index = u32::try_from(self.slots.len()).expect("under four billion entries");
         assert_ne!(index, NONE, "under four billion entries");
+        if self.slots.len() == self.slots.capacity() {
+            // By a quarter, so that no more than that is there for nobody.
+            self.slots.reserve_exact(self.slots.len() / 4 + 4);
+        }
         self.slots.push(Slot {
             links: aside(Key(index)),
             entry: Some(entry),
@@ -179,10 +183,10 @@ impl<T> Line<T> {
     #[inline]
     pub(crate) fn unlink(&mut self, ends: &mut Ends, key: Key) -> bool {
         let links = self.links(key);
-        if links.after == key.0 {
+        let Links { before, after } = std::mem::replace(links, aside(key));
+        if after == key.0 {
             return false;
         }
-        let Links { before, after } = std::mem::replace(links, aside(key));
         match before {
             NONE => ends.first = after,
             before => self.links(Key(before)).after = after,
@@ -233,6 +237,12 @@ impl<T> Line<T> {
         let keys = (0..).map(Key);
         keys.zip(&mut self.slots)
             .filter_map(|(key, slot)| Some((key, slot.entry.as_mut()?)))
+    }
+
+    /// Whether it stands in a line of its slab.
+    #[inline]
+    pub(crate) fn is_standing(&self, key: Key) -> bool {
+        self.slots[key.index()].links.after != key.0
     }
 
     #[inline]
