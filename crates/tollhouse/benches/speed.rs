@@ -20,6 +20,7 @@ mod support {
     pub(crate) mod report;
     pub(crate) mod rounds;
     pub(crate) mod stacks;
+    pub(crate) mod threads;
 }
 
 use support::calls::{self, Run};
@@ -27,6 +28,7 @@ use support::crowd::{self, Contest};
 use support::minute;
 use support::report::{self, Targets, section};
 use support::rounds::{Duel, Spread, duels};
+use support::{stacks, threads};
 
 fn main() {
     let quick = report::quick();
@@ -34,7 +36,9 @@ fn main() {
     support::recorder::install();
     let mut targets = Targets::default();
     alone(quick, &mut targets);
+    together(quick, &mut targets);
     handed_on(quick, &mut targets);
+    between_callers(quick, &mut targets);
     // From here on tokio's clock is paused now and then, which makes reading
     // it slower in the whole process.
     late_in_a_minute(quick, &mut targets);
@@ -67,6 +71,57 @@ fn line(name: &str, duel: &Duel) {
     println!(
         "  {name:<44}{:>9.1}{:>9.2}  [{:.2} - {:.2}]",
         nanos.median, ratio.median, ratio.low, ratio.high
+    );
+}
+
+fn together(quick: bool, targets: &mut Targets) {
+    let (rounds, calls) = if quick { (3, 50) } else { (60, 20_000) };
+    let races = [threads::reference(), threads::service(stacks::policy())];
+    let times: Vec<_> = (0..rounds)
+        .map(|_| [0, 1].map(|race: usize| races[race](calls)))
+        .collect();
+    let columns = format!("{:<44}{:>9}{:>9}", "", "ns", "F");
+    section("one call, two threads on one of them", &columns);
+    let over = Spread::of(over_first(&times).iter().map(|round| round[1]).collect());
+    let nanos = medians(&times);
+    println!("  {:<44}{:>9.1}{:>9.2}", "F", nanos[0], 1.0);
+    println!(
+        "  {:<44}{:>9.1}{:>9.2}  [{:.2} - {:.2}]",
+        "the policy", nanos[1], over.median, over.low, over.high
+    );
+    targets.add("the policy, two threads", over.median, 1.5, "F");
+}
+
+fn between_callers(quick: bool, targets: &mut Targets) {
+    let crowds: &[_] = match quick {
+        true => &[(1_000, 2)],
+        false => &[(1_000, 101), (100_000, 9)],
+    };
+    let contests: [Contest; 3] = [crowd::budget, crowd::one_caller, crowd::many_callers];
+    let columns = "waiting      nobody named        one caller          1,000 callers";
+    section("the same, fair between callers, ns", columns);
+    let mut growth = Vec::new();
+    for &(waiting, rounds) in crowds {
+        let times = contend(&contests, waiting, waiting.min(10_000), rounds);
+        let nanos = medians(&times);
+        let one = medians(&over_first(&times))[1];
+        let many = times.iter().map(|round| round[2] / round[1]).collect();
+        let many = Spread::of(many).median;
+        println!(
+            "  {waiting:>7}{:>18.0}{:>10.0} = {one:>4.2} x{:>13.0} = {many:>4.2} x",
+            nanos[0], nanos[1], nanos[2]
+        );
+        targets.add(format!("one caller, {waiting} waiting"), one, 1.3, "x");
+        let name = format!("1,000 callers over one, {waiting} waiting");
+        targets.add(name, many, 2.0, "x");
+        growth.push(nanos[2]);
+    }
+    let growth = growth[growth.len() - 1] / growth[0];
+    targets.add(
+        "1,000 callers, 100,000 waiting over 1,000",
+        growth,
+        2.0,
+        "x",
     );
 }
 

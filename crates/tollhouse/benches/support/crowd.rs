@@ -13,7 +13,7 @@ use tokio::runtime::Builder;
 use tokio::sync::{Notify, Semaphore};
 use tokio::task::yield_now;
 use tollhouse::gate::{Now, Pass};
-use tollhouse::{ConcurrencyLayer, Gate, StaggerLayer, TokenBudget, TpmBudgetLayer};
+use tollhouse::{Ask, Caller, ConcurrencyLayer, Gate, StaggerLayer, TokenBudget, TpmBudgetLayer};
 use tower::buffer::Buffer;
 use tower::limit::RateLimit;
 use tower::util::Oneshot;
@@ -63,12 +63,31 @@ pub(crate) fn slots(waiting: usize, admissions: usize) -> f64 {
 
 /// One token, reserved and given back.
 pub(crate) fn budget(waiting: usize, admissions: usize) -> f64 {
+    between(waiting, admissions, vec![Caller::default()])
+}
+
+/// The same, all of them one caller's that has a name.
+pub(crate) fn one_caller(waiting: usize, admissions: usize) -> f64 {
+    between(waiting, admissions, vec![Caller::new("web")])
+}
+
+/// The same, a thousand callers' in turn.
+pub(crate) fn many_callers(waiting: usize, admissions: usize) -> f64 {
+    let callers = (0..1_000).map(|n| Caller::new(n.to_string()));
+    between(waiting, admissions, callers.collect())
+}
+
+fn between(waiting: usize, admissions: usize, callers: Vec<Caller>) -> f64 {
     drain(Clock::Real, waiting, admissions, async || {
         let budget = TokenBudget::per_minute(1).build().expect("a valid budget");
         let held = budget.reserve(1).await.expect("a full budget");
+        let next = AtomicUsize::new(0);
         Scene {
             open: move || drop(held),
-            wait: move || budget.reserve(1),
+            wait: move || {
+                let caller = &callers[next.fetch_add(1, Relaxed) % callers.len()];
+                budget.reserve(Ask::of(1).caller(caller.clone()))
+            },
         }
     })
 }

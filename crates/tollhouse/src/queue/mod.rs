@@ -255,6 +255,9 @@ impl<R: Rule> Queue<R> {
         end: impl FnOnce(&mut R, R::Held, &mut Now) -> Charged,
     ) {
         let moved;
+        if R::IS_TIMED {
+            now.get();
+        }
         let mut state = self.lock();
         state.end(admitted, charge, now, end);
         if state.lanes.is_empty() && (state.inside > 0 || state.watchers.is_empty()) {

@@ -40,6 +40,20 @@ pub(crate) struct Window {
     left: u64,
     /// When the last entry was begun, to bound how much it gathers.
     begun: Option<Moment>,
+    /// Up to which running total somebody last waited for what landed to leave, and when
+    /// that landed: mostly the same is asked again.
+    awaited: Awaited,
+}
+
+/// What was looked up once need not be again.
+#[derive(Debug, Default)]
+#[cfg_attr(test, derive(Clone))]
+struct Awaited(Option<(u64, Moment)>);
+
+/// It tells nothing that the log does not.
+#[cfg(test)]
+impl std::hash::Hash for Awaited {
+    fn hash<H: std::hash::Hasher>(&self, _: &mut H) {}
 }
 
 impl Window {
@@ -55,6 +69,7 @@ impl Window {
             total: 0,
             left: 0,
             begun: None,
+            awaited: Awaited::default(),
         }
     }
 
@@ -94,13 +109,25 @@ impl Window {
     }
 
     /// When so much of what landed will have left.
-    fn when_gone(&self, excess: u64) -> When {
+    fn when_gone(&mut self, excess: u64) -> When {
         let enough = self.left.saturating_add(excess);
-        let last = self.log.partition_point(|(_, total)| *total < enough);
-        match self.log.get(last) {
-            Some((landed, _)) => When::At(*landed + self.length),
+        match self.landing_of(enough) {
+            Some(landed) => When::At(landed + self.length),
             None => When::OnRelease,
         }
+    }
+
+    /// When the running total came to `enough`.
+    fn landing_of(&mut self, enough: u64) -> Option<Moment> {
+        if let Some((total, landed)) = self.awaited.0
+            && total == enough
+        {
+            return Some(landed);
+        }
+        let last = self.log.partition_point(|(_, total)| *total < enough);
+        let landed = self.log.get(last)?.0;
+        self.awaited = Awaited(Some((enough, landed)));
+        Some(landed)
     }
 
     /// When `total` more would be allowed, spent in pieces as it fits.
@@ -147,6 +174,7 @@ impl Window {
                 .is_some_and(|begun| at.nanos_since(begun) < self.grain_nanos);
         match self.log.back_mut() {
             Some((landed, total)) if gathers || *landed >= at => {
+                self.awaited.0 = None;
                 *landed = at.max(*landed);
                 *total = self.total;
             }
@@ -204,6 +232,7 @@ impl Window {
         let Some((_, total)) = self.log.get(index) else {
             return;
         };
+        self.awaited.0 = None;
         // What is forgiven landed lately, so few have landed since.
         let forgiven = amount.min(total - before);
         for (_, total) in self.log.range_mut(index..) {
