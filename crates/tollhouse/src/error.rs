@@ -270,6 +270,11 @@ fn chain<'e>(
 /// assert_eq!(error.to_string(), "no route");
 /// ```
 pub struct Error {
+    /// Apart, so that an answer is not moved about with room for an error.
+    parts: Box<Parts>,
+}
+
+struct Parts {
     kind: Kind,
     attempts: u32,
     /// Whether that was said of it, beside what its sources say.
@@ -308,28 +313,26 @@ impl Error {
     /// left; as [`inner`](Self::inner) with a [`NeverSent`], without putting
     /// anything between this and the error.
     pub fn never_sent(error: impl Into<BoxError>) -> Self {
-        let error = Error::inner(error);
-        Error {
-            never_sent: true,
-            ..error
-        }
+        let mut error = Error::inner(error);
+        error.parts.never_sent = true;
+        error
     }
 
     /// Whether nothing of the request ever left: a gate refused it, or what lies
     /// behind says [`NeverSent`]. `false` after several attempts, since an
     /// earlier one may have left.
     pub fn is_never_sent(&self) -> bool {
-        self.attempts <= 1
-            && match &self.kind {
+        self.parts.attempts <= 1
+            && match &self.parts.kind {
                 Kind::Refused(_) => true,
-                Kind::Inner(error) => self.never_sent || NeverSent::is_behind(&**error),
+                Kind::Inner(error) => self.parts.never_sent || NeverSent::is_behind(&**error),
             }
     }
 
     /// How many attempts were made, the refused one included; 1 unless a retry
     /// counted more.
     pub fn attempts(&self) -> u32 {
-        self.attempts
+        self.parts.attempts
     }
 
     /// Notes how many attempts were made.
@@ -345,12 +348,12 @@ impl Error {
     /// assert_eq!(error.attempts(), 3);
     /// ```
     pub fn set_attempts(&mut self, attempts: u32) {
-        self.attempts = attempts;
+        self.parts.attempts = attempts;
     }
 
     /// The refusal, where a gate turned the request away.
     pub fn refused(&self) -> Option<&Refused> {
-        match &self.kind {
+        match &self.parts.kind {
             Kind::Refused(refused) => Some(refused),
             Kind::Inner(_) => None,
         }
@@ -371,7 +374,7 @@ impl Error {
     /// assert!(error.downcast_ref::<Refused>().is_none());
     /// ```
     pub fn downcast_ref<E: StdError + 'static>(&self) -> Option<&E> {
-        match &self.kind {
+        match &self.parts.kind {
             Kind::Refused(refused) => (refused as &(dyn StdError + 'static)).downcast_ref(),
             Kind::Inner(error) => error.downcast_ref(),
         }
@@ -389,7 +392,7 @@ impl Error {
     /// assert_eq!(error.to_string(), "no route");
     /// ```
     pub fn into_source(self) -> BoxError {
-        match self.kind {
+        match self.parts.kind {
             Kind::Refused(refused) => refused.into(),
             Kind::Inner(error) => error,
         }
@@ -404,17 +407,18 @@ impl From<Refused> for Error {
 
 impl From<Kind> for Error {
     fn from(kind: Kind) -> Self {
-        Error {
+        let parts = Box::new(Parts {
             kind,
             attempts: 1,
             never_sent: false,
-        }
+        });
+        Error { parts }
     }
 }
 
 impl fmt::Debug for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match &self.kind {
+        match &self.parts.kind {
             Kind::Refused(refused) => f.debug_tuple("Error").field(refused).finish(),
             Kind::Inner(error) => f.debug_tuple("Error").field(error).finish(),
         }
@@ -423,7 +427,7 @@ impl fmt::Debug for Error {
 
 impl fmt::Display for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match &self.kind {
+        match &self.parts.kind {
             Kind::Refused(refused) => refused.fmt(f),
             Kind::Inner(error) => cause(&**error, f),
         }
@@ -444,7 +448,7 @@ fn cause(error: &(dyn StdError + 'static), f: &mut fmt::Formatter<'_>) -> fmt::R
 
 impl StdError for Error {
     fn source(&self) -> Option<&(dyn StdError + 'static)> {
-        match &self.kind {
+        match &self.parts.kind {
             Kind::Refused(_) => None,
             Kind::Inner(error) => Some(&**error),
         }

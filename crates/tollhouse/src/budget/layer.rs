@@ -280,18 +280,15 @@ where
 {
     type Pass = BudgetPass<U, O, U::Meter>;
 
+    #[inline]
     fn pass(&self, request: &Req) -> Self::Pass {
-        Gate::<Req, Res>::pass_as(self, request, Ask::default())
+        let ask = Ask::of(self.cost.charge(request));
+        BudgetPass::new(&self.budget, ask, self.usage.clone(), self.observe.clone())
     }
 
     fn pass_as(&self, request: &Req, ask: Ask) -> Self::Pass {
-        let charge = self.cost.charge(request);
-        BudgetPass::new(
-            &self.budget,
-            ask.charge(charge),
-            self.usage.clone(),
-            self.observe.clone(),
-        )
+        let ask = ask.charge(self.cost.charge(request));
+        BudgetPass::new(&self.budget, ask, self.usage.clone(), self.observe.clone())
     }
 }
 

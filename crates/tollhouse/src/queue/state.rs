@@ -369,12 +369,14 @@ impl<R: Rule> State<R> {
         end: impl FnOnce(&mut R, R::Held, &mut Now) -> Charged,
     ) {
         let Admitted { held, tagged, slot } = admitted;
+        // Mostly nobody was named, and then it need not be kept for later.
+        let tagged = (!tagged.is_not()).then_some(tagged);
         self.inside -= 1;
         let charged = end(&mut self.rule, held, now);
         self.give_back_slot(slot, charged, now);
-        if tagged.is_not() {
+        let Some(tagged) = tagged else {
             return;
-        }
+        };
         let stands = match charged {
             Charged::Whole => tagged.cost,
             Charged::Nothing => Cost::NOTHING,

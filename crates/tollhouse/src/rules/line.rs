@@ -119,13 +119,19 @@ impl<T> Line<T> {
     /// With four billion entries, which no memory holds.
     #[inline]
     pub(crate) fn insert(&mut self, entry: T) -> Key {
+        self.insert_with(|| entry)
+    }
+
+    /// The same, made where it stays.
+    #[inline]
+    pub(crate) fn insert_with(&mut self, entry: impl FnOnce() -> T) -> Key {
         let key = Key(self.free);
         let Some(slot) = self.slots.get_mut(key.index()) else {
-            return self.push(entry);
+            return self.push(entry());
         };
         self.free = slot.links.after;
         slot.links = aside(key);
-        slot.entry = Some(entry);
+        slot.entry = Some(entry());
         key
     }
 

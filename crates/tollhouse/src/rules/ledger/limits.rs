@@ -71,8 +71,8 @@ impl Ledger {
                 continue;
             }
             metered.reserve(key, amount, now);
-            if let Stage::Landed { at } = entry.stage {
-                metered.land(key, amount, at);
+            if entry.stage == Stage::Landed {
+                metered.land(key, amount, entry.at);
             }
             if entry.is_orphan() {
                 metered.stand(amount);
@@ -110,7 +110,7 @@ impl Ledger {
         let (mut in_transit, mut outstanding) = (0_u64, 0_u64);
         for (_, entry) in self.transit.entries_mut() {
             let amount = entry.charge.get(limit.unit);
-            if !matches!(entry.stage, Stage::Landed { .. }) {
+            if entry.stage != Stage::Landed {
                 in_transit = in_transit.saturating_add(amount);
             }
             if !entry.is_orphan() {

@@ -98,8 +98,8 @@ impl Metered {
 
     /// A reservation turns out to be less by `amount`.
     pub(super) fn lessen(&mut self, key: Key, amount: u64, entry: &Entry, now: Moment) {
-        if let Stage::Landed { at } = entry.stage {
-            return self.raise(key, amount, at, now);
+        if entry.stage == Stage::Landed {
+            return self.raise(key, amount, entry.at, now);
         }
         if !entry.is_orphan() {
             self.stand(amount);

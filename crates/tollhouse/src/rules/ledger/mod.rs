@@ -76,6 +76,9 @@ struct Entry {
     /// Whether that is less than was asked for.
     bounded: bool,
     stage: Stage,
+    /// When it lands or has landed; of no meaning before it was sent. Apart from its
+    /// stage, so that no part of an entry is ever left open, which costs more to copy.
+    at: Moment,
     epoch: Epoch,
     answered: bool,
     /// Its answer was a refusal: the provider did not charge it.
@@ -95,7 +98,7 @@ impl Entry {
 
     /// Dropped on its way: nobody settles it, and it was told of then.
     fn is_orphan(&self) -> bool {
-        matches!(self.stage, Stage::Sent { orphan: true, .. })
+        self.stage == Stage::Orphan
     }
 }
 
@@ -145,20 +148,23 @@ enum Stage {
     /// answer, however long that takes.
     ///
     /// - answered: to `Landed`
-    /// - dropped: to `Sent`, as an orphan
+    /// - dropped: to `Orphan`, on the wire from now on
     Handed,
     /// On the wire: in transit until its answer or the deadline.
     ///
     /// - answered, or the deadline comes: to `Landed`
-    /// - dropped: stays here as an orphan, which nobody settles, and is
-    ///   forgotten when it lands
-    Sent { deadline: Moment, orphan: bool },
+    /// - dropped: to `Orphan`
+    Sent,
+    /// The same, and nobody settles it.
+    ///
+    /// - the deadline comes: forgotten as it lands
+    Orphan,
     /// Counted by the provider.
     ///
     /// - settled or dropped: forgotten
     /// - never sent after all: given back as far as there was room, and
     ///   forgotten
-    Landed { at: Moment },
+    Landed,
 }
 
 impl Ledger {
@@ -208,9 +214,8 @@ impl Ledger {
     fn land_what_is_due(&mut self) {
         self.landing = Moment::NEVER;
         while let Some(first) = self.transit.first() {
-            let Stage::Sent { deadline, orphan } = self.transit.get_mut(first).stage else {
-                unreachable!("only what was sent stands in line")
-            };
+            let entry = self.transit.get(first);
+            let (deadline, orphan) = (entry.at, entry.is_orphan());
             if deadline > self.seen {
                 self.landing = deadline;
                 break;
@@ -226,7 +231,12 @@ impl Ledger {
     #[inline]
     fn send(&mut self, key: Key, orphan: bool, now: Moment) {
         let deadline = now + TRANSIT;
-        self.transit.get_mut(key).stage = Stage::Sent { deadline, orphan };
+        let entry = self.transit.get_mut(key);
+        entry.at = deadline;
+        entry.stage = match orphan {
+            true => Stage::Orphan,
+            false => Stage::Sent,
+        };
         self.transit.stand(key);
         self.landing = self.landing.min(deadline);
     }
@@ -237,12 +247,12 @@ impl Ledger {
     fn land(&mut self, key: Key, at: Moment) {
         let entry = self.transit.get_mut(key);
         match entry.stage {
-            Stage::Landed { .. } => return,
+            Stage::Landed => return,
             // Its answer is the first that is heard of its launch.
             Stage::Reserved => self.tally.launched(),
-            Stage::Handed | Stage::Sent { .. } => {}
+            Stage::Handed | Stage::Sent | Stage::Orphan => {}
         }
-        entry.stage = Stage::Landed { at };
+        (entry.stage, entry.at) = (Stage::Landed, at);
         let charge = entry.charge;
         self.transit.step_aside(key);
         for metered in &mut self.meters {
@@ -255,12 +265,9 @@ impl Ledger {
 
     /// The earliest instant at which something lands by itself.
     #[inline]
-    fn next_landing(&mut self) -> Option<Moment> {
+    fn next_landing(&self) -> Option<Moment> {
         let first = self.transit.first()?;
-        match self.transit.get_mut(first).stage {
-            Stage::Sent { deadline, .. } => Some(deadline),
-            _ => None,
-        }
+        Some(self.transit.get(first).at)
     }
 
     /// An answer to `key` came, or somebody says that it did.
@@ -302,19 +309,16 @@ impl Ledger {
             self.fall_back(&RateLimits::default(), now);
         }
         let entry = self.transit.get(key);
-        let (reserved, mut is_whole) = (entry.charge, !entry.bounded);
-        let Stage::Landed { at } = entry.stage else {
-            unreachable!("who was answered has landed")
-        };
-        self.transit.forget(key);
-        let mut tokens = reserved.get(Unit::Tokens);
+        debug_assert_eq!(entry.stage, Stage::Landed, "who was answered has landed");
+        let mut is_whole = !entry.bounded;
+        let mut tokens = entry.charge.get(Unit::Tokens);
         self.outstanding -= tokens;
         tokens = used.named(Unit::Tokens).unwrap_or(tokens);
         // Made where an answer tells more than is believed.
         let mut capped: Option<Charge> = None;
         for metered in &mut self.meters {
             let unit = metered.meter.unit();
-            let reserved = reserved.get(unit);
+            let reserved = entry.charge.get(unit);
             match used.named(unit) {
                 Some(told) if unit.is_settled() => {
                     let believed = told.min(metered.believable(reserved));
@@ -329,19 +333,21 @@ impl Ledger {
                     if unit == Unit::Tokens {
                         tokens = tokens.min(believed);
                     }
-                    metered.settle(key, (reserved, believed), at, &self.terms, now);
+                    metered.settle(key, (reserved, believed), entry.at, &self.terms, now);
                     is_whole &= self.terms.charged(reserved, believed) == reserved;
                 }
                 _ => metered.stand(reserved),
             }
         }
         let used = capped.as_ref().unwrap_or(used);
-        self.taken.add_excess(used, &reserved);
+        self.taken.add_excess(used, &entry.charge);
         self.tally.settled(tokens);
-        match is_whole {
+        let charged = match is_whole {
             true => Charged::Whole,
-            false => Charged::Used(self.stands(reserved, used)),
-        }
+            false => Charged::Used(self.stands(entry.charge, used)),
+        };
+        self.transit.forget(key);
+        charged
     }
 
     /// What the provider charges in the end where that is not what was reserved.
@@ -370,10 +376,10 @@ impl Ledger {
             return Charged::Nothing;
         }
         self.tally.settled(tokens);
-        match &mut entry.stage {
-            Stage::Landed { .. } | Stage::Reserved => self.transit.forget(key),
+        match entry.stage {
+            Stage::Landed | Stage::Reserved => self.transit.forget(key),
             // It may yet arrive.
-            Stage::Sent { orphan, .. } => *orphan = true,
+            Stage::Sent | Stage::Orphan => entry.stage = Stage::Orphan,
             Stage::Handed => self.send(key, true, now),
         }
         for metered in &mut self.meters {
@@ -526,10 +532,11 @@ impl Rule for Ledger {
             }
             false => charge,
         };
-        let key = self.transit.insert(Entry {
+        let key = self.transit.insert_with(|| Entry {
             charge: *charge,
             bounded,
             stage: Stage::Reserved,
+            at: now,
             epoch,
             answered: false,
             refused: false,

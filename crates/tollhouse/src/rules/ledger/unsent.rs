@@ -14,13 +14,16 @@ impl Ledger {
             // Somebody answered it: then it did leave.
             return self.abandon(key, now);
         }
-        let (epoch, stage, tokens) = (entry.epoch, entry.stage, entry.charge.get(Unit::Tokens));
+        let (epoch, tokens) = (entry.epoch, entry.charge.get(Unit::Tokens));
+        let (stage, at) = (entry.stage, entry.at);
         self.outstanding -= tokens;
         self.trust.forget(epoch);
         self.tally.refunded(tokens);
         match stage {
-            Stage::Reserved | Stage::Handed | Stage::Sent { .. } => self.refund(key, now),
-            Stage::Landed { at } => self.raise(key, at, now),
+            Stage::Landed => self.raise(key, at, now),
+            Stage::Reserved | Stage::Handed | Stage::Sent | Stage::Orphan => {
+                self.refund(key, now);
+            }
         }
         Charged::Nothing
     }
