@@ -239,6 +239,15 @@ impl Bucket {
     /// The level in whole tokens, rounded down; below zero is debt.
     pub(crate) fn level(&mut self, now: Moment) -> i64 {
         self.refill(now);
+        // Mostly it is so little that a short division does.
+        match i64::try_from(self.level) {
+            Ok(level) => level.div_euclid(self.token.cast_signed()),
+            Err(_) => self.long_level(),
+        }
+    }
+
+    #[cold]
+    fn long_level(&self) -> i64 {
         i64::try_from(self.level.div_euclid(i128::from(self.token))).unwrap_or(i64::MIN)
     }
 
