@@ -1,6 +1,6 @@
 //! What a call costs: alone, behind a crowd, and late in a busy minute.
 //!
-//! `cargo bench -p tollhouse --bench speed` takes under a minute;
+//! `cargo bench -p tollhouse --bench speed` takes a minute or two;
 //! `-- --quick` only shows that it runs. The unit is F, a token bucket
 //! written by hand (`support/reference.rs`), timed right before every subject
 //! in every round, on the same machine and thread. Quartiles are in brackets.
