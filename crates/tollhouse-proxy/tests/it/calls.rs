@@ -117,9 +117,10 @@ async fn a_stream_passes_event_by_event_without_a_stall() {
         read_until(&mut client, &event).await;
         times.push(start.elapsed());
     }
-    // A delayed acknowledgement is one of 40 ms, and would hold up all but the first.
+    // A delayed acknowledgement is one of 40 ms, and would hold up all but the first; a
+    // busy machine holds up some.
     times.sort_unstable();
-    assert!(times[10] < Duration::from_millis(25), "{times:?}");
+    assert!(times[4] < Duration::from_millis(25), "{times:?}");
     socket.write_all(b"0\r\n\r\n").await.unwrap();
     read_until(&mut client, "0\r\n\r\n").await;
     at_rest(&served).await;
