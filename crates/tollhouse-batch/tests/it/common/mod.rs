@@ -72,17 +72,21 @@ pub(crate) fn records(output: &[u8]) -> Vec<Value> {
         .collect()
 }
 
+fn custom_id(record: &Value) -> String {
+    record["custom_id"].as_str().expect("an id").to_owned()
+}
+
 /// The custom ids of an output, in its order.
 pub(crate) fn ids(output: &[u8]) -> Vec<String> {
-    let id = |record: &Value| record["custom_id"].as_str().expect("an id").to_owned();
-    records(output).iter().map(id).collect()
+    records(output).iter().map(custom_id).collect()
 }
 
 /// An output by its ids, each of which must be there once.
 pub(crate) fn by_id(output: &[u8]) -> BTreeMap<String, Value> {
     let records = records(output);
     let count = records.len();
-    let map: BTreeMap<_, _> = ids(output).into_iter().zip(records).collect();
+    let with_id = |record: Value| (custom_id(&record), record);
+    let map: BTreeMap<_, _> = records.into_iter().map(with_id).collect();
     assert_eq!(map.len(), count, "an id is answered twice");
     map
 }
