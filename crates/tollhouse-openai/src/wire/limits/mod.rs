@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use http::HeaderMap;
 
-use read::Bucket;
+use read::{Bucket, Found};
 use window::MINUTE;
 
 /// The account's limits and what is left of them, as one answer's headers tell
@@ -87,9 +87,10 @@ impl RateLimits {
     /// Instants (Anthropic's) count from the answer's own `date` header, and
     /// from the local wall clock where there is none.
     pub fn from_headers(headers: &HeaderMap) -> Self {
-        let requests = read::requests(headers);
-        let tokens = read::tokens(headers);
-        let project = read::project_tokens(headers);
+        let found = Found::among(headers);
+        let requests = read::requests(&found);
+        let tokens = read::tokens(&found);
+        let project = read::project_tokens(&found);
         RateLimits {
             limit_requests: requests.limit,
             limit_tokens: tokens.limit,

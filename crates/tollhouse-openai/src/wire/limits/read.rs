@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use http::HeaderMap;
+use http::{HeaderMap, HeaderValue};
 
 use super::window::{DAY, MINUTE, window};
 use crate::wire::time::{decimal, epoch, go_duration, now, rfc3339, seconds, until};
@@ -14,6 +14,35 @@ pub(super) struct Bucket {
     pub(super) remaining: Option<u64>,
     pub(super) reset: Option<Duration>,
     pub(super) window: Option<Duration>,
+}
+
+/// The headers of an answer that speak of limits, picked out once: there are dozens of
+/// names to ask for, and few of them are ever there.
+pub(super) struct Found<'h> {
+    headers: &'h HeaderMap,
+    limits: Vec<(&'h str, &'h HeaderValue)>,
+}
+
+impl<'h> Found<'h> {
+    pub(super) fn among(headers: &'h HeaderMap) -> Self {
+        let named = headers.iter().map(|(name, value)| (name.as_str(), value));
+        Found {
+            headers,
+            limits: named.filter(|(name, _)| speaks_of_limits(name)).collect(),
+        }
+    }
+
+    fn get(&self, name: &str) -> Option<&'h HeaderValue> {
+        let mut limits = self.limits.iter();
+        limits
+            .find(|(there, _)| *there == name)
+            .map(|(_, value)| *value)
+    }
+}
+
+/// As every name does that is asked for here.
+fn speaks_of_limits(name: &str) -> bool {
+    name.starts_with("x-ratelimit-") || name.starts_with("anthropic-ratelimit-")
 }
 
 /// Where a bucket's three headers are, and how to read them.
@@ -137,23 +166,23 @@ const PROJECT_TOKENS: Names = Names {
 /// rate-limit documentation); this header of its own gives it away.
 const GROQ: &str = "x-groq-region";
 
-pub(super) fn requests(headers: &HeaderMap) -> Bucket {
-    let bucket = first(headers, &REQUESTS);
-    always(bucket, DAY, headers.contains_key(GROQ))
+pub(super) fn requests(found: &Found<'_>) -> Bucket {
+    let bucket = first(found, &REQUESTS);
+    always(bucket, DAY, found)
 }
 
-pub(super) fn tokens(headers: &HeaderMap) -> Bucket {
-    let bucket = first(headers, &TOKENS);
-    always(bucket, MINUTE, headers.contains_key(GROQ))
+pub(super) fn tokens(found: &Found<'_>) -> Bucket {
+    let bucket = first(found, &TOKENS);
+    always(bucket, MINUTE, found)
 }
 
-pub(super) fn project_tokens(headers: &HeaderMap) -> Bucket {
-    read(headers, &PROJECT_TOKENS)
+pub(super) fn project_tokens(found: &Found<'_>) -> Bucket {
+    read(found, &PROJECT_TOKENS)
 }
 
-fn always(bucket: Bucket, window: Duration, holds: bool) -> Bucket {
+fn always(bucket: Bucket, window: Duration, found: &Found<'_>) -> Bucket {
     match bucket.limit {
-        Some(_) if holds => Bucket {
+        Some(_) if found.headers.contains_key(GROQ) => Bucket {
             window: Some(window),
             ..bucket
         },
@@ -161,46 +190,46 @@ fn always(bucket: Bucket, window: Duration, holds: bool) -> Bucket {
     }
 }
 
-fn first(headers: &HeaderMap, names: &[Names]) -> Bucket {
+fn first(found: &Found<'_>, names: &[Names]) -> Bucket {
     let there = |names: &&Names| {
         [names.limit, names.remaining, names.reset]
             .iter()
-            .any(|name| headers.contains_key(*name))
+            .any(|name| found.get(name).is_some())
     };
     names
         .iter()
         .find(there)
-        .map_or_else(Bucket::default, |names| read(headers, names))
+        .map_or_else(Bucket::default, |names| read(found, names))
 }
 
-fn read(headers: &HeaderMap, names: &Names) -> Bucket {
-    let limit = number(headers, names.limit).filter(|limit| *limit > 0);
-    let remaining = number(headers, names.remaining);
+fn read(found: &Found<'_>, names: &Names) -> Bucket {
+    let limit = number(found, names.limit).filter(|limit| *limit > 0);
+    let remaining = number(found, names.remaining);
     // A limit or rest that makes no sense (Azure's -1) takes what stands
     // beside it along: its zeros mean "unknown", not "empty".
-    let senseless = |name, read: Option<u64>| headers.contains_key(name) && read.is_none();
+    let senseless = |name, read: Option<u64>| found.get(name).is_some() && read.is_none();
     if senseless(names.limit, limit) {
         return Bucket::default();
     }
     let told = (!senseless(names.remaining, remaining))
-        .then(|| reset(headers, names, limit.zip(remaining)))
+        .then(|| reset(found, names, limit.zip(remaining)))
         .flatten();
     Bucket {
         limit,
         remaining,
         reset: told.map(|(reset, _)| reset),
-        window: counted(headers, names, limit.zip(remaining), told),
+        window: counted(found, names, limit.zip(remaining), told),
     }
 }
 
 fn counted(
-    headers: &HeaderMap,
+    found: &Found<'_>,
     names: &Names,
     count: Option<(u64, u64)>,
     told: Option<(Duration, Duration)>,
 ) -> Option<Duration> {
     if let (Window::Computed, Bare::Fitting { period }) = (names.window, names.bare)
-        && let Some(period) = number(headers, period).filter(|period| *period > 0)
+        && let Some(period) = number(found, period).filter(|period| *period > 0)
     {
         return Some(Duration::from_secs(period));
     }
@@ -214,25 +243,25 @@ fn counted(
 
 /// The time until full, and how exactly it is told.
 fn reset(
-    headers: &HeaderMap,
+    found: &Found<'_>,
     names: &Names,
     count: Option<(u64, u64)>,
 ) -> Option<(Duration, Duration)> {
     const MILLISECOND: Duration = Duration::from_millis(1);
     const SECOND: Duration = Duration::from_secs(1);
-    let text = text(headers, names.reset)?;
+    let text = text(found, names.reset)?;
     if let Some(reset) = go_duration(text) {
         return Some((reset, MILLISECOND));
     }
     if let Some(instant) = rfc3339(text) {
-        return Some((until(instant, now(headers)), SECOND));
+        return Some((until(instant, now(found.headers)), SECOND));
     }
     let bare = seconds(text)?;
     match names.bare {
         // A fraction cannot be milliseconds told as an integer.
         Bare::Fitting { .. } if text.contains('.') => Some((bare, MILLISECOND)),
-        Bare::Fitting { period } => fitting(text, number(headers, period), count?),
-        Bare::Seconds => Some((seconds_or_epoch(headers, text)?, SECOND)),
+        Bare::Fitting { period } => fitting(text, number(found, period), count?),
+        Bare::Seconds => Some((seconds_or_epoch(found, text)?, SECOND)),
     }
 }
 
@@ -263,23 +292,23 @@ fn fitting(
     Some((reset.min(crate::wire::time::LONGEST), resolution))
 }
 
-fn seconds_or_epoch(headers: &HeaderMap, text: &str) -> Option<Duration> {
+fn seconds_or_epoch(found: &Found<'_>, text: &str) -> Option<Duration> {
     let (number, _) = decimal(text)?;
     let since = match number {
         n if n < 1e9 => return seconds(text),
         n if n < 1e11 => Duration::try_from_secs_f64(n),
         n => Duration::try_from_secs_f64(n / 1e3),
     };
-    Some(until(epoch(since.ok()?)?, now(headers)))
+    Some(until(epoch(since.ok()?)?, now(found.headers)))
 }
 
-fn text<'h>(headers: &'h HeaderMap, name: &str) -> Option<&'h str> {
-    headers.get(name)?.to_str().ok().map(str::trim)
+fn text<'h>(found: &Found<'h>, name: &str) -> Option<&'h str> {
+    found.get(name)?.to_str().ok().map(str::trim)
 }
 
 /// A count: an unsigned whole number; a fraction of zeros is forgiven.
-fn number(headers: &HeaderMap, name: &str) -> Option<u64> {
-    let text = text(headers, name)?;
+fn number(found: &Found<'_>, name: &str) -> Option<u64> {
+    let text = text(found, name)?;
     let whole = match text.split_once('.') {
         Some((whole, zeros)) if zeros.bytes().all(|b| b == b'0') => whole,
         Some(_) => return None,
@@ -288,4 +317,23 @@ fn number(headers: &HeaderMap, name: &str) -> Option<u64> {
     // `parse` alone would take a leading plus.
     let digits = whole.bytes().all(|b| b.is_ascii_digit());
     digits.then(|| whole.parse().ok()).flatten()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_name_is_asked_for_that_is_not_picked_out() {
+        let all = REQUESTS.iter().chain(&TOKENS).chain([&PROJECT_TOKENS]);
+        for names in all {
+            let period = match names.bare {
+                Bare::Fitting { period } => period,
+                Bare::Seconds => names.limit,
+            };
+            for name in [names.limit, names.remaining, names.reset, period] {
+                assert!(speaks_of_limits(name), "{name}");
+            }
+        }
+    }
 }
