@@ -1,6 +1,7 @@
 //! A socket that shows its reader nothing but checked requests.
 
 use std::io;
+use std::mem::MaybeUninit;
 use std::pin::Pin;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
@@ -101,6 +102,9 @@ impl<S: AsyncRead> AsyncRead for Checked<S> {
                 buffer.put_slice(&this.inbox[..length]);
                 this.inbox.advance(length);
                 *this.cleared -= length;
+                if this.inbox.is_empty() {
+                    *this.inbox = BytesMut::new();
+                }
                 return Poll::Ready(Ok(()));
             }
             if this.flaw.get().is_some() {
@@ -140,20 +144,18 @@ impl<S: AsyncRead> AsyncRead for Checked<S> {
     }
 }
 
-/// How many bytes more there are; none at the end.
+/// How many bytes more there are; none at the end. What is not there yet has no room
+/// kept for it: most connections wait, and there may be thousands.
 fn fill<S: AsyncRead>(
     socket: Pin<&mut S>,
     cx: &mut Context<'_>,
     inbox: &mut BytesMut,
 ) -> Poll<io::Result<usize>> {
-    let before = inbox.len();
-    inbox.resize(before + PIECE, 0);
-    let mut piece = ReadBuf::new(&mut inbox[before..]);
-    let polled = socket.poll_read(cx, &mut piece);
-    let length = piece.filled().len();
-    inbox.truncate(before + length);
-    ready!(polled)?;
-    Poll::Ready(Ok(length))
+    let mut piece = [const { MaybeUninit::uninit() }; PIECE];
+    let mut piece = ReadBuf::uninit(&mut piece);
+    ready!(socket.poll_read(cx, &mut piece))?;
+    inbox.extend_from_slice(piece.filled());
+    Poll::Ready(Ok(piece.filled().len()))
 }
 
 /// Reads what nobody wants any more, so that closing the socket resets nothing that

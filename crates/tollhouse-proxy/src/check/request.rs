@@ -20,9 +20,8 @@ pub(crate) struct Hosts {
 
 impl Hosts {
     pub(crate) fn new(names: impl IntoIterator<Item = String>) -> Self {
-        let names = names.into_iter().map(|name| name.to_ascii_lowercase());
         Hosts {
-            names: names.collect(),
+            names: names.into_iter().collect(),
         }
     }
 
@@ -42,13 +41,22 @@ impl Hosts {
     }
 
     fn is_ours(&self, host: &str) -> bool {
-        let host = host.to_ascii_lowercase();
         let address = host.trim_start_matches('[').trim_end_matches(']');
-        address.parse::<IpAddr>().is_ok()
-            || host == "localhost"
-            || host.ends_with(".localhost")
-            || self.names.contains(&host)
+        is_localhost(host)
+            || address.parse::<IpAddr>().is_ok()
+            || self
+                .names
+                .iter()
+                .any(|name| name.eq_ignore_ascii_case(host))
     }
+}
+
+/// `localhost`, or a name below it.
+fn is_localhost(host: &str) -> bool {
+    const NAME: &[u8] = b"localhost";
+    let host = host.as_bytes();
+    let (before, end) = host.split_at(host.len().saturating_sub(NAME.len()));
+    end.eq_ignore_ascii_case(NAME) && matches!(before.last(), None | Some(b'.'))
 }
 
 /// What `Host` says; under HTTP/2 the authority may stand in its place. The host of
@@ -80,6 +88,9 @@ fn own_origin(headers: &HeaderMap, host: &Authority) -> Result<(), Flaw> {
 /// Whether a segment is `.` or `..`, written out or not: the provider would resolve
 /// it to a path that this proxy has not seen.
 fn has_dots(path: &str) -> bool {
+    if !path.contains(['.', '%']) {
+        return false;
+    }
     let path = path.to_ascii_lowercase();
     let path = path
         .replace("%2e", ".")
