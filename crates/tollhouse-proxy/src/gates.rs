@@ -8,7 +8,6 @@ use std::time::Duration;
 use http::{Request, Response};
 use tollhouse_openai::account::AccountSnapshot;
 use tollhouse_openai::client::StreamingOpenAi;
-use tollhouse_openai::error::Error;
 use tollhouse_openai::policy::{Limited, LimitedBody};
 use tollhouse_openai::spans::{SpanLayer, Spanned, SpannedBody};
 use tollhouse_openai::{Account, AccountConfig, Call, Cost, OpenAi, RequestBody, ResponseBody};
@@ -34,9 +33,15 @@ pub(crate) type Body = SpannedBody<LimitedBody<AnswerBody>>;
 #[derive(Clone)]
 pub(crate) struct Gates {
     account: Account,
-    client: Spanned<Limited<Noted>>,
+    /// Shared, and cloned for a call that is sent: it is large, and thousands may wait.
+    client: Arc<Client>,
     base_path: Arc<str>,
 }
+
+type Client = Spanned<Limited<Noted>>;
+
+/// A call on its way through the gates and to the provider's answer.
+pub(crate) type Calling = <Client as Service<Request<RequestBody>>>::Future;
 
 /// Where a call belongs.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -63,7 +68,7 @@ impl Gates {
             .map_response(AnswerBody::of as fn(Response<ResponseBody>) -> _);
         Gates {
             // Around the gates: a call's span has its waiting in it.
-            client: SpanLayer::new("openai").layer(account.layer().layer(noted)),
+            client: Arc::new(SpanLayer::new("openai").layer(account.layer().layer(noted))),
             account,
             base_path,
         }
@@ -98,11 +103,8 @@ impl Gates {
     }
 
     /// Waits, and sends.
-    pub(crate) async fn call(
-        mut self,
-        request: Request<RequestBody>,
-    ) -> Result<Response<Body>, Error> {
-        self.client.call(request).await
+    pub(crate) fn call(&self, request: Request<RequestBody>) -> Calling {
+        Client::clone(&self.client).call(request)
     }
 
     /// Where a call belongs, and what it will be charged.

@@ -22,7 +22,11 @@ const PROXY_CONNECTION: HeaderName = HeaderName::from_static("proxy-connection")
 /// Leaves of a request's headers what the provider is to see.
 pub(crate) fn for_provider(headers: &mut HeaderMap, keeps_key: bool) {
     let takes_trailers = headers.get(TE).is_some_and(names_trailers);
-    without_hops(headers);
+    // Usage is read from answers that are not packed; and hyper has answered the
+    // expectation.
+    without_hops(headers, |name| {
+        *name == ACCEPT_ENCODING || *name == EXPECT || is_ours(name)
+    });
     if takes_trailers {
         headers.insert(TE, HeaderValue::from_static("trailers"));
     }
@@ -30,12 +34,18 @@ pub(crate) fn for_provider(headers: &mut HeaderMap, keeps_key: bool) {
         headers.remove(AUTHORIZATION);
         headers.remove(API_KEY);
     }
-    // Usage is read from answers that are not packed; and hyper has answered the
-    // expectation.
-    headers.remove(ACCEPT_ENCODING);
-    headers.remove(EXPECT);
     join_cookies(headers);
-    remove_starting(headers, "x-tollhouse-");
+}
+
+/// Gives each value bytes of its own. They came as parts of the buffer that the connection
+/// was read into, all of which would stay for as long as the call waits.
+pub(crate) fn detach(headers: &mut HeaderMap) {
+    for value in headers.values_mut() {
+        if let Ok(mut own) = HeaderValue::from_bytes(value.as_bytes()) {
+            own.set_sensitive(value.is_sensitive());
+            *value = own;
+        }
+    }
 }
 
 /// HTTP/2 may send cookies one by one; HTTP/1.1 may not (RFC 9113, section 8.2.3).
@@ -56,14 +66,14 @@ fn join_cookies(headers: &mut HeaderMap) {
 
 /// Leaves of an answer's headers what the client is to see.
 pub(crate) fn for_client(headers: &mut HeaderMap) {
-    without_hops(headers);
     // The provider's word on pages is not about this origin.
-    remove_starting(headers, "access-control-");
-    remove_starting(headers, "x-tollhouse-");
+    without_hops(headers, |name| {
+        name.as_str().starts_with("access-control-") || is_ours(name)
+    });
 }
 
-/// RFC 9110, section 7.6.1.
-fn without_hops(headers: &mut HeaderMap) {
+/// Takes out what RFC 9110, section 7.6.1, ends here, and whatever else is not to go on.
+fn without_hops(headers: &mut HeaderMap, other: fn(&HeaderName) -> bool) {
     let named: Vec<HeaderName> = headers
         .get_all(CONNECTION)
         .iter()
@@ -71,20 +81,23 @@ fn without_hops(headers: &mut HeaderMap) {
         .flat_map(|value| value.split(','))
         .filter_map(|name| name.trim().parse().ok())
         .collect();
-    let always = [
-        CONNECTION,
-        KEEP_ALIVE,
-        PROXY_AUTHENTICATE,
-        PROXY_AUTHORIZATION,
-        PROXY_CONNECTION,
-        TE,
-        TRANSFER_ENCODING,
-        UPGRADE,
-    ];
-    for name in named.iter().chain(&always) {
+    let ends = |name: &&HeaderName| HOPS.contains(name) || named.contains(name) || other(name);
+    let ending: Vec<_> = headers.keys().filter(ends).cloned().collect();
+    for name in ending {
         headers.remove(name);
     }
 }
+
+const HOPS: [HeaderName; 8] = [
+    CONNECTION,
+    KEEP_ALIVE,
+    PROXY_AUTHENTICATE,
+    PROXY_AUTHORIZATION,
+    PROXY_CONNECTION,
+    TE,
+    TRANSFER_ENCODING,
+    UPGRADE,
+];
 
 fn names_trailers(value: &HeaderValue) -> bool {
     let value = value.to_str().unwrap_or_default();
@@ -93,19 +106,15 @@ fn names_trailers(value: &HeaderValue) -> bool {
         .any(|coding| coding.trim().eq_ignore_ascii_case("trailers"))
 }
 
-fn remove_starting(headers: &mut HeaderMap, start: &str) {
-    let ours: Vec<_> = headers
-        .keys()
-        .filter(|name| name.as_str().starts_with(start))
-        .cloned()
-        .collect();
-    for name in ours {
-        headers.remove(name);
-    }
+/// What this proxy and its clients say to each other.
+fn is_ours(name: &HeaderName) -> bool {
+    name.as_str().starts_with("x-tollhouse-")
 }
 
 #[cfg(test)]
 mod tests {
+    use bytes::Bytes;
+
     use super::*;
 
     fn left(headers: &[(&str, &str)], trim: impl FnOnce(&mut HeaderMap)) -> String {
@@ -145,6 +154,23 @@ mod tests {
         assert_eq!(own, "openai-beta te trailer");
         let kept = left(&headers, |headers| for_provider(headers, true));
         assert_eq!(kept, "authorization openai-beta te trailer");
+    }
+
+    #[test]
+    fn values_are_kept_but_not_what_they_were_a_part_of() {
+        let buffer = Bytes::from(b"one two".to_vec());
+        let value = |range| HeaderValue::from_maybe_shared(buffer.slice(range)).unwrap();
+        let mut headers = HeaderMap::new();
+        headers.append("x", value(0..3));
+        let mut secret = value(4..7);
+        secret.set_sensitive(true);
+        headers.append("x", secret);
+        assert!(!buffer.is_unique());
+        detach(&mut headers);
+        assert!(buffer.is_unique());
+        let all: Vec<_> = headers.get_all("x").iter().collect();
+        assert_eq!(all, ["one", "two"]);
+        assert!(!all[0].is_sensitive() && all[1].is_sensitive());
     }
 
     #[test]

@@ -55,6 +55,7 @@ mod listen;
 pub mod page;
 mod pass;
 mod proxy;
+mod request_id;
 mod routes;
 mod session;
 mod shared;

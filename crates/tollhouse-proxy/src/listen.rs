@@ -5,13 +5,13 @@ use std::fmt;
 use std::net::SocketAddr;
 use std::pin::pin;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use axum::Router;
 use axum::body::Body;
 use axum::extract::ConnectInfo;
 use axum::response::{IntoResponse, Response};
-use http::Request;
+use http::{Request, Version};
 use hyper::body::Incoming;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
@@ -24,7 +24,7 @@ use tower::ServiceExt;
 
 use crate::check::{Checked, FlawCell, Limits, Opened, is_stand_in};
 use crate::error::Refusal;
-use crate::routes::router;
+use crate::routes::{Front, front};
 use crate::shared::Shared;
 use crate::tunnel::Way;
 
@@ -123,7 +123,7 @@ async fn accept(
     mut ends: watch::Receiver<bool>,
 ) -> Connections {
     let mut open = Connections::new();
-    let router = router(Arc::clone(&shared));
+    let front = front(Arc::clone(&shared));
     let free = Arc::new(Semaphore::new(shared.bounds.connections));
     let mut following = pin!(shared.page.follow(|| shared.look()));
     loop {
@@ -134,11 +134,8 @@ async fn accept(
             Some(_) = open.join_next() => continue,
             accepted = next(&listener, &free) => accepted,
         };
-        let connection = connection(socket, router.clone(), Arc::clone(&shared), ends.clone());
-        open.spawn(async move {
-            connection.await;
-            drop(permit);
-        });
+        let (front, shared, ends) = (front.clone(), Arc::clone(&shared), ends.clone());
+        open.spawn(connection(socket, front, shared, ends, permit));
     }
 }
 
@@ -164,9 +161,10 @@ async fn next(listener: &TcpListener, free: &Arc<Semaphore>) -> (TcpStream, Owne
 
 async fn connection(
     socket: TcpStream,
-    router: Router,
+    front: impl Front,
     shared: Arc<Shared>,
     mut ends: watch::Receiver<bool>,
+    _permit: OwnedSemaphorePermit,
 ) {
     let _connected = shared.counts.connect();
     // Events are short and must not wait for each other.
@@ -187,16 +185,27 @@ async fn connection(
     let socket = Checked::new(socket, limits, Arc::clone(&flaw), Arc::clone(&opened));
     let way = Way::new(opened);
     let after_http = way.clone();
+    let asked = Arc::new(AtomicU64::new(0));
+    let goes_idle = idle(Arc::clone(&asked), limits.head_time);
     let service = service_fn(move |mut request: Request<Incoming>| {
+        match request.version() {
+            Version::HTTP_2 => drop(asked.fetch_add(1, Ordering::Relaxed)),
+            _ => asked.store(OF_HTTP_1, Ordering::Relaxed),
+        }
         request.extensions_mut().insert(ConnectInfo(peer));
         request.extensions_mut().insert(way.clone());
-        answer(request, router.clone(), Arc::clone(&flaw))
+        answer(request, front.clone(), Arc::clone(&flaw))
     });
     let server = server(limits);
     let mut serving = pin!(server.serve_connection_with_upgrades(TokioIo::new(socket), service));
     let served = tokio::select! {
+        biased;
         served = &mut serving => served,
         () = end(&mut ends) => {
+            serving.as_mut().graceful_shutdown();
+            serving.await
+        }
+        () = goes_idle => {
             serving.as_mut().graceful_shutdown();
             serving.await
         }
@@ -204,6 +213,24 @@ async fn connection(
     match served {
         Ok(()) => after_http.to_its_end().await,
         Err(error) => tracing::debug!(error, "a connection broke"),
+    }
+}
+
+/// In place of a number of requests: hyper itself limits how long such a connection is
+/// idle.
+const OF_HTTP_1: u64 = u64::MAX;
+
+/// Waits until no request has come over HTTP/2 for as long as a connection may be idle, or
+/// for up to twice as long. The client is told to go then, and what is under way goes on.
+async fn idle(asked: Arc<AtomicU64>, limit: Duration) {
+    let mut before = 0;
+    loop {
+        sleep(limit).await;
+        match asked.load(Ordering::Relaxed) {
+            OF_HTTP_1 => std::future::pending().await,
+            now if now == before => return,
+            now => before = now,
+        }
     }
 }
 
@@ -226,11 +253,11 @@ fn server(limits: Limits) -> auto::Builder<TokioExecutor> {
 
 async fn answer(
     request: Request<Incoming>,
-    router: Router,
+    front: impl Front,
     flaw: FlawCell,
 ) -> Result<Response, Infallible> {
     match flaw.get() {
         Some(flaw) if is_stand_in(&request) => Ok(Refusal::from(*flaw).into_response()),
-        _ => router.oneshot(request.map(Body::new)).await,
+        _ => front.oneshot(request.map(Body::new)).await,
     }
 }

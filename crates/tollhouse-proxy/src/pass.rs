@@ -11,7 +11,8 @@ use http::uri::PathAndQuery;
 use http::{HeaderMap, HeaderValue, Request, StatusCode, Uri, Version};
 use http_body::Body as _;
 use http_body_util::{BodyExt, Limited};
-use tokio::time::{Instant, sleep};
+use tokio::time::{Instant, sleep, timeout};
+use tollhouse_openai::error::Error;
 use tollhouse_openai::{Call, RequestBody};
 use tower_http::timeout::TimeoutBody;
 
@@ -20,7 +21,7 @@ use crate::call::{Launches, Line};
 use crate::comments::{Calling, Ended, Late, Wait};
 use crate::error::Refusal;
 use crate::gates::{self, Gates};
-use crate::headers::{ATTEMPTS, MAX_WAIT, for_provider};
+use crate::headers::{ATTEMPTS, MAX_WAIT, detach, for_provider};
 use crate::held::{Counted, Share};
 use crate::shared::Shared;
 use crate::tunnel::Asked;
@@ -100,6 +101,7 @@ async fn through(
     *request.uri_mut() = provider_path(shared.keys.base_path(), request.uri())?;
     let asked = Asked::of(&mut request);
     for_provider(request.headers_mut(), admitted.keeps_key);
+    detach(request.headers_mut());
     if asked.is_some() {
         Asked::ask(request.headers_mut(), admitted.keeps_key);
     }
@@ -121,9 +123,17 @@ async fn through(
     let every = shared
         .comments
         .filter(|_| most.is_none() && ready.call.streams());
-    let result = match every {
-        None => patiently(admitted.gates, ready, line.charge, most).await,
-        Some(every) => in_time(admitted.gates, ready, line.charge, share, every).await?,
+    // What few calls need is boxed, so that it takes no room in all the others.
+    let result = match (most, every) {
+        (Some(most), _) => Box::pin(patiently(admitted.gates, ready, line.charge, most)).await,
+        (None, Some(every)) => {
+            let in_time = in_time(admitted.gates, ready, line.charge, share, every);
+            Box::pin(in_time).await?
+        }
+        (None, None) => {
+            let ended = admitted.gates.call(ready.request).await;
+            ended.map_err(|error| failed(&error, upload))
+        }
     };
     line.wait = launches.wait();
     match result {
@@ -161,7 +171,8 @@ async fn in_time(
     let mut calling: Calling = Box::pin(async move {
         // What it holds, it holds until it is answered.
         let _share = share;
-        patiently(gates, ready, charge, None).await
+        let ended = gates.call(ready.request).await;
+        ended.map_err(|error| failed(&error, ready.upload))
     });
     tokio::select! {
         biased;
@@ -247,7 +258,17 @@ where
     let body = Limited::new(Counted::new(Box::pin(body), share), most);
     let whole = body.collect().await;
     let whole = whole.map_err(|error| Refusal::of_body(&*error, most))?;
-    Ok(RequestBody::from(whole.to_bytes()))
+    Ok(RequestBody::from(detached(whole.to_bytes())))
+}
+
+/// The same bytes without the buffer that they came in, if that is larger by much: what
+/// came in one piece is a part of it.
+fn detached(body: Bytes) -> Bytes {
+    const SMALL: usize = 16 * 1024;
+    match body.len() {
+        1..SMALL => Bytes::copy_from_slice(&body),
+        _ => body,
+    }
 }
 
 fn is_multipart(headers: &HeaderMap) -> bool {
@@ -261,21 +282,20 @@ const LONGEST_MODEL: usize = 128;
 
 const MULTIPART: &[u8] = b"multipart/";
 
+/// Why a call has no answer, and after how many attempts.
+fn failed(error: &Error, upload: Option<usize>) -> (Refusal, u32) {
+    (Refusal::of_call(error, upload), error.attempts())
+}
+
 /// Calls, and does not begin to wait, nor goes on waiting, for longer than `most`. A
 /// call that was launched in time is waited for.
-async fn patiently(gates: Gates, ready: Ready, charge: u64, most: Option<Duration>) -> Ended {
+async fn patiently(gates: Gates, ready: Ready, charge: u64, most: Duration) -> Ended {
     let Ready {
         request,
         call,
         launches,
         upload,
     } = ready;
-    let failed = |error: tollhouse_openai::error::Error| {
-        (Refusal::of_call(&error, upload), error.attempts())
-    };
-    let Some(most) = most else {
-        return gates.call(request).await.map_err(failed);
-    };
     let too_late = || {
         let outlook = gates.outlook(&call, charge);
         (Refusal::TooLate { outlook, most }, 0)
@@ -283,16 +303,14 @@ async fn patiently(gates: Gates, ready: Ready, charge: u64, most: Option<Duratio
     if gates.outlook(&call, charge).expected_wait > most {
         return Err(too_late());
     }
-    let mut calling = pin!(gates.clone().call(request));
-    tokio::select! {
-        biased;
-        ended = &mut calling => return ended.map_err(failed),
-        () = sleep(most) => {}
-    }
-    match launches.wait() {
-        Some(_) => calling.await.map_err(failed),
-        None => Err(too_late()),
-    }
+    let mut calling = pin!(gates.call(request));
+    let waited = timeout(most, &mut calling).await;
+    let ended = match (waited, launches.wait()) {
+        (Ok(ended), _) => ended,
+        (Err(_), Some(_)) => calling.await,
+        (Err(_), None) => return Err(too_late()),
+    };
+    ended.map_err(|error| failed(&error, upload))
 }
 
 #[cfg(test)]

@@ -1,20 +1,23 @@
 //! What is answered where.
 
 use std::any::Any;
+use std::convert::Infallible;
+use std::future::{Future, ready};
 use std::net::SocketAddr;
+use std::pin::Pin;
 use std::sync::Arc;
+use std::task::{Context, Poll};
 
 use axum::body::Body;
 use axum::extract::{ConnectInfo, Request, State};
-use axum::middleware::{Next, from_fn_with_state};
 use axum::response::{IntoResponse, Redirect, Response};
 use axum::routing::get;
 use axum::{Json, Router};
 use http::header::{AUTHORIZATION, CONTENT_TYPE, COOKIE, PROXY_AUTHORIZATION, SET_COOKIE};
 use http::{HeaderMap, StatusCode};
-use tower::ServiceBuilder;
+use tower::{Service, ServiceBuilder, ServiceExt};
 use tower_http::catch_panic::CatchPanicLayer;
-use tower_http::request_id::{MakeRequestUuid, PropagateRequestIdLayer, SetRequestIdLayer};
+use tower_http::request_id::{PropagateRequestIdLayer, SetRequestIdLayer};
 use tower_http::sensitive_headers::SetSensitiveHeadersLayer;
 
 use crate::error::Refusal;
@@ -22,6 +25,7 @@ use crate::headers::{API_KEY, REQUEST_ID};
 use crate::keys::Admitted;
 use crate::page;
 use crate::pass::pass;
+use crate::request_id::RequestIds;
 use crate::shared::Shared;
 use crate::status::Status;
 
@@ -29,6 +33,11 @@ type Proxy = State<Arc<Shared>>;
 
 /// All routes.
 pub(crate) fn router(shared: Arc<Shared>) -> Router {
+    Router::new().fallback_service(front(shared))
+}
+
+/// The same for the server of our own, which needs no box around each layer.
+pub(crate) fn front(shared: Arc<Shared>) -> impl Front {
     let secret = [
         AUTHORIZATION,
         PROXY_AUTHORIZATION,
@@ -36,15 +45,78 @@ pub(crate) fn router(shared: Arc<Shared>) -> Router {
         SET_COOKIE,
         API_KEY,
     ];
-    let around = ServiceBuilder::new()
+    ServiceBuilder::new()
+        .map_response(|response: Response<_>| response.map(Body::new))
         .layer(CatchPanicLayer::custom(panicked))
         .layer(SetSensitiveHeadersLayer::new(secret))
-        .layer(SetRequestIdLayer::new(REQUEST_ID, MakeRequestUuid))
+        .layer(SetRequestIdLayer::new(REQUEST_ID, RequestIds::default()))
         .layer(PropagateRequestIdLayer::new(REQUEST_ID))
-        .layer(from_fn_with_state(Arc::clone(&shared), check));
+        .service(Paths {
+            own: own(Arc::clone(&shared)),
+            shared,
+        })
+}
+
+/// Answers every request.
+pub(crate) trait Front:
+    Service<Request, Response = Response, Error = Infallible, Future: Send>
+    + Clone
+    + Send
+    + Sync
+    + 'static
+{
+}
+
+impl<S> Front for S where
+    S: Service<Request, Response = Response, Error = Infallible, Future: Send>
+        + Clone
+        + Send
+        + Sync
+        + 'static
+{
+}
+
+/// Tells calls, which are many, from what the proxy says of itself.
+#[derive(Clone)]
+struct Paths {
+    shared: Arc<Shared>,
+    own: Router,
+}
+
+impl Service<Request> for Paths {
+    type Response = Response;
+    type Error = Infallible;
+    type Future = Pin<Box<dyn Future<Output = Result<Response, Infallible>> + Send>>;
+
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, mut request: Request) -> Self::Future {
+        if let Err(refusal) = check(&self.shared, &mut request) {
+            return Box::pin(ready(Ok(refusal.into_response())));
+        }
+        if is_own(request.uri().path()) {
+            return Box::pin(self.own.clone().oneshot(request));
+        }
+        let shared = Arc::clone(&self.shared);
+        Box::pin(async move { Ok(pass(&shared, request).await) })
+    }
+}
+
+/// Whether a path may be one of the proxy's own; what is not is a call after all.
+fn is_own(path: &str) -> bool {
+    let below = |start| {
+        path.strip_prefix(start)
+            .is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
+    };
+    matches!(path, "/healthz" | "/readyz" | "/metrics") || below("/tollhouse")
+}
+
+fn own(shared: Arc<Shared>) -> Router {
     Router::new()
         .route("/healthz", get(async || "ok\n"))
-        .route("/readyz", get(ready))
+        .route("/readyz", get(is_ready))
         .route("/metrics", get(metrics))
         .route("/tollhouse/status", get(status))
         .route("/tollhouse/me", get(me))
@@ -56,21 +128,21 @@ pub(crate) fn router(shared: Arc<Shared>) -> Router {
         .route("/tollhouse/events", get(events))
         .fallback(call)
         .with_state(shared)
-        .layer(around)
 }
 
-async fn check(State(shared): Proxy, mut request: Request, next: Next) -> Response {
-    match shared.hosts.check(&request) {
-        Ok(()) if !may_be_seen(&shared, &request) => Refusal::NoToken.into_response(),
-        Ok(()) => {
-            // What the check has seen is what counts, not an absolute-form target.
-            if let Some(path) = request.uri().path_and_query().cloned() {
-                *request.uri_mut() = path.into();
-            }
-            next.run(request).await
-        }
-        Err(flaw) => Refusal::from(flaw).into_response(),
+/// Whether a request may be answered at all. What is seen here is what counts from then
+/// on, not an absolute-form target.
+fn check(shared: &Shared, request: &mut Request) -> Result<(), Refusal> {
+    shared.hosts.check(request)?;
+    if !may_be_seen(shared, request) {
+        return Err(Refusal::NoToken);
     }
+    if request.uri().authority().is_some()
+        && let Some(path) = request.uri().path_and_query().cloned()
+    {
+        *request.uri_mut() = path.into();
+    }
+    Ok(())
 }
 
 /// Where no token can be demanded of whoever looks, only this machine's programs may. What
@@ -91,7 +163,7 @@ async fn call(State(shared): Proxy, request: Request) -> Response {
     pass(&shared, request).await
 }
 
-async fn ready(State(shared): Proxy) -> (StatusCode, &'static str) {
+async fn is_ready(State(shared): Proxy) -> (StatusCode, &'static str) {
     match shared.counts.is_closing() {
         false => (StatusCode::OK, "ready\n"),
         true => (StatusCode::SERVICE_UNAVAILABLE, "closing\n"),

@@ -2,8 +2,13 @@
 
 use std::time::Duration;
 
+use bytes::Bytes;
+use http::Request;
+use http_body_util::{BodyExt, Full};
+use hyper::client::conn::http2;
+use hyper_util::rt::{TokioExecutor, TokioIo};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::time::timeout;
+use tokio::time::{sleep, timeout};
 use tollhouse_openai::Account;
 use tollhouse_proxy::{Bounds, Proxy};
 
@@ -107,6 +112,37 @@ async fn slow_heads_slow_bodies_and_idle_connections_end() {
     let seen = read_until(&mut socket, "request_timeout").await;
     assert!(seen.starts_with("HTTP/1.1 408"), "{seen}");
     drop(socket);
+    at_rest(&served).await;
+}
+
+/// What is under way goes on; a client that opens a connection and asks nothing is told,
+/// too.
+#[tokio::test]
+async fn idle_connections_of_http_2_end() {
+    let (provider, url) = by_hand().await;
+    let served = bounded(&url, |bounds| bounds.head_time = Duration::from_millis(60)).await;
+    let open = async || {
+        let socket = TokioIo::new(connect(&served).await);
+        let opened = http2::handshake::<_, _, Full<Bytes>>(TokioExecutor::new(), socket).await;
+        opened.unwrap()
+    };
+    let (_quiet, ends) = open().await;
+    let ended = timeout(LONG, ends).await;
+    assert!(ended.is_ok(), "still open, and nothing was ever asked");
+
+    let (mut asking, ends) = open().await;
+    let ended = tokio::spawn(ends);
+    let request = Request::post(format!("{}/responses", served.url()));
+    let answer = asking.send_request(request.body(Full::from("{}")).unwrap());
+    let (_, mut upstream) = request_at(&provider, "{}").await;
+    // The stream is older than any idle connection may be, and is told to its end.
+    sleep(Duration::from_millis(200)).await;
+    let said = b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\n{}";
+    upstream.write_all(said).await.unwrap();
+    let answer = timeout(LONG, answer).await.unwrap().unwrap();
+    let body = answer.into_body().collect().await.unwrap().to_bytes();
+    assert_eq!(body, "{}");
+    assert!(timeout(LONG, ended).await.is_ok(), "still open");
     at_rest(&served).await;
 }
 
