@@ -5,6 +5,7 @@ use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use bytes::Bytes;
+use http::header::CONTENT_TYPE;
 use http::{HeaderMap, HeaderName, HeaderValue, Response, StatusCode};
 use http_body::{Body, Frame, SizeHint};
 use pin_project_lite::pin_project;
@@ -12,6 +13,7 @@ use tollhouse_openai::Attempts;
 
 use crate::call::Line;
 use crate::headers::{ATTEMPTS, CHARGE, POOL, SHOULD_RETRY, WAIT, for_client};
+use crate::together::Together;
 
 /// Adds what we know of a call to its answer, and goes with it to its last byte.
 ///
@@ -24,7 +26,7 @@ pub(crate) fn answer<B>(
 ) -> Response<axum::body::Body>
 where
     B: Body<Data = Bytes> + Send + 'static,
-    B::Error: Into<axum::BoxError>,
+    B::Error: Into<axum::BoxError> + Send,
 {
     let status = response.status();
     tell(&mut response, &mut line);
@@ -32,8 +34,25 @@ where
         let headers = response.headers_mut();
         headers.insert(SHOULD_RETRY, HeaderValue::from_static("false"));
     }
-    response.map(|body| axum::body::Body::new(AnswerBody { body, line }))
+    let is_events = is_events(response.headers());
+    response.map(|body| {
+        let body = AnswerBody { body, line };
+        match is_events {
+            true => axum::body::Body::new(Together::new(body)),
+            false => axum::body::Body::new(body),
+        }
+    })
 }
+
+/// Whether an answer is a stream of events.
+pub(crate) fn is_events(headers: &HeaderMap) -> bool {
+    let kind = headers.get(CONTENT_TYPE).map(HeaderValue::as_bytes);
+    let start = kind.and_then(|kind| kind.get(..EVENTS.len()));
+    start.is_some_and(|kind| kind.eq_ignore_ascii_case(EVENTS.as_bytes()))
+}
+
+/// Their type.
+pub(crate) const EVENTS: &str = "text/event-stream";
 
 /// Leaves of a head what the client is to see, and adds what we know of the call.
 pub(crate) fn tell<B>(response: &mut Response<B>, line: &mut Line) {

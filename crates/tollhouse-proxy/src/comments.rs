@@ -21,15 +21,13 @@ use serde_json::{Value, json};
 use tokio::time::{Instant, Sleep, sleep};
 use tollhouse_openai::Call;
 
-use crate::answer::{attempts, tell_charge};
+use crate::answer::{EVENTS, attempts, is_events, tell_charge};
 use crate::call::{Launches, Line};
 use crate::error::Refusal;
 use crate::gates::{self, Gates, Outlook};
 
 /// An error's body is read no further than that.
 const LONGEST_ERROR: usize = 1024 * 1024;
-
-const EVENTS: &str = "text/event-stream";
 
 /// nginx and its like keep events back until they have many, unless they are told.
 const BUFFERING: HeaderName = HeaderName::from_static("x-accel-buffering");
@@ -148,13 +146,7 @@ async fn came(calling: Calling) -> Came {
 }
 
 async fn events(answer: http::Response<gates::Body>) -> Result<Pin<Box<gates::Body>>, Bytes> {
-    let kind = answer
-        .headers()
-        .get(CONTENT_TYPE)
-        .map(HeaderValue::as_bytes);
-    let start = kind.and_then(|kind| kind.get(..EVENTS.len()));
-    let is_events = start.is_some_and(|kind| kind.eq_ignore_ascii_case(EVENTS.as_bytes()));
-    if answer.status().is_success() && is_events {
+    if answer.status().is_success() && is_events(answer.headers()) {
         return Ok(Box::pin(answer.into_body()));
     }
     let read = Limited::new(answer.into_body(), LONGEST_ERROR)

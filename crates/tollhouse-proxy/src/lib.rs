@@ -61,6 +61,7 @@ mod session;
 mod shared;
 mod status;
 mod tally;
+mod together;
 mod tokens;
 mod tunnel;
 mod with_size;
