@@ -25,6 +25,8 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode};
 use std::time::Duration;
 
+use tokio::runtime::Builder;
+
 use crowd::Waited;
 use rounds::Part;
 use subject::{CORE, OTHER_CORE, Subject, nginx, ourselves, tollhouse};
@@ -36,10 +38,18 @@ type Result<T, E = Failure> = std::result::Result<T, E>;
 
 const UPSTREAM: &str = "127.0.0.1:18700";
 
-#[tokio::main(flavor = "current_thread")]
-async fn main() -> Result<ExitCode> {
+fn main() -> Result<ExitCode> {
     let arguments: Vec<_> = std::env::args().skip(1).collect();
     let arguments: Vec<_> = arguments.iter().map(String::as_str).collect();
+    // What is compared has a runtime of the same kind as the proxy.
+    let mut runtime = match arguments.first() {
+        Some(&"bare") => Builder::new_multi_thread(),
+        _ => Builder::new_current_thread(),
+    };
+    runtime.enable_all().build()?.block_on(role(&arguments))
+}
+
+async fn role(arguments: &[&str]) -> Result<ExitCode> {
     match arguments[..] {
         ["upstream", address] => upstream::serve(address).await?,
         ["bare", address, upstream] => bare::serve(address, upstream).await?,
@@ -49,7 +59,7 @@ async fn main() -> Result<ExitCode> {
             let answered = load::ask_for(address, kind, connections.parse()?, time).await?;
             println!("{} were answered", answered.len());
         }
-        _ => return bench(&arguments).await,
+        _ => return bench(arguments).await,
     }
     Ok(ExitCode::SUCCESS)
 }
