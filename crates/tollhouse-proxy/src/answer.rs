@@ -34,13 +34,21 @@ where
         let headers = response.headers_mut();
         headers.insert(SHOULD_RETRY, HeaderValue::from_static("false"));
     }
-    let is_events = is_events(response.headers());
-    response.map(|body| {
-        let body = AnswerBody { body, line };
-        match is_events {
-            true => axum::body::Body::new(Together::new(body)),
-            false => axum::body::Body::new(body),
-        }
+    match is_events(response.headers()) {
+        true => response.map(|body| with(Together::new(body), line)),
+        false => response.map(|body| with(body, line)),
+    }
+}
+
+fn with<B>(body: B, line: Line) -> axum::body::Body
+where
+    B: Body<Data = Bytes> + Send + 'static,
+    B::Error: Into<axum::BoxError> + Send,
+{
+    axum::body::Body::new(AnswerBody {
+        body,
+        line,
+        broken: None,
     })
 }
 
@@ -95,10 +103,13 @@ fn is_retried_by_sdks(status: StatusCode) -> bool {
 
 pin_project! {
     /// An answer's body, which ends its line in the log.
-    struct AnswerBody<B> {
+    struct AnswerBody<B: Body> {
         #[pin]
         body: B,
         line: Line,
+        // Why it breaks off. hyper's server closes its connection as soon as it hears of
+        // that, whatever it still has to write: so it gets a turn to do that first.
+        broken: Option<B::Error>,
     }
 }
 
@@ -111,15 +122,24 @@ impl<B: Body<Data = Bytes>> Body for AnswerBody<B> {
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, B::Error>>> {
         let mut this = self.project();
-        let frame = ready!(this.body.as_mut().poll_frame(cx));
+        if let Some(error) = this.broken.take() {
+            return Poll::Ready(Some(Err(error)));
+        }
+        let frame = match ready!(this.body.as_mut().poll_frame(cx)).transpose() {
+            Ok(frame) => frame,
+            Err(error) => {
+                *this.broken = Some(error);
+                cx.waker().wake_by_ref();
+                return Poll::Pending;
+            }
+        };
         // Whoever knows the length asks no further after the last frame.
-        let is_end = frame.is_none() || this.body.is_end_stream();
-        this.line.is_whole |= is_end && !matches!(frame, Some(Err(_)));
-        Poll::Ready(frame)
+        this.line.is_whole |= frame.is_none() || this.body.is_end_stream();
+        Poll::Ready(frame.map(Ok))
     }
 
     fn is_end_stream(&self) -> bool {
-        self.body.is_end_stream()
+        self.broken.is_none() && self.body.is_end_stream()
     }
 
     fn size_hint(&self) -> SizeHint {

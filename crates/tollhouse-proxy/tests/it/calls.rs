@@ -126,6 +126,30 @@ async fn a_stream_passes_event_by_event_without_a_stall() {
     at_rest(&served).await;
 }
 
+/// What came of an answer is told, also where its end is known at the same moment.
+#[tokio::test]
+async fn an_answer_that_breaks_off_is_passed_as_far_as_it_came() {
+    let (provider, url) = by_hand().await;
+    let served = before(&url).await;
+    for (kind, came) in [
+        ("application/json", "{\"a\":"),
+        ("text/event-stream", "data: {}\n\n"),
+        ("text/event-stream", ""),
+    ] {
+        let broken = async {
+            let (_, mut socket) = request_at(&provider, "Hi").await;
+            let answer = format!(
+                "HTTP/1.1 200 OK\r\ncontent-type: {kind}\r\ncontent-length: 99\r\n\r\n{came}"
+            );
+            socket.write_all(answer.as_bytes()).await.unwrap();
+        };
+        let request = post("/v1/chat/completions", "", &chat(""));
+        let (answer, ()) = tokio::join!(ask(&served, &request), broken);
+        assert_eq!((answer.status, answer.body.as_str()), (200, came), "{kind}");
+    }
+    at_rest(&served).await;
+}
+
 #[tokio::test]
 async fn trailers_pass() {
     let (provider, url) = by_hand().await;
