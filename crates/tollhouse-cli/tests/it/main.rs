@@ -6,6 +6,7 @@ mod batch_page;
 mod broken;
 mod common;
 mod configuration;
+mod hour;
 mod kills;
 mod outage;
 mod plan;

@@ -15,14 +15,15 @@ use crate::common::{Provider, directory, ended, interrupt, run, tollhouse, tollh
 const CHAT: &str =
     r#"{"model":"gpt-4o","max_tokens":20,"messages":[{"role":"user","content":"PLANTED-PROMPT"}]}"#;
 
-struct Running {
-    child: Child,
-    address: String,
+/// The proxy as a process.
+pub(crate) struct Running {
+    pub(crate) child: Child,
+    pub(crate) address: String,
     said: PathBuf,
 }
 
 impl Running {
-    async fn start(test: &str, provider: &Provider, arguments: &[&str]) -> Self {
+    pub(crate) async fn start(test: &str, provider: &Provider, arguments: &[&str]) -> Self {
         let arguments = [&["proxy", "--listen", "127.0.0.1:0"], arguments].concat();
         let said = directory(test).join("said");
         let mut command = provider.tollhouse(&arguments);
@@ -50,7 +51,7 @@ impl Running {
         }
     }
 
-    async fn ask(&self, line: &str, token: &str, body: &str) -> String {
+    pub(crate) async fn ask(&self, line: &str, token: &str, body: &str) -> String {
         let request = format!(
             "{line} HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\
              authorization: Bearer {token}\r\ncontent-length: {}\r\n\r\n{body}",
