@@ -205,7 +205,11 @@ async fn connection(
             serving.as_mut().graceful_shutdown();
             serving.await
         }
-        () = goes_idle => {
+        was_asked = goes_idle => {
+            if !was_asked {
+                // Nothing is under way, and whoever is silent is not waited for.
+                return;
+            }
             serving.as_mut().graceful_shutdown();
             serving.await
         }
@@ -221,14 +225,15 @@ async fn connection(
 const OF_HTTP_1: u64 = u64::MAX;
 
 /// Waits until no request has come over HTTP/2 for as long as a connection may be idle, or
-/// for up to twice as long. The client is told to go then, and what is under way goes on.
-async fn idle(asked: Arc<AtomicU64>, limit: Duration) {
+/// for up to twice as long; and whether any came before. The client is told to go then, and
+/// what is under way goes on.
+async fn idle(asked: Arc<AtomicU64>, limit: Duration) -> bool {
     let mut before = 0;
     loop {
         sleep(limit).await;
         match asked.load(Ordering::Relaxed) {
             OF_HTTP_1 => std::future::pending().await,
-            now if now == before => return,
+            now if now == before => return now > 0,
             now => before = now,
         }
     }

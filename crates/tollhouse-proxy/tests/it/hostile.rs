@@ -60,9 +60,8 @@ fn seeds() -> Vec<String> {
         format!("{}{models}", models.replace("connection: close\r\n", "")),
         models.replace("HTTP/1.1", "HTTP/1.0"),
         models.replace(" /v1", " http://evil.example/v1"),
-        // Whoever speaks HTTP/2 properly and then falls silent is pinged before he is given
-        // up, for longer than this test has; so it is not said to its end.
-        "PRI * HTTP/2.0\r\n\r\nSM\r\n\r".to_owned(),
+        // HTTP/2 that asks nothing.
+        "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0".to_owned(),
     ]
 }
 
