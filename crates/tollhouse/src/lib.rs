@@ -130,6 +130,7 @@ pub mod gated;
 mod queue;
 pub mod retry;
 mod rules;
+pub mod shared;
 pub mod stagger;
 mod telemetry;
 #[cfg(feature = "testing")]

@@ -1,0 +1,99 @@
+//! So much of each unit.
+
+use std::fmt;
+
+use crate::charge::{Charge, Unit};
+
+/// An amount of each [`Unit`], zero where none is named.
+///
+/// Unlike a [`Charge`] it is nobody's request, so it may be nothing at all. All
+/// arithmetic saturates.
+///
+/// # Examples
+///
+/// ```
+/// use tollhouse::shared::Amounts;
+/// use tollhouse::{Charge, Unit};
+///
+/// let drawn = Amounts::from(Charge::tokens(500));
+/// assert_eq!((drawn.get(Unit::Tokens), drawn.get(Unit::Requests)), (500, 1));
+/// assert!(drawn.minus(&drawn).is_nothing());
+/// ```
+#[derive(Clone, Copy, Default, PartialEq, Eq, Hash)]
+pub struct Amounts([u64; 5]);
+
+impl Amounts {
+    /// Nothing of any unit.
+    pub const NOTHING: Amounts = Amounts([0; 5]);
+
+    /// So much of one unit.
+    pub const fn of(unit: Unit, amount: u64) -> Self {
+        Amounts::NOTHING.and(unit, amount)
+    }
+
+    /// The same, with so much of this unit.
+    pub const fn and(mut self, unit: Unit, amount: u64) -> Self {
+        self.0[unit as usize] = amount;
+        self
+    }
+
+    /// How much of a unit.
+    #[inline]
+    pub const fn get(&self, unit: Unit) -> u64 {
+        self.0[unit as usize]
+    }
+
+    /// Both together.
+    #[must_use]
+    pub fn plus(&self, other: &Amounts) -> Self {
+        self.with(other, u64::saturating_add)
+    }
+
+    /// What is left without the other; of no unit less than nothing.
+    #[must_use]
+    pub fn minus(&self, other: &Amounts) -> Self {
+        self.with(other, u64::saturating_sub)
+    }
+
+    /// Of each unit the smaller amount.
+    #[must_use]
+    pub fn min(&self, other: &Amounts) -> Self {
+        self.with(other, u64::min)
+    }
+
+    /// Whether the other has at least as much of every unit.
+    pub fn fits_into(&self, other: &Amounts) -> bool {
+        self.0
+            .iter()
+            .zip(other.0)
+            .all(|(mine, other)| *mine <= other)
+    }
+
+    /// Whether there is nothing of any unit.
+    pub fn is_nothing(&self) -> bool {
+        *self == Amounts::NOTHING
+    }
+
+    fn with(&self, other: &Amounts, what: impl Fn(u64, u64) -> u64) -> Self {
+        let mut result = *self;
+        for (mine, other) in result.0.iter_mut().zip(other.0) {
+            *mine = what(*mine, other);
+        }
+        result
+    }
+}
+
+impl From<Charge> for Amounts {
+    fn from(charge: Charge) -> Self {
+        Amounts(Unit::ALL.map(|unit| charge.get(unit)))
+    }
+}
+
+impl fmt::Debug for Amounts {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let some = Unit::ALL.into_iter().filter(|unit| self.get(*unit) > 0);
+        f.debug_map()
+            .entries(some.map(|unit| (unit, self.get(unit))))
+            .finish()
+    }
+}
