@@ -32,6 +32,10 @@ pub struct Grant {
     pub life: u64,
     /// How many reports it has answered, this one included.
     pub answered: u64,
+    /// Whether the report was taken in. If not, it came after its
+    /// [`expires`](super::Report::expires): this tells the clock and grants nothing, does not
+    /// count as received, and begins no lease anew.
+    pub taken: bool,
     /// Its clock.
     pub at: Stamp,
     /// How long all that the process has may be spent, counted from when it sent its

@@ -23,9 +23,8 @@ pub struct Report {
     /// The number of the last report whose grant came back; 0 where none has yet. What
     /// a later one gave was never had, and never will be.
     pub received: u64,
-    /// The last clock of the ledger that it was told, and how long ago by its own monotonic
-    /// clock it had sent the report that was answered so: the ledger's clock has come
-    /// no further since than that, and a round trip.
+    /// What it was told last of the ledger itself; `None` before any grant. A ledger that
+    /// is another one, or behind that, has lost something.
     pub seen: Option<Seen>,
     /// After this instant by the ledger's clock the report changes nothing: nobody waits
     /// for its grant any more. A report without it (the first one, which knows no clock)
@@ -45,10 +44,6 @@ pub struct Seen {
     /// How many reports it had answered, of all processes. One that has answered fewer
     /// has lost some.
     pub answered: u64,
-    /// Its clock.
-    pub at: Stamp,
-    /// How long ago the report was sent that it answered with that clock.
-    pub ago: Duration,
 }
 
 /// How a process stands in one pool.
@@ -90,6 +85,8 @@ pub struct PoolReport {
     pub slots_wanted: u64,
     /// How many booked launches are to come.
     pub launches_idle: u64,
+    /// All the booked launches that it ever gave back, the latest first.
+    pub launches_returned: u64,
     /// How many more it could use.
     pub launches_wanted: u64,
     /// What answers told since the last report.
