@@ -69,6 +69,9 @@ pub struct PoolGrant {
     /// To be told with what answers say of requests that are let in before the next
     /// grant: all that was ever drawn, less what is on its way, for each of `meters`.
     pub marks: Vec<u64>,
+    /// How much room each of `meters` has for what the provider gives back later, in a coin of
+    /// the ledger's own: see [`unused_rooms`](super::PoolReport::unused_rooms).
+    pub rooms: Vec<i64>,
     /// The limits that hold: the lowest of all processes'.
     pub meters: Vec<MeterTerms>,
     /// How each of `meters` stands; below zero is debt.

@@ -71,6 +71,10 @@ pub struct PoolReport {
     pub owed: Amounts,
     /// All that the provider ever gave back because less was used than reserved.
     pub unused: Amounts,
+    /// For each of the last grant's meters the smallest [room](super::PoolGrant::rooms) among
+    /// the grants before which the requests landed whose `unused` is new in this report. Nothing
+    /// is given back where it is missing.
+    pub unused_rooms: Vec<i64>,
     /// The charges of the first in line, in their order, as far as what is idle does not
     /// already cover them: at most [`LINE`]. A grant has each of them whole or not at all.
     pub line: Vec<Amounts>,
