@@ -195,6 +195,18 @@ impl Bucket {
         self.level = self.level.max(least);
     }
 
+    /// More is in transit than was taken here; the level is charged for none of it.
+    pub(crate) fn adopt(&mut self, amount: u64, now: Moment) {
+        self.refill(now);
+        self.in_transit += amount;
+        self.level = self.level.min(self.ceiling());
+    }
+
+    /// Nothing refills before `then`.
+    pub(crate) fn rest_until(&mut self, then: Moment) {
+        self.at = self.at.max(then);
+    }
+
     fn rise(&mut self, fractions: i128) {
         let risen = fractions.min(self.ceiling() - self.level).max(0);
         self.level += risen;
@@ -273,6 +285,18 @@ impl Bucket {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[cfg_attr(test, derive(Hash))]
 pub(crate) struct Room(i128);
+
+impl Room {
+    /// In whole tokens of a bucket by this period, rounded down.
+    pub(crate) fn whole(self, per: Per) -> i64 {
+        let whole = self.0.div_euclid(i128::from(per.nanos()));
+        i64::try_from(whole).unwrap_or(i64::MAX)
+    }
+
+    pub(crate) fn of_whole(whole: i64, per: Per) -> Room {
+        Room(i128::from(whole) * i128::from(per.nanos()))
+    }
+}
 
 #[inline]
 fn fractions(tokens: u64, token: u64) -> i128 {

@@ -13,13 +13,16 @@
 //! rules, one by one.
 
 mod amounts;
+mod bank;
 mod grant;
+mod memory;
 mod report;
 
 use std::future::{Future, pending};
 
 pub use amounts::Amounts;
 pub use grant::{Away, Grant, PoolGrant, Stamp};
+pub use memory::InMemory;
 pub use report::{LINE, MeterTerms, PoolReport, Report, Seen, Told};
 
 /// A ledger that several processes spend from.

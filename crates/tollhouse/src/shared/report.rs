@@ -36,6 +36,21 @@ pub struct Report {
     pub pools: Vec<PoolReport>,
 }
 
+impl Report {
+    /// The first one of a process, which only asks for the clock.
+    pub fn first(process: u128) -> Self {
+        Report {
+            process,
+            number: 1,
+            received: 0,
+            seen: None,
+            expires: None,
+            leaving: false,
+            pools: Vec::new(),
+        }
+    }
+}
+
 /// See [`Report::seen`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Seen {
