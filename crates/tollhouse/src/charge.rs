@@ -1,6 +1,10 @@
 //! What one request takes from the meters, by unit.
 
+mod amounts;
+
 use std::fmt;
+
+pub use amounts::Amounts;
 
 /// What a limit counts.
 ///

@@ -4,7 +4,7 @@
 use std::num::NonZeroU64;
 use std::ops::{Add, Sub};
 use std::sync::LazyLock;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use tokio::time::Instant;
 
@@ -152,7 +152,6 @@ impl Now {
         self.get().into()
     }
 
-    #[cfg(test)]
     pub(crate) const fn at(moment: Moment) -> Self {
         Now(Some(moment))
     }
@@ -169,6 +168,40 @@ impl From<Instant> for Now {
     }
 }
 
+/// Notices that the machine was suspended: the wall's clock has gone on meanwhile, and no other.
+///
+/// It looks at real clocks, whatever a test does with tokio's.
+#[derive(Debug, Default)]
+pub(crate) struct Suspension {
+    before: Option<(SystemTime, std::time::Instant)>,
+}
+
+/// Clocks that differ by less may have been set right.
+const SUSPENDED: Duration = Duration::from_secs(1);
+
+impl Suspension {
+    /// Whether the machine was suspended since the last time, or the wall's clock was set
+    /// ahead.
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "the one place that compares them"
+    )]
+    pub(crate) fn was_noticed(&mut self) -> bool {
+        let now = (SystemTime::now(), std::time::Instant::now());
+        let before = self.before.replace(now);
+        before.is_some_and(|before| is_ahead(before, now))
+    }
+}
+
+fn is_ahead(
+    before: (SystemTime, std::time::Instant),
+    now: (SystemTime, std::time::Instant),
+) -> bool {
+    let steady = now.1.saturating_duration_since(before.1);
+    let wall = now.0.duration_since(before.0).unwrap_or_default();
+    wall.saturating_sub(steady) > SUSPENDED
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -183,6 +216,18 @@ mod tests {
         let moment = Moment::from(now);
         assert_eq!(Moment::from(now + hour) - moment, hour);
         assert_eq!(moment - (moment + hour), Duration::ZERO);
+    }
+
+    #[test]
+    #[expect(clippy::disallowed_methods, reason = "it is about these clocks")]
+    fn a_suspended_machine_is_told_from_a_slow_one() {
+        let before = (SystemTime::now(), std::time::Instant::now());
+        let second = Duration::from_secs(1);
+        let later = |wall, steady| (before.0 + wall * second, before.1 + steady * second);
+        assert!(!is_ahead(before, later(60, 60)));
+        assert!(!is_ahead(before, later(61, 60)));
+        assert!(is_ahead(before, later(62, 60)));
+        assert!(!is_ahead(before, (before.0 - second, before.1)));
     }
 
     #[test]

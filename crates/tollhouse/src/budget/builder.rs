@@ -1,5 +1,6 @@
 //! What a budget allows.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use super::error::Fault;
@@ -7,9 +8,10 @@ use super::{Accounting, ConfigError, TokenBudget, Window};
 use crate::charge::{Per, Unit};
 use crate::queue::{AccountSlots, Bounds, Queue};
 use crate::rules::ledger::{
-    Aimd, Learns, Ledger, Limit, MOST, Named, REQUESTS, TOKENS, Terms, is_limit,
+    Aimd, Learns, Ledger, Limit, MOST, Named, REQUESTS, Share, TOKENS, Terms, is_limit,
 };
 use crate::rules::{Limits, Pool, Random, Slots, Spacing};
+use crate::shared::Sharing;
 use crate::time::Now;
 
 /// Twice what a limit by the minute can ask for.
@@ -53,6 +55,7 @@ pub struct TokenBudgetBuilder {
     pub(super) account_slots: Option<AccountSlots>,
     name: Option<String>,
     pool: Option<String>,
+    shared: Option<(Sharing, Arc<str>)>,
 }
 
 impl TokenBudgetBuilder {
@@ -75,6 +78,7 @@ impl TokenBudgetBuilder {
             account_slots: None,
             name: None,
             pool: None,
+            shared: None,
         }
     }
 
@@ -377,21 +381,42 @@ impl TokenBudgetBuilder {
         self
     }
 
-    /// The budget, full from the start.
+    /// Spends from a ledger that other processes spend from, too, as the pool of this name:
+    /// what is set here is the limit of all together, of which this process draws leases.
+    /// By itself, as if there was nobody else, unless set.
+    ///
+    /// Of what several processes set, the lowest limits hold. Slots and spacing are those of
+    /// all, too; bounds are this one's. Of several budgets of one process under one name, the
+    /// first has what is leased until it is dropped, and the others nothing until then.
+    pub fn shared(mut self, sharing: &Sharing, name: impl Into<Arc<str>>) -> Self {
+        self.shared = Some((sharing.clone(), name.into()));
+        self
+    }
+
+    /// The budget, full from the start; one that is [shared](Self::shared) has what it is
+    /// granted.
     ///
     /// # Errors
     ///
     /// Names everything that is out of range at once.
     pub fn build(self) -> Result<TokenBudget, ConfigError> {
         let (limits, bounds) = self.limits_and_bounds()?;
+        let now = &mut Now::unread();
         let slots = limits.slots.map_or(Slots::unlimited(), Slots::new);
         let spacing = Spacing::new(limits.interval, limits.jitter, Random::from_entropy());
-        let ledger = Ledger::new(limits.terms, Now::unread().get());
-        let queue = Queue::new(Pool::new(slots, ledger, spacing), bounds);
+        let ledger = Ledger::new(limits.terms.clone(), now.get());
+        let mut pool = Pool::new(slots, ledger, spacing);
+        if self.shared.is_some() {
+            pool.share(limits, now);
+        }
+        let queue = Queue::new(pool, bounds);
         if self.name.is_some() || self.pool.is_some() {
             queue.set_names(self.name.as_deref(), self.pool.as_deref());
         }
-        queue.share(self.account_slots.as_ref(), &mut Now::unread());
+        queue.share(self.account_slots.as_ref(), now);
+        if let Some((sharing, name)) = &self.shared {
+            sharing.join(name, &queue);
+        }
         Ok(TokenBudget::from_queue(queue))
     }
 
@@ -470,6 +495,7 @@ impl TokenBudgetBuilder {
             max_told_delay: self.max_told_delay,
             pace: Aimd::default(),
             named: Named::default(),
+            share: Share::default(),
         })
     }
 

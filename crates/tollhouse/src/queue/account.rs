@@ -45,11 +45,15 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use super::Queue;
+use super::demand::Bell;
 use super::lanes::{Lanes, Tagged};
 use super::sync::{Mutex, MutexGuard};
 use crate::ask::Caller;
 use crate::charge::Charge;
-use crate::rules::{Ahead, Charged, Cost, Key, Launch, Random, Rule, Spacing, When};
+use crate::rules::ledger::Share;
+use crate::rules::{
+    Ahead, Charged, Cost, Key, Launch, Leases, Limited, Random, Rule, Spacing, When,
+};
 use crate::time::{Moment, Now};
 
 /// What a slot costs in the line of pools. Any number would do; a large one loses nothing
@@ -117,16 +121,29 @@ pub struct AccountSlotsSnapshot {
     pub next_launch: Option<Instant>,
 }
 
-struct State {
+pub(super) struct State {
     max: usize,
+    /// The least time between two launches of all processes.
+    interval: Duration,
     /// Those that are granted and not used yet included.
     taken: usize,
     spacing: Spacing,
+    /// Where other processes share them, too.
+    pub(super) shared: Option<Shared>,
     members: BTreeMap<Number, Member>,
     /// Pools that stand, by number. A lane is one caller's in one pool.
     line: Lanes<Number>,
     /// Which pool has a timer for which instant, or is called to set one.
     timer: Option<(Number, Moment)>,
+}
+
+/// What is shared with other processes.
+pub(super) struct Shared {
+    pub(super) leases: Leases,
+    /// How much of the slots, and of the launches, is this process's.
+    pub(super) share: Share,
+    /// Called when there is no slot that is leased.
+    pub(super) bell: Arc<dyn Bell>,
 }
 
 /// Tells members apart, those of other slots included.
@@ -144,6 +161,8 @@ type Number = NonZeroU64;
 pub(super) struct Slot {
     member: Number,
     turn: <Spacing as Rule>::Held,
+    /// On which lease, and by which booked launch.
+    lease: Option<(u32, Option<Moment>)>,
 }
 
 impl Slot {
@@ -216,21 +235,28 @@ pub(super) struct Call {
 /// That is done when this is dropped, one after the other and whatever a waker of theirs
 /// does: a slot that was granted must be used or passed on.
 #[derive(Default)]
-pub(super) struct Calls(Vec<Call>);
+pub(super) struct Calls(Vec<Call>, Option<Arc<dyn Bell>>);
 
 impl Drop for Calls {
     #[inline]
     fn drop(&mut self) {
-        if !self.0.is_empty() {
+        if !self.is_empty() {
             self.ring();
         }
     }
 }
 
 impl Calls {
+    fn is_empty(&self) -> bool {
+        self.0.is_empty() && self.1.is_none()
+    }
+
     #[cold]
     fn ring(&mut self) {
         let mut panic = None;
+        if let Some(bell) = self.1.take() {
+            bell.ring();
+        }
         while let Some(call) = self.0.pop() {
             let Some(queue) = call.queue.upgrade() else {
                 continue;
@@ -261,7 +287,9 @@ impl AccountSlots {
         AccountSlots {
             state: Arc::new(Mutex::new(State {
                 max: checked(max),
+                interval: Duration::ZERO,
                 taken: 0,
+                shared: None,
                 spacing: Spacing::new(Duration::ZERO, 0.0, Random::from_entropy()),
                 members: BTreeMap::new(),
                 line: Lanes::new(),
@@ -308,19 +336,27 @@ impl AccountSlots {
     /// ```
     pub fn set_interval(&self, interval: Duration) {
         self.change(|state, now| {
-            let jitter = state.spacing.jitter();
-            state.spacing.set_interval(interval, jitter, now);
+            state.interval = interval;
+            state.space(now);
         });
     }
 
-    fn change(&self, change: impl FnOnce(&mut State, &mut Now)) {
+    pub(super) fn change(&self, change: impl FnOnce(&mut State, &mut Now)) {
         let mut calls = Calls::default();
+        let now = &mut Now::unread();
         let mut state = self.lock();
-        let mut now = Now::unread();
-        change(&mut state, &mut now);
-        state.grant(&mut calls, &mut now);
+        change(&mut state, now);
+        state.grant(&mut calls, now);
         drop(state);
         drop(calls);
+    }
+
+    pub(super) fn downgrade(&self) -> Weak<Mutex<State>> {
+        Arc::downgrade(&self.state)
+    }
+
+    pub(super) fn upgrade(state: &Weak<Mutex<State>>) -> Option<Self> {
+        state.upgrade().map(|state| AccountSlots { state })
     }
 
     /// How they stand.
@@ -344,7 +380,7 @@ impl AccountSlots {
 
     /// A panic under the lock can only be a broken invariant of ours; the others had
     /// better go on than follow it.
-    fn lock(&self) -> MutexGuard<'_, State> {
+    pub(super) fn lock(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -372,11 +408,61 @@ impl fmt::Debug for AccountSlots {
 impl State {
     /// When there is a slot for the next in line.
     #[inline]
-    fn when(&mut self, now: &mut Now) -> When {
-        match self.taken < self.max {
+    fn when(&mut self, calls: &mut Calls, now: &mut Now) -> When {
+        let own = match self.taken < self.max() {
             true => self.spacing.when(&Charge::default(), now),
-            false => When::OnRelease,
+            false => return When::OnRelease,
+        };
+        match self.shared {
+            Some(_) => own.and(self.when_leased(self.taken, calls, now)),
+            None => own,
         }
+    }
+
+    /// The same, as far as leases go, while so many are taken.
+    fn when_leased(&mut self, taken: usize, calls: &mut Calls, now: &mut Now) -> When {
+        let limited = Limited {
+            taken: taken as u64,
+            ..self.limited()
+        };
+        let Some(shared) = &mut self.shared else {
+            return When::Now;
+        };
+        let when = shared.leases.when_launched(&limited, now.get());
+        if shared.leases.take_call() {
+            calls.1 = Some(Arc::clone(&shared.bell));
+        }
+        when
+    }
+
+    /// How many there are for this process: a part of them while it is alone.
+    fn max(&self) -> usize {
+        self.share().of_slots(self.max)
+    }
+
+    fn share(&self) -> Share {
+        self.shared.as_ref().map_or(Share::Whole, |it| it.share)
+    }
+
+    /// Spaces launches as is right for this process.
+    pub(super) fn space(&mut self, now: &mut Now) {
+        let jitter = self.spacing.jitter();
+        let interval = self.share().lengthen(self.interval);
+        self.spacing.set_interval(interval, jitter, now);
+    }
+
+    /// How calls are limited, for all processes together.
+    pub(super) fn limited(&self) -> Limited {
+        Limited {
+            taken: self.taken as u64,
+            max_slots: Some(self.max as u64),
+            interval: self.interval,
+        }
+    }
+
+    /// How many pools have a call that lacks nothing but a slot.
+    pub(super) fn standing(&self) -> usize {
+        self.line.len()
     }
 
     /// How long it is until so many others and one more may have been launched.
@@ -389,7 +475,7 @@ impl State {
     #[inline]
     fn grant(&mut self, calls: &mut Calls, now: &mut Now) {
         while !self.line.is_empty() {
-            match self.when(now) {
+            match self.when(calls, now) {
                 When::Now => self.grant_next(calls, now),
                 When::At(at) => return self.set_timer(at, calls),
                 When::OnRelease | When::Never(_) => return,
@@ -445,9 +531,36 @@ impl State {
 
     /// Takes a slot that is there.
     fn seize(&mut self, member: Number, now: &mut Now) -> Slot {
-        self.taken += 1;
         let turn = self.spacing.take(&Charge::default(), now);
-        Slot { member, turn }
+        let limited = self.limited();
+        self.taken += 1;
+        let shared = self.shared.as_mut();
+        let lease = shared.map(|shared| shared.leases.take_slot(&limited, now.get()));
+        Slot {
+            member,
+            turn,
+            lease,
+        }
+    }
+
+    /// Whether one that has not been launched may be no more.
+    fn has_lapsed(&mut self, slot: &Slot, now: &mut Now) -> bool {
+        if slot.turn.is_launched() {
+            return false;
+        }
+        let shared = self.shared.as_ref().zip(slot.lease);
+        shared.is_some_and(|(shared, (lease, _))| shared.leases.is_over(lease, now.get()))
+            || self.spacing.has_lapsed(&slot.turn, now)
+    }
+
+    /// A turn to launch is not used.
+    fn release_turn(&mut self, slot: Slot) {
+        if let Some((lease, Some(booked))) = slot.lease
+            && let Some(shared) = &mut self.shared
+        {
+            shared.leases.give_launch_back(booked, lease);
+        }
+        self.spacing.release(slot.turn, &mut Now::unread());
     }
 
     /// Takes a slot for a member that goes at once, if there is one.
@@ -458,23 +571,30 @@ impl State {
         if let Place::Granted(..) = place
             && let Place::Granted(tagged, slot) = std::mem::replace(place, Place::Apart)
         {
-            return self.use_granted(tagged, slot, now);
+            return self.use_granted((tagged, slot), calls, now);
         }
-        let is_there = self.line.is_empty() && self.when(now) == When::Now;
+        let is_there = self.line.is_empty() && self.when(calls, now) == When::Now;
         is_there.then(|| self.seize(number, now))
     }
 
     /// A pool comes for what it was granted. If it comes so late that another may have been
     /// let in on its turn, it takes another turn, where there is one.
-    fn use_granted(&mut self, tagged: Tagged, mut slot: Slot, now: &mut Now) -> Option<Slot> {
-        if self.spacing.has_lapsed(&slot.turn, now) {
-            let charge = Charge::default();
-            if self.spacing.when(&charge, now) != When::Now {
+    fn use_granted(
+        &mut self,
+        (tagged, mut slot): (Tagged, Slot),
+        calls: &mut Calls,
+        now: &mut Now,
+    ) -> Option<Slot> {
+        if self.has_lapsed(&slot, now) {
+            let spaced = self.spacing.when(&Charge::default(), now);
+            let leased = self.when_leased(self.taken - 1, calls, now);
+            if spaced.and(leased) != When::Now {
                 // ===> Apart, and nobody else could use the slot now
                 self.take_back(tagged, slot);
                 return None;
             }
-            slot.turn = self.spacing.take(&charge, now);
+            self.taken -= 1;
+            slot = self.seize(slot.member, now);
         }
         // ===> Apart, the slot used
         self.line.land(tagged, tagged.cost);
@@ -485,7 +605,7 @@ impl State {
     fn take_back(&mut self, tagged: Tagged, slot: Slot) {
         self.line.land(tagged, Cost::NOTHING);
         self.taken -= 1;
-        self.spacing.release(slot.turn, &mut Now::unread());
+        self.release_turn(slot);
     }
 
     /// Whether a member has been granted a slot by now.
@@ -518,7 +638,7 @@ impl State {
             return Stood::Granted;
         }
         let is_mine = self.timer.is_some_and(|(whose, _)| whose == number);
-        let alarm = match self.when(now) {
+        let alarm = match self.when(calls, now) {
             When::At(at) if is_mine => Some(at),
             _ => None,
         };
@@ -616,7 +736,7 @@ impl Seat {
     /// Whether others are to be called.
     #[inline]
     pub(super) fn is_calling(&self) -> bool {
-        !self.calls.0.is_empty()
+        !self.calls.is_empty()
     }
 
     /// Whether a slot was granted and has not been used.
@@ -669,7 +789,7 @@ impl Seat {
     /// Whether a call has not been launched for so long that somebody else was let in on
     /// its turn.
     pub(super) fn has_lapsed(&self, slot: &Slot, now: &mut Now) -> bool {
-        slot.member == self.number && self.slots.lock().spacing.has_lapsed(&slot.turn, now)
+        slot.member == self.number && self.slots.lock().has_lapsed(slot, now)
     }
 
     /// A slot comes back, and with it the turn to launch where the call never was:
@@ -679,10 +799,10 @@ impl Seat {
         let mut state = self.slots.lock();
         state.taken -= 1;
         let own = slot.filter(|slot| slot.member == self.number);
-        if let Some(Slot { turn, .. }) = own
+        if let Some(slot) = own
             && charged == Charged::Nothing
         {
-            state.spacing.release(turn, now);
+            state.release_turn(slot);
         }
         state.grant(&mut self.calls, now);
     }

@@ -88,10 +88,13 @@ impl<R: Rule> Drop for Guard<'_, R> {
 /// Lets go of the lock, then tells what happened under it.
 #[cold]
 fn tell_news<R: Rule>(mut state: MutexGuard<'_, State<R>>, pool: Option<&str>) {
-    let (calls, notes) = state.take_news();
+    let (calls, bell, notes) = state.take_news();
     drop(state);
     // First: whom a slot was granted must come to use it, whatever a subscriber does.
     drop(calls);
+    if let Some(bell) = bell {
+        bell.ring();
+    }
     notes.into_iter().for_each(|note| event::<R>(note, pool));
 }
 

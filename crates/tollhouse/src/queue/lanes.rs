@@ -20,9 +20,10 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::hash::{BuildHasher, RandomState};
+use std::ops::Bound::{Excluded, Unbounded};
 use std::sync::Arc;
 
-use super::order::Order;
+use super::order::{Order, Rank};
 use crate::ask::Caller;
 use crate::charge::{Charge, Kept, Total};
 use crate::rules::ledger::CallerSnapshot;
@@ -575,6 +576,64 @@ impl<T> Lanes<T> {
         Some((charge, waiting, total))
     }
 
+    /// Lanes in which somebody waits, with their ranks.
+    pub(super) fn ranked(&self) -> impl Iterator<Item = (Rank, u32)> {
+        self.starts.ranked()
+    }
+
+    /// Who comes after one that waits, in the same lane.
+    pub(super) fn after(&mut self, index: u32, key: Key) -> Option<Key> {
+        let Entry {
+            arrival, serial, ..
+        } = *self.entries.get_mut(key);
+        let lane = &self.lanes[index as usize];
+        let mine = (arrival, serial);
+        let returned = match lane.returned.contains_key(&mine) {
+            true => lane.returned.range((Excluded(mine), Unbounded)).next(),
+            // Newcomers of its own arrival go after who was here before.
+            false => lane.returned.range((arrival, u32::MAX)..).next(),
+        };
+        let returned = returned.map(|((since, _), key)| (*since, *key));
+        let newcomer = match lane.returned.contains_key(&mine) {
+            true => self.newcomer_since(index, arrival),
+            false => self.entries.next(key),
+        };
+        match (newcomer, returned) {
+            (Some(newcomer), Some((since, returned))) => {
+                let is_first = self.entries.get_mut(newcomer).arrival < since;
+                Some(if is_first { newcomer } else { returned })
+            }
+            (newcomer, returned) => newcomer.or(returned.map(|(_, key)| key)),
+        }
+    }
+
+    /// The first newcomer of a lane who did not come before.
+    fn newcomer_since(&mut self, index: u32, arrival: Moment) -> Option<Key> {
+        let mut next = self.lanes[index as usize].newcomers.first();
+        while let Some(key) = next
+            && self.entries.get_mut(key).arrival < arrival
+        {
+            next = self.entries.next(key);
+        }
+        next
+    }
+
+    pub(super) fn arrival_of(&mut self, key: Key) -> Moment {
+        self.entries.get_mut(key).arrival
+    }
+
+    /// Where a lane's tag is after a request of this cost.
+    pub(super) fn moved(&self, index: u32, start: Tag, cost: Cost) -> Tag {
+        let weight = self.lanes[index as usize].weight;
+        start.saturating_add(weight.over(cost))
+    }
+
+    /// The weights of all who wait or have something in flight, together.
+    pub(super) fn weight(&self) -> u64 {
+        let busy = self.lanes.iter().filter(|lane| !lane.is_idle());
+        busy.map(|lane| u64::from(lane.weight.rounded())).sum()
+    }
+
     /// Every caller that is known, `inside` being in flight of all together.
     pub(super) fn standings(&self, inside: usize) -> Vec<CallerSnapshot> {
         let known = || {
@@ -609,7 +668,7 @@ impl<T> Lanes<T> {
     /// The first of a lane: who came first, of newcomers and of those who are here
     /// again.
     #[inline]
-    fn first_of(&self, index: u32) -> Option<Key> {
+    pub(super) fn first_of(&self, index: u32) -> Option<Key> {
         let lane = &self.lanes[index as usize];
         let newcomer = lane.newcomers.first();
         let Some((&(since, _), &returned)) = lane.returned.first_key_value() else {

@@ -13,9 +13,11 @@
 //! it.
 
 mod account;
+mod demand;
 mod guard;
 mod idle;
 mod lanes;
+mod leased;
 #[cfg(all(test, tollhouse_model))]
 mod model;
 mod moved;
@@ -42,7 +44,9 @@ use state::{Admitted, State};
 use sync::{Mutex, MutexGuard};
 
 pub use account::{AccountSlots, AccountSlotsSnapshot};
+pub(crate) use demand::Bell;
 pub(crate) use idle::Idle;
+pub(crate) use leased::WeakSlots;
 pub(crate) use ticket::Ticket;
 
 /// A rule and those who wait for it.

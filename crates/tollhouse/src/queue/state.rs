@@ -1,10 +1,12 @@
 //! What a queue holds under its lock.
 
+use std::sync::Arc;
 use std::task::Waker;
 use std::time::Duration;
 
 use super::Bounds;
 use super::account::{Calls, Seat, Slot, Stood};
+use super::demand::Bell;
 use super::lanes::{Lanes, Tagged};
 use super::moved::Moved;
 use crate::ask::{Ask, Caller};
@@ -37,6 +39,8 @@ pub(super) struct State<R: Rule> {
     pub(super) seat: Option<Seat>,
     /// Who waits for the last one to leave: those in line have not been woken.
     pub(super) watchers: Line<Option<Waker>>,
+    /// Called when the rule lacks what only somebody outside can give.
+    pub(super) bell: Option<Arc<dyn Bell>>,
     /// How often the lock was let go of, where somebody is told of it.
     unlocked: u64,
 }
@@ -99,6 +103,7 @@ impl<R: Rule> State<R> {
             closed: false,
             seat: None,
             watchers: Line::new(),
+            bell: None,
             unlocked: 0,
         }
     }
@@ -172,14 +177,15 @@ impl<R: Rule> State<R> {
     #[inline]
     pub(super) fn has_news(&self) -> bool {
         let is_calling = self.seat.as_ref().is_some_and(Seat::is_calling);
-        is_calling || self.rule.has_notes()
+        is_calling || self.rule.calls() || self.rule.has_notes()
     }
 
-    /// The queues that are to be called, and what the rule has to say.
-    pub(super) fn take_news(&mut self) -> (Calls, Vec<Note>) {
+    /// The queues that are to be called, who else is, and what the rule has to say.
+    pub(super) fn take_news(&mut self) -> (Calls, Option<Arc<dyn Bell>>, Vec<Note>) {
         let seat = self.seat.as_mut();
         let calls = seat.map(|seat| std::mem::take(&mut seat.calls));
-        (calls.unwrap_or_default(), self.rule.take_notes())
+        let bell = self.rule.take_call().then(|| self.bell.clone()).flatten();
+        (calls.unwrap_or_default(), bell, self.rule.take_notes())
     }
 
     pub(super) fn overloaded(&mut self, ask: &Ask, now: &mut Now) -> Refused {

@@ -238,6 +238,12 @@ impl<T> Line<T> {
         self.slots[key.index()].entry.as_mut().expect(NAMED)
     }
 
+    /// Who stands after this one, which stands in some line of the slab.
+    pub(crate) fn next(&mut self, key: Key) -> Option<Key> {
+        let after = self.links(key).after;
+        (after != NONE).then_some(Key(after))
+    }
+
     /// Everything in the slab, standing or not.
     pub(crate) fn entries_mut(&mut self) -> impl Iterator<Item = (Key, &mut T)> {
         let keys = (0..).map(Key);

@@ -308,6 +308,19 @@ impl Meter {
         }
     }
 
+    /// Nothing is left, but for a tenth of what is refilled in longer than a minute and
+    /// cannot be waited for.
+    pub(crate) fn empty(&mut self, now: Moment) {
+        self.level_by_window(now);
+        let left = match self.allowed.per {
+            Per::Day => signed(self.allowed.capacity / 10),
+            Per::Second | Per::Minute => 0,
+        };
+        if let Some(level) = &mut self.level {
+            level.lower_to(left, now);
+        }
+    }
+
     /// The provider said that `amount` would be there after `delay`.
     pub(crate) fn wait_for(&mut self, amount: u64, delay: Duration, now: Moment) {
         match (&mut self.level, &mut self.pace) {

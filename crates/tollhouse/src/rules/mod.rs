@@ -8,6 +8,7 @@
 mod bucket;
 mod compound;
 mod cost;
+mod leases;
 pub(crate) mod ledger;
 mod line;
 mod meter;
@@ -26,6 +27,7 @@ use crate::time::{Moment, Now};
 
 pub(crate) use bucket::{Bucket, Room};
 pub(crate) use cost::{Charged, Cost};
+pub(crate) use leases::{Agreed, Demand, Granted, LATELY, Leases, Limited, Wish};
 pub(crate) use line::{Ends, Key, Line};
 pub(crate) use meter::{Allowed, Meter};
 pub(crate) use pool::{Limits, Pool};
@@ -175,6 +177,18 @@ pub(crate) trait Rule: Sized {
     #[inline]
     fn show(&mut self, stats: &mut Stats) {
         let _ = stats;
+    }
+
+    /// Whether something is lacking that only somebody outside can give, and who is to be
+    /// called for it.
+    #[inline]
+    fn calls(&self) -> bool {
+        false
+    }
+
+    /// The same, once.
+    fn take_call(&mut self) -> bool {
+        false
     }
 
     /// Whether there is anything to say.

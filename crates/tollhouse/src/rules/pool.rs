@@ -2,9 +2,9 @@
 
 use std::time::Duration;
 
-use super::ledger::{Ledger, Snapshot, Terms};
+use super::ledger::{Dealings, Ledger, Share, Snapshot, Terms};
 use super::stats::{Note, Stats};
-use super::{Ahead, Charged, Cost, Key, Launch, Rule, Slots, Spacing, When};
+use super::{Ahead, Charged, Cost, Key, Launch, Leases, Limited, Rule, Slots, Spacing, When};
 use crate::answer::Observation;
 use crate::charge::Charge;
 use crate::time::{Moment, Now};
@@ -14,6 +14,16 @@ use crate::time::{Moment, Now};
 #[derive(Debug)]
 pub(crate) struct Pool {
     rule: Parts,
+    /// Where the limits are shared with other processes: then the parts above stand for
+    /// the whole account, or for this process's part of it while the shared ledger is away.
+    leases: Option<Box<Shared>>,
+}
+
+#[derive(Debug)]
+struct Shared {
+    leases: Leases,
+    /// As they are where nobody is away.
+    limits: Limits,
 }
 
 /// All are there, whether they limit anything or not: they count, so that a limit
@@ -37,6 +47,7 @@ impl Pool {
     pub(crate) fn new(slots: Slots, ledger: Ledger, spacing: Spacing) -> Self {
         Pool {
             rule: (slots, ledger, spacing),
+            leases: None,
         }
     }
 
@@ -46,10 +57,105 @@ impl Pool {
 
     /// Goes on under other limits; what is held stays held.
     pub(crate) fn set_limits(&mut self, limits: Limits, now: &mut Now) {
+        let (_, ledger, _) = &mut self.rule;
+        ledger.set_terms(limits.terms.clone(), now.get());
+        if let Some(shared) = &mut self.leases {
+            shared.limits = limits.clone();
+        }
+        self.limit_calls(&limits, now);
+    }
+
+    fn limit_calls(&mut self, limits: &Limits, now: &mut Now) {
         let (slots, ledger, spacing) = &mut self.rule;
-        slots.set_max(limits.slots);
-        ledger.set_terms(limits.terms, now.get());
-        spacing.set_interval(limits.interval, limits.jitter, now);
+        let share = ledger.share();
+        slots.set_max(limits.slots.map(|slots| share.of_slots(slots)));
+        spacing.set_interval(share.lengthen(limits.interval), limits.jitter, now);
+    }
+
+    /// From now on others spend from the same limits, and nothing is let in here but on a
+    /// lease.
+    pub(crate) fn share(&mut self, limits: Limits, now: &mut Now) {
+        let now = now.get();
+        let leases = Leases::new(now);
+        self.leases = Some(Box::new(Shared { leases, limits }));
+        self.rule.1.deal();
+        self.set_share(Share::Drawn, now);
+    }
+
+    fn set_share(&mut self, share: Share, now: Moment) {
+        self.rule.1.set_share(share, now);
+        if let Some(shared) = &self.leases {
+            let limits = shared.limits.clone();
+            self.limit_calls(&limits, &mut Now::at(now));
+        }
+    }
+
+    /// What is leased, where the limits are shared.
+    pub(crate) fn leases(&mut self) -> Option<&mut Leases> {
+        self.leases.as_deref_mut().map(|shared| &mut shared.leases)
+    }
+
+    /// All that was leased may be spent until then, and the whole is shared again.
+    pub(crate) fn renew(&mut self, until: Moment, now: &mut Now) {
+        let Some(shared) = &mut self.leases else {
+            return;
+        };
+        shared.leases.renew(until);
+        self.set_share(Share::Drawn, now.get());
+    }
+
+    /// The shared ledger is away: nothing that was leased may be spent any more, only this
+    /// share of the limits; without any, nothing.
+    pub(crate) fn go_alone(&mut self, share: Option<Share>, now: &mut Now) {
+        let Some(shared) = &mut self.leases else {
+            return;
+        };
+        shared.leases.lose(share.is_some());
+        self.set_share(share.unwrap_or(Share::Drawn), now.get());
+    }
+
+    /// How calls are limited beside what they are charged, for all processes together.
+    pub(crate) fn limited(&self) -> Limited {
+        let (slots, _, spacing) = &self.rule;
+        let whole = self.leases.as_deref().map(|shared| &shared.limits);
+        Limited {
+            taken: slots.taken() as u64,
+            max_slots: whole.and_then(|limits| limits.slots).map(|max| max as u64),
+            interval: whole.map_or(spacing.interval(), |limits| limits.interval),
+        }
+    }
+
+    /// A request is handed on, for the first time perhaps.
+    #[inline]
+    fn leaves(&mut self, held: &Held) {
+        if self.leases.is_some() && !held.2.is_launched() {
+            self.owe(held.1);
+        }
+    }
+
+    /// What leaves without a lease is owed.
+    fn owe(&mut self, key: Key) {
+        if let Some(shared) = &mut self.leases
+            && let Some(owed) = shared.leases.owes(key)
+            && let Some(dealings) = self.rule.1.dealings()
+        {
+            dealings.owe(&owed);
+        }
+    }
+
+    /// A request is over. What it took comes back if it never left, and is owed if it did.
+    fn settle_lease(&mut self, key: Key) {
+        let Some(dealings) = self.rule.1.dealings() else {
+            return;
+        };
+        match dealings.take_refunded() {
+            false => self.owe(key),
+            true => {
+                if let Some(shared) = &mut self.leases {
+                    shared.leases.refund(key);
+                }
+            }
+        }
     }
 
     /// The head of an answer is here. Where nobody said that its request was
@@ -57,6 +163,7 @@ impl Pool {
     #[inline]
     pub(crate) fn answered(&mut self, held: &Held, told: &Observation, now: &mut Now) {
         if !held.2.is_launched() {
+            self.leaves(held);
             self.rule.2.launch(&held.2, Launch::ToWire, now);
         }
         let key: Key = held.1;
@@ -81,12 +188,38 @@ impl Pool {
         let charged = ledger.close(key, used, now.get());
         slots.release(slot, now);
         spacing.release(turn, now);
+        self.settle_lease(key);
         charged
+    }
+
+    fn when_leased(&mut self, charge: &Charge, now: &mut Now) -> When {
+        let limited = self.limited();
+        let leases = self.leases();
+        leases.map_or(When::Now, |it| it.when(charge, &limited, now.get()))
+    }
+
+    fn take_leased(&mut self, charge: &Charge, now: &mut Now) -> Held {
+        let limited = self.limited();
+        let held = self.rule.take(charge, now);
+        if let Some(leases) = self.leases() {
+            leases.take(held.1, charge, &limited, now.get());
+        }
+        held
+    }
+
+    /// Whether what it was let in on is over, and it has not been launched.
+    fn has_lease_lapsed(&mut self, held: &Held, now: &mut Now) -> bool {
+        let is_shared = self.leases.is_some() && !held.2.is_launched();
+        is_shared
+            && self
+                .leases()
+                .is_some_and(|it| it.has_lapsed(held.1, now.get()))
     }
 
     pub(crate) fn is_at_rest(&mut self, now: Moment) -> bool {
         let (_, ledger, spacing) = &mut self.rule;
-        spacing.next(now).is_none() && ledger.is_at_rest(now)
+        let nothing_leased = self.leases.as_ref().is_none_or(|it| it.leases.is_nothing());
+        nothing_leased && spacing.next(now).is_none() && ledger.is_at_rest(now)
     }
 
     pub(crate) fn snapshot(&mut self, ahead: Ahead, now: &mut Now) -> Snapshot {
@@ -108,21 +241,30 @@ impl Rule for Pool {
 
     #[inline]
     fn when(&mut self, charge: &Charge, now: &mut Now) -> When {
-        self.rule.when(charge, now)
+        let own = self.rule.when(charge, now);
+        match (own, &self.leases) {
+            (_, None) | (When::OnRelease | When::Never(_), _) => own,
+            (When::Now | When::At(_), Some(_)) => own.and(self.when_leased(charge, now)),
+        }
     }
 
     #[inline]
     fn is_open(&mut self, charge: &Charge, now: &mut Now) -> bool {
-        self.rule.is_open(charge, now)
+        // Leases are looked at in any case.
+        self.leases.is_none() && self.rule.is_open(charge, now)
     }
 
     #[inline]
     fn take(&mut self, charge: &Charge, now: &mut Now) -> Held {
+        if self.leases.is_some() {
+            return self.take_leased(charge, now);
+        }
         self.rule.take(charge, now)
     }
 
     #[inline]
     fn launch(&mut self, held: &Held, to: Launch, now: &mut Now) {
+        self.leaves(held);
         self.rule.launch(held, to, now);
     }
 
@@ -137,7 +279,9 @@ impl Rule for Pool {
         let (slots, ledger, spacing) = &mut self.rule;
         slots.unsend(slot, now);
         spacing.unsend(turn, now);
-        ledger.unsend(key, now)
+        let charged = ledger.unsend(key, now);
+        self.settle_lease(key);
+        charged
     }
 
     #[inline]
@@ -152,7 +296,7 @@ impl Rule for Pool {
 
     #[inline]
     fn has_lapsed(&mut self, held: &Held, now: &mut Now) -> bool {
-        self.rule.has_lapsed(held, now)
+        self.rule.has_lapsed(held, now) || self.has_lease_lapsed(held, now)
     }
 
     fn expected_wait(&mut self, charge: &Charge, ahead: Ahead, now: &mut Now) -> Duration {
@@ -162,6 +306,17 @@ impl Rule for Pool {
     #[inline]
     fn show(&mut self, stats: &mut Stats) {
         self.rule.show(stats);
+    }
+
+    #[inline]
+    fn calls(&self) -> bool {
+        self.leases.as_ref().is_some_and(|it| it.leases.calls()) || self.rule.1.presses()
+    }
+
+    fn take_call(&mut self) -> bool {
+        let lacks = self.leases().is_some_and(Leases::take_call);
+        let presses = self.rule.1.dealings().is_some_and(Dealings::take_press);
+        lacks || presses
     }
 
     #[inline]

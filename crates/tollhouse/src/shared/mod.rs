@@ -12,18 +12,23 @@
 //! exceeds the provider's level, whoever dies when. `docs/decisions/0066-leases.md` has the
 //! rules, one by one.
 
-mod amounts;
+mod agent;
 mod bank;
+mod books;
 mod grant;
+mod member;
 mod memory;
 mod report;
+mod sharing;
 
 use std::future::{Future, pending};
 
-pub use amounts::Amounts;
+pub use crate::charge::Amounts;
+pub use agent::Agent;
 pub use grant::{Away, Grant, PoolGrant, Stamp};
 pub use memory::InMemory;
 pub use report::{LINE, MeterTerms, PoolReport, Report, Seen, Told};
+pub use sharing::{Fallback, Sharing, Status};
 
 /// A ledger that several processes spend from.
 pub trait SharedLedger: Send + Sync + 'static {

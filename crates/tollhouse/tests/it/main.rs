@@ -12,6 +12,7 @@ mod fifo;
 mod hour;
 mod imports;
 mod lanes;
+mod leases;
 mod ledger_proof;
 mod live;
 mod locks;

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use super::dealings::Heard;
 use super::metered::Metered;
 use super::trust::{Epoch, Untold};
 use super::{Entry, Ledger, REQUESTS, Sent, TOKENS, Told};
@@ -88,7 +89,7 @@ impl Ledger {
     /// Takes over the limits that an answer names, where they are to be
     /// learned from it. After a first good answer, or a refusal that names them
     /// all, nothing more is waited for.
-    fn adopt(&mut self, told: &RateLimits, good: bool, now: Moment) {
+    pub(super) fn adopt(&mut self, told: &RateLimits, good: bool, now: Moment) {
         if self.terms.adopt(told) {
             self.notes.push(Note::Learned {
                 tokens_per_minute: self.terms.limit(TOKENS),
@@ -125,6 +126,14 @@ impl Ledger {
             let Some(told) = told(limits, unit, per) else {
                 continue;
             };
+            if let (Some(dealings), Some(remaining)) = (&mut self.dealings, told.remaining) {
+                dealings.hear(Heard::Remaining {
+                    unit,
+                    per,
+                    remaining,
+                    reserved: from.map(|from| from.sent.reserved),
+                });
+            }
             if metered.learn(&told, from, &self.terms, now) {
                 let meter = unit.name();
                 self.notes.push(Note::Disbelieved { meter });
@@ -170,9 +179,20 @@ impl Ledger {
                 // ===> Corrected: this very charge fits after the delay, a smaller one
                 // sooner. First the pace, by which the delay is reckoned.
                 self.slow_if_repeated(sent, told, now);
+                let mut heard = Vec::new();
                 for metered in self.waits_for(scope) {
-                    let amount = charge.get(metered.meter.unit());
+                    let &Allowed { unit, per, .. } = metered.meter.allowed();
+                    let amount = charge.get(unit);
                     metered.meter.wait_for(amount, delay, now);
+                    heard.push(Heard::After {
+                        unit,
+                        per,
+                        amount,
+                        delay,
+                    });
+                }
+                if let Some(dealings) = &mut self.dealings {
+                    heard.into_iter().for_each(|heard| dealings.hear(heard));
                 }
             }
             // ===> Held: what ran out is no meter of ours.
@@ -234,6 +254,14 @@ impl Ledger {
     /// must not undo it.
     pub(crate) fn hold(&mut self, until: Moment, now: Moment) {
         let now = self.catch_up(now);
+        if let Some(dealings) = &mut self.dealings {
+            dealings.held(until);
+        }
+        self.close_until(until, now);
+    }
+
+    /// The same, whoever was told so.
+    pub(super) fn close_until(&mut self, until: Moment, now: Moment) {
         self.tally.held();
         let delay = until - now;
         self.notes.push(Note::Held { delay });

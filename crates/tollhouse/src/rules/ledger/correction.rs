@@ -5,7 +5,7 @@ use std::time::Duration;
 use super::TRANSIT;
 use super::cross_traffic::CrossTraffic;
 use super::refill::Refill;
-use super::terms::{Accounting, Terms, Window};
+use super::terms::{Accounting, Share, Terms, Window};
 use super::{Sent, Told};
 use crate::rules::Meter;
 use crate::time::Moment;
@@ -117,8 +117,9 @@ impl Correction {
         if let Some(remaining) = told.remaining {
             meter.lower_pace(remaining, now);
             // The window stays while minutes may be fixed ones, and their count rises
-            // by no steady refill that others could be read off.
-            if !meter.is_windowed() {
+            // by no steady refill that others could be read off. Those who share a ledger
+            // are no others.
+            if !meter.is_windowed() && terms.share == Share::Whole {
                 self.share(remaining, told.limit, meter, now);
             }
             self.correct(remaining, told.limit, sent, terms, meter, now);

@@ -1,7 +1,7 @@
 //! What the ledger allows, and how that changes while it is spent.
 
 use super::metered::Metered;
-use super::{Ledger, Limit, Stage, Terms};
+use super::{Ledger, Limit, Share, Stage, Terms};
 use crate::charge::Unit;
 use crate::rules::Meter;
 use crate::time::Moment;
@@ -27,6 +27,25 @@ impl Ledger {
         }
         if self.terms.accounting != before.accounting {
             self.meters.iter_mut().for_each(Metered::account_anew);
+        }
+    }
+
+    /// Another part of the limits is this process's from now on.
+    ///
+    /// Of a part nothing is there at first: whatever was not spent here, others may
+    /// have spent.
+    pub(crate) fn set_share(&mut self, share: Share, now: Moment) {
+        let now = self.catch_up(now);
+        if self.terms.share == share {
+            return;
+        }
+        self.terms.share = share;
+        self.resize(now);
+        for metered in &mut self.meters {
+            metered.forget_others(now);
+            if matches!(share, Share::Part(_)) {
+                metered.meter.empty(now);
+            }
         }
     }
 

@@ -167,8 +167,7 @@ impl Metered {
             _ => Verdict::Believed,
         };
         if verdict == Verdict::Lost {
-            self.correction.forget_others();
-            self.meter.forget_others(now);
+            self.forget_others(now);
         }
         if verdict != Verdict::Believed {
             told.remaining = None;
@@ -177,6 +176,12 @@ impl Metered {
         self.correction
             .learn(&told, sent, terms, &mut self.meter, now);
         verdict == Verdict::Lost
+    }
+
+    /// Nobody else spends from this account, as far as can be told.
+    pub(super) fn forget_others(&mut self, now: Moment) {
+        self.correction.forget_others();
+        self.meter.forget_others(now);
     }
 
     pub(super) fn snapshot(&mut self, now: Moment) -> MeterSnapshot {

@@ -9,6 +9,7 @@ mod answers;
 mod belief;
 mod correction;
 mod cross_traffic;
+mod dealings;
 mod limits;
 mod metered;
 #[cfg(test)]
@@ -31,9 +32,10 @@ use metered::Metered;
 use trust::{Allowance, Epoch, Trust};
 
 pub(crate) use aimd::Aimd;
+pub(crate) use dealings::{Collected, Dealings, Heard};
 pub use snapshot::{CallerSnapshot, MeterSnapshot, NextInLine, Snapshot};
 pub use terms::{Accounting, Window};
-pub(crate) use terms::{Learns, Limit, MOST, Named, REQUESTS, TOKENS, Terms, is_limit};
+pub(crate) use terms::{Learns, Limit, MOST, Named, REQUESTS, Share, TOKENS, Terms, is_limit};
 
 /// How long after its launch a request has surely been counted by the
 /// provider, where no answer has shown it sooner.
@@ -67,6 +69,8 @@ pub(crate) struct Ledger {
     resized: u32,
     /// To be told once the lock is gone.
     notes: Vec<Note>,
+    /// Where other processes spend from the same account and are told.
+    dealings: Option<Box<Dealings>>,
 }
 
 #[derive(Debug)]
@@ -182,6 +186,7 @@ impl Ledger {
             tally: Counts::default(),
             resized: 0,
             notes: Vec::new(),
+            dealings: None,
             terms,
         };
         ledger.resize(now);
@@ -341,6 +346,10 @@ impl Ledger {
         }
         let used = capped.as_ref().unwrap_or(used);
         self.taken.add_excess(used, &entry.charge);
+        if let Some(dealings) = &mut self.dealings {
+            let as_used = self.terms.accounting == Accounting::AsUsed;
+            dealings.settled(&entry.charge, used, entry.at, as_used);
+        }
         self.tally.settled(tokens);
         let charged = match is_whole {
             true => Charged::Whole,
@@ -391,6 +400,9 @@ impl Ledger {
     fn refund(&mut self, key: Key, now: Moment) {
         let Entry { charge, sent, .. } = self.transit.remove(key);
         self.taken.subtract(&charge);
+        if let Some(dealings) = &mut self.dealings {
+            dealings.refunded();
+        }
         for metered in &mut self.meters {
             let amount = charge.get(metered.meter.unit());
             if amount > 0 {
@@ -494,6 +506,10 @@ impl Rule for Ledger {
             let allowed = metered.meter.allowed();
             let amount = charge.get(allowed.unit);
             if amount > allowed.capacity {
+                if self.terms.has_room_later(allowed, amount) {
+                    when = when.and(When::OnRelease);
+                    continue;
+                }
                 return When::Never(too_large(allowed.unit, amount, allowed.capacity));
             }
             if amount > 0 {
@@ -633,7 +649,7 @@ fn time_for(charge: &Charge, meters: &[Metered]) -> Duration {
     times.max().unwrap_or_default()
 }
 
-fn too_large(unit: Unit, amount: u64, limit: u64) -> Refused {
+pub(crate) fn too_large(unit: Unit, amount: u64, limit: u64) -> Refused {
     match unit {
         Unit::Requests | Unit::Images => Refused::TooMany {
             unit,

@@ -86,6 +86,7 @@ impl Scene {
             max_told_delay: Duration::from_secs(120),
             pace: Aimd::default(),
             named: Named::default(),
+            share: super::Share::default(),
         }
     }
 

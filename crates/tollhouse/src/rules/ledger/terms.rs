@@ -129,6 +129,55 @@ pub(crate) struct Terms {
     pub(crate) pace: Aimd,
     /// What answers named so far of that which is to be learned.
     pub(crate) named: Named,
+    /// How much of the account is this process's.
+    pub(crate) share: Share,
+}
+
+/// How much of the limits is this process's to spend.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub(crate) enum Share {
+    /// All of it, beside whoever else does without telling.
+    #[default]
+    Whole,
+    /// What it draws from a ledger that others draw from, too.
+    Drawn,
+    /// This part: that ledger is away.
+    Part(f64),
+}
+
+impl Share {
+    /// Of so many slots, at least one.
+    pub(crate) fn of_slots(self, slots: usize) -> usize {
+        let slots = u64::try_from(slots).unwrap_or(u64::MAX);
+        usize::try_from(self.of(slots)).unwrap_or(usize::MAX)
+    }
+
+    /// So much more seldom as it is less than all.
+    pub(crate) fn lengthen(self, interval: Duration) -> Duration {
+        match self {
+            Share::Whole | Share::Drawn => interval,
+            Share::Part(part) => {
+                let seconds = interval.as_secs_f64() / part;
+                Duration::try_from_secs_f64(seconds).unwrap_or(Duration::MAX)
+            }
+        }
+    }
+
+    /// Of so much, at least one.
+    #[expect(
+        clippy::cast_precision_loss,
+        clippy::cast_possible_truncation,
+        clippy::cast_sign_loss,
+        reason = "limits up to MOST fit exactly, and a part of one is positive"
+    )]
+    pub(crate) fn of(self, amount: u64) -> u64 {
+        match self {
+            Share::Whole | Share::Drawn => amount,
+            Share::Part(part) => {
+                ((amount as f64 * part * (1.0 + 1e-12)) as u64).clamp(1, amount.max(1))
+            }
+        }
+    }
 }
 
 /// The limits that answers named.
@@ -165,11 +214,22 @@ impl Terms {
         self.window != Window::Off
     }
 
-    /// What a limit leaves at the present pace.
+    /// What a limit leaves at the present pace to this process.
     pub(crate) fn allowed(&self, limit: &Limit) -> Allowed {
+        self.allowed_of(self.share, limit)
+    }
+
+    /// What it leaves to all processes together.
+    pub(crate) fn allowed_to_all(&self, limit: &Limit) -> Allowed {
+        self.allowed_of(Share::Whole, limit)
+    }
+
+    fn allowed_of(&self, share: Share, limit: &Limit) -> Allowed {
         let &Limit { unit, per, amount } = limit;
+        let amount = share.of(amount);
         let rate = allowed(amount, self.headroom);
         let burst = self.burst.filter(|_| (unit, per) == TOKENS);
+        let burst = burst.map(|burst| share.of(burst));
         Allowed {
             unit,
             per,
@@ -178,6 +238,15 @@ impl Terms {
             kept: amount - rate,
             capacity: burst.map_or(rate, |burst| burst.min(rate)),
         }
+    }
+
+    /// Whether what does not fit into this process's part would fit into the whole: then it
+    /// waits until there is more than a part again.
+    pub(crate) fn has_room_later(&self, part: &Allowed, amount: u64) -> bool {
+        let of = |limit: &&Limit| (limit.unit, limit.per) == (part.unit, part.per);
+        let limit = self.limits.iter().find(of);
+        let is_part = matches!(self.share, Share::Part(_));
+        is_part && limit.is_some_and(|limit| amount <= self.allowed_to_all(limit).capacity)
     }
 
     /// What the provider charges in the end for what was reserved, `used` being used.
@@ -213,6 +282,7 @@ impl Terms {
     pub(crate) fn succeed(&mut self, before: &Terms, unlearned: bool) {
         self.pace = before.pace;
         self.named = before.named;
+        self.share = before.share;
         if self.learns.tokens.is_some() {
             self.set(TOKENS, self.named.tokens);
         }

@@ -37,6 +37,9 @@ impl Ledger {
     /// later requests have been reckoned with it.
     fn raise(&mut self, key: Key, landed: Moment, now: Moment) {
         let Entry { charge, .. } = self.transit.remove(key);
+        if let Some(dealings) = &mut self.dealings {
+            dealings.give_back(landed, charge.into());
+        }
         for metered in &mut self.meters {
             let amount = charge.get(metered.meter.unit());
             if amount > 0 {

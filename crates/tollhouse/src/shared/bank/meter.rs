@@ -127,7 +127,7 @@ impl Meter {
 
     pub(super) fn draw(&mut self, amount: u64, now: Stamp) {
         self.drawn = self.drawn.wrapping_add(amount);
-        self.level.reserve(amount, moment(now));
+        self.level.reserve(amount);
         if let Some(pace) = &mut self.pace {
             pace.level.spend(amount, moment(now));
         }

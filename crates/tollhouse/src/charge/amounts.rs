@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use crate::charge::{Charge, Unit};
+use super::{Charge, Unit};
 
 /// An amount of each [`Unit`], zero where none is named.
 ///
@@ -59,6 +59,30 @@ impl Amounts {
     #[must_use]
     pub fn min(&self, other: &Amounts) -> Self {
         self.with(other, u64::min)
+    }
+
+    /// Of each unit the larger amount.
+    #[must_use]
+    pub fn max(&self, other: &Amounts) -> Self {
+        self.with(other, u64::max)
+    }
+
+    /// Seven parts of this and one of the other, in whole units, rounded up.
+    pub(crate) fn mean(&self, other: &Amounts) -> Self {
+        self.with(other, |mine, other| {
+            let eighths = u128::from(mine) * 7 + u128::from(other);
+            u64::try_from(eighths.div_ceil(8)).unwrap_or(u64::MAX)
+        })
+    }
+
+    /// As much of it as `part` is of `whole`, in whole units, rounded up.
+    pub(crate) fn part(&self, part: u64, whole: u64) -> Self {
+        let (part, whole) = (u128::from(part), u128::from(whole.max(1)));
+        let scale = |amount| (u128::from(amount) * part).div_ceil(whole);
+        Amounts(
+            self.0
+                .map(|amount| u64::try_from(scale(amount)).unwrap_or(u64::MAX)),
+        )
     }
 
     /// Whether the other has at least as much of every unit.

@@ -1,0 +1,661 @@
+//! Leases: what this process may spend by itself of a ledger that others spend from, too.
+//!
+//! They stand beside a pool's own rules and say *now* when the whole charge is there, a slot
+//! is, and a booked launch's instant has come. What is taken from them goes back to them if it
+//! never left. They are filled by grants and emptied by reports, for which somebody else
+//! cares (`shared/`); here is only what is there.
+
+use std::collections::VecDeque;
+use std::time::Duration;
+
+use super::ledger::too_large;
+use super::{Key, When};
+use crate::charge::{Amounts, Charge, Unit};
+use crate::time::Moment;
+
+/// A second, over which it is reckoned what is needed.
+const SECOND: Duration = Duration::from_secs(1);
+
+/// Who was let in so lately may well be again.
+pub(crate) const LATELY: Duration = Duration::from_secs(2);
+
+/// How often slots are offered to other processes.
+const YIELDS: Duration = Duration::from_secs(2);
+
+/// A pool that nobody used for so long keeps nothing for the next one.
+const FORGOTTEN: Duration = Duration::from_secs(60);
+
+/// By what right anything may be spent.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Term {
+    /// By none: there is no lease yet, or none any more.
+    Nothing,
+    /// Until this instant.
+    Leased(Moment),
+    /// The shared ledger is away, and the pool's own rules are all there is.
+    Away,
+}
+
+/// See the [module's documentation](self).
+#[derive(Debug)]
+pub(crate) struct Leases {
+    term: Term,
+    /// Which lease without a gap this is. Who was let in on an earlier one, and has not
+    /// launched, stands in line again.
+    number: u32,
+    idle: Amounts,
+    /// All that was ever given back.
+    returned: Amounts,
+    /// Those that calls hold included; fewer than that after a lease was lost.
+    slots: u64,
+    /// When some of those that calls will leave were last given up for others.
+    yielded: Moment,
+    launches: Launches,
+    /// Everything that the line does not take is to go back.
+    recalled: bool,
+    agreed: Agreed,
+    recent: Recent,
+    /// By the slots of the ledger's entries, as it has them of meters.
+    parts: Vec<Part>,
+    /// Whether something was lacking since the last report.
+    lacks: bool,
+    /// Whether that is still to be told.
+    calls: bool,
+}
+
+/// What all processes keep to.
+#[derive(Clone, Debug)]
+pub(crate) struct Agreed {
+    /// The most that may be drawn at once, by meter.
+    pub(crate) capacities: Vec<(Unit, u64)>,
+    /// How many calls may be in flight.
+    pub(crate) max_slots: Option<u64>,
+    /// Whether some of those are nobody's.
+    pub(crate) has_free_slots: bool,
+    /// How many processes there are.
+    pub(crate) processes: u32,
+}
+
+impl Default for Agreed {
+    /// As long as nothing is known.
+    fn default() -> Self {
+        Agreed {
+            capacities: Vec::new(),
+            max_slots: None,
+            has_free_slots: true,
+            processes: 1,
+        }
+    }
+}
+
+/// What a grant gives.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Granted {
+    pub(crate) drawn: Amounts,
+    pub(crate) slots: u64,
+    pub(crate) launches: Vec<Moment>,
+    pub(crate) recalled: bool,
+    pub(crate) agreed: Agreed,
+}
+
+/// Who waits.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Demand {
+    /// The first in line, in the order in which they would be let in.
+    pub(crate) line: Vec<Charge>,
+    /// All others together.
+    pub(crate) rest: Amounts,
+    /// How many they are in all.
+    pub(crate) waiting: usize,
+    /// The weights of those who wait or were let in lately.
+    pub(crate) weight: u64,
+}
+
+/// How calls are limited beside what they are charged.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Limited {
+    /// How many are in flight.
+    pub(crate) taken: u64,
+    pub(crate) max_slots: Option<u64>,
+    /// Zero: launches are not spaced.
+    pub(crate) interval: Duration,
+}
+
+/// What there is, and what more could be used.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Wish {
+    pub(crate) idle: Amounts,
+    pub(crate) returned: Amounts,
+    pub(crate) line: Vec<Amounts>,
+    pub(crate) wanted: Amounts,
+    pub(crate) slots_idle: u64,
+    pub(crate) slots_wanted: u64,
+    pub(crate) launches_idle: u64,
+    pub(crate) launches_returned: u64,
+    pub(crate) launches_wanted: u64,
+}
+
+impl Wish {
+    /// Of one that is charged nothing: slots and launches alone.
+    pub(crate) fn of_calls(self) -> Self {
+        Wish {
+            wanted: Amounts::NOTHING,
+            ..self
+        }
+    }
+}
+
+/// On what one was let in.
+#[derive(Clone, Copy, Debug)]
+struct Part {
+    number: u32,
+    /// On no lease: it is owed once it leaves.
+    away: bool,
+    charge: Amounts,
+    booked: Option<Moment>,
+}
+
+const NO_PART: Part = Part {
+    number: 0,
+    away: false,
+    charge: Amounts::NOTHING,
+    booked: None,
+};
+
+impl Leases {
+    pub(crate) fn new(now: Moment) -> Self {
+        Leases {
+            term: Term::Nothing,
+            number: 0,
+            idle: Amounts::NOTHING,
+            returned: Amounts::NOTHING,
+            slots: 0,
+            yielded: now,
+            launches: Launches::default(),
+            recalled: false,
+            agreed: Agreed::default(),
+            recent: Recent::new(now),
+            parts: Vec::new(),
+            lacks: false,
+            calls: false,
+        }
+    }
+
+    /// Whether a request may pass, as far as leases go.
+    pub(crate) fn when(&mut self, charge: &Charge, limited: &Limited, now: Moment) -> When {
+        match self.term {
+            Term::Away => return When::Now,
+            Term::Leased(until) if until > now => {}
+            Term::Leased(_) | Term::Nothing => return self.lacking(),
+        }
+        for &(unit, capacity) in &self.agreed.capacities {
+            let amount = charge.get(unit);
+            if amount > capacity {
+                return When::Never(too_large(unit, amount, capacity));
+            }
+        }
+        match Amounts::from(*charge).fits_into(&self.idle) {
+            true => self.when_launched(limited, now),
+            false => self.lacking(),
+        }
+    }
+
+    /// Whether one may be in flight more, and be launched.
+    pub(crate) fn when_launched(&mut self, limited: &Limited, now: Moment) -> When {
+        match self.term {
+            Term::Away => return When::Now,
+            Term::Leased(until) if until > now => {}
+            Term::Leased(_) | Term::Nothing => return self.lacking(),
+        }
+        if self.limits_slots(limited) && limited.taken >= self.slots {
+            return self.lacking();
+        }
+        if limited.interval.is_zero() {
+            return When::Now;
+        }
+        match self.launches.next(limited.interval, now) {
+            Some(at) if at > now => When::At(at),
+            Some(_) => When::Now,
+            None => self.lacking(),
+        }
+    }
+
+    fn limits_slots(&self, limited: &Limited) -> bool {
+        limited.max_slots.is_some() || self.agreed.max_slots.is_some()
+    }
+
+    /// Nothing but another grant helps.
+    fn lacking(&mut self) -> When {
+        self.calls |= !std::mem::replace(&mut self.lacks, true);
+        When::OnRelease
+    }
+
+    /// Whether somebody is to be told that something is lacking.
+    #[inline]
+    pub(crate) fn calls(&self) -> bool {
+        self.calls
+    }
+
+    /// The same, once.
+    pub(crate) fn take_call(&mut self) -> bool {
+        std::mem::take(&mut self.calls)
+    }
+
+    /// Lets one pass that was told *now*.
+    pub(crate) fn take(&mut self, key: Key, charge: &Charge, limited: &Limited, now: Moment) {
+        let charge = Amounts::from(*charge);
+        let away = self.term == Term::Away;
+        let booked = self.take_launch(limited, now);
+        self.recent.take(&charge, now);
+        if !away {
+            self.idle = self.idle.minus(&charge);
+            self.recent.fell_to(&self.idle, now);
+        }
+        if key.index() >= self.parts.len() {
+            self.parts.resize(key.index() + 1, NO_PART);
+        }
+        self.parts[key.index()] = Part {
+            number: self.number,
+            away,
+            charge,
+            booked,
+        };
+    }
+
+    /// Lets one pass of which nothing is known but that it takes a slot; says on which
+    /// lease, and by which booked launch.
+    pub(crate) fn take_slot(&mut self, limited: &Limited, now: Moment) -> (u32, Option<Moment>) {
+        self.recent.take(&Amounts::of(Unit::Requests, 1), now);
+        (self.number, self.take_launch(limited, now))
+    }
+
+    /// Whether what was let in on this lease, and not launched, may be no more.
+    pub(crate) fn is_over(&self, lease: u32, now: Moment) -> bool {
+        let is_over = matches!(self.term, Term::Leased(until) if until <= now);
+        is_over || lease != self.number
+    }
+
+    /// Takes the next booked launch, where they are booked.
+    fn take_launch(&mut self, limited: &Limited, now: Moment) -> Option<Moment> {
+        let is_booked = self.term != Term::Away && !limited.interval.is_zero();
+        is_booked
+            .then(|| self.launches.take(limited.interval, now))
+            .flatten()
+    }
+
+    /// A launch that was booked on this lease was not used.
+    pub(crate) fn give_launch_back(&mut self, booked: Moment, lease: u32) {
+        match self.is_leased() && lease == self.number {
+            true => self.launches.give_back(booked),
+            false => self.launches.lose(1),
+        }
+    }
+
+    /// What one that leaves had on no lease, and so owes.
+    pub(crate) fn owes(&mut self, key: Key) -> Option<Amounts> {
+        let part = self.part(key);
+        std::mem::take(&mut part.away).then_some(part.charge)
+    }
+
+    /// What one took never left.
+    pub(crate) fn refund(&mut self, key: Key) {
+        let Part {
+            number,
+            away,
+            charge,
+            booked,
+        } = std::mem::replace(self.part(key), NO_PART);
+        if let Some(booked) = booked {
+            self.give_launch_back(booked, number);
+        }
+        match away {
+            true => {}
+            false if number == self.number && self.is_leased() => {
+                self.idle = self.idle.plus(&charge)
+            }
+            false => self.returned = self.returned.plus(&charge),
+        }
+    }
+
+    /// Whether one that has not been launched may be no more.
+    pub(crate) fn has_lapsed(&mut self, key: Key, now: Moment) -> bool {
+        let number = self.part(key).number;
+        self.is_over(number, now)
+    }
+
+    fn part(&mut self, key: Key) -> &mut Part {
+        if key.index() >= self.parts.len() {
+            // It was let in before anything was shared.
+            self.parts.resize(key.index() + 1, NO_PART);
+        }
+        &mut self.parts[key.index()]
+    }
+
+    fn is_leased(&self) -> bool {
+        matches!(self.term, Term::Leased(_))
+    }
+
+    /// Everything may be spent until then.
+    pub(crate) fn renew(&mut self, until: Moment) {
+        match self.term {
+            Term::Leased(before) => self.term = Term::Leased(until.max(before)),
+            Term::Nothing | Term::Away => {
+                self.number = self.number.wrapping_add(1);
+                self.term = Term::Leased(until);
+            }
+        }
+    }
+
+    /// More is there from now on.
+    pub(crate) fn grant(&mut self, granted: Granted) {
+        self.idle = self.idle.plus(&granted.drawn);
+        self.slots = self.slots.saturating_add(granted.slots);
+        self.launches.book(granted.launches);
+        self.recalled = granted.recalled;
+        self.agreed = granted.agreed;
+    }
+
+    /// The lease is over and was not renewed: nothing of it may be spent any more. Without
+    /// it, either the pool's own rules are all there is, or nobody passes.
+    pub(crate) fn lose(&mut self, is_open: bool) {
+        self.give_all_back();
+        self.number = self.number.wrapping_add(1);
+        self.term = match is_open {
+            true => Term::Away,
+            false => Term::Nothing,
+        };
+    }
+
+    /// Nobody is let in any more. Who was let in already goes on.
+    pub(crate) fn close(&mut self) {
+        self.give_all_back();
+        self.term = Term::Nothing;
+    }
+
+    /// Everything that no request has goes back.
+    fn give_all_back(&mut self) {
+        self.give_back(self.idle);
+        self.slots = 0;
+        self.launches.lose_all();
+    }
+
+    fn give_back(&mut self, amounts: Amounts) {
+        self.idle = self.idle.minus(&amounts);
+        self.returned = self.returned.plus(&amounts);
+    }
+
+    /// Whether there is nothing that anybody could miss.
+    pub(crate) fn is_nothing(&self) -> bool {
+        self.idle.is_nothing() && self.launches.booked.is_empty()
+    }
+
+    /// Whether one was let in so lately.
+    pub(crate) fn was_used_within(&self, time: Duration, now: Moment) -> bool {
+        self.recent.was_used_within(time, now)
+    }
+
+    /// Says what there is and what more could be used, and gives back what is not.
+    pub(crate) fn ask(&mut self, demand: &Demand, limited: &Limited, now: Moment) -> Wish {
+        self.lacks = false;
+        self.calls = false;
+        self.recent.pass(&self.idle, now);
+        let expected = self.recent.a_second(now);
+        let reach = self.reach(demand, limited, &expected);
+        let mut left = self.idle;
+        let mut line = Vec::new();
+        for charge in demand.line.iter().take(reach) {
+            let charge = Amounts::from(*charge);
+            let missing = charge.minus(&left);
+            left = left.minus(&charge);
+            if !missing.is_nothing() {
+                line.push(missing);
+            }
+        }
+        let rest = demand.rest_within(reach);
+        let missing = rest.minus(&left);
+        left = left.minus(&rest);
+        let spare = match self.recalled {
+            true => left,
+            false => self
+                .recent
+                .unused()
+                .min(&left)
+                .minus(&self.kept(&expected, now)),
+        };
+        self.give_back(spare);
+        left = left.minus(&spare);
+        let wanted = match self.recalled {
+            true => missing,
+            false => missing.plus(&expected.minus(&left)),
+        };
+        let slots_wanted = self.want_slots(demand, limited, now);
+        let launches_wanted = self.want_launches(demand, limited, now);
+        Wish {
+            idle: self.idle,
+            returned: self.returned,
+            line,
+            wanted,
+            slots_idle: self.slots.saturating_sub(limited.taken),
+            slots_wanted,
+            launches_idle: self.launches.booked.len() as u64,
+            launches_returned: self.launches.returned,
+            launches_wanted,
+        }
+    }
+
+    /// How many of those who wait could launch before the next grant but one, were they
+    /// charged nothing: for who lacks something else, too, nothing is drawn yet.
+    fn reach(&self, demand: &Demand, limited: &Limited, expected: &Amounts) -> usize {
+        let mut reach = demand.waiting as u64;
+        if self.limits_slots(limited) && !self.agreed.has_free_slots {
+            let idle = self.slots.saturating_sub(limited.taken);
+            let released = expected.get(Unit::Requests);
+            reach = reach.min(idle.saturating_add(released).saturating_add(1));
+        }
+        if !limited.interval.is_zero() {
+            reach = reach.min(in_a_second(limited.interval));
+        }
+        usize::try_from(reach).unwrap_or(usize::MAX)
+    }
+
+    /// A second's worth of what is needed, or one request's, so that who comes now and then
+    /// need not wait for a grant.
+    fn kept(&self, expected: &Amounts, now: Moment) -> Amounts {
+        match self.recent.was_used_within(FORGOTTEN, now) {
+            true => expected.max(&self.recent.typical),
+            false => Amounts::NOTHING,
+        }
+    }
+
+    /// How many slots more than there are could be used; those that nobody uses go back,
+    /// unless there are some that nobody has, anyway.
+    fn want_slots(&mut self, demand: &Demand, limited: &Limited, now: Moment) -> u64 {
+        let is_leased = matches!(self.term, Term::Leased(until) if until > now);
+        if !is_leased || !self.limits_slots(limited) {
+            self.slots = limited.taken;
+        }
+        if !self.limits_slots(limited) {
+            return 0;
+        }
+        let waiting = demand.waiting as u64;
+        let is_busy = self.recent.was_used_within(SECOND, now);
+        let idle = self.slots.saturating_sub(limited.taken);
+        if !(is_busy && self.agreed.has_free_slots) {
+            self.slots -= idle.saturating_sub(waiting);
+        }
+        self.yield_slots(limited, now);
+        let ahead = waiting.saturating_add(u64::from(is_busy && self.agreed.has_free_slots));
+        ahead.saturating_sub(idle)
+    }
+
+    /// Where all slots are taken, and there are more here than an even share, some of them are
+    /// not used again but offered to all, now and then: whether anybody else wants them,
+    /// only the ledger knows, and if not, they come back with the next grant.
+    fn yield_slots(&mut self, limited: &Limited, now: Moment) {
+        let all = limited
+            .max_slots
+            .into_iter()
+            .chain(self.agreed.max_slots)
+            .min();
+        let Some(all) = all.filter(|_| !self.agreed.has_free_slots) else {
+            return;
+        };
+        let excess = self
+            .slots
+            .saturating_sub(all / u64::from(self.agreed.processes.max(1)));
+        if excess > 0 && self.yielded + YIELDS <= now {
+            self.yielded = now;
+            self.slots -= excess.div_ceil(8);
+        }
+    }
+
+    /// How many launches more could be used within a second, or the next one; where nobody
+    /// waits, none.
+    fn want_launches(&mut self, demand: &Demand, limited: &Limited, now: Moment) -> u64 {
+        if limited.interval.is_zero() || demand.waiting == 0 {
+            self.launches.lose_all();
+            return 0;
+        }
+        self.launches.next(limited.interval, now);
+        let wanted = (demand.waiting as u64).min(in_a_second(limited.interval));
+        wanted.saturating_sub(self.launches.booked.len() as u64)
+    }
+}
+
+/// How many launches begin within a second, the first one now.
+fn in_a_second(interval: Duration) -> u64 {
+    let others = SECOND.as_nanos() / interval.as_nanos().max(1);
+    u64::try_from(others).unwrap_or(u64::MAX).saturating_add(1)
+}
+
+impl Demand {
+    /// What those beyond the line are charged that are among the first so many.
+    fn rest_within(&self, reach: usize) -> Amounts {
+        let beyond = self.waiting.saturating_sub(self.line.len());
+        let within = reach.saturating_sub(self.line.len()).min(beyond);
+        match beyond {
+            0 => Amounts::NOTHING,
+            _ => self.rest.part(within as u64, beyond as u64),
+        }
+    }
+}
+
+/// Instants at which one may be launched each.
+#[derive(Debug, Default)]
+struct Launches {
+    /// In their order.
+    booked: VecDeque<Moment>,
+    /// All that were ever given back.
+    returned: u64,
+}
+
+impl Launches {
+    /// The next one that may be used. One that is older than the interval is the turn
+    /// of somebody else by now.
+    fn next(&mut self, interval: Duration, now: Moment) -> Option<Moment> {
+        while let Some(at) = self.booked.front()
+            && *at + interval <= now
+        {
+            self.booked.pop_front();
+        }
+        self.booked.front().copied()
+    }
+
+    fn take(&mut self, interval: Duration, now: Moment) -> Option<Moment> {
+        self.next(interval, now).filter(|at| *at <= now)?;
+        self.booked.pop_front()
+    }
+
+    fn book(&mut self, launches: Vec<Moment>) {
+        self.booked.extend(launches);
+        self.booked.make_contiguous().sort_unstable();
+    }
+
+    fn give_back(&mut self, booked: Moment) {
+        self.book(vec![booked]);
+    }
+
+    fn lose(&mut self, many: u64) {
+        self.returned = self.returned.saturating_add(many);
+    }
+
+    fn lose_all(&mut self) {
+        self.lose(self.booked.len() as u64);
+        self.booked.clear();
+    }
+}
+
+/// What was used lately, by the second.
+#[derive(Debug)]
+struct Recent {
+    /// When the present second began.
+    since: Moment,
+    /// What was taken in the one before, and in this one.
+    taken: [Amounts; 2],
+    /// The least that was idle in the two before, and in this one.
+    idle: [Amounts; 3],
+    /// What one request takes, about.
+    typical: Amounts,
+    last: Option<Moment>,
+}
+
+impl Recent {
+    fn new(now: Moment) -> Self {
+        Recent {
+            since: now,
+            taken: [Amounts::NOTHING; 2],
+            idle: [Amounts::NOTHING; 3],
+            typical: Amounts::NOTHING,
+            last: None,
+        }
+    }
+
+    /// Begins another second where it is time.
+    fn pass(&mut self, idle: &Amounts, now: Moment) {
+        for _ in 0..self.idle.len() {
+            if self.since + SECOND > now {
+                return;
+            }
+            self.since = self.since + SECOND;
+            self.taken = [self.taken[1], Amounts::NOTHING];
+            self.idle = [self.idle[1], self.idle[2], *idle];
+        }
+        if self.since + SECOND <= now {
+            self.since = now;
+        }
+    }
+
+    fn take(&mut self, charge: &Amounts, now: Moment) {
+        // What is idle is told apart, as it falls.
+        let idle = self.idle[2];
+        self.pass(&idle, now);
+        self.taken[1] = self.taken[1].plus(charge);
+        self.typical = match self.last {
+            Some(_) => self.typical.mean(charge),
+            None => *charge,
+        };
+        self.last = Some(now);
+    }
+
+    fn fell_to(&mut self, idle: &Amounts, now: Moment) {
+        self.pass(idle, now);
+        self.idle[2] = self.idle[2].min(idle);
+    }
+
+    /// What is needed in a second, by the last one to two.
+    fn a_second(&self, now: Moment) -> Amounts {
+        let [before, present] = &self.taken;
+        let millis = |time: Duration| u64::try_from(time.as_millis()).unwrap_or(u64::MAX);
+        let time = SECOND + (now - self.since);
+        before.plus(present).part(millis(SECOND), millis(time))
+    }
+
+    /// What nobody used for two seconds.
+    fn unused(&self) -> Amounts {
+        self.idle[0].min(&self.idle[1]).min(&self.idle[2])
+    }
+
+    fn was_used_within(&self, time: Duration, now: Moment) -> bool {
+        self.last.is_some_and(|last| last + time > now)
+    }
+}

@@ -1,0 +1,256 @@
+//! What a ledger that is shared with other processes is to be told of this one.
+
+use std::time::Duration;
+
+use super::{Ledger, Share, Stage};
+use crate::answer::RateLimits;
+use crate::charge::{Amounts, Charge, Per, Unit};
+use crate::rules::Allowed;
+use crate::time::Moment;
+
+/// So much that answers told is remembered one by one until it is collected; beyond that it
+/// is not told, nor is what the provider gave back claimed.
+const MANY: usize = 4_096;
+
+/// All that happened to what was drawn, since it was last collected or ever.
+#[derive(Debug, Default)]
+#[cfg_attr(test, derive(Clone))]
+pub(crate) struct Dealings {
+    /// All that was ever used beyond what was reserved.
+    owed: Amounts,
+    /// What the provider gave back because less was used, and when that had landed.
+    unused: Vec<(Moment, Amounts)>,
+    heard: Vec<Heard>,
+    /// Until when the provider has closed the pool, as it told this process.
+    held_until: Option<Moment>,
+    /// Whether the one that ended last came back, because it never left.
+    came_back: bool,
+    /// Whether there is something that cannot wait.
+    presses: bool,
+}
+
+/// What an answer told of a meter.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Heard {
+    Remaining {
+        unit: Unit,
+        per: Per,
+        remaining: u64,
+        /// When the request was let in; `None`: nobody's in particular.
+        reserved: Option<Moment>,
+    },
+    After {
+        unit: Unit,
+        per: Per,
+        amount: u64,
+        delay: Duration,
+    },
+}
+
+/// See [`Dealings`].
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Collected {
+    pub(crate) owed: Amounts,
+    pub(crate) unused: Vec<(Moment, Amounts)>,
+    pub(crate) heard: Vec<Heard>,
+    pub(crate) held_until: Option<Moment>,
+    pub(crate) in_transit: Amounts,
+}
+
+impl Dealings {
+    /// Used, and neither reserved nor drawn.
+    pub(crate) fn owe(&mut self, amounts: &Amounts) {
+        self.owed = self.owed.plus(amounts);
+    }
+
+    pub(super) fn give_back(&mut self, landed: Moment, amounts: Amounts) {
+        if !amounts.is_nothing() && self.unused.len() < MANY {
+            self.unused.push((landed, amounts));
+        }
+    }
+
+    /// A reservation ended: what of its charge was used.
+    pub(super) fn settled(
+        &mut self,
+        charge: &Charge,
+        used: &Charge,
+        landed: Moment,
+        as_used: bool,
+    ) {
+        let (mut owed, mut unused) = (Amounts::NOTHING, Amounts::NOTHING);
+        for unit in Unit::ALL.into_iter().filter(|unit| unit.is_settled()) {
+            let Some(used) = used.named(unit) else {
+                continue;
+            };
+            let reserved = charge.get(unit);
+            owed = owed.and(unit, used.saturating_sub(reserved));
+            unused = unused.and(unit, reserved.saturating_sub(used));
+        }
+        self.owe(&owed);
+        if as_used {
+            self.give_back(landed, unused);
+        }
+    }
+
+    pub(super) fn refunded(&mut self) {
+        self.came_back = true;
+    }
+
+    /// Whether one came back since the last asking, because it never left.
+    pub(crate) fn take_refunded(&mut self) -> bool {
+        std::mem::take(&mut self.came_back)
+    }
+
+    /// Of what is left by the answers of a moment the least counts, and what the request
+    /// told that was let in last; a delay is told as it is.
+    pub(super) fn hear(&mut self, heard: Heard) {
+        let Heard::Remaining {
+            unit,
+            per,
+            remaining,
+            reserved,
+        } = heard
+        else {
+            self.presses = true;
+            if self.heard.len() < MANY {
+                self.heard.push(heard);
+            }
+            return;
+        };
+        let mut of_meter = self.heard.iter_mut().filter_map(|it| match it {
+            Heard::Remaining {
+                unit: its,
+                per: by,
+                remaining,
+                reserved,
+            } if (*its, *by) == (unit, per) => Some((remaining, reserved)),
+            _ => None,
+        });
+        let (least, latest) = (of_meter.next(), of_meter.next());
+        match (least, latest) {
+            (Some((least, since)), Some((last, its))) => {
+                if remaining < *least {
+                    (*least, *since) = (remaining, reserved);
+                }
+                if reserved >= *its {
+                    (*last, *its) = (remaining, reserved);
+                }
+            }
+            _ => self.heard.push(heard),
+        }
+    }
+
+    pub(super) fn held(&mut self, until: Moment) {
+        self.held_until = self.held_until.max(Some(until));
+        self.presses = true;
+    }
+
+    /// Whether something cannot wait, once.
+    pub(crate) fn take_press(&mut self) -> bool {
+        std::mem::take(&mut self.presses)
+    }
+}
+
+impl Ledger {
+    /// Others spend from the same account, and are to be told from now on.
+    pub(crate) fn deal(&mut self) {
+        self.dealings.get_or_insert_default();
+    }
+
+    #[inline]
+    pub(crate) fn dealings(&mut self) -> Option<&mut Dealings> {
+        self.dealings.as_deref_mut()
+    }
+
+    /// Whether something is to be told that cannot wait.
+    #[inline]
+    pub(crate) fn presses(&self) -> bool {
+        self.dealings.as_ref().is_some_and(|it| it.presses)
+    }
+
+    pub(crate) fn share(&self) -> Share {
+        self.terms.share
+    }
+
+    /// What is to be told, all of it; what was only kept for that is kept no longer.
+    pub(crate) fn collect(&mut self, now: Moment) -> Collected {
+        let now = self.catch_up(now);
+        let entries = self.transit.entries_mut();
+        let open = entries.filter(|(_, entry)| !matches!(entry.stage, Stage::Landed { .. }));
+        let in_transit = open.fold(Amounts::NOTHING, |sum, (_, entry)| {
+            sum.plus(&entry.charge.into())
+        });
+        let dealings = self.dealings.get_or_insert_default();
+        Collected {
+            owed: dealings.owed,
+            unused: std::mem::take(&mut dealings.unused),
+            heard: std::mem::take(&mut dealings.heard),
+            held_until: dealings.held_until.filter(|until| *until > now),
+            in_transit,
+        }
+    }
+
+    /// What each meter allows to all processes together, and whether it minds a window as
+    /// well.
+    pub(crate) fn meters(&self) -> impl Iterator<Item = (Allowed, bool)> {
+        // Meters are in the order of the limits.
+        let meters = self.terms.limits.iter().zip(&self.meters);
+        meters.map(|(limit, metered)| {
+            let allowed = self.terms.allowed_to_all(limit);
+            (allowed, metered.meter.is_windowed())
+        })
+    }
+
+    /// Another process was told these limits: they need not be asked for any more.
+    pub(crate) fn learn_from_others(&mut self, limits: &RateLimits, now: Moment) {
+        let now = self.catch_up(now);
+        if self.unlearned && *limits != RateLimits::default() {
+            self.adopt(limits, true, now);
+        }
+    }
+
+    /// Another process was told by the provider that the pool is closed.
+    pub(crate) fn hold_too(&mut self, until: Moment, now: Moment) {
+        let now = self.catch_up(now);
+        let known = self.trust.held_until(now);
+        if known.is_none_or(|known| until > known) {
+            self.close_until(until, now);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn left(remaining: u64, second: u64) -> Heard {
+        Heard::Remaining {
+            unit: Unit::Tokens,
+            per: Per::Minute,
+            remaining,
+            reserved: Some(Moment::default() + Duration::from_secs(second)),
+        }
+    }
+
+    #[test]
+    fn of_many_counts_the_least_and_the_latest_are_told() {
+        let mut dealings = Dealings::default();
+        for (remaining, second) in [(500, 1), (400, 2), (300, 1), (700, 3), (600, 3), (350, 2)] {
+            dealings.hear(left(remaining, second));
+        }
+        assert_eq!(dealings.heard, [left(300, 1), left(600, 3)]);
+        assert!(!dealings.presses);
+    }
+
+    #[test]
+    fn a_unit_that_usage_does_not_name_is_as_it_was_reserved() {
+        let mut dealings = Dealings::default();
+        let landed = Moment::default();
+        let charge = Charge::tokens(100).and(Unit::Images, 2);
+        dealings.settled(&charge, &Charge::tokens(130), landed, true);
+        dealings.settled(&charge, &Charge::tokens(40), landed, true);
+        dealings.settled(&charge, &Charge::tokens(40), landed, false);
+        assert_eq!(dealings.owed, Amounts::of(Unit::Tokens, 30));
+        assert_eq!(dealings.unused, [(landed, Amounts::of(Unit::Tokens, 60))]);
+    }
+}

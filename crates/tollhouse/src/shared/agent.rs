@@ -1,0 +1,376 @@
+//! What reports for a process, and brings it what it is granted.
+
+use std::fmt;
+use std::future::{Future, poll_fn};
+use std::pin::{Pin, pin};
+use std::sync::Arc;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use tokio::time::sleep_until;
+
+use super::books::{Exchanged, lease_of};
+use super::member::{Pools, Reported};
+use super::sharing::{Inner, Phase};
+use super::{Away, Grant, Report, Seen, SharedLedger, Stamp};
+use crate::charge::Per;
+use crate::rules::{Bucket, Random, When};
+use crate::time::{Moment, Now, Suspension};
+
+/// How often a busy process reports.
+const BUSY: Duration = Duration::from_millis(250);
+
+/// How often one reports that has nothing to do.
+const QUIET: Duration = Duration::from_secs(1);
+
+/// So many times a second at most, in the mean; and twice at once.
+const A_SECOND: u64 = 4;
+const AT_ONCE: u64 = 2;
+
+/// How long an answer is waited for. A ledger of one's own gives up sooner.
+const PATIENCE: Duration = Duration::from_secs(1);
+
+/// How long a process waits for a first answer, and for one after a pause, before it falls
+/// back.
+const GRACE: Duration = Duration::from_millis(100);
+
+/// Reports for a process to the shared ledger, as long as it is polled: spawn it.
+///
+/// Made by [`Sharing::new`](super::Sharing::new). It ends when the process has
+/// [left](super::Sharing::leave), or when nobody uses its `Sharing` or a pool under it any
+/// more.
+///
+/// # Cancellation
+///
+/// Dropped before its end, all pools under it fall back at once, for good.
+#[must_use = "futures do nothing unless polled"]
+pub struct Agent {
+    work: Pin<Box<dyn Future<Output = ()> + Send>>,
+    inner: Arc<Inner>,
+}
+
+impl Agent {
+    pub(super) fn new<L: SharedLedger>(ledger: L, inner: Arc<Inner>) -> Self {
+        let work = Box::pin(Work::new(ledger, Arc::clone(&inner)).run());
+        Agent { work, inner }
+    }
+}
+
+impl Future for Agent {
+    type Output = ();
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
+        self.work.as_mut().poll(cx)
+    }
+}
+
+impl Drop for Agent {
+    fn drop(&mut self) {
+        let is_over = self.inner.lock().phase == Phase::Left;
+        if !is_over {
+            let why = Away::because("its agent was dropped");
+            let processes = self.inner.lock().processes;
+            fall_back(&self.inner, &why, processes);
+        }
+        self.inner.left.notify_waiters();
+    }
+}
+
+impl fmt::Debug for Agent {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Agent").finish_non_exhaustive()
+    }
+}
+
+/// Why it woke.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Woken {
+    /// The instant has come.
+    Time,
+    /// Somebody lacks something, or tells something that cannot wait, or leaves.
+    Bell,
+    /// Another process told something.
+    News,
+}
+
+struct Work<L> {
+    ledger: L,
+    inner: Arc<Inner>,
+    number: u64,
+    received: u64,
+    seen: Option<Seen>,
+    /// The ledger's clock, and when it was told.
+    clock: Option<(Stamp, Moment)>,
+    /// One is in it for each report that may be sent.
+    pace: Bucket,
+    random: Random,
+    suspension: Suspension,
+    /// Where nobody has answered since, this is waited for, however old the lease is.
+    grace: Moment,
+    is_busy: bool,
+}
+
+impl<L: SharedLedger> Work<L> {
+    fn new(ledger: L, inner: Arc<Inner>) -> Self {
+        let now = Now::unread().get();
+        Work {
+            ledger,
+            inner,
+            number: 0,
+            received: 0,
+            seen: None,
+            clock: None,
+            pace: Bucket::new(A_SECOND, Per::Second, AT_ONCE, now),
+            random: Random::from_entropy(),
+            suspension: Suspension::default(),
+            grace: Moment::NEVER,
+            is_busy: false,
+        }
+    }
+
+    async fn run(mut self) {
+        self.grace = Now::unread().get() + GRACE;
+        let mut due = Now::unread().get();
+        while !self.is_over() {
+            self.wait(due).await;
+            if self.is_over() {
+                break;
+            }
+            let sent = Now::unread().get();
+            self.pace.spend(1, sent);
+            let is_urgent = self.exchange(sent, false).await;
+            due = match is_urgent {
+                true => sent,
+                false => sent + self.interval(),
+            };
+        }
+        self.leave().await;
+    }
+
+    /// Whether everything has been reported that ever will be.
+    fn is_over(&self) -> bool {
+        // Pools have it, too, by their bell.
+        let users = Arc::strong_count(&self.inner) - 2;
+        users == 0 || self.inner.lock().is_leaving
+    }
+
+    /// Until the next report; a little at random, so that processes that began at once do
+    /// not come at once for ever.
+    fn interval(&mut self) -> Duration {
+        let interval = match self.is_busy {
+            true => BUSY,
+            false => QUIET,
+        };
+        interval + interval.mul_f64(0.1 * self.random.fraction())
+    }
+
+    /// Waits until it is time to report, falling back meanwhile where the lease ends.
+    async fn wait(&mut self, due: Moment) {
+        let mut due = due;
+        loop {
+            let now = Now::unread().get();
+            let may = match self.pace.when(1, now) {
+                When::At(at) => at,
+                _ => now,
+            };
+            due = due.max(may);
+            self.notice_a_pause(now);
+            let ends = self.falls_back_at();
+            if due <= now {
+                return;
+            }
+            match self.sleep(due.min(ends)).await {
+                Woken::Bell | Woken::News => due = now,
+                Woken::Time => self.fall_back_if_due(&Away::because("no answer in time")),
+            }
+            if self.is_over() {
+                return;
+            }
+        }
+    }
+
+    async fn sleep(&self, until: Moment) -> Woken {
+        let mut timer = pin!(sleep_until(until.into()));
+        let mut bell = pin!(self.inner.bell.notified());
+        let mut news = pin!(self.ledger.news());
+        poll_fn(|cx| {
+            if bell.as_mut().poll(cx).is_ready() {
+                return Poll::Ready(Woken::Bell);
+            }
+            if news.as_mut().poll(cx).is_ready() {
+                return Poll::Ready(Woken::News);
+            }
+            timer.as_mut().poll(cx).map(|()| Woken::Time)
+        })
+        .await
+    }
+
+    /// A machine that slept, by which no clock but the wall's has gone on, has no lease any
+    /// more.
+    fn notice_a_pause(&mut self, now: Moment) {
+        let was_suspended = self.suspension.was_noticed();
+        let phase = self.inner.lock().phase;
+        let Phase::Up(until) = phase else { return };
+        if was_suspended {
+            self.inner.enter(Phase::Up(now), None, None);
+            for member in self.inner.members() {
+                member.go_alone(None);
+            }
+        }
+        if was_suspended || until <= now {
+            // It may be there all the same: ask first.
+            self.grace = now + GRACE;
+        }
+    }
+
+    /// When the process goes on alone, unless a grant comes.
+    fn falls_back_at(&self) -> Moment {
+        match self.inner.lock().phase {
+            Phase::Beginning => self.grace,
+            Phase::Up(until) => until.max(self.grace),
+            Phase::Away(_) | Phase::Left => Moment::NEVER,
+        }
+    }
+
+    fn fall_back_if_due(&self, why: &Away) {
+        if self.falls_back_at() <= Now::unread().get() {
+            let processes = self.inner.lock().processes;
+            fall_back(&self.inner, why, processes);
+        }
+    }
+
+    /// One report against one grant; says whether the next one is due at once.
+    async fn exchange(&mut self, sent: Moment, leaving: bool) -> bool {
+        self.number += 1;
+        let report = self.report(sent, leaving);
+        let answer = self.ask(&report, sent + PATIENCE).await;
+        let came = Now::unread().get();
+        match answer {
+            Ok(grant) => {
+                let processes = grant.processes;
+                let when = Exchanged {
+                    sent,
+                    came,
+                    processes,
+                };
+                self.take_in(&report, &grant, when)
+            }
+            Err(why) => {
+                tracing::debug!(%why, "the shared ledger did not answer");
+                self.inner.lock().why = Some(why.clone());
+                self.fall_back_if_due(&why);
+                // Tried again as if it was busy.
+                self.is_busy = true;
+                false
+            }
+        }
+    }
+
+    /// Asks the ledger, and falls back while it is silent where the lease ends.
+    async fn ask(&self, report: &Report, until: Moment) -> Result<Grant, Away> {
+        let mut answer = pin!(self.ledger.exchange(report));
+        loop {
+            let next = until.min(self.falls_back_at());
+            let mut timer = pin!(sleep_until(next.into()));
+            let answered = poll_fn(|cx| match answer.as_mut().poll(cx) {
+                Poll::Ready(answer) => Poll::Ready(Some(answer)),
+                Poll::Pending => timer.as_mut().poll(cx).map(|()| None),
+            });
+            if let Some(answer) = answered.await {
+                return answer;
+            }
+            let silent = Away::because("no answer in time");
+            self.fall_back_if_due(&silent);
+            if until <= Now::unread().get() {
+                return Err(silent);
+            }
+        }
+    }
+
+    fn report(&mut self, sent: Moment, leaving: bool) -> Report {
+        let members = self.inner.members();
+        let now = &mut Now::at(sent);
+        let mut all = Pools::default();
+        let mut reports = Vec::new();
+        self.is_busy = false;
+        let (pools, account): (Vec<_>, Vec<_>) = members.iter().partition(|it| it.name().is_some());
+        for member in pools.into_iter().chain(account) {
+            let Reported {
+                report,
+                is_busy,
+                pools,
+            } = member.report(&all, now);
+            reports.extend(report);
+            self.is_busy |= is_busy;
+            all.waiting += pools.waiting;
+            all.weight = all.weight.saturating_add(pools.weight);
+        }
+        Report {
+            process: self.inner.process,
+            number: self.number,
+            received: self.received,
+            seen: self.seen,
+            expires: self
+                .clock
+                .map(|(at, told)| at.after((sent - told) + PATIENCE)),
+            leaving,
+            pools: reports,
+        }
+    }
+
+    fn take_in(&mut self, report: &Report, grant: &Grant, when: Exchanged) -> bool {
+        let is_first = self.seen.is_none();
+        let is_another = self.seen.is_some_and(|seen| seen.life != grant.life);
+        self.clock = Some((grant.at, when.came));
+        self.seen = Some(Seen {
+            life: grant.life,
+            answered: grant.answered,
+        });
+        let members = self.inner.members();
+        if is_another {
+            members.iter().for_each(|member| member.begin_anew());
+        }
+        if !grant.taken {
+            return true;
+        }
+        self.received = report.number;
+        let until = lease_of(grant, when.sent);
+        let was_away = !matches!(self.inner.lock().phase, Phase::Up(_));
+        if was_away {
+            tracing::info!(
+                processes = grant.processes,
+                "spending from the shared ledger"
+            );
+        }
+        self.inner
+            .enter(Phase::Up(until), None, Some(grant.processes));
+        for member in &members {
+            let mut grants = grant.pools.iter();
+            let mine = grants.find(|it| it.name.as_ref() == member.name());
+            member.renew(mine, when, until);
+        }
+        is_first
+    }
+
+    /// Tells the others that what is left is theirs.
+    async fn leave(&mut self) {
+        self.inner.enter(Phase::Left, None, None);
+        self.inner.tell_all();
+        let sent = Now::unread().get();
+        self.number += 1;
+        let report = self.report(sent, true);
+        let told = self.ask(&report, sent + PATIENCE).await;
+        if let Err(why) = told {
+            tracing::debug!(%why, "left the shared ledger without a word");
+        }
+        self.inner.left.notify_waiters();
+    }
+}
+
+/// The lease is over, or there never was one.
+fn fall_back(inner: &Inner, why: &Away, processes: Option<u32>) {
+    let share = inner.fallback.share(processes);
+    inner.enter(Phase::Away(share), Some(why.clone()), None);
+    tracing::warn!(%why, fallback = ?inner.fallback, "going on without the shared ledger");
+    inner.tell_all();
+}

@@ -1,0 +1,148 @@
+//! The ledger is away, for one or for all, or its answers are lost.
+
+use std::sync::atomic::Ordering::SeqCst;
+
+use tokio::time::sleep;
+use tollhouse::shared::Fallback;
+
+use super::{MILLI, Play, SEC};
+
+/// Some of eight processes are cut off for a minute; says how many calls were refused.
+async fn cut_off(some: usize, headroom: f64, fallback: Fallback) -> (usize, f64) {
+    let play = Play::new(300_000, headroom);
+    let processes: Vec<_> = (0..8).map(|_| play.process(fallback)).collect();
+    for process in &processes {
+        process.saturate(40, 100..4_000);
+    }
+    play.until(70).await;
+    assert_eq!(play.refused(), 0);
+    for process in &processes[..some] {
+        process.wire.is_cut.store(true, SeqCst);
+    }
+    play.until(130).await;
+    for process in &processes[..some] {
+        assert!(!process.sharing.status().is_up);
+        process.wire.is_cut.store(false, SeqCst);
+    }
+    play.until(200).await;
+    for process in &processes {
+        assert!(process.sharing.status().is_up);
+    }
+    (play.refused(), play.used(70, 200))
+}
+
+#[tokio::test(start_paused = true)]
+async fn one_of_eight_goes_on_with_its_share() {
+    let (refused, used) = cut_off(1, 0.15, Fallback::default()).await;
+    assert_eq!(refused, 0);
+    assert!(used >= 0.97, "{used}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn without_headroom_what_goes_beyond_the_limit_is_refused() {
+    let (refused, _) = cut_off(1, 0.0, Fallback::default()).await;
+    assert!(refused < 1_000, "{refused}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn two_of_eight_that_are_closed_spend_nothing() {
+    for headroom in [0.15, 0.0] {
+        let (refused, _) = cut_off(2, headroom, Fallback::Closed).await;
+        assert_eq!(refused, 0);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_a_dead_process_had_comes_back() {
+    let play = Play::new(300_000, 0.15);
+    let processes: Vec<_> = (0..4).map(|_| play.process(Fallback::default())).collect();
+    for process in &processes {
+        process.saturate(40, 100..4_000);
+    }
+    for second in (20..80).step_by(5) {
+        play.until(second).await;
+        processes[2].stop();
+        let dies = play.process(Fallback::default());
+        dies.saturate(40, 100..4_000);
+        play.until(second + 4).await;
+        dies.die();
+    }
+    play.until(90).await;
+    assert_eq!(play.refused(), 0);
+    assert!(play.used(20, 80) >= 0.90, "{}", play.used(20, 80));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_ledger_that_comes_back_empty_is_not_overspent() {
+    let play = Play::new(300_000, 0.15);
+    let processes: Vec<_> = (0..8).map(|_| play.process(Fallback::default())).collect();
+    for process in &processes {
+        process.saturate(40, 100..4_000);
+    }
+    play.until(70).await;
+    for process in &processes {
+        process.wire.is_cut.store(true, SeqCst);
+    }
+    play.until(90).await;
+    play.ledger.lose();
+    for process in &processes {
+        process.wire.is_cut.store(false, SeqCst);
+    }
+    play.until(180).await;
+    assert_eq!(play.refused(), 0);
+    assert!(play.used(73, 90) >= 0.84, "{}", play.used(73, 90));
+    assert!(play.used(100, 180) >= 0.90, "{}", play.used(100, 180));
+}
+
+#[tokio::test(start_paused = true)]
+async fn lost_answers_cost_nothing() {
+    let play = Play::new(300_000, 0.15);
+    let processes: Vec<_> = (0..8).map(|_| play.process(Fallback::default())).collect();
+    for process in &processes {
+        process.wire.lost.store(30, SeqCst);
+        process.saturate(40, 100..4_000);
+    }
+    play.until(130).await;
+    assert_eq!(play.refused(), 0);
+    assert!(play.used(10, 130) >= 0.97, "{}", play.used(10, 130));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_paused_process_spends_nothing_of_its_old_lease() {
+    let play = Play::new(300_000, 0.0);
+    let processes: Vec<_> = (0..4).map(|_| play.process(Fallback::default())).collect();
+    for process in &processes {
+        process.saturate(40, 100..4_000);
+    }
+    for second in [70, 90, 110] {
+        play.until(second).await;
+        processes[0].wire.pause.stop();
+        play.until(second + 10).await;
+        processes[0].wire.pause.go_on();
+    }
+    play.until(150).await;
+    assert_eq!(play.refused(), 0);
+    assert!(play.used(70, 150) >= 0.95, "{}", play.used(70, 150));
+}
+
+/// Nobody answers from the beginning on: the floor is what there is, and nobody hangs.
+#[tokio::test(start_paused = true)]
+async fn a_ledger_that_was_never_there_leaves_the_floor() {
+    let play = Play::new(300_000, 0.0);
+    let process = play.process(Fallback::Share { floor: 0.1 });
+    process.wire.is_cut.store(true, SeqCst);
+    let launched = process.call(500).await.unwrap();
+    // 500 a second; nothing is there of it at first.
+    let waited = launched - play.start;
+    assert_eq!(waited, SEC + 100 * MILLI);
+    let status = process.sharing.status();
+    assert!(!status.is_up);
+    let why = status.why.unwrap().to_string();
+    assert_eq!(why, "the shared ledger is away: cut off");
+    // It does not fit into a tenth, and waits.
+    let large = tokio::time::timeout(60 * SEC, process.call(40_000));
+    assert!(large.await.is_err());
+    process.wire.is_cut.store(false, SeqCst);
+    sleep(10 * SEC).await;
+    process.call(40_000).await.unwrap();
+}

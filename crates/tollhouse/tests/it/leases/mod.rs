@@ -1,0 +1,9 @@
+//! Several processes, here in one, on one shared ledger: what the whole account spends, and
+//! that the provider refuses nothing.
+
+mod away;
+mod calls;
+mod play;
+mod saturated;
+
+use play::{MILLI, Play, SEC};
