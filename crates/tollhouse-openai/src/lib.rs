@@ -93,7 +93,7 @@ pub mod layers;
 pub mod policy;
 pub mod wire;
 
-pub use account::{Account, AccountConfig};
+pub use account::{Account, AccountConfig, SharedLedgerConfig};
 pub use api_error::ApiError;
 pub use call::{Call, RequestBody};
 pub use client::{Error, OpenAi, OpenAiBuilder, ResponseBody, StreamingOpenAi};

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::fmt;
 
 use super::config::{AccountConfig, Overrides};
-use super::tokens;
+use super::{shared, tokens};
 use crate::policy::config::KEYS;
 
 /// What became different, in the order of the file; made by
@@ -114,6 +114,9 @@ fn said(config: &AccountConfig) -> Said {
     }
     for (name, pool) in &config.pools {
         own(&format!("[pools.{name:?}]"), pool, &mut say);
+    }
+    if let Some(shared) = &config.shared {
+        shared.each(|key, value| say(shared::SECTION, key, value));
     }
     for (name, weight) in &config.callers {
         say(&format!("[callers.{name:?}]"), "weight", weight.to_string());

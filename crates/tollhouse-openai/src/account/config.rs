@@ -5,6 +5,7 @@ use std::fmt;
 
 use super::AccountError;
 use super::error::Problem;
+use super::shared::SharedLedgerConfig;
 use super::tokens::Tokens;
 use crate::call::Endpoint;
 use crate::policy::config::{KEYS, Key, read_vars};
@@ -52,6 +53,8 @@ pub struct AccountConfig {
     pub dry_run: bool,
     /// Which models share a pool where no section says it.
     pub sharing: Sharing,
+    /// The ledger that its processes share; `None` where each has the account for itself.
+    pub shared: Option<SharedLedgerConfig>,
     pub(crate) models: BTreeMap<String, ModelSection>,
     pub(crate) pools: BTreeMap<String, Overrides>,
     pub(crate) callers: BTreeMap<String, u32>,
@@ -305,6 +308,8 @@ impl AccountConfig {
             }
         }
         problems.extend(self.tokens.problems());
+        let shared = self.shared.iter();
+        problems.extend(shared.flat_map(SharedLedgerConfig::problems));
         match problems.is_empty() {
             true => Ok(()),
             false => Err(AccountError::new(problems)),

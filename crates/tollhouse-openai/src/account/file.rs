@@ -7,11 +7,13 @@ use std::collections::BTreeMap;
 use std::ops::Range;
 use std::path::Path;
 
+use tollhouse::shared::Fallback;
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
 use super::config::{AccountConfig, Overrides, SLOTS, WEIGHT};
 use super::error::{AccountError, Problem};
+use super::shared::{self, SharedLedgerConfig};
 use super::tokens;
 use crate::call::Endpoint;
 use crate::policy::config::{KEYS, Key, Place};
@@ -24,8 +26,8 @@ const LONGEST: u64 = 16 * 1024 * 1024;
 /// Past so many it helps nobody to be told of more.
 const MOST_PROBLEMS: usize = 20;
 
-const SECTIONS: [&str; 6] = [
-    "defaults", "account", "models", "pools", "callers", "tokens",
+const SECTIONS: [&str; 7] = [
+    "defaults", "account", "models", "pools", "callers", "tokens", "shared",
 ];
 
 impl AccountConfig {
@@ -141,6 +143,7 @@ impl<'t> Reader<'t> {
                     }
                 }),
                 "tokens" => self.tokens(&entry, &mut config),
+                "shared" => self.shared(&entry, &mut config),
                 _ => self.unknown("", &entry, SECTIONS.into_iter()),
             }
         }
@@ -207,6 +210,43 @@ impl<'t> Reader<'t> {
                 }
             }
         }
+    }
+
+    /// What is no text behind `redis` is repeated in no message either.
+    fn shared(&mut self, entry: &Entry<'_, 't>, config: &mut AccountConfig) {
+        let section = shared::SECTION;
+        let Some(table) = self.table(section, entry) else {
+            return;
+        };
+        let mut said = SharedLedgerConfig::default();
+        let mut floor = None;
+        for entry in self.entries(section, table) {
+            match entry.name {
+                "redis" => said.redis = Some(entry.value.as_str().unwrap_or_default().to_owned()),
+                "name" => said.name = self.text(section, "name", &entry).unwrap_or(said.name),
+                "fallback" => {
+                    let value = self.value(section, "fallback", &entry, shared::FALLBACK);
+                    said.fallback = value.unwrap_or(said.fallback);
+                }
+                "floor" => {
+                    floor = Some((
+                        self.value(section, "floor", &entry, shared::FLOOR),
+                        entry.line,
+                    ));
+                }
+                _ => self.unknown(section, &entry, shared::KEYS.into_iter()),
+            }
+        }
+        match (&mut said.fallback, floor) {
+            (_, None | Some((None, _))) => {}
+            (Fallback::Share { floor }, Some((Some(least), _))) => *floor = least,
+            (_, Some((Some(_), line))) => {
+                let what = "floor is the least share, and fallback is none";
+                self.problems
+                    .push(Problem::said(section, what).at_line(line));
+            }
+        }
+        config.shared = Some(said);
     }
 
     /// Reads the sections that have names of their own.

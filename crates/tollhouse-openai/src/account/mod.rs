@@ -22,6 +22,7 @@ mod error;
 mod file;
 mod models;
 mod pools;
+mod shared;
 mod snapshot;
 mod tokens;
 
@@ -36,6 +37,7 @@ pub use changes::{Change, Changes};
 pub use config::{AccountConfig, Sharing};
 pub use described::DescribedPool;
 pub use error::{AccountError, Problem};
+pub use shared::SharedLedgerConfig;
 pub use snapshot::{AccountSnapshot, DryRunSnapshot, PoolCaller, PoolMeter, PoolSnapshot};
 
 use crate::call::{Call, Endpoint};
@@ -155,6 +157,43 @@ impl Account {
             model_of: None,
             caller_of: None,
         }
+    }
+
+    /// Shares it with other processes: every pool, the account's slots and the time between
+    /// its launches draw leases from this ledger. In all processes that share an
+    /// account it is described alike; of numbers that differ the lowest hold.
+    ///
+    /// # Panics
+    ///
+    /// If a call was made already: what it took, the ledger does not know of.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use tollhouse::shared::{Fallback, InMemory, Sharing};
+    /// use tollhouse_openai::{Account, Policy};
+    /// use tollhouse_openai::call::Endpoint;
+    ///
+    /// # #[tokio::main(flavor = "current_thread", start_paused = true)]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// // In the place of a Redis, by the crate `tollhouse-redis`.
+    /// let ledger = InMemory::new();
+    /// let (sharing, agent) = Sharing::new(ledger, Fallback::default());
+    /// let agent = tokio::spawn(agent);
+    /// let account = Account::new(Policy::default()).shared(&sharing);
+    /// account.budget("gpt-4o", Endpoint::Chat).reserve(100).await?.settle(100);
+    ///
+    /// account.close();
+    /// account.idle().await;
+    /// sharing.leave().await;
+    /// agent.await?;
+    /// # Ok(())
+    /// # }
+    /// ```
+    #[must_use]
+    pub fn shared(self, sharing: &tollhouse::shared::Sharing) -> Self {
+        self.pools.share(sharing);
+        self
     }
 
     /// Tells the model of a call by what this says of it; where that is nothing, by the

@@ -11,6 +11,7 @@ use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard, Wea
 use std::time::Duration;
 
 use tokio::time::Instant;
+use tollhouse::shared::Sharing as Ledger;
 use tollhouse::{AccountSlots, Ask, Caller, TokenBudget, TokenBudgetBuilder};
 
 use super::callers::Callers;
@@ -65,6 +66,8 @@ pub(super) struct SharedGates {
     pub(super) max_slots: Option<usize>,
     /// Between launches of all pools; `None` where each pool keeps its own.
     interval: Option<Duration>,
+    /// With whom other processes do.
+    ledger: Option<Ledger>,
 }
 
 /// All pools of an account.
@@ -111,6 +114,26 @@ impl Pools {
         Pools {
             state: RwLock::new(state),
             attempts,
+        }
+    }
+
+    /// Has all pools draw leases from a ledger that other processes draw from.
+    ///
+    /// # Panics
+    ///
+    /// If there is one already.
+    pub(super) fn share(&self, ledger: &Ledger) {
+        let slots = {
+            let mut state = self.write();
+            assert!(
+                state.live.is_empty(),
+                "an account is shared before its first call"
+            );
+            state.shared.ledger = Some(ledger.clone());
+            state.shared.slots.clone()
+        };
+        if let Some(slots) = slots {
+            slots.share(ledger);
         }
     }
 
@@ -322,11 +345,25 @@ fn limits(config: &PolicyConfig, shared: &SharedGates) -> TokenBudgetBuilder {
     }
 }
 
+/// What a pool is called among processes: kinds have names of their own.
+fn shared_name(id: &PoolId) -> String {
+    let kind = match id.kind {
+        Kind::Named => "pools",
+        Kind::Section => "models",
+        Kind::Model => "model",
+        Kind::Shared => "account",
+    };
+    format!("{kind}/{}", id.name)
+}
+
 impl Recipe {
     fn build(self) -> Pool {
         let mut builder = limits(&self.config, &self.shared);
         if let Some(label) = &self.label {
             builder = builder.pool(&**label);
+        }
+        if let Some(ledger) = &self.shared.ledger {
+            builder = builder.shared(ledger, shared_name(&self.id));
         }
         let budget = builder.build().expect("a config is checked when it is set");
         Pool {
@@ -599,6 +636,7 @@ impl SharedGates {
             slots: slots.map(AccountSlots::new),
             max_slots: slots,
             interval: apart.then_some(defaults.stagger),
+            ledger: None,
         };
         shared.retune();
         shared
@@ -608,8 +646,17 @@ impl SharedGates {
     fn under(&self, config: &AccountConfig) -> SharedGates {
         let next = SharedGates::new(config);
         let there = self.clone();
+        let slots = next.slots.map(|new| {
+            there.slots.unwrap_or_else(|| {
+                if let Some(ledger) = &self.ledger {
+                    new.share(ledger);
+                }
+                new
+            })
+        });
         SharedGates {
-            slots: next.slots.map(|new| there.slots.unwrap_or(new)),
+            slots,
+            ledger: there.ledger,
             ..next
         }
     }

@@ -6,6 +6,7 @@ mod life;
 mod live;
 mod meters;
 mod mixed;
+mod shared;
 
 use std::time::Duration;
 
