@@ -15,6 +15,7 @@ use super::sharing::{Inner, Phase};
 use super::{Away, Grant, Report, Seen, SharedLedger, Stamp};
 use crate::charge::Per;
 use crate::rules::{Bucket, Random, When};
+use crate::telemetry;
 use crate::time::{Moment, Now, Suspension};
 
 /// How often a busy process reports.
@@ -139,6 +140,8 @@ impl<L: SharedLedger> Work<L> {
             let sent = Now::unread().get();
             self.pace.spend(1, sent);
             let is_urgent = self.exchange(sent, false).await;
+            let is_up = matches!(self.inner.lock().phase, Phase::Up(_));
+            telemetry::shared_ledger(is_up);
             due = match is_urgent {
                 true => sent,
                 false => sent + self.interval(),
@@ -371,6 +374,7 @@ impl<L: SharedLedger> Work<L> {
 fn fall_back(inner: &Inner, why: &Away, processes: Option<u32>) {
     let share = inner.fallback.share(processes);
     inner.enter(Phase::Away(share), Some(why.clone()), None);
+    telemetry::shared_ledger(false);
     tracing::warn!(%why, fallback = ?inner.fallback, "going on without the shared ledger");
     inner.tell_all();
 }

@@ -30,7 +30,7 @@ use on as this;
 #[cfg(feature = "metrics")]
 pub use on::describe;
 
-pub(crate) use this::{Desk, ON, retried};
+pub(crate) use this::{Desk, ON, retried, shared_ledger};
 
 use std::sync::Arc;
 

@@ -44,4 +44,7 @@ impl Desk {
 }
 
 #[inline(always)]
+pub(crate) fn shared_ledger(_: bool) {}
+
+#[inline(always)]
 pub(crate) fn retried(_: Name<'_>, _: Scope) {}

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use metrics::{
-    Label, SharedString, Unit, counter, describe_counter, describe_gauge, describe_histogram,
+    Label, SharedString, Unit, counter, describe_counter, describe_gauge, describe_histogram, gauge,
 };
 
 use super::Name;
@@ -33,6 +33,7 @@ pub(super) const SETTLED: &str = "tollhouse_settled_tokens_total";
 pub(super) const LAUNCHES: &str = "tollhouse_launches_total";
 pub(super) const HOLDS: &str = "tollhouse_holds_total";
 pub(super) const DENIALS: &str = "tollhouse_denials_total";
+pub(super) const SHARED_UP: &str = "tollhouse_shared_ledger_up";
 pub(super) const RETRIES: &str = "tollhouse_retries_total";
 
 /// Tells the installed recorder what each metric is and in which unit; once,
@@ -87,6 +88,11 @@ pub fn describe() {
             HELD,
             Unit::Count,
             "1 while the provider has closed the budget, else 0",
+        ),
+        (
+            SHARED_UP,
+            Unit::Count,
+            "1 while this process spends from the shared ledger, else 0",
         ),
     ] {
         describe_gauge!(name, unit, what);
@@ -167,6 +173,10 @@ pub(super) const fn reason_index(refused: &Refused) -> usize {
 }
 
 // ===== events =====
+
+pub(crate) fn shared_ledger(is_up: bool) {
+    gauge!(SHARED_UP).set(f64::from(u8::from(is_up)));
+}
 
 pub(crate) fn retried(name: Name<'_>, scope: Scope) {
     counter!(RETRIES, of(name, "scope", scope_label(scope))).increment(1);

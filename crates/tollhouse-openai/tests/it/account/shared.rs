@@ -49,7 +49,7 @@ async fn every_pool_is_shared_by_its_name() {
     let less = budget(1, "gpt-4o").reserve(6_000);
     let other = budget(1, "large-1").reserve(600_000).await.unwrap();
     assert!(start.elapsed() <= SEC, "{:?}", start.elapsed());
-    less.await.unwrap();
+    drop(less.await.unwrap());
     let waited = start.elapsed();
     assert!(waited >= 6 * SEC && waited <= 7 * SEC, "{waited:?}");
     drop(other);
