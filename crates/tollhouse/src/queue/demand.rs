@@ -100,3 +100,48 @@ impl<T> Lanes<T> {
             .collect()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::ask::Caller;
+    use crate::rules::Cost;
+    use crate::time::Moment;
+
+    const fn price(charge: &Charge) -> Cost {
+        Cost::nanos(charge.get(crate::charge::Unit::Tokens))
+    }
+
+    fn moment(second: u64) -> Moment {
+        Moment::default() + std::time::Duration::from_secs(second)
+    }
+
+    proptest! {
+        /// Whoever waits with whatever weight, newly or again, is told of in the order in
+        /// which the lanes let in.
+        #[test]
+        fn the_line_is_told_in_the_order_in_which_it_is_let_in(
+            waiting in prop::collection::vec((0usize..5, 1u64..100, 0u64..40), 0..40),
+            most in 0usize..20,
+        ) {
+            let mut lanes = Lanes::new();
+            let names = [None, Some("a"), Some("b"), Some("c"), Some("d")];
+            for (n, (caller, tokens, first)) in (0u64..).zip(waiting) {
+                let weight = u32::try_from(caller).unwrap() + 1;
+                let caller = names[caller].map_or_else(Caller::default, |name| Caller::new(name).weight(weight));
+                // No two at once: who goes first of those is not said.
+                let first = (first < 20).then(|| moment(first * 100 + n));
+                lanes.join(&caller, Charge::tokens(tokens), (first, moment(10_000 + n)), (), price);
+            }
+            let told = lanes.first_in_line(most, price);
+            let mut let_in = Vec::new();
+            while let Some(key) = lanes.head().filter(|_| let_in.len() < most) {
+                let_in.push(lanes.charge_of(key));
+                lanes.launch(key, price);
+            }
+            prop_assert_eq!(told, let_in);
+        }
+    }
+}

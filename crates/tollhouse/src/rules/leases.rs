@@ -659,3 +659,252 @@ impl Recent {
         self.last.is_some_and(|last| last + time > now)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::rules::Line;
+
+    const ALONE: Limited = Limited {
+        taken: 0,
+        max_slots: None,
+        interval: Duration::ZERO,
+    };
+
+    fn at(millis: u64) -> Moment {
+        Moment::default() + Duration::from_millis(millis)
+    }
+
+    fn tokens(amount: u64, requests: u64) -> Amounts {
+        Amounts::of(Unit::Tokens, amount).and(Unit::Requests, requests)
+    }
+
+    /// With so much idle until the second second.
+    fn leased(idle: Amounts) -> Leases {
+        let mut leases = Leases::new(at(0));
+        leases.renew(at(2_000));
+        leases.grant(Granted {
+            drawn: idle,
+            ..Granted::default()
+        });
+        leases
+    }
+
+    fn key(line: &mut Line<()>) -> Key {
+        line.insert(())
+    }
+
+    fn waiting(charges: &[u64]) -> Demand {
+        Demand {
+            line: charges.iter().map(|it| Charge::tokens(*it)).collect(),
+            rest: Amounts::NOTHING,
+            waiting: charges.len(),
+            weight: 1,
+        }
+    }
+
+    #[test]
+    fn one_passes_when_its_whole_charge_is_there_and_the_lease_lasts() {
+        let mut leases = leased(tokens(500, 2));
+        let when =
+            |leases: &mut Leases, amount, now| leases.when(&Charge::tokens(amount), &ALONE, now);
+        assert_eq!(when(&mut leases, 500, at(0)), When::Now);
+        assert_eq!(when(&mut leases, 501, at(0)), When::OnRelease);
+        assert!(leases.take_call());
+        assert_eq!(when(&mut leases, 501, at(0)), When::OnRelease);
+        assert!(!leases.take_call(), "it was told");
+        leases.ask(&waiting(&[501]), &ALONE, at(0));
+        assert_eq!(when(&mut leases, 501, at(0)), When::OnRelease);
+        assert!(leases.take_call(), "a report is through");
+        assert_eq!(when(&mut leases, 500, at(1_999)), When::Now);
+        assert_eq!(when(&mut leases, 500, at(2_000)), When::OnRelease);
+    }
+
+    #[test]
+    fn what_no_process_could_ever_draw_is_refused() {
+        let mut leases = leased(tokens(500, 2));
+        leases.grant(Granted {
+            agreed: Agreed {
+                capacities: vec![(Unit::Tokens, 1_000)],
+                ..Agreed::default()
+            },
+            ..Granted::default()
+        });
+        let when = leases.when(&Charge::tokens(1_001), &ALONE, at(0));
+        assert!(matches!(when, When::Never(_)), "{when:?}");
+    }
+
+    #[test]
+    fn what_never_left_is_idle_again_or_given_back() {
+        let mut line = Line::new();
+        let mut leases = leased(tokens(500, 2));
+        let (kept, lost) = (key(&mut line), key(&mut line));
+        leases.take(kept, &Charge::tokens(200), &ALONE, at(0));
+        leases.take(lost, &Charge::tokens(100), &ALONE, at(0));
+        assert_eq!(leases.idle, tokens(200, 0));
+        leases.refund(kept);
+        assert_eq!(leases.idle, tokens(400, 1));
+        assert!(!leases.has_lapsed(lost, at(1_999)));
+        assert!(leases.has_lapsed(lost, at(2_000)));
+
+        leases.lose(true);
+        assert_eq!(
+            (leases.idle, leases.returned),
+            (Amounts::NOTHING, tokens(400, 1))
+        );
+        assert_eq!(leases.owes(lost), None, "it was drawn");
+        leases.refund(lost);
+        assert_eq!(leases.returned, tokens(500, 2));
+    }
+
+    #[test]
+    fn what_leaves_without_a_lease_is_owed_once() {
+        let mut line = Line::new();
+        let mut leases = leased(tokens(500, 2));
+        leases.lose(true);
+        let (leaves, stays) = (key(&mut line), key(&mut line));
+        for key in [leaves, stays] {
+            leases.take(key, &Charge::tokens(300), &ALONE, at(2_000));
+        }
+        assert_eq!(leases.owes(leaves), Some(tokens(300, 1)));
+        assert_eq!(leases.owes(leaves), None);
+        leases.renew(at(5_000));
+        assert!(
+            leases.has_lapsed(stays, at(3_000)),
+            "it was let in by another right"
+        );
+        leases.refund(stays);
+        assert_eq!(leases.returned, tokens(500, 2), "nothing was drawn for it");
+    }
+
+    #[test]
+    fn launches_are_booked_and_not_kept() {
+        let mut line = Line::new();
+        let mut leases = leased(tokens(500, 5));
+        let spaced = Limited {
+            interval: Duration::from_millis(300),
+            ..ALONE
+        };
+        let charge = Charge::tokens(10);
+        assert_eq!(leases.when(&charge, &spaced, at(0)), When::OnRelease);
+        leases.grant(Granted {
+            launches: vec![at(100), at(400)],
+            ..Granted::default()
+        });
+        assert_eq!(leases.when(&charge, &spaced, at(0)), When::At(at(100)));
+        assert_eq!(leases.when(&charge, &spaced, at(100)), When::Now);
+        let first = key(&mut line);
+        leases.take(first, &charge, &spaced, at(100));
+        assert_eq!(leases.when(&charge, &spaced, at(100)), When::At(at(400)));
+        leases.refund(first);
+        assert_eq!(leases.when(&charge, &spaced, at(399)), When::Now);
+        // By now it is the turn of whoever has the next one.
+        assert_eq!(leases.when(&charge, &spaced, at(700)), When::OnRelease);
+        let wish = leases.ask(&waiting(&[10; 9]), &spaced, at(700));
+        assert_eq!((wish.launches_idle, wish.launches_wanted), (0, 4));
+    }
+
+    #[test]
+    fn a_slot_is_a_number_that_moves() {
+        let mut leases = leased(tokens(500, 5));
+        let taken = |taken| Limited {
+            taken,
+            max_slots: Some(10),
+            ..ALONE
+        };
+        let wish = leases.ask(&waiting(&[10; 3]), &taken(0), at(0));
+        assert_eq!((wish.slots_idle, wish.slots_wanted), (0, 3));
+        leases.grant(Granted {
+            slots: 2,
+            ..Granted::default()
+        });
+        let charge = Charge::tokens(10);
+        assert_eq!(leases.when(&charge, &taken(1), at(0)), When::Now);
+        assert_eq!(leases.when(&charge, &taken(2), at(0)), When::OnRelease);
+        // One is over, and nobody waits.
+        let wish = leases.ask(&waiting(&[]), &taken(1), at(0));
+        assert_eq!((wish.slots_idle, wish.slots_wanted), (0, 0));
+        assert_eq!(leases.when(&charge, &taken(1), at(0)), When::OnRelease);
+    }
+
+    #[test]
+    fn what_is_missing_of_each_in_line_is_wanted() {
+        let mut leases = leased(tokens(500, 2));
+        let wish = leases.ask(&waiting(&[300, 300, 700]), &ALONE, at(0));
+        assert_eq!(wish.line, [tokens(100, 0), tokens(700, 1)]);
+        assert_eq!(wish.wanted, Amounts::NOTHING);
+        let many = Demand {
+            rest: tokens(9_000, 9),
+            waiting: 12,
+            ..waiting(&[300, 300, 700])
+        };
+        assert_eq!(leases.ask(&many, &ALONE, at(0)).wanted, tokens(9_000, 9));
+        // Three slots are all there are: the others could not launch yet.
+        leases.grant(Granted {
+            agreed: Agreed {
+                max_slots: Some(3),
+                has_free_slots: false,
+                ..Agreed::default()
+            },
+            ..Granted::default()
+        });
+        let wish = leases.ask(&many, &ALONE, at(0));
+        assert_eq!((wish.line, wish.wanted), (vec![], Amounts::NOTHING));
+    }
+
+    #[test]
+    fn what_nobody_used_for_two_seconds_goes_back_but_for_one_request() {
+        let mut line = Line::new();
+        let mut leases = leased(tokens(5_000, 50));
+        leases.take(key(&mut line), &Charge::tokens(200), &ALONE, at(0));
+        let mut idle = Vec::new();
+        for second in 0..5 {
+            leases.renew(at(second * 1_000 + 2_000));
+            let wish = leases.ask(&waiting(&[]), &ALONE, at(second * 1_000));
+            idle.push(wish.idle);
+        }
+        let all = tokens(4_800, 49);
+        assert_eq!(idle, [all, all, all, tokens(200, 1), tokens(200, 1)]);
+        assert_eq!(leases.returned, tokens(4_600, 48));
+        let wish = leases.ask(&waiting(&[]), &ALONE, at(61_000));
+        assert_eq!(wish.idle, Amounts::NOTHING, "nobody comes any more");
+    }
+
+    #[test]
+    fn what_is_called_back_goes_but_for_those_who_wait() {
+        let mut leases = leased(tokens(5_000, 50));
+        leases.grant(Granted {
+            recalled: true,
+            ..Granted::default()
+        });
+        let wish = leases.ask(&waiting(&[300]), &ALONE, at(0));
+        assert_eq!(
+            (wish.idle, wish.returned),
+            (tokens(300, 1), tokens(4_700, 49))
+        );
+    }
+
+    #[test]
+    fn a_second_ahead_is_wanted_of_what_is_used() {
+        let mut line = Line::new();
+        let mut leases = leased(tokens(5_000, 50));
+        for tenth in 0..20 {
+            leases.renew(at(4_000));
+            leases.take(
+                key(&mut line),
+                &Charge::tokens(100),
+                &ALONE,
+                at(tenth * 100),
+            );
+        }
+        let wish = leases.ask(&waiting(&[]), &ALONE, at(1_999));
+        assert_eq!(wish.idle, tokens(3_000, 30));
+        assert_eq!(wish.wanted, Amounts::NOTHING);
+        for _ in 0..25 {
+            leases.take(key(&mut line), &Charge::tokens(100), &ALONE, at(1_999));
+        }
+        // 45 in two seconds.
+        let wish = leases.ask(&waiting(&[]), &ALONE, at(1_999));
+        assert_eq!(wish.wanted, tokens(2_252 - 500, 23 - 5));
+    }
+}

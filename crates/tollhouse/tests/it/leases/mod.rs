@@ -3,6 +3,7 @@
 
 mod away;
 mod calls;
+mod conserved;
 mod play;
 mod saturated;
 
