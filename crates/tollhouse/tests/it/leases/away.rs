@@ -12,7 +12,7 @@ async fn cut_off(some: usize, headroom: f64, fallback: Fallback) -> (usize, f64)
     let play = Play::new(300_000, headroom);
     let processes: Vec<_> = (0..8).map(|_| play.process(fallback)).collect();
     for process in &processes {
-        process.saturate(40, 100..4_000);
+        process.saturate(10, 100..4_000);
     }
     play.until(70).await;
     assert_eq!(play.refused(), 0);
@@ -57,13 +57,13 @@ async fn what_a_dead_process_had_comes_back() {
     let play = Play::new(300_000, 0.15);
     let processes: Vec<_> = (0..4).map(|_| play.process(Fallback::default())).collect();
     for process in &processes {
-        process.saturate(40, 100..4_000);
+        process.saturate(10, 100..4_000);
     }
     for second in (20..80).step_by(5) {
         play.until(second).await;
         processes[2].stop();
         let dies = play.process(Fallback::default());
-        dies.saturate(40, 100..4_000);
+        dies.saturate(10, 100..4_000);
         play.until(second + 4).await;
         dies.die();
     }
@@ -77,7 +77,7 @@ async fn a_ledger_that_comes_back_empty_is_not_overspent() {
     let play = Play::new(300_000, 0.15);
     let processes: Vec<_> = (0..8).map(|_| play.process(Fallback::default())).collect();
     for process in &processes {
-        process.saturate(40, 100..4_000);
+        process.saturate(10, 100..4_000);
     }
     play.until(70).await;
     for process in &processes {
@@ -100,7 +100,7 @@ async fn lost_answers_cost_nothing() {
     let processes: Vec<_> = (0..8).map(|_| play.process(Fallback::default())).collect();
     for process in &processes {
         process.wire.lost.store(30, SeqCst);
-        process.saturate(40, 100..4_000);
+        process.saturate(10, 100..4_000);
     }
     play.until(130).await;
     assert_eq!(play.refused(), 0);
@@ -112,7 +112,7 @@ async fn a_paused_process_spends_nothing_of_its_old_lease() {
     let play = Play::new(300_000, 0.0);
     let processes: Vec<_> = (0..4).map(|_| play.process(Fallback::default())).collect();
     for process in &processes {
-        process.saturate(40, 100..4_000);
+        process.saturate(10, 100..4_000);
     }
     for second in [70, 90, 110] {
         play.until(second).await;

@@ -4,6 +4,7 @@
 mod away;
 mod calls;
 mod conserved;
+mod kinds;
 mod play;
 mod saturated;
 

@@ -1,7 +1,9 @@
 //! A provider, processes that call it, and the wire between them and the ledger.
 
+use std::collections::VecDeque;
 use std::future::{Future, poll_fn};
 use std::io;
+use std::ops::Range;
 use std::pin::pin;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::SeqCst};
 use std::sync::{Arc, Mutex};
@@ -31,6 +33,8 @@ pub(super) struct Provider {
 struct State {
     level: f64,
     at: Instant,
+    /// What the last minute took, where that is what it counts.
+    minute: Option<VecDeque<(Instant, u64)>>,
     log: Vec<Call>,
     random: Random,
 }
@@ -51,6 +55,7 @@ impl Provider {
             state: Mutex::new(State {
                 level: limit as f64,
                 at: Instant::now(),
+                minute: None,
                 log: Vec::new(),
                 random: Random::seeded(limit),
             }),
@@ -64,7 +69,15 @@ impl Provider {
         state.level = (state.level + refilled).min(self.limit as f64);
         state.at = now;
         // As the ledger counts in whole microseconds, half a token is no refusal.
-        let refused = state.level + 0.5 < cost as f64;
+        let mut refused = state.level + 0.5 < cost as f64;
+        if let Some(minute) = &mut state.minute {
+            while minute.front().is_some_and(|(at, _)| now - *at >= 60 * SEC) {
+                minute.pop_front();
+            }
+            let used: u64 = minute.iter().map(|(_, cost)| cost).sum();
+            refused = used + cost > self.limit;
+            minute.push_back((now, if refused { 0 } else { cost }));
+        }
         if !refused {
             state.level -= cost as f64;
         }
@@ -89,6 +102,12 @@ impl Provider {
                 )),
             }),
         }
+    }
+
+    /// Less was used than was charged.
+    fn give_back(&self, unused: u64) {
+        let mut state = self.state.lock().unwrap();
+        state.level = (state.level + unused as f64).min(self.limit as f64);
     }
 
     /// On its way there, and back.
@@ -214,6 +233,13 @@ impl Play {
         }
     }
 
+    /// Of a provider that counts any minute, and tells nothing.
+    pub(super) fn of_sliding_minutes(limit: u64) -> Self {
+        let play = Play::new(limit, 0.0);
+        play.provider.state.lock().unwrap().minute = Some(VecDeque::new());
+        play
+    }
+
     pub(super) fn budget(&self) -> TokenBudgetBuilder {
         TokenBudget::per_minute(self.limit)
             .headroom(self.headroom)
@@ -317,7 +343,7 @@ impl Process {
     }
 
     /// Calls without a pause, so many at once, of sizes at random.
-    pub(super) fn saturate(self: &Arc<Self>, callers: usize, sizes: std::ops::Range<u64>) {
+    pub(super) fn saturate(self: &Arc<Self>, callers: usize, sizes: Range<u64>) {
         for caller in 0..callers {
             let process = Arc::clone(self);
             let sizes = sizes.clone();
@@ -329,6 +355,29 @@ impl Process {
                     process.call(cost).await.unwrap();
                 }
             }));
+            self.callers.lock().unwrap().push(task);
+        }
+    }
+
+    /// The same, by hand, of which half is used and the rest given back.
+    pub(super) fn saturate_and_use_half(self: &Arc<Self>, callers: usize, sizes: Range<u64>) {
+        for caller in 0..callers {
+            let process = Arc::clone(self);
+            let sizes = sizes.clone();
+            let mut random = Random::seeded((self.number * 1_000 + caller) as u64);
+            let task = tokio::spawn(async move {
+                loop {
+                    let cost = random.within(sizes.clone());
+                    let reserved = process.budget.reserve(cost).await.unwrap();
+                    reserved.launched();
+                    let (there, back) = process.provider.ways();
+                    sleep(there).await;
+                    process.provider.count(process.number, cost);
+                    sleep(back).await;
+                    process.provider.give_back(cost / 2);
+                    reserved.settle(cost - cost / 2);
+                }
+            });
             self.callers.lock().unwrap().push(task);
         }
     }

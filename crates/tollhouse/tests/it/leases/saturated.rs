@@ -14,7 +14,7 @@ async fn eight_processes_use_all_of_one_account() {
         let play = Play::new(300_000, headroom);
         let processes: Vec<_> = (0..8).map(|_| play.process(Fallback::default())).collect();
         for process in &processes {
-            process.saturate(40, 100..4_000);
+            process.saturate(10, 100..4_000);
         }
         play.until(190).await;
         assert_eq!(play.refused(), 0);
@@ -32,13 +32,13 @@ async fn eight_processes_use_all_of_one_account() {
 async fn one_busy_process_has_all_and_then_each_has_its_share() {
     let play = Play::new(300_000, 0.15);
     let processes: Vec<_> = (0..8).map(|_| play.process(Fallback::default())).collect();
-    processes[0].saturate(80, 100..4_000);
+    processes[0].saturate(20, 100..4_000);
     play.until(130).await;
     assert_eq!(play.refused(), 0);
     assert!(play.used_by(&processes[0], 10, 130) >= 0.97);
 
     for process in &processes[1..] {
-        process.saturate(40, 100..4_000);
+        process.saturate(10, 100..4_000);
     }
     play.until(192).await;
     assert_eq!(play.refused(), 0);
@@ -55,7 +55,7 @@ async fn a_large_one_waits(cost: u64) -> Duration {
     let play = Play::new(300_000, 0.0);
     let processes: Vec<_> = (0..8).map(|_| play.process(Fallback::default())).collect();
     for process in &processes[1..] {
-        process.saturate(40, 100..2_000);
+        process.saturate(10, 100..2_000);
     }
     play.until(70).await;
     let launched = processes[0].call(cost).await.unwrap();
@@ -63,18 +63,18 @@ async fn a_large_one_waits(cost: u64) -> Duration {
     launched - play.at(70)
 }
 
-/// It takes 30 s to refill, and four times that may pass it. On top is what the others had
-/// drawn already, about a second's worth, and a round trip or two.
+/// It takes 30 s to refill, and four times that may pass it. On top are one small request of
+/// each of the others, who were first, and a round trip or two.
 #[tokio::test(start_paused = true)]
 async fn a_request_of_half_the_limit_is_launched_within_five_times_its_refill() {
     let waited = a_large_one_waits(150_000).await;
-    assert!(waited <= 150 * SEC + 2 * SEC, "{waited:?}");
+    assert!(waited <= 150 * SEC + 4 * SEC, "{waited:?}");
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_request_of_nearly_all_of_it_is_launched_within_five_times_its_refill() {
     let waited = a_large_one_waits(285_000).await;
-    assert!(waited <= 285 * SEC + 2 * SEC, "{waited:?}");
+    assert!(waited <= 285 * SEC + 4 * SEC, "{waited:?}");
 }
 
 #[tokio::test(start_paused = true)]
@@ -84,11 +84,11 @@ async fn a_hundred_processes_come_to_a_ledger_in_turn() {
         .map(|_| play.process(Fallback::default()))
         .collect();
     for process in &processes {
-        process.saturate(10, 100..4_000);
+        process.saturate(4, 100..4_000);
     }
-    play.until(70).await;
+    play.until(30).await;
     assert_eq!(play.refused(), 0);
-    assert!(play.used(10, 70) >= 0.97, "{}", play.used(10, 70));
+    assert!(play.used(10, 30) >= 0.97, "{}", play.used(10, 30));
 }
 
 #[tokio::test(start_paused = true)]
@@ -97,7 +97,7 @@ async fn a_slow_ledger_is_waited_for() {
     let processes: Vec<_> = (0..8).map(|_| play.process(Fallback::default())).collect();
     for process in &processes {
         process.wire.delay.store(500, SeqCst);
-        process.saturate(40, 100..4_000);
+        process.saturate(10, 100..4_000);
     }
     play.until(130).await;
     assert_eq!(play.refused(), 0);
