@@ -52,7 +52,7 @@ use crate::ask::Caller;
 use crate::charge::Charge;
 use crate::rules::ledger::Share;
 use crate::rules::{
-    Ahead, Charged, Cost, Key, Launch, Leases, Limited, Random, Rule, Spacing, When,
+    Ahead, Charged, Cost, Key, Launch, Leases, Limited, Need, Random, Rule, Spacing, When,
 };
 use crate::time::{Moment, Now};
 
@@ -255,7 +255,7 @@ impl Calls {
     fn ring(&mut self) {
         let mut panic = None;
         if let Some(bell) = self.1.take() {
-            bell.ring();
+            bell.ring(Need::More);
         }
         while let Some(call) = self.0.pop() {
             let Some(queue) = call.queue.upgrade() else {

@@ -6,16 +6,16 @@ use super::Queue;
 use super::lanes::Lanes;
 use super::state::State;
 use crate::charge::{Amounts, Charge};
-use crate::rules::{Demand, Key, Rule};
+use crate::rules::{Demand, Key, Need, Rule};
 use crate::time::Now;
 
-/// Called, once no lock is held, when a rule lacks what only somebody outside can give.
+/// Called, once no lock is held, when a rule has a need that only somebody outside can meet.
 pub(crate) trait Bell: Send + Sync {
-    fn ring(&self);
+    fn ring(&self, need: Need);
 }
 
 impl<R: Rule> Queue<R> {
-    /// Has this one called whenever the rule lacks something, from now on.
+    /// Has this one called whenever the rule has such a need, from now on.
     pub(crate) fn call(&self, bell: Arc<dyn Bell>) {
         let before = self.lock().bell.replace(bell);
         drop(before);

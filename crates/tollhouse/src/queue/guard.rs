@@ -3,7 +3,7 @@
 use std::ops::{Deref, DerefMut};
 
 use super::Queue;
-use super::state::{Admitted, State};
+use super::state::{Admitted, News, State};
 use super::sync::MutexGuard;
 use crate::ask::Ask;
 use crate::error::Refused;
@@ -88,12 +88,12 @@ impl<R: Rule> Drop for Guard<'_, R> {
 /// Lets go of the lock, then tells what happened under it.
 #[cold]
 fn tell_news<R: Rule>(mut state: MutexGuard<'_, State<R>>, pool: Option<&str>) {
-    let (calls, bell, notes) = state.take_news();
+    let News { calls, bell, notes } = state.take_news();
     drop(state);
     // First: whom a slot was granted must come to use it, whatever a subscriber does.
     drop(calls);
-    if let Some(bell) = bell {
-        bell.ring();
+    if let Some((bell, need)) = bell {
+        bell.ring(need);
     }
     notes.into_iter().for_each(|note| event::<R>(note, pool));
 }

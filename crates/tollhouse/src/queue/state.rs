@@ -13,7 +13,7 @@ use crate::ask::{Ask, Caller};
 use crate::charge::Charge;
 use crate::error::Refused;
 use crate::rules::stats::{Note, Stats};
-use crate::rules::{Ahead, Charged, Cost, Key, Launch, Line, Rule, When};
+use crate::rules::{Ahead, Charged, Cost, Key, Launch, Line, Need, Rule, When};
 use crate::time::{Moment, Now};
 
 /// What a queue holds under its lock.
@@ -39,7 +39,7 @@ pub(super) struct State<R: Rule> {
     pub(super) seat: Option<Seat>,
     /// Who waits for the last one to leave: those in line have not been woken.
     pub(super) watchers: Line<Option<Waker>>,
-    /// Called when the rule lacks what only somebody outside can give.
+    /// Called when the rule has a need that only somebody outside can meet.
     pub(super) bell: Option<Arc<dyn Bell>>,
     /// How often the lock was let go of, where somebody is told of it.
     unlocked: u64,
@@ -49,6 +49,14 @@ pub(super) enum Place<H> {
     InLine(Waker),
     Admitted(Admitted<H>),
     Refused(Refused),
+}
+
+/// What is to be told once the lock is gone.
+pub(super) struct News {
+    /// Queues that were granted a slot.
+    pub(super) calls: Calls,
+    pub(super) bell: Option<(Arc<dyn Bell>, Need)>,
+    pub(super) notes: Vec<Note>,
 }
 
 /// What one in line waits for.
@@ -180,12 +188,16 @@ impl<R: Rule> State<R> {
         is_calling || self.rule.calls() || self.rule.has_notes()
     }
 
-    /// The queues that are to be called, who else is, and what the rule has to say.
-    pub(super) fn take_news(&mut self) -> (Calls, Option<Arc<dyn Bell>>, Vec<Note>) {
+    /// Whom to call, and what the rule has to say.
+    pub(super) fn take_news(&mut self) -> News {
         let seat = self.seat.as_mut();
         let calls = seat.map(|seat| std::mem::take(&mut seat.calls));
-        let bell = self.rule.take_call().then(|| self.bell.clone()).flatten();
-        (calls.unwrap_or_default(), bell, self.rule.take_notes())
+        let bell = self.bell.clone().zip(self.rule.take_call());
+        News {
+            calls: calls.unwrap_or_default(),
+            bell,
+            notes: self.rule.take_notes(),
+        }
     }
 
     pub(super) fn overloaded(&mut self, ask: &Ask, now: &mut Now) -> Refused {

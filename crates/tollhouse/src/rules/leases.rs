@@ -30,6 +30,8 @@ const FORGOTTEN: Duration = Duration::from_secs(60);
 enum Term {
     /// By none: there is no lease yet, or none any more.
     Nothing,
+    /// By none, ever again.
+    Closed,
     /// Until this instant.
     Leased(Moment),
     /// The shared ledger is away, and the pool's own rules are all there is.
@@ -186,7 +188,7 @@ impl Leases {
         match self.term {
             Term::Away => return When::Now,
             Term::Leased(until) if until > now => {}
-            Term::Leased(_) | Term::Nothing => return self.lacking(),
+            Term::Leased(_) | Term::Nothing | Term::Closed => return self.lacking(),
         }
         for &(unit, capacity) in &self.agreed.capacities {
             let amount = charge.get(unit);
@@ -205,7 +207,7 @@ impl Leases {
         match self.term {
             Term::Away => return When::Now,
             Term::Leased(until) if until > now => {}
-            Term::Leased(_) | Term::Nothing => return self.lacking(),
+            Term::Leased(_) | Term::Nothing | Term::Closed => return self.lacking(),
         }
         if self.limits_slots(limited) && limited.taken >= self.slots {
             return self.lacking();
@@ -339,6 +341,7 @@ impl Leases {
     pub(crate) fn renew(&mut self, until: Moment) {
         match self.term {
             Term::Leased(before) => self.term = Term::Leased(until.max(before)),
+            Term::Closed => {}
             Term::Nothing | Term::Away => {
                 self.number = self.number.wrapping_add(1);
                 self.term = Term::Leased(until);
@@ -369,7 +372,7 @@ impl Leases {
     /// Nobody is let in any more. Who was let in already goes on.
     pub(crate) fn close(&mut self) {
         self.give_all_back();
-        self.term = Term::Nothing;
+        self.term = Term::Closed;
     }
 
     /// Everything that no request has goes back.
@@ -414,19 +417,16 @@ impl Leases {
         let rest = demand.rest_within(reach);
         let missing = rest.minus(&left);
         left = left.minus(&rest);
+        let kept = self.kept(&expected, now);
         let spare = match self.recalled {
             true => left,
-            false => self
-                .recent
-                .unused()
-                .min(&left)
-                .minus(&self.kept(&expected, now)),
+            false => self.recent.unused().min(&left).minus(&kept),
         };
         self.give_back(spare);
         left = left.minus(&spare);
         let wanted = match self.recalled {
             true => missing,
-            false => missing.plus(&expected.minus(&left)),
+            false => missing.plus(&kept.minus(&left)),
         };
         let slots_wanted = self.want_slots(demand, limited, now);
         let launches_wanted = self.want_launches(demand, limited, now);
@@ -461,7 +461,7 @@ impl Leases {
     /// A second's worth of what is needed, or one request's, so that who comes now and then
     /// need not wait for a grant.
     fn kept(&self, expected: &Amounts, now: Moment) -> Amounts {
-        match self.recent.was_used_within(FORGOTTEN, now) {
+        match self.term != Term::Closed && self.recent.was_used_within(FORGOTTEN, now) {
             true => expected.max(&self.recent.typical),
             false => Amounts::NOTHING,
         }
@@ -478,7 +478,7 @@ impl Leases {
             return 0;
         }
         let waiting = demand.waiting as u64;
-        let is_busy = self.recent.was_used_within(SECOND, now);
+        let is_busy = is_leased && self.recent.was_used_within(SECOND, now);
         let idle = self.slots.saturating_sub(limited.taken);
         if !(is_busy && self.agreed.has_free_slots) {
             self.slots -= idle.saturating_sub(waiting);

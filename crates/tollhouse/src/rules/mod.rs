@@ -179,16 +179,15 @@ pub(crate) trait Rule: Sized {
         let _ = stats;
     }
 
-    /// Whether something is lacking that only somebody outside can give, and who is to be
-    /// called for it.
+    /// Whether somebody outside is to be called.
     #[inline]
     fn calls(&self) -> bool {
         false
     }
 
-    /// The same, once.
-    fn take_call(&mut self) -> bool {
-        false
+    /// What he is to be called for, once.
+    fn take_call(&mut self) -> Option<Need> {
+        None
     }
 
     /// Whether there is anything to say.
@@ -202,6 +201,15 @@ pub(crate) trait Rule: Sized {
     fn take_notes(&mut self) -> Vec<Note> {
         Vec::new()
     }
+}
+
+/// What somebody outside is called for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Need {
+    /// Something is lacking that only he can give.
+    More,
+    /// Something is to be told that cannot wait.
+    Word,
 }
 
 /// What stands in line before a newcomer.

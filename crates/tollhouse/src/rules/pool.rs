@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::ledger::{Dealings, Ledger, Share, Snapshot, Terms};
 use super::stats::{Note, Stats};
-use super::{Ahead, Charged, Cost, Key, Launch, Leases, Limited, Rule, Slots, Spacing, When};
+use super::{Ahead, Charged, Cost, Key, Launch, Leases, Limited, Need, Rule, Slots, Spacing, When};
 use crate::answer::Observation;
 use crate::charge::Charge;
 use crate::time::{Moment, Now};
@@ -313,10 +313,11 @@ impl Rule for Pool {
         self.leases.as_ref().is_some_and(|it| it.leases.calls()) || self.rule.1.presses()
     }
 
-    fn take_call(&mut self) -> bool {
+    fn take_call(&mut self) -> Option<Need> {
         let lacks = self.leases().is_some_and(Leases::take_call);
         let presses = self.rule.1.dealings().is_some_and(Dealings::take_press);
-        lacks || presses
+        let word = presses.then_some(Need::Word);
+        word.or(lacks.then_some(Need::More))
     }
 
     #[inline]

@@ -4,6 +4,7 @@ use std::fmt;
 use std::future::{Future, poll_fn};
 use std::pin::{Pin, pin};
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
@@ -24,9 +25,10 @@ const BUSY: Duration = Duration::from_millis(250);
 /// How often one reports that has nothing to do.
 const QUIET: Duration = Duration::from_secs(1);
 
-/// So many times a second at most, in the mean; and twice at once.
+/// So many times a second at most, in the mean; and three times at once, the last of them only
+/// where there is something to tell that cannot wait.
 const A_SECOND: u64 = 4;
-const AT_ONCE: u64 = 2;
+const AT_ONCE: u64 = 3;
 
 /// How long an answer is waited for. A ledger of one's own gives up sooner.
 const PATIENCE: Duration = Duration::from_secs(1);
@@ -139,6 +141,7 @@ impl<L: SharedLedger> Work<L> {
             }
             let sent = Now::unread().get();
             self.pace.spend(1, sent);
+            self.inner.has_word.store(false, Ordering::Relaxed);
             let is_urgent = self.exchange(sent, false).await;
             let is_up = matches!(self.inner.lock().phase, Phase::Up(_));
             telemetry::shared_ledger(is_up);
@@ -157,14 +160,14 @@ impl<L: SharedLedger> Work<L> {
         users == 0 || self.inner.lock().is_leaving
     }
 
-    /// Until the next report; a little at random, so that processes that began at once do
-    /// not come at once for ever.
+    /// Until the next report; a little less at random, so that processes that began at once
+    /// do not come at once for ever.
     fn interval(&mut self) -> Duration {
         let interval = match self.is_busy {
             true => BUSY,
             false => QUIET,
         };
-        interval + interval.mul_f64(0.1 * self.random.fraction())
+        interval.mul_f64(1.0 - 0.1 * self.random.fraction())
     }
 
     /// Waits until it is time to report, falling back meanwhile where the lease ends.
@@ -172,17 +175,19 @@ impl<L: SharedLedger> Work<L> {
         let mut due = due;
         loop {
             let now = Now::unread().get();
-            let may = match self.pace.when(1, now) {
+            let has_word = self.inner.has_word.load(Ordering::Relaxed);
+            let may = match self.pace.when(if has_word { 1 } else { 2 }, now) {
                 When::At(at) => at,
                 _ => now,
             };
-            due = due.max(may);
+            let next = due.max(may);
             self.notice_a_pause(now);
             let ends = self.falls_back_at();
-            if due <= now {
+            if next <= now {
                 return;
             }
-            match self.sleep(due.min(ends)).await {
+            match self.sleep(next.min(ends)).await {
+                // It may be sooner now than it was.
                 Woken::Bell | Woken::News => due = now,
                 Woken::Time => self.fall_back_if_due(&Away::because("no answer in time")),
             }

@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::hash::{BuildHasher, RandomState};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use tokio::sync::Notify;
@@ -11,8 +12,8 @@ use super::agent::Agent;
 use super::member::{Member, PoolMember, SlotsMember};
 use super::{Away, SharedLedger};
 use crate::queue::{AccountSlots, Bell, Queue};
-use crate::rules::Pool;
 use crate::rules::ledger::Share;
+use crate::rules::{Need, Pool};
 use crate::time::{Moment, Now};
 
 /// What a process does while the shared ledger is away, from the end of its lease on.
@@ -128,6 +129,8 @@ pub(super) struct Inner {
     pub(super) fallback: Fallback,
     /// Rung when something cannot wait.
     pub(super) bell: Notify,
+    /// Whether it was for something that is to be told.
+    pub(super) has_word: AtomicBool,
     /// Told when the last report is through, or there is nobody to send it.
     pub(super) left: Notify,
     state: Mutex<State>,
@@ -174,6 +177,7 @@ impl Sharing {
             process: half() << 64 | half(),
             fallback,
             bell: Notify::new(),
+            has_word: AtomicBool::new(false),
             left: Notify::new(),
             state: Mutex::new(State {
                 members: Vec::new(),
@@ -308,7 +312,10 @@ impl fmt::Debug for Sharing {
 // ===== impl Inner =====
 
 impl Bell for Inner {
-    fn ring(&self) {
+    fn ring(&self, need: Need) {
+        if need == Need::Word {
+            self.has_word.store(true, Ordering::Relaxed);
+        }
         self.bell.notify_one();
     }
 }

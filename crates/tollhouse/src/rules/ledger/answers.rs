@@ -131,7 +131,7 @@ impl Ledger {
                     unit,
                     per,
                     remaining,
-                    reserved: from.map(|from| from.sent.reserved),
+                    reserved: metered.trusted_since(from),
                 });
             }
             if metered.learn(&told, from, &self.terms, now) {

@@ -97,6 +97,11 @@ impl Correction {
         self.lowered = self.lowered.max(Some(at));
     }
 
+    /// Whether an answer to a request that was reserved then may raise the level.
+    pub(super) fn is_newer(&self, reserved: Moment) -> bool {
+        Some(reserved) > self.lowered
+    }
+
     /// The budget is held until `until`. However much is left then, nobody is
     /// helped by a burst: for a minute after it, only the refill counts.
     pub(super) fn hold(&mut self, until: Moment, now: Moment) {
@@ -186,7 +191,7 @@ impl Correction {
         }
         // Of a larger account, only the share that the terms allow is ours.
         let ours = limit.is_some_and(|limit| limit <= allowed.limit);
-        let newer = sent.is_none_or(|(_, sent)| Some(sent.reserved) > self.lowered);
+        let newer = sent.is_none_or(|(_, sent)| self.is_newer(sent.reserved));
         if ours && newer && now >= self.steady {
             // ===> Up, as far as is sure: perhaps nothing of what was charged since its
             // reservation is in the count yet, nor of what was in transit then. Where it

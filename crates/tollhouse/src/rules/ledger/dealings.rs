@@ -36,7 +36,7 @@ pub(crate) enum Heard {
         unit: Unit,
         per: Per,
         remaining: u64,
-        /// When the request was let in; `None`: nobody's in particular.
+        /// When the request was let in; `None` where its count may only lower the level.
         reserved: Option<Moment>,
     },
     After {

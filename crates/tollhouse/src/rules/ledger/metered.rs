@@ -178,6 +178,13 @@ impl Metered {
         verdict == Verdict::Lost
     }
 
+    /// When the request of an answer was let in whose count may raise the level: what it
+    /// says is no older than what is known to be worse.
+    pub(super) fn trusted_since(&self, from: Option<Answered>) -> Option<Moment> {
+        let reserved = from.filter(|from| from.good)?.sent.reserved;
+        self.correction.is_newer(reserved).then_some(reserved)
+    }
+
     /// Nobody else spends from this account, as far as can be told.
     pub(super) fn forget_others(&mut self, now: Moment) {
         self.correction.forget_others();

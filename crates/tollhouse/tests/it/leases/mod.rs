@@ -5,6 +5,7 @@ mod away;
 mod calls;
 mod conserved;
 mod kinds;
+mod news;
 mod play;
 mod saturated;
 

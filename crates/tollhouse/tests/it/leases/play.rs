@@ -104,6 +104,11 @@ impl Provider {
         }
     }
 
+    /// Somebody else takes so much.
+    pub(super) fn take(&self, amount: u64) {
+        self.state.lock().unwrap().level -= amount as f64;
+    }
+
     /// Less was used than was charged.
     fn give_back(&self, unused: u64) {
         let mut state = self.state.lock().unwrap();
