@@ -139,7 +139,7 @@ mod tests {
             let mut let_in = Vec::new();
             while let Some(key) = lanes.head().filter(|_| let_in.len() < most) {
                 let_in.push(lanes.charge_of(key));
-                lanes.launch(key, price);
+                lanes.launch(key);
             }
             prop_assert_eq!(told, let_in);
         }
