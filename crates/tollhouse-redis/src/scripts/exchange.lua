@@ -1,0 +1,1357 @@
+-- One exchange: a process's report is taken in, and answered with a grant.
+--
+--   KEYS[1]  the account's ledger, a hash: LAYOUT.md
+--   ARGV[1]  the report, as JSON: src/wire/report.rs
+--   ARGV[2]  the channel on which holds are news
+--   answers  nested arrays of integers: src/wire/grant.rs
+--
+-- Units: amounts are whole tokens, requests or images; times are microseconds; tags and
+-- prices are seconds of the scarcest thing. Arrays of amounts are in the order requests,
+-- tokens, input, output, images.
+--
+-- It must be atomic, since what it grants depends on what all have, and is charged as it is
+-- granted: between reading the level and lowering it nobody else may draw. Redis runs a script
+-- as a whole, so the ledger needs no lock, and a process that dies holding one is no case.
+--
+-- The rules are numbered as in docs/decisions/0066-leases.md; crates/tollhouse/src/shared/bank
+-- has the same ones in Rust, and a test compares the two to the token, so the order of every
+-- sum and comparison of tags is the same here as there.
+--
+-- Numbers are doubles, exact for integers below 2^53. Amounts are below 2^50. What only ever
+-- grows counts in a circle of 2^52, of which differences are taken. A level is whole tokens and
+-- a rest in fractions: as many to a token as the meter's period has microseconds, of which a
+-- rate of one in the period refills exactly one a microsecond.
+--
+-- A run costs time in proportion to the processes that are there, for each pool of the report.
+
+local key, channel = KEYS[1], ARGV[2]
+local call, pack, parse = redis.call, cmsgpack.pack, cmsgpack.unpack
+local floor, fmod, min, max, huge = math.floor, math.fmod, math.min, math.max, math.huge
+
+local SECOND = 1000000
+-- How long what is drawn may be spent.
+local LEASE = 2 * SECOND
+-- How long after its launch a request has surely been counted by the provider.
+local TRANSIT = 2 * SECOND
+-- By then every process has noticed that the ledger was lost.
+local LEARNING = 4 * SECOND
+-- A process that is silent for so long comes back as another one.
+local FORGOTTEN = 3600 * SECOND
+-- No launch is booked further ahead, but the next one.
+local AHEAD = SECOND
+-- Nothing raises a level for so long after a hold.
+local STEADY = 60 * SECOND
+-- What may be in transit and not counted yet, at most, in time of the refill.
+local UNCOUNTED = 2500000
+-- How often its own cost may pass the head.
+local PASSES = 4
+-- For one that takes so many seconds to refill, idle leases are called back.
+local LARGE = 1
+-- A window is kept in so many parts of its period.
+local PARTS = 64
+-- A hold that grows by more than this is news; one that is only told once more is not.
+local NEWS = 250000
+-- The ledger is kept so long, in seconds, after anybody came last: longer than a day's meter.
+local KEPT = 2 * 86400
+-- The circle of what only ever grows.
+local CIRCLE = 2 ^ 52
+local EXACT = 2 ^ 53
+
+local UNITS = 5
+local REQUESTS = 1
+-- By the number of a period: a second, a minute, a day.
+local SECONDS = { 1, 60, 86400 }
+local MINUTE = 2
+
+-- ===== numbers =====
+
+-- The sum of two that grow, and how far one is ahead of another; behind is below zero.
+local function circle(sum)
+  return sum % CIRCLE
+end
+
+local function ahead(one, other)
+  local difference = (one - other) % CIRCLE
+  if difference >= CIRCLE / 2 then
+    return difference - CIRCLE
+  end
+  return difference
+end
+
+-- a * b / c, whole and rest, exact as long as the whole is below 2^53; c is at most 86.4 * 10^9,
+-- below 2^37. Long division, fifteen bits at a time, where the product has no place.
+local function divide(a, b, c)
+  local rest = fmod(a, c)
+  local whole = (a - rest) / c * b
+  if rest * b < EXACT then
+    local product = rest * b
+    rest = fmod(product, c)
+    return whole + (product - rest) / c, rest
+  end
+  local quotient, left = 0, 0
+  for power = 45, 0, -15 do
+    local digit = floor(b / 2 ^ power) % 32768
+    local value = left * 32768 + rest * digit
+    left = fmod(value, c)
+    quotient = quotient * 32768 + (value - left) / c
+  end
+  return whole + quotient, left
+end
+
+-- ===== amounts =====
+
+local function nothing()
+  return { 0, 0, 0, 0, 0 }
+end
+
+local function plus(one, other)
+  local sum = {}
+  for unit = 1, UNITS do
+    sum[unit] = one[unit] + other[unit]
+  end
+  return sum
+end
+
+local function minus(one, other)
+  local rest = {}
+  for unit = 1, UNITS do
+    rest[unit] = max(one[unit] - other[unit], 0)
+  end
+  return rest
+end
+
+local function least(one, other)
+  local both = {}
+  for unit = 1, UNITS do
+    both[unit] = min(one[unit], other[unit])
+  end
+  return both
+end
+
+local function fits(one, other)
+  for unit = 1, UNITS do
+    if one[unit] > other[unit] then
+      return false
+    end
+  end
+  return true
+end
+
+local function is_nothing(amounts)
+  for unit = 1, UNITS do
+    if amounts[unit] > 0 then
+      return false
+    end
+  end
+  return true
+end
+
+-- ===== a bucket =====
+-- rules/bucket.rs: it refills `rate` in the period up to `cap - held`.
+--   whole, rest   the level
+--   at            when the level was true
+--   token         fractions of a token
+--   risen, more   all that it ever rose, but for what was never sent, whole and rest
+
+local function new_bucket(rate, period, capacity, now)
+  return {
+    whole = capacity, rest = 0, at = now, token = period,
+    rate = max(rate, 1), cap = capacity, held = 0, risen = 0, more = 0,
+  }
+end
+
+-- Adds whole tokens and a rest, which may not exceed the ceiling.
+local function rise(bucket, whole, rest)
+  if whole < 0 then
+    return
+  end
+  local room, more = bucket.cap - bucket.held - bucket.whole, 0
+  if bucket.rest > 0 then
+    room, more = room - 1, bucket.token - bucket.rest
+  end
+  if whole > room or (whole == room and rest > more) then
+    whole, rest = room, more
+  end
+  if whole < 0 then
+    return
+  end
+  bucket.whole, bucket.rest = bucket.whole + whole, bucket.rest + rest
+  if bucket.rest >= bucket.token then
+    bucket.whole, bucket.rest = bucket.whole + 1, bucket.rest - bucket.token
+  end
+  bucket.risen, bucket.more = bucket.risen + whole, bucket.more + rest
+  if bucket.more >= bucket.token then
+    bucket.risen, bucket.more = bucket.risen + 1, bucket.more - bucket.token
+  end
+  bucket.risen = circle(bucket.risen)
+end
+
+local function refill(bucket, now)
+  local elapsed = now - bucket.at
+  if elapsed <= 0 then
+    return
+  end
+  bucket.at = now
+  if bucket.whole < bucket.cap - bucket.held then
+    rise(bucket, divide(bucket.rate, elapsed, bucket.token))
+  end
+end
+
+-- What is above the ceiling is lost.
+local function cap(bucket)
+  local ceiling = bucket.cap - bucket.held
+  if bucket.whole >= ceiling then
+    bucket.whole, bucket.rest = ceiling, 0
+  end
+end
+
+-- Lowers the level to at most this.
+local function lower(bucket, whole, rest)
+  if bucket.whole > whole or (bucket.whole == whole and bucket.rest > rest) then
+    bucket.whole, bucket.rest = whole, rest
+  end
+end
+
+local function credit(bucket, amount, now)
+  refill(bucket, now)
+  rise(bucket, amount, 0)
+end
+
+local function raise_to(bucket, whole, now)
+  refill(bucket, now)
+  if bucket.rest > 0 then
+    rise(bucket, whole - bucket.whole - 1, bucket.token - bucket.rest)
+  else
+    rise(bucket, whole - bucket.whole, 0)
+  end
+end
+
+-- How much room it has, in whole tokens and a coin of its own: what it rose is in it.
+local function room_of(bucket)
+  local whole = bucket.cap - bucket.held - bucket.whole + bucket.risen
+  if bucket.more < bucket.rest then
+    whole = whole - 1
+  end
+  return ahead(whole, 0)
+end
+
+-- Gives back what the provider gave back at an unknown instant since there was `room`.
+local function credit_late(bucket, amount, room, now)
+  refill(bucket, now)
+  local had, more = ahead(room, bucket.risen), 0
+  if bucket.more > 0 then
+    had, more = had - 1, bucket.token - bucket.more
+  end
+  if amount <= had then
+    rise(bucket, amount, 0)
+  else
+    rise(bucket, had, more)
+  end
+end
+
+local function resize(bucket, rate, capacity, now)
+  refill(bucket, now)
+  bucket.rate = max(rate, 1)
+  bucket.risen = circle(bucket.risen + max(bucket.cap - capacity, 0))
+  bucket.cap = capacity
+  cap(bucket)
+end
+
+-- ===== a meter =====
+-- bank/meter.rs: a limit, its bucket, its window, and the pace of requests by the minute.
+--   unit, per, limit, windowed   as agreed; rate and capacity are the bucket's
+--   level    the bucket
+--   pace     half a second's worth of requests: a limit by the minute may be enforced by the second
+--   parts    what landed lately, for a window: part, amount, part, amount, oldest first
+--   sum      of those
+--   drawn    all that was ever drawn and not given back
+
+local function pace_of(rate)
+  return max(floor(rate / 120), 1)
+end
+
+local function period_of(meter)
+  return SECONDS[meter.per] * SECOND
+end
+
+-- What landed counts until its part's end is a whole period ago.
+local function add_landed(meter, amount, now)
+  if not meter.parts or amount == 0 then
+    return
+  end
+  meter.sum = meter.sum + amount
+  local part = floor(now / (period_of(meter) / PARTS))
+  local parts = meter.parts
+  if parts[#parts - 1] == part then
+    parts[#parts] = parts[#parts] + amount
+  else
+    parts[#parts + 1], parts[#parts + 2] = part, amount
+  end
+end
+
+local function new_meter(terms, from)
+  local period = SECONDS[terms.per] * SECOND
+  local meter = {
+    unit = terms.unit, per = terms.per, limit = terms.limit, windowed = terms.windowed,
+    level = new_bucket(terms.rate, period, terms.capacity, from),
+    drawn = 0,
+  }
+  if terms.windowed == 1 then
+    meter.parts, meter.sum = {}, 0
+  end
+  if terms.unit == REQUESTS and terms.per == MINUTE then
+    meter.pace = new_bucket(terms.rate, period, pace_of(terms.rate), from)
+  end
+  return meter
+end
+
+-- Takes over other numbers; a raised limit adds rate and no level: rule 6.
+local function take_over(meter, terms, now)
+  local level = meter.level
+  if meter.limit == terms.limit and meter.windowed == terms.windowed
+    and level.cap == terms.capacity and level.rate == max(terms.rate, 1) then
+    return
+  end
+  resize(level, terms.rate, terms.capacity, now)
+  if meter.pace then
+    resize(meter.pace, terms.rate, pace_of(terms.rate), now)
+  end
+  if terms.windowed == 0 then
+    meter.parts, meter.sum = nil, nil
+  elseif not meter.parts then
+    -- Whatever is missing of the level, it may have been spent just now.
+    meter.parts, meter.sum = {}, 0
+    add_landed(meter, max(terms.capacity - level.whole - level.held, 0), now)
+  end
+  meter.limit, meter.windowed = terms.limit, terms.windowed
+end
+
+-- What may be drawn now, while `idle` is drawn and not taken.
+local function left_of(meter, idle, now)
+  refill(meter.level, now)
+  local left = meter.level.whole
+  if meter.parts then
+    local parts, live = meter.parts, 1
+    local part = period_of(meter) / PARTS
+    while parts[live] and (parts[live] + 1) * part + period_of(meter) <= now do
+      meter.sum = meter.sum - parts[live + 1]
+      live = live + 2
+    end
+    if live > 1 then
+      local rest = {}
+      for at = live, #parts do
+        rest[#rest + 1] = parts[at]
+      end
+      meter.parts = rest
+    end
+    left = min(left, meter.limit - (meter.sum + meter.level.held))
+  end
+  if meter.pace then
+    refill(meter.pace, now)
+    left = min(left, meter.pace.whole - idle)
+  end
+  return max(left, 0)
+end
+
+local function draw(meter, amount, now)
+  meter.drawn = circle(meter.drawn + amount)
+  refill(meter.level, now)
+  meter.level.whole = meter.level.whole - amount
+  meter.level.held = meter.level.held + amount
+  if meter.pace then
+    refill(meter.pace, now)
+    meter.pace.whole = meter.pace.whole - amount
+  end
+end
+
+-- What was drawn was never sent.
+local function give_back(meter, amount, now)
+  local level = meter.level
+  meter.drawn = circle(meter.drawn - amount)
+  refill(level, now)
+  level.held = max(level.held - amount, 0)
+  level.whole = level.whole + amount
+  cap(level)
+  if meter.pace then
+    credit(meter.pace, amount, now)
+  end
+end
+
+-- The provider has counted it.
+local function land(meter, amount, now)
+  refill(meter.level, now)
+  meter.level.held = max(meter.level.held - amount, 0)
+  add_landed(meter, amount, now)
+end
+
+-- A process holds more than was known.
+local function adopt(meter, amount, now)
+  refill(meter.level, now)
+  meter.level.held = meter.level.held + amount
+  cap(meter.level)
+end
+
+local function owe(meter, amount, now)
+  meter.drawn = circle(meter.drawn + amount)
+  refill(meter.level, now)
+  meter.level.whole = max(meter.level.whole - amount, -CIRCLE)
+  add_landed(meter, amount, now)
+end
+
+-- The provider says that so much is left: rule 7.
+local function correct(meter, remaining, mark, idle, may_rise, now)
+  local level = meter.level
+  refill(level, now)
+  local on_its_way = max(level.held - idle, 0)
+  local uncounted = min(on_its_way, (divide(level.rate, UNCOUNTED, level.token)))
+  local most = remaining - uncounted - idle
+  if most < level.whole then
+    lower(level, most, 0)
+  elseif may_rise and mark then
+    local kept = max(meter.limit - level.rate, 0)
+    raise_to(level, max(remaining - kept - (meter.drawn - mark) % CIRCLE, 0), now)
+  end
+end
+
+-- This charge fits after the delay, not sooner.
+local function wait_for(meter, amount, delay, now)
+  local level = meter.level
+  refill(level, now)
+  local whole, rest = divide(level.rate, delay, level.token)
+  whole = amount - min(whole, CIRCLE)
+  if rest > 0 then
+    whole, rest = whole - 1, level.token - rest
+  end
+  lower(level, whole, rest)
+end
+
+-- Begins at nothing and is told since when it can have refilled, if anything was lost; else it is
+-- full: rule 11.
+local function open(meter, lost, began, now)
+  local level = meter.level
+  if not lost then
+    raise_to(level, level.cap, now)
+    return
+  end
+  local refilled = divide(level.rate, now - began, level.token)
+  if SECONDS[meter.per] == 86400 then
+    -- A day's refill is not waited for.
+    refilled = max(refilled, floor(level.cap / 10))
+  end
+  raise_to(level, refilled, now)
+end
+
+-- The seconds of some microseconds, rounded as Rust's Duration does.
+local function seconds_of(micros)
+  return floor(micros / SECOND) + micros % SECOND * 1000 / 1000000000
+end
+
+-- In seconds of the scarcest thing.
+local function price_of(meters, interval, amounts)
+  local most = amounts[REQUESTS] * interval
+  for _, meter in ipairs(meters) do
+    local cost = amounts[meter.unit] / max(meter.limit, 1) * SECONDS[meter.per]
+    if cost > most then
+      most = cost
+    end
+  end
+  return most
+end
+
+-- ===== a share =====
+-- bank/share.rs: what one process has of a pool, and what it wants. Positions, not names: many
+-- are read in each run.
+local CAME, WEIGHT, TAG, PASSED, INTERVAL, MAX_SLOTS = 1, 2, 3, 4, 5, 6
+local SLOTS, SLOTS_WANTED = 7, 8
+-- Its limits, packed: most processes have the same.
+local TERMS = 9
+local HELD, IDLE = 10, 11
+-- What it wants: beside the line, the line's sum, its first, its length, and all of it, packed.
+local BESIDE, LINED, FIRST, LENGTH, LINE = 12, 13, 14, 15, 16
+-- What nobody but itself is asked for, packed: the last grant, and the sums.
+local OWN = 17
+local NO_LIMIT = -1
+
+local function wants_nothing(share)
+  return share[LENGTH] == 0 and is_nothing(share[BESIDE])
+end
+
+local function want_nothing(share)
+  share[BESIDE], share[LINED], share[FIRST] = nothing(), nothing(), nothing()
+  share[LENGTH], share[LINE] = 0, ''
+end
+
+local function want(share, line, beside)
+  share[BESIDE], share[LENGTH] = beside, #line
+  share[LINED], share[FIRST] = nothing(), line[1] or nothing()
+  for _, step in ipairs(line) do
+    share[LINED] = plus(share[LINED], step)
+  end
+  share[LINE] = #line > 0 and pack(line) or ''
+end
+
+local function line_of(share)
+  return share[LENGTH] > 0 and parse(share[LINE]) or {}
+end
+
+-- Of a process that was not known here: its debts are taken over, and what it gave back was never
+-- charged here.
+local function new_share(of)
+  local share = { 0, 1, 0, 0, 0, NO_LIMIT, 0, 0, '', nothing(), nothing() }
+  want_nothing(share)
+  share[OWN] = pack({ 0, nothing(), 0, 0, of.returned, nothing(), of.unused, of.launches_returned })
+  return share
+end
+
+-- ===== heaps =====
+-- Of hands: number, name; the least number is first, then the least name.
+
+local function before(one, other)
+  if one[1] ~= other[1] then
+    return one[1] < other[1]
+  end
+  return one[2] < other[2]
+end
+
+local function sink(heap, at)
+  local size, hand = #heap, heap[at]
+  while true do
+    local child = at * 2
+    if child > size then
+      break
+    end
+    if child < size and before(heap[child + 1], heap[child]) then
+      child = child + 1
+    end
+    if not before(heap[child], hand) then
+      break
+    end
+    heap[at], at = heap[child], child
+  end
+  heap[at] = hand
+end
+
+local function heapify(heap)
+  for at = floor(#heap / 2), 1, -1 do
+    sink(heap, at)
+  end
+end
+
+local function pop(heap)
+  local size = #heap
+  heap[1] = heap[size]
+  heap[size] = nil
+  if size > 1 then
+    sink(heap, 1)
+  end
+end
+
+-- ===== who gets what =====
+
+-- As much of all units alike as there is.
+local function portion(wanted, left)
+  if fits(wanted, left) then
+    return wanted
+  end
+  local share, part = 1, {}
+  for unit = 1, UNITS do
+    if wanted[unit] > 0 then
+      share = min(share, left[unit] / wanted[unit])
+    end
+  end
+  for unit = 1, UNITS do
+    part[unit] = min(floor(wanted[unit] * share), left[unit])
+  end
+  return part
+end
+
+-- Whether there is enough for everything that anybody wants: then whose turn it is does not
+-- matter.
+local function is_plenty(hands, left)
+  local sum = nothing()
+  for _, hand in ipairs(hands) do
+    for unit = 1, UNITS do
+      sum[unit] = sum[unit] + hand.share[LINED][unit] + hand.share[BESIDE][unit]
+    end
+  end
+  return fits(sum, left)
+end
+
+-- Whether anybody in line could be the head for whom leases are called back.
+local function is_any_large(hands, price)
+  for _, hand in ipairs(hands) do
+    if hand.share[LENGTH] > 0 and price(hand.share[LINED]) > LARGE then
+      return true
+    end
+  end
+  return false
+end
+
+-- Deals `left` out, on paper, and says what falls to `process`: rules 8 and 9, bank/deal.rs.
+-- A hand is its tag, its process, how many steps of its line it has had, and its share.
+local function deal(process, own, hands, left, price)
+  local dealt = {
+    drawn = nothing(), steps = 0, tag = own[TAG], virtual_time = 0, recalled = false,
+  }
+  if is_plenty(hands, left) then
+    -- Nobody else's steps change what falls to this one.
+    local mine
+    for _, hand in ipairs(hands) do
+      mine = mine or (hand[2] == process and hand)
+    end
+    hands = { mine or nil }
+  end
+  heapify(hands)
+  local head
+  -- Once it has had its turn, all that matters is whether another one is the head.
+  local is_in, is_large = not wants_nothing(own)
+  while hands[1] do
+    if not is_in then
+      if is_large == nil then
+        is_large = is_any_large(hands, price)
+      end
+      if head or not is_large then
+        break
+      end
+    end
+    local hand = hands[1]
+    local share, is_mine = hand.share, hand[2] == process
+    local is_whole = hand.taken < share[LENGTH]
+    local step
+    if not is_whole then
+      step = portion(share[BESIDE], left)
+    elseif hand.taken == 0 then
+      step = share[FIRST]
+    else
+      hand.line = hand.line or line_of(share)
+      step = hand.line[hand.taken + 1]
+    end
+    local cost = price(step)
+    local finish = hand[1] + cost / share[WEIGHT]
+    local is_out = true
+    if is_whole and not fits(step, left) then
+      head = head or {
+        process = hand[2], finish = finish, price = cost,
+        allowance = PASSES * cost - share[PASSED],
+      }
+    elseif not is_nothing(step)
+      and (not head or (finish < head.finish and cost <= head.allowance)) then
+      left = minus(left, step)
+      if head then
+        head.allowance = head.allowance - cost
+      end
+      if is_mine then
+        dealt.drawn = plus(dealt.drawn, step)
+        dealt.virtual_time = max(dealt.virtual_time, hand[1])
+        dealt.tag = finish
+        if is_whole then
+          dealt.steps = dealt.steps + 1
+        end
+        if head then
+          dealt.passed = { head.process, (dealt.passed and dealt.passed[2] or 0) + cost }
+        end
+      end
+      hand[1] = finish
+      hand.taken = hand.taken + 1
+      is_out = not is_whole
+    end
+    if is_out then
+      pop(hands)
+      is_in = is_in and not is_mine
+    else
+      sink(hands, 1)
+    end
+  end
+  dealt.recalled = head ~= nil and head.process ~= process and head.price > LARGE
+  return dealt
+end
+
+-- ===== the ledger =====
+
+local report = cjson.decode(ARGV[1])
+local process = report.process
+
+-- head: life, answered, came, began, lost, learning, last, offset, server, processes, silent,
+-- pools; LAYOUT.md says what each is.
+local head = call('HGET', key, 'ledger')
+head = head and parse(head)
+
+local time = call('TIME')
+local machine = time[1] * SECOND + time[2]
+if not head then
+  head = {
+    life = machine, answered = 0, came = 0, began = 0, lost = false, learning = 0,
+    last = machine, offset = 0, server = '', processes = {}, pools = {},
+    silent = 0, killed = 0, oldest = huge,
+  }
+end
+
+-- The clock never goes back.
+local now = machine + head.offset
+if now < head.last then
+  head.offset = head.offset + head.last - now
+  now = head.last
+end
+head.last = now
+
+local function is_there(came)
+  return now - came <= LEASE
+end
+
+local function is_silent(came)
+  return now - came > LEASE + TRANSIT
+end
+
+local writes = {}
+
+local function write(field, value)
+  writes[#writes + 1], writes[#writes + 2] = field, value
+end
+
+-- A call may have only so many arguments.
+local MOST = 1000
+
+local function save()
+  write('ledger', pack(head))
+  for from = 1, #writes, MOST do
+    call('HSET', key, unpack(writes, from, min(from + MOST - 1, #writes)))
+  end
+  call('EXPIRE', key, KEPT)
+end
+
+-- Calls `told` with each of these fields that is there, and its place.
+local function read(fields, told)
+  for from = 1, #fields, MOST do
+    local packed = call('HMGET', key, unpack(fields, from, min(from + MOST - 1, #fields)))
+    for at = 1, #packed do
+      if packed[at] then
+        told(parse(packed[at]), from + at - 1)
+      end
+    end
+  end
+end
+
+local function told(taken, pools)
+  local there = 0
+  for _, it in pairs(head.processes) do
+    if it[3] == 0 and is_there(it[1]) then
+      there = there + 1
+    end
+  end
+  return {
+    head.life, head.answered, taken, now, LEASE, max(there, 1), max(head.learning - now, 0), pools,
+  }
+end
+
+-- Processes that have been silent for long are put by, so that they cost nothing; one that comes
+-- back is known still. A process is when it came, its last number, and whether it left.
+local function silent_ones()
+  local silent = call('HGET', key, 'silent')
+  return silent and parse(silent) or {}
+end
+
+local function put_by(silent)
+  head.silent, head.killed, head.oldest = 0, 0, huge
+  for _, it in pairs(silent) do
+    head.silent = head.silent + 1
+    head.killed = head.killed + 1 - it[3]
+    head.oldest = min(head.oldest, it[1])
+  end
+  write('silent', pack(silent))
+end
+
+local last = head.processes[process]
+if not last and head.silent > 0 then
+  local silent = silent_ones()
+  last = silent[process]
+end
+
+-- Rule 1: once each.
+if last and last[2] == report.number then
+  save()
+  return parse(call('HGET', key, 'grant:' .. process))
+end
+if (last and last[2] > report.number) or (report.expires and report.expires < now) then
+  save()
+  return told(0, {})
+end
+
+-- ===== pools =====
+
+local function field_of(name)
+  return name and 'pool:' .. name or 'account'
+end
+
+local function load_pool(field)
+  local pool = call('HGET', key, field)
+  return pool and parse(pool)
+end
+
+local function rest_until(pool, known, instant)
+  for _, meter in ipairs(pool.meters) do
+    refill(meter.level, known)
+    meter.level.at = max(meter.level.at, instant)
+  end
+end
+
+-- Grants nothing for a while, and credits nothing for the time since `known`: rule 11. Levels that
+-- may have been restored from an older state fall to what they would begin with.
+local function learn(known, is_restored)
+  head.learning = now + LEARNING
+  for _, field in ipairs(head.pools) do
+    local pool = load_pool(field)
+    rest_until(pool, known, head.learning)
+    for _, meter in ipairs(is_restored and pool.meters or {}) do
+      local fewest = meter.per == 3 and floor(meter.level.cap / 10) or 0
+      lower(meter.level, fewest, 0)
+    end
+    call('HSET', key, field, pack(pool))
+  end
+end
+
+local function notice_what_was_lost()
+  -- Another server than before, or the same one restarted: whatever it did last may be lost.
+  local server = string.match(call('INFO', 'server'), 'run_id:(%w+)') or ''
+  local is_other = head.server ~= server
+  head.server = server
+  local seen = report.seen
+  if head.began == 0 then
+    head.began, head.lost = now, seen ~= nil
+    learn(now, false)
+    return
+  end
+  if seen and seen[1] ~= head.life and now < head.began + LEARNING then
+    head.lost = true
+  end
+  local of_this_life = seen and seen[1] == head.life
+  local is_behind = of_this_life and seen[2] > head.answered
+  -- It has a grant that nobody here knows of.
+  local is_unknown = of_this_life and last and report.received > last[2]
+  if is_behind or is_unknown or is_other then
+    if is_behind then
+      head.answered = seen[2]
+    end
+    head.lost, head.began = true, now
+    learn(now, true)
+    return
+  end
+  if now - head.came > LEASE + TRANSIT then
+    local anybody = head.killed > 0
+    for _, it in pairs(head.processes) do
+      anybody = anybody or it[3] == 0
+    end
+    if anybody then
+      learn(head.came, false)
+    end
+  end
+end
+
+-- What it held anywhere has landed by now.
+local function bury_everywhere(id)
+  for _, field in ipairs(head.pools) do
+    local pool = load_pool(field)
+    local share = pool.members[id] and call('HGET', key, field .. ':' .. id)
+    if share then
+      share = parse(share)
+      for _, meter in ipairs(pool.meters) do
+        land(meter, share[HELD][meter.unit], now)
+      end
+      pool.members[id] = nil
+      call('HSET', key, field, pack(pool))
+    end
+    call('HDEL', key, field .. ':' .. id)
+  end
+  call('HDEL', key, 'grant:' .. id)
+end
+
+-- Puts by who is silent, and forgets who has been for long.
+local function forget()
+  local silent
+  for id, it in pairs(head.processes) do
+    if is_silent(it[1]) then
+      silent = silent or silent_ones()
+      silent[id] = it
+      head.processes[id] = nil
+    end
+  end
+  if silent or (last and not head.processes[process]) or now - head.oldest > FORGOTTEN then
+    silent = silent or silent_ones()
+    for id, it in pairs(silent) do
+      if now - it[1] > FORGOTTEN then
+        bury_everywhere(id)
+        silent[id] = nil
+        if id == process then
+          last = nil
+        end
+      end
+    end
+    -- It will be among those that came.
+    silent[process] = nil
+    put_by(silent)
+  end
+end
+
+notice_what_was_lost()
+forget()
+head.answered = head.answered + 1
+head.came = now
+local is_learning = now < head.learning
+local may_draw = report.expires and not is_learning and not report.leaving
+
+-- The shares of a pool's members: those that hold or want something, or came lately.
+local function load_shares(field, pool)
+  local ids, fields, shares = {}, {}, {}
+  for id in pairs(pool.members) do
+    ids[#ids + 1], fields[#fields + 1] = id, field .. ':' .. id
+  end
+  read(fields, function(share, at)
+    shares[ids[at]] = share
+  end)
+  return shares
+end
+
+-- The largest tag of those who were members and are no more.
+local function buried_tag(field, pool)
+  local fields, most = {}, -huge
+  for _, all in ipairs({ silent_ones(), head.processes }) do
+    for id in pairs(all) do
+      if not pool.members[id] then
+        fields[#fields + 1] = field .. ':' .. id
+      end
+    end
+  end
+  read(fields, function(share)
+    most = max(most, share[TAG])
+  end)
+  return most
+end
+
+-- What silent processes held has landed; slots come back at the end of the lease: rule 5.
+local function bury(field, pool, shares, dirty)
+  for id, share in pairs(shares) do
+    if is_silent(share[CAME]) then
+      for _, meter in ipairs(pool.meters) do
+        land(meter, share[HELD][meter.unit], now)
+      end
+      share[HELD], share[IDLE] = nothing(), nothing()
+      local own = parse(share[OWN])
+      own[1], own[2], own[3], own[4] = 0, nothing(), 0, 0
+      share[OWN] = pack(own)
+    end
+    if not is_there(share[CAME]) and (share[SLOTS] > 0 or share[SLOTS_WANTED] > 0
+      or not wants_nothing(share)) then
+      share[SLOTS], share[SLOTS_WANTED] = 0, 0
+      want_nothing(share)
+      dirty[id] = true
+    end
+    if is_silent(share[CAME]) and id ~= process then
+      write(field .. ':' .. id, pack(share))
+      pool.members[id] = nil
+      pool.buried = max(pool.buried, share[TAG])
+      shares[id], dirty[id] = nil, nil
+    end
+  end
+end
+
+-- What the processes that are there agree on.
+local function agreed_interval(shares)
+  local most = 0
+  for _, share in pairs(shares) do
+    if is_there(share[CAME]) and share[INTERVAL] > most then
+      most = share[INTERVAL]
+    end
+  end
+  return most
+end
+
+local function agreed_slots(shares)
+  local fewest
+  for _, share in pairs(shares) do
+    local slots = share[MAX_SLOTS]
+    if slots ~= NO_LIMIT and is_there(share[CAME]) and (not fewest or slots < fewest) then
+      fewest = slots
+    end
+  end
+  return fewest
+end
+
+-- Of everybody's limits the lowest hold: rule 6.
+local function agree(pool, shares)
+  local seen, agreed = {}, {}
+  for _, share in pairs(shares) do
+    local packed = share[TERMS]
+    if is_there(share[CAME]) and not seen[packed] then
+      seen[packed] = true
+      for _, it in ipairs(parse(packed)) do
+        local of = it[1] * 10 + it[2]
+        local lowest = agreed[of]
+        if lowest then
+          lowest.limit = min(lowest.limit, it[3])
+          lowest.rate = min(lowest.rate, it[4])
+          lowest.capacity = min(lowest.capacity, it[5])
+          lowest.windowed = max(lowest.windowed, it[6])
+        else
+          agreed[of] = {
+            unit = it[1], per = it[2], limit = it[3], rate = it[4], capacity = it[5],
+            windowed = it[6],
+          }
+        end
+      end
+    end
+  end
+  local meters = {}
+  for _, meter in ipairs(pool.meters) do
+    local of = meter.unit * 10 + meter.per
+    if agreed[of] then
+      take_over(meter, agreed[of], now)
+      agreed[of] = nil
+      meters[#meters + 1] = meter
+    end
+  end
+  for _, terms in pairs(agreed) do
+    -- It begins empty, beside what everybody holds.
+    local meter = new_meter(terms, now)
+    lower(meter.level, 0, 0)
+    for _, share in pairs(shares) do
+      adopt(meter, share[HELD][terms.unit], now)
+    end
+    if not pool.opening then
+      open(meter, head.lost, head.began, now)
+    end
+    meters[#meters + 1] = meter
+  end
+  table.sort(meters, function(one, other)
+    return one.unit * 10 + one.per < other.unit * 10 + other.per
+  end)
+  pool.meters = meters
+end
+
+-- Launches that come back and are the last make their instants free again: rule 10.
+local function unbook(pool, launches, interval)
+  local booked = pool.booked
+  if launches == 0 or interval == 0 or not booked or booked[1] ~= process then
+    return
+  end
+  local back = min(launches, booked[2])
+  pool.next = max(pool.next - interval * back, 0)
+  booked[2] = booked[2] - back
+  if booked[2] == 0 then
+    pool.booked = nil
+  end
+end
+
+local function difference(sum, known)
+  local new = {}
+  for unit = 1, UNITS do
+    new[unit] = max(ahead(sum[unit], known[unit]), 0)
+  end
+  return new
+end
+
+-- What it has now, against what it had: rules 1, 3 and 4.
+local function count(pool, shares, share, of)
+  local own = parse(share[OWN])
+  local number, drawn, slots, launches = own[1], own[2], own[3], own[4]
+  local returned_before, owed_before, unused_before, launches_before = own[5], own[6], own[7], own[8]
+  if number ~= 0 and number > report.received + 1 then
+    -- What the last grant gave was never had.
+    share[HELD] = minus(share[HELD], drawn)
+    share[SLOTS] = max(share[SLOTS] - slots, 0)
+    local price = price_of(pool.meters, seconds_of(share[INTERVAL]), drawn)
+    share[TAG] = share[TAG] - price / share[WEIGHT]
+    for _, meter in ipairs(pool.meters) do
+      give_back(meter, drawn[meter.unit], now)
+    end
+    unbook(pool, launches, agreed_interval(shares))
+  end
+  local interval = agreed_interval(shares)
+  local new_owed = difference(of.owed, owed_before)
+  local new_unused = difference(of.unused, unused_before)
+  local new_launches = max(ahead(of.launches_returned, launches_before), 0)
+  local holds, had = plus(of.idle, of.transit), share[HELD]
+  -- Of what was taken for landed meanwhile, nothing comes back.
+  local returned = least(difference(of.returned, returned_before), had)
+  local rest = minus(had, returned)
+  share[HELD], share[IDLE] = holds, of.idle
+  share[SLOTS] = of.slots_used + of.slots_idle
+  local seconds = seconds_of(interval)
+  local earned = price_of(pool.meters, seconds, returned) + price_of(pool.meters, seconds, new_unused)
+  local owed = price_of(pool.meters, seconds, new_owed)
+  share[TAG] = share[TAG] + (owed - earned) / share[WEIGHT]
+  local landed, adopted = minus(rest, holds), minus(holds, rest)
+  for at, meter in ipairs(pool.meters) do
+    local unit = meter.unit
+    give_back(meter, returned[unit], now)
+    land(meter, landed[unit], now)
+    adopt(meter, adopted[unit], now)
+    if new_owed[unit] > 0 then
+      owe(meter, new_owed[unit], now)
+    end
+    if new_unused[unit] > 0 and of.rooms[at] then
+      -- What landed stays in the window: nobody knows any more in which part it is.
+      credit_late(meter.level, new_unused[unit], of.rooms[at], now)
+    end
+  end
+  unbook(pool, new_launches, interval)
+  return pack({ 0, nothing(), 0, 0, of.returned, of.owed, of.unused, of.launches_returned })
+end
+
+-- The provider's word: rule 7.
+local function listen(pool, shares, of)
+  local idle = nothing()
+  for _, share in pairs(shares) do
+    idle = plus(idle, share[IDLE])
+  end
+  local may_rise = pool.held == 0 or now >= pool.held + STEADY
+  for _, it in ipairs(of.told) do
+    for _, meter in ipairs(pool.meters) do
+      if meter.unit == it.unit and meter.per == it.per then
+        if it.delay then
+          wait_for(meter, it.amount, it.delay, now)
+        else
+          correct(meter, it.remaining, it.mark, idle[meter.unit], may_rise, now)
+        end
+      end
+    end
+  end
+  if of.held then
+    local instant = now + of.held
+    if instant > max(pool.held, now) + NEWS then
+      call('PUBLISH', channel, process)
+    end
+    pool.held = max(pool.held, instant)
+    pool.drains = true
+  end
+end
+
+local function line_up(pool, shares, share, of)
+  local anybody = false
+  for id, other in pairs(shares) do
+    anybody = anybody or (id ~= process and not wants_nothing(other))
+  end
+  local is_new = wants_nothing(share)
+  share[WEIGHT] = max(of.weight, 1)
+  share[SLOTS_WANTED] = of.slots_wanted
+  want(share, of.line, of.wanted)
+  if is_new and not wants_nothing(share) then
+    share[TAG] = max(share[TAG], pool.virtual_time)
+    share[PASSED] = 0
+  end
+  if not anybody and wants_nothing(share) then
+    for _, other in pairs(shares) do
+      pool.virtual_time = max(pool.virtual_time, other[TAG])
+    end
+    pool.virtual_time = max(pool.virtual_time, pool.buried)
+  end
+end
+
+-- Free slots go one by one to whoever has least for its weight: rule 10.
+local function slots_for(shares, share, most)
+  local wanted = share[SLOTS_WANTED]
+  if not most then
+    return wanted
+  end
+  local free, all = most, 0
+  local hands = {}
+  for id, other in pairs(shares) do
+    free = free - other[SLOTS]
+    if is_there(other[CAME]) and other[SLOTS_WANTED] > 0 then
+      all = all + other[SLOTS_WANTED]
+      hands[#hands + 1] = {
+        other[SLOTS] / other[WEIGHT], id,
+        slots = other[SLOTS], wants = other[SLOTS_WANTED], weight = other[WEIGHT],
+      }
+    end
+  end
+  free = max(free, 0)
+  if all <= free then
+    return wanted
+  end
+  heapify(hands)
+  local given = 0
+  while free > 0 and hands[1] do
+    local hand = hands[1]
+    free = free - 1
+    hand.slots, hand.wants = hand.slots + 1, hand.wants - 1
+    if hand[2] == process then
+      given = given + 1
+    end
+    hand[1] = hand.slots / hand.weight
+    if hand.wants == 0 then
+      pop(hands)
+    else
+      sink(hands, 1)
+    end
+    if given == wanted then
+      break
+    end
+  end
+  return given
+end
+
+-- Books launches, for at most a second ahead, or one.
+local function book(pool, of, interval)
+  local booked = {}
+  if interval == 0 then
+    return booked
+  end
+  while #booked < of.launches_wanted do
+    local at = max(pool.next, now)
+    if (of.launches_idle > 0 or #booked > 0) and at > now + AHEAD then
+      break
+    end
+    booked[#booked + 1] = at - now
+    pool.next = at + interval
+  end
+  if #booked > 0 then
+    pool.booked = { process, #booked }
+  end
+  return booked
+end
+
+-- What falls to this process: rules 8 to 10.
+local function grant(pool, shares, share, of, dirty)
+  if pool.held > now then
+    return nothing(), 0, {}, 0
+  end
+  if pool.drains then
+    pool.drains = false
+    for _, meter in ipairs(pool.meters) do
+      refill(meter.level, now)
+      lower(meter.level, 0, 0)
+    end
+  end
+  local idle, left = nothing(), { huge, huge, huge, huge, huge }
+  local hands = {}
+  for id, other in pairs(shares) do
+    for unit = 1, UNITS do
+      idle[unit] = idle[unit] + other[IDLE][unit]
+    end
+    if is_there(other[CAME]) and not wants_nothing(other) then
+      hands[#hands + 1] = { other[TAG], id, taken = 0, share = other }
+    end
+  end
+  for _, meter in ipairs(pool.meters) do
+    left[meter.unit] = min(left[meter.unit], left_of(meter, idle[meter.unit], now))
+  end
+  local interval = agreed_interval(shares)
+  local seconds = seconds_of(interval)
+  local dealt = deal(process, share, hands, left, function(amounts)
+    return price_of(pool.meters, seconds, amounts)
+  end)
+  if dealt.passed and shares[dealt.passed[1]] then
+    local passed = shares[dealt.passed[1]]
+    passed[PASSED] = passed[PASSED] + dealt.passed[2]
+    dirty[dealt.passed[1]] = true
+  end
+  for _, meter in ipairs(pool.meters) do
+    draw(meter, dealt.drawn[meter.unit], now)
+  end
+  pool.virtual_time = max(pool.virtual_time, dealt.virtual_time)
+  local slots = slots_for(shares, share, agreed_slots(shares))
+  local launches = book(pool, of, interval)
+  share[SLOTS] = share[SLOTS] + slots
+  share[SLOTS_WANTED] = share[SLOTS_WANTED] - slots
+  share[HELD] = plus(share[HELD], dealt.drawn)
+  share[IDLE] = plus(share[IDLE], dealt.drawn)
+  share[TAG] = dealt.tag
+  if dealt.steps > 0 then
+    share[PASSED] = 0
+  end
+  local in_line, rest = nothing(), {}
+  for at, step in ipairs(of.line) do
+    if at <= dealt.steps then
+      in_line = plus(in_line, step)
+    else
+      rest[#rest + 1] = step
+    end
+  end
+  want(share, rest, minus(share[BESIDE], minus(dealt.drawn, in_line)))
+  return dealt.drawn, slots, launches, dealt.recalled and 1 or 0
+end
+
+-- What the grant says of this pool.
+local function tell(pool, shares, drawn, slots, launches, recalled)
+  local marks, rooms, meters, levels = {}, {}, {}, {}
+  for at, meter in ipairs(pool.meters) do
+    local level = meter.level
+    refill(level, now)
+    marks[at] = circle(meter.drawn - level.held)
+    rooms[at] = room_of(level)
+    meters[at] = { meter.unit, meter.per, meter.limit, level.rate, level.cap, meter.windowed }
+    levels[at] = level.whole
+  end
+  local leased = 0
+  for _, share in pairs(shares) do
+    leased = leased + share[SLOTS]
+  end
+  return {
+    drawn, slots, launches, recalled, max(pool.held - now, 0), marks, rooms, meters, levels,
+    agreed_slots(shares) or NO_LIMIT, leased,
+  }
+end
+
+-- Takes in how the process stands in a pool, and grants.
+local function settle(of)
+  local field = field_of(of.name)
+  local pool = load_pool(field)
+  if not pool then
+    pool = {
+      meters = {}, members = {}, virtual_time = 0, held = 0, drains = false, next = 0,
+      opening = is_learning, buried = -huge,
+    }
+    head.pools[#head.pools + 1] = field
+  end
+  local own_field = field .. ':' .. process
+  local shares, dirty = load_shares(field, pool), {}
+  bury(field, pool, shares, dirty)
+  local share = shares[process]
+  if not share then
+    local packed = last and call('HGET', key, own_field)
+    share = packed and parse(packed) or new_share(of)
+    shares[process] = share
+    pool.members[process] = 1
+    if packed and share[TAG] >= pool.buried then
+      pool.buried = buried_tag(field, pool)
+    end
+  end
+  share[CAME], share[TERMS] = now, pack(of.meters)
+  share[MAX_SLOTS], share[INTERVAL] = of.max_slots or NO_LIMIT, of.interval
+  agree(pool, shares)
+  local own = count(pool, shares, share, of)
+  listen(pool, shares, of)
+  line_up(pool, shares, share, of)
+  if is_learning then
+    rest_until(pool, now, head.learning)
+  elseif pool.opening then
+    pool.opening = false
+    for _, meter in ipairs(pool.meters) do
+      open(meter, head.lost, head.began, now)
+    end
+  end
+  local drawn, slots, launches, recalled = nothing(), 0, {}, 0
+  if may_draw then
+    drawn, slots, launches, recalled = grant(pool, shares, share, of, dirty)
+    own = parse(own)
+    own[1], own[2], own[3], own[4] = report.number, drawn, slots, #launches
+    own = pack(own)
+  end
+  share[OWN] = own
+  local grant_ = tell(pool, shares, drawn, slots, launches, recalled)
+  dirty[process] = true
+  for id in pairs(dirty) do
+    write(field .. ':' .. id, pack(shares[id]))
+  end
+  write(field, pack(pool))
+  return grant_
+end
+
+local pools = {}
+for at, of in ipairs(report.pools) do
+  pools[at] = settle(of)
+end
+head.processes[process] = { now, report.number, report.leaving and 1 or 0 }
+local answer = told(1, pools)
+write('grant:' .. process, pack(answer))
+save()
+return answer
