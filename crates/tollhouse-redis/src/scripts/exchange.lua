@@ -1053,7 +1053,7 @@ local function count(pool, shares, share, of)
   local own = parse(share[OWN])
   local number, drawn, slots, launches = own[1], own[2], own[3], own[4]
   local returned_before, owed_before, unused_before, launches_before = own[5], own[6], own[7], own[8]
-  if number ~= 0 and number > report.received + 1 then
+  if number > report.received then
     -- What the last grant gave was never had.
     share[HELD] = minus(share[HELD], drawn)
     share[SLOTS] = max(share[SLOTS] - slots, 0)

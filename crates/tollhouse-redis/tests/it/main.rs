@@ -2,4 +2,5 @@
 
 mod exchange;
 mod failures;
+mod random;
 mod support;

@@ -1,5 +1,6 @@
 //! A server, what stands between, and a process that behaves.
 
+pub(crate) mod clock;
 pub(crate) mod process;
 pub(crate) mod server;
 pub(crate) mod shim;
