@@ -11,7 +11,7 @@ use tollhouse::{Per, Unit};
 use tollhouse_redis::RedisLedger;
 
 use crate::support::clock::Clock;
-use crate::support::process::Process;
+use crate::support::process::{Process, patiently};
 use crate::support::server::Server;
 use crate::support::terms;
 
@@ -97,7 +97,7 @@ fn tokens(amount: u64) -> Amounts {
 impl World {
     /// Redis first, then the ledger in memory by Redis's clock.
     async fn exchange(&mut self, report: &Report) -> Grant {
-        let grant = self.ledger.exchange(report).await.expect("it answers");
+        let grant = patiently(&self.ledger, report).await;
         let life = *self.life.get_or_insert(grant.life);
         let mut twin_report = report.clone();
         if let Some(seen) = &mut twin_report.seen {
@@ -170,8 +170,11 @@ impl World {
 
     /// What the bucket gave is what landed, and what is held.
     async fn is_conserved(&mut self) {
-        let status = self.ledger.status().await.expect("it answers");
-        let status = status.expect("a ledger");
+        let status = loop {
+            if let Ok(status) = self.ledger.status().await {
+                break status.expect("a ledger");
+            }
+        };
         let held: u64 = self.actors.iter().map(|actor| actor.believed).sum();
         let told: Vec<_> = status.pools[0].leases.iter().map(|it| it.held).collect();
         assert_eq!(status.pools[0].meters[0].held, held, "{told:?}");

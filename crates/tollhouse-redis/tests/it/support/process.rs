@@ -7,6 +7,19 @@ use tollhouse::shared::{
     Amounts, Away, Grant, MeterTerms, PoolReport, Report, Seen, SharedLedger, Stamp,
 };
 
+/// On a busy machine an answer may take longer than a ledger waits for it; asked again, the same
+/// report counts once.
+pub(crate) async fn patiently(ledger: &impl SharedLedger, report: &Report) -> Grant {
+    let patience = Instant::now() + Duration::from_secs(20);
+    loop {
+        match ledger.exchange(report).await {
+            Ok(grant) => return grant,
+            Err(away) => assert!(Instant::now() < patience, "{away}"),
+        }
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+}
+
 /// One of a single pool.
 pub(crate) struct Process {
     pub(crate) report: Report,
@@ -69,17 +82,29 @@ impl Process {
     }
 
     /// One round trip.
-    pub(crate) async fn exchange(&mut self, ledger: &impl SharedLedger) -> Result<Grant, Away> {
+    pub(crate) async fn try_exchange(&mut self, ledger: &impl SharedLedger) -> Result<Grant, Away> {
         let report = self.next().clone();
         let grant = ledger.exchange(&report).await?;
         self.take_in(&grant);
         Ok(grant)
     }
 
+    /// One round trip that comes to something.
+    pub(crate) async fn exchange(&mut self, ledger: &impl SharedLedger) -> Grant {
+        loop {
+            let report = self.next().clone();
+            let grant = patiently(ledger, &report).await;
+            self.take_in(&grant);
+            if grant.taken {
+                return grant;
+            }
+        }
+    }
+
     /// Comes to know the clock, and waits until a ledger that has just begun grants something.
     pub(crate) async fn settle(&mut self, ledger: &impl SharedLedger) {
         loop {
-            let grant = self.exchange(ledger).await.expect("it answers");
+            let grant = self.exchange(ledger).await;
             if grant.learning.is_zero() {
                 return;
             }
