@@ -25,7 +25,7 @@
 -- A run costs time in proportion to the processes that are there, for each pool of the report.
 
 local key, channel = KEYS[1], ARGV[2]
-local call, pack, parse = redis.call, cmsgpack.pack, cmsgpack.unpack
+local call, pack, parse, unstruct = redis.call, cmsgpack.pack, cmsgpack.unpack, struct.unpack
 local floor, fmod, min, max, huge = math.floor, math.fmod, math.min, math.max, math.huge
 
 local SECOND = 1000000
@@ -99,51 +99,34 @@ local function divide(a, b, c)
 end
 
 -- ===== amounts =====
+-- Written out, since most of a run is spent here.
 
 local function nothing()
   return { 0, 0, 0, 0, 0 }
 end
 
-local function plus(one, other)
-  local sum = {}
-  for unit = 1, UNITS do
-    sum[unit] = one[unit] + other[unit]
-  end
-  return sum
+local function plus(a, b)
+  return { a[1] + b[1], a[2] + b[2], a[3] + b[3], a[4] + b[4], a[5] + b[5] }
 end
 
-local function minus(one, other)
-  local rest = {}
-  for unit = 1, UNITS do
-    rest[unit] = max(one[unit] - other[unit], 0)
-  end
-  return rest
+local function minus(a, b)
+  return {
+    a[1] > b[1] and a[1] - b[1] or 0, a[2] > b[2] and a[2] - b[2] or 0,
+    a[3] > b[3] and a[3] - b[3] or 0, a[4] > b[4] and a[4] - b[4] or 0,
+    a[5] > b[5] and a[5] - b[5] or 0,
+  }
 end
 
-local function least(one, other)
-  local both = {}
-  for unit = 1, UNITS do
-    both[unit] = min(one[unit], other[unit])
-  end
-  return both
+local function least(a, b)
+  return { min(a[1], b[1]), min(a[2], b[2]), min(a[3], b[3]), min(a[4], b[4]), min(a[5], b[5]) }
 end
 
-local function fits(one, other)
-  for unit = 1, UNITS do
-    if one[unit] > other[unit] then
-      return false
-    end
-  end
-  return true
+local function fits(a, b)
+  return a[1] <= b[1] and a[2] <= b[2] and a[3] <= b[3] and a[4] <= b[4] and a[5] <= b[5]
 end
 
-local function is_nothing(amounts)
-  for unit = 1, UNITS do
-    if amounts[unit] > 0 then
-      return false
-    end
-  end
-  return true
+local function is_nothing(a)
+  return a[1] <= 0 and a[2] <= 0 and a[3] <= 0 and a[4] <= 0 and a[5] <= 0
 end
 
 -- ===== a bucket =====
@@ -459,46 +442,73 @@ local function price_of(meters, interval, amounts)
 end
 
 -- ===== a share =====
--- bank/share.rs: what one process has of a pool, and what it wants. Positions, not names: many
--- are read in each run.
-local CAME, WEIGHT, TAG, PASSED, INTERVAL, MAX_SLOTS = 1, 2, 3, 4, 5, 6
-local SLOTS, SLOTS_WANTED = 7, 8
--- Its limits, packed: most processes have the same.
-local TERMS = 9
-local HELD, IDLE = 10, 11
--- What it wants: beside the line, the line's sum, its first, its length, and all of it, packed.
-local BESIDE, LINED, FIRST, LENGTH, LINE = 12, 13, 14, 15, 16
--- What nobody but itself is asked for, packed: the last grant, and the sums.
-local OWN = 17
+-- bank/share.rs: what one process has of a pool, and what it wants. Many are read in each run, so
+-- they are flat: positions, not names, and no table inside.
+local CAME, WEIGHT, TAG, PASSED, INTERVAL, MAX_SLOTS, SLOTS, SLOTS_WANTED = 1, 2, 3, 4, 5, 6, 7, 8
+-- From here on five amounts each: what it holds and what of that is idle; what it wants beside its
+-- line, the line's sum, and its first.
+local HELD, IDLE, BESIDE, LINED, FIRST = 9, 14, 19, 24, 29
+-- How long the line is.
+local LENGTH = 34
+-- Packed: its limits (most processes have the same), its line, and what nobody but itself is asked
+-- for: the last grant, and the sums.
+local TERMS, LINE, OWN = 35, 36, 37
+local SHARE = '>' .. string.rep('d', LENGTH) .. 'I4c0I4c0I4c0'
 local NO_LIMIT = -1
 
-local function wants_nothing(share)
-  return share[LENGTH] == 0 and is_nothing(share[BESIDE])
+local function parse_share(packed)
+  return { unstruct(SHARE, packed) }
 end
 
-local function want_nothing(share)
-  share[BESIDE], share[LINED], share[FIRST] = nothing(), nothing(), nothing()
-  share[LENGTH], share[LINE] = 0, ''
+local function pack_share(share)
+  local terms, line, own = share[TERMS], share[LINE], share[OWN]
+  share[TERMS], share[LINE], share[OWN] = nil, nil, nil
+  local lengths = string.rep('d', LENGTH)
+  local packed = struct.pack('>' .. lengths, unpack(share, 1, LENGTH))
+    .. struct.pack('>I4c0I4c0I4c0', #terms, terms, #line, line, #own, own)
+  share[TERMS], share[LINE], share[OWN] = terms, line, own
+  return packed
+end
+
+-- Five amounts, from there on.
+local function amounts_at(share, at)
+  return { share[at], share[at + 1], share[at + 2], share[at + 3], share[at + 4] }
+end
+
+local function put(share, at, amounts)
+  share[at], share[at + 1], share[at + 2], share[at + 3], share[at + 4] =
+    amounts[1], amounts[2], amounts[3], amounts[4], amounts[5]
+end
+
+local function wants_nothing(share)
+  return share[LENGTH] == 0 and share[BESIDE] <= 0 and share[BESIDE + 1] <= 0
+    and share[BESIDE + 2] <= 0 and share[BESIDE + 3] <= 0 and share[BESIDE + 4] <= 0
 end
 
 local function want(share, line, beside)
-  share[BESIDE], share[LENGTH] = beside, #line
-  share[LINED], share[FIRST] = nothing(), line[1] or nothing()
+  local sum = nothing()
   for _, step in ipairs(line) do
-    share[LINED] = plus(share[LINED], step)
+    sum = plus(sum, step)
   end
+  put(share, BESIDE, beside)
+  put(share, LINED, sum)
+  put(share, FIRST, line[1] or nothing())
+  share[LENGTH] = #line
   share[LINE] = #line > 0 and pack(line) or ''
 end
 
-local function line_of(share)
-  return share[LENGTH] > 0 and parse(share[LINE]) or {}
+local function want_nothing(share)
+  want(share, {}, nothing())
 end
 
 -- Of a process that was not known here: its debts are taken over, and what it gave back was never
 -- charged here.
 local function new_share(of)
-  local share = { 0, 1, 0, 0, 0, NO_LIMIT, 0, 0, '', nothing(), nothing() }
+  local share = { 0, 1, 0, 0, 0, NO_LIMIT, 0, 0 }
+  put(share, HELD, nothing())
+  put(share, IDLE, nothing())
   want_nothing(share)
+  share[TERMS] = ''
   share[OWN] = pack({ 0, nothing(), 0, 0, of.returned, nothing(), of.unused, of.launches_returned })
   return share
 end
@@ -568,19 +578,23 @@ end
 -- Whether there is enough for everything that anybody wants: then whose turn it is does not
 -- matter.
 local function is_plenty(hands, left)
-  local sum = nothing()
-  for _, hand in ipairs(hands) do
-    for unit = 1, UNITS do
-      sum[unit] = sum[unit] + hand.share[LINED][unit] + hand.share[BESIDE][unit]
+  for unit = 1, UNITS do
+    local sum = 0
+    local lined, beside = LINED + unit - 1, BESIDE + unit - 1
+    for _, hand in ipairs(hands) do
+      sum = sum + hand.share[lined] + hand.share[beside]
+    end
+    if sum > left[unit] then
+      return false
     end
   end
-  return fits(sum, left)
+  return true
 end
 
 -- Whether anybody in line could be the head for whom leases are called back.
 local function is_any_large(hands, price)
   for _, hand in ipairs(hands) do
-    if hand.share[LENGTH] > 0 and price(hand.share[LINED]) > LARGE then
+    if hand.share[LENGTH] > 0 and price(amounts_at(hand.share, LINED)) > LARGE then
       return true
     end
   end
@@ -595,11 +609,13 @@ local function deal(process, own, hands, left, price)
   }
   if is_plenty(hands, left) then
     -- Nobody else's steps change what falls to this one.
-    local mine
+    local mine = {}
     for _, hand in ipairs(hands) do
-      mine = mine or (hand[2] == process and hand)
+      if hand[2] == process then
+        mine[1] = hand
+      end
     end
-    hands = { mine or nil }
+    hands = mine
   end
   heapify(hands)
   local head
@@ -619,11 +635,11 @@ local function deal(process, own, hands, left, price)
     local is_whole = hand.taken < share[LENGTH]
     local step
     if not is_whole then
-      step = portion(share[BESIDE], left)
+      step = portion(amounts_at(share, BESIDE), left)
     elseif hand.taken == 0 then
-      step = share[FIRST]
+      step = amounts_at(share, FIRST)
     else
-      hand.line = hand.line or line_of(share)
+      hand.line = hand.line or parse(share[LINE])
       step = hand.line[hand.taken + 1]
     end
     local cost = price(step)
@@ -681,7 +697,7 @@ local machine = time[1] * SECOND + time[2]
 if not head then
   head = {
     life = machine, answered = 0, came = 0, began = 0, lost = false, learning = 0,
-    last = machine, offset = 0, server = '', processes = {}, pools = {},
+    last = machine, offset = 0, server = '', processes = {}, left = {}, pools = {},
     silent = 0, killed = 0, oldest = huge,
   }
 end
@@ -719,13 +735,13 @@ local function save()
   call('EXPIRE', key, KEPT)
 end
 
--- Calls `told` with each of these fields that is there, and its place.
-local function read(fields, told)
+-- Calls `told` with each of these shares that is there, and its place.
+local function read_shares(fields, told)
   for from = 1, #fields, MOST do
     local packed = call('HMGET', key, unpack(fields, from, min(from + MOST - 1, #fields)))
     for at = 1, #packed do
       if packed[at] then
-        told(parse(packed[at]), from + at - 1)
+        told(parse_share(packed[at]), from + at - 1)
       end
     end
   end
@@ -733,8 +749,8 @@ end
 
 local function told(taken, pools)
   local there = 0
-  for _, it in pairs(head.processes) do
-    if it[3] == 0 and is_there(it[1]) then
+  for _, came in pairs(head.processes) do
+    if is_there(came) then
       there = there + 1
     end
   end
@@ -744,7 +760,7 @@ local function told(taken, pools)
 end
 
 -- Processes that have been silent for long are put by, so that they cost nothing; one that comes
--- back is known still. A process is when it came, its last number, and whether it left.
+-- back is known still. By its number: when it came, and whether it left.
 local function silent_ones()
   local silent = call('HGET', key, 'silent')
   return silent and parse(silent) or {}
@@ -754,24 +770,25 @@ local function put_by(silent)
   head.silent, head.killed, head.oldest = 0, 0, huge
   for _, it in pairs(silent) do
     head.silent = head.silent + 1
-    head.killed = head.killed + 1 - it[3]
+    head.killed = head.killed + 1 - it[2]
     head.oldest = min(head.oldest, it[1])
   end
   write('silent', pack(silent))
 end
 
-local last = head.processes[process]
-if not last and head.silent > 0 then
-  local silent = silent_ones()
-  last = silent[process]
+-- Rule 1: once each. A process's last grant is kept behind its number.
+local NUMBER = 8
+local last, last_grant
+if head.processes[process] or head.left[process]
+  or (head.silent > 0 and silent_ones()[process]) then
+  last_grant = call('HGET', key, 'grant:' .. process)
+  last = last_grant and unstruct('>d', last_grant)
 end
-
--- Rule 1: once each.
-if last and last[2] == report.number then
+if last == report.number then
   save()
-  return parse(call('HGET', key, 'grant:' .. process))
+  return parse(string.sub(last_grant, NUMBER + 1))
 end
-if (last and last[2] > report.number) or (report.expires and report.expires < now) then
+if (last and last > report.number) or (report.expires and report.expires < now) then
   save()
   return told(0, {})
 end
@@ -826,7 +843,7 @@ local function notice_what_was_lost()
   local of_this_life = seen and seen[1] == head.life
   local is_behind = of_this_life and seen[2] > head.answered
   -- It has a grant that nobody here knows of.
-  local is_unknown = of_this_life and last and report.received > last[2]
+  local is_unknown = of_this_life and last and report.received > last
   if is_behind or is_unknown or is_other then
     if is_behind then
       head.answered = seen[2]
@@ -836,11 +853,7 @@ local function notice_what_was_lost()
     return
   end
   if now - head.came > LEASE + TRANSIT then
-    local anybody = head.killed > 0
-    for _, it in pairs(head.processes) do
-      anybody = anybody or it[3] == 0
-    end
-    if anybody then
+    if head.killed > 0 or next(head.processes) then
       learn(head.came, false)
     end
   end
@@ -852,9 +865,9 @@ local function bury_everywhere(id)
     local pool = load_pool(field)
     local share = pool.members[id] and call('HGET', key, field .. ':' .. id)
     if share then
-      share = parse(share)
+      share = parse_share(share)
       for _, meter in ipairs(pool.meters) do
-        land(meter, share[HELD][meter.unit], now)
+        land(meter, share[HELD + meter.unit - 1], now)
       end
       pool.members[id] = nil
       call('HSET', key, field, pack(pool))
@@ -867,14 +880,17 @@ end
 -- Puts by who is silent, and forgets who has been for long.
 local function forget()
   local silent
-  for id, it in pairs(head.processes) do
-    if is_silent(it[1]) then
-      silent = silent or silent_ones()
-      silent[id] = it
-      head.processes[id] = nil
+  for left, all in pairs({ [0] = head.processes, [1] = head.left }) do
+    for id, came in pairs(all) do
+      if is_silent(came) then
+        silent = silent or silent_ones()
+        silent[id] = { came, left }
+        all[id] = nil
+      end
     end
   end
-  if silent or (last and not head.processes[process]) or now - head.oldest > FORGOTTEN then
+  local is_back = last and not head.processes[process] and not head.left[process]
+  if silent or is_back or now - head.oldest > FORGOTTEN then
     silent = silent or silent_ones()
     for id, it in pairs(silent) do
       if now - it[1] > FORGOTTEN then
@@ -898,104 +914,144 @@ head.came = now
 local is_learning = now < head.learning
 local may_draw = report.expires and not is_learning and not report.leaving
 
--- The shares of a pool's members: those that hold or want something, or came lately.
-local function load_shares(field, pool)
-  local ids, fields, shares = {}, {}, {}
-  for id in pairs(pool.members) do
-    ids[#ids + 1], fields[#fields + 1] = id, field .. ':' .. id
-  end
-  read(fields, function(share, at)
-    shares[ids[at]] = share
-  end)
-  return shares
-end
-
 -- The largest tag of those who were members and are no more.
 local function buried_tag(field, pool)
   local fields, most = {}, -huge
-  for _, all in ipairs({ silent_ones(), head.processes }) do
+  for _, all in ipairs({ silent_ones(), head.processes, head.left }) do
     for id in pairs(all) do
       if not pool.members[id] then
         fields[#fields + 1] = field .. ':' .. id
       end
     end
   end
-  read(fields, function(share)
+  read_shares(fields, function(share)
     most = max(most, share[TAG])
   end)
   return most
 end
 
--- What silent processes held has landed; slots come back at the end of the lease: rule 5.
-local function bury(field, pool, shares, dirty)
-  for id, share in pairs(shares) do
-    if is_silent(share[CAME]) then
-      for _, meter in ipairs(pool.meters) do
-        land(meter, share[HELD][meter.unit], now)
+-- What a silent process held has landed: rule 5.
+local function bury(pool, share)
+  for _, meter in ipairs(pool.meters) do
+    land(meter, share[HELD + meter.unit - 1], now)
+  end
+  put(share, HELD, nothing())
+  put(share, IDLE, nothing())
+  local own = parse(share[OWN])
+  own[1], own[2], own[3], own[4] = 0, nothing(), 0, 0
+  share[OWN] = pack(own)
+end
+
+-- Its slots come back at the end of the lease, and it wants nothing any more.
+local function end_lease(share)
+  share[SLOTS], share[SLOTS_WANTED] = 0, 0
+  want_nothing(share)
+end
+
+-- One who could be granted something, for `deal`.
+local function hand_of(id, share)
+  return { share[TAG], id, taken = 0, share = share }
+end
+
+-- One who could have slots, for `slots_for`.
+local function slot_hand_of(id, share)
+  return {
+    share[SLOTS] / share[WEIGHT], id,
+    slots = share[SLOTS], wants = share[SLOTS_WANTED], weight = share[WEIGHT],
+  }
+end
+
+-- Reads the shares of a pool's members (those that hold or want something, or came lately), buries
+-- who is silent, and adds up what the others come to: nothing of theirs changes in this run, but
+-- what passed the head.
+local function survey(field, pool)
+  local ids, fields = {}, {}
+  for id in pairs(pool.members) do
+    ids[#ids + 1], fields[#fields + 1] = id, field .. ':' .. id
+  end
+  local others = {
+    shares = {}, terms = {}, interval = 0, idle = nothing(), slots = 0, tag = -huge,
+    hands = {}, slot_hands = {}, slots_wanted = 0, anybody = false,
+  }
+  local own
+  read_shares(fields, function(share, at)
+    local id, came = ids[at], share[CAME]
+    local is_mine = id == process
+    if is_silent(came) then
+      bury(pool, share)
+    end
+    if not is_there(came) then
+      local had_something = share[SLOTS] > 0 or share[SLOTS_WANTED] > 0 or not wants_nothing(share)
+      if had_something then
+        end_lease(share)
       end
-      share[HELD], share[IDLE] = nothing(), nothing()
-      local own = parse(share[OWN])
-      own[1], own[2], own[3], own[4] = 0, nothing(), 0, 0
-      share[OWN] = pack(own)
+      if not is_mine and (had_something or is_silent(came)) then
+        write(fields[at], pack_share(share))
+      end
+      if not is_mine and is_silent(came) then
+        pool.members[id] = nil
+        pool.buried = max(pool.buried, share[TAG])
+        return
+      end
     end
-    if not is_there(share[CAME]) and (share[SLOTS] > 0 or share[SLOTS_WANTED] > 0
-      or not wants_nothing(share)) then
-      share[SLOTS], share[SLOTS_WANTED] = 0, 0
-      want_nothing(share)
-      dirty[id] = true
+    if is_mine then
+      own = share
+      return
     end
-    if is_silent(share[CAME]) and id ~= process then
-      write(field .. ':' .. id, pack(share))
-      pool.members[id] = nil
-      pool.buried = max(pool.buried, share[TAG])
-      shares[id], dirty[id] = nil, nil
+    others.shares[id] = share
+    others.slots = others.slots + share[SLOTS]
+    others.tag = max(others.tag, share[TAG])
+    for unit = 1, UNITS do
+      others.idle[unit] = others.idle[unit] + share[IDLE + unit - 1]
     end
-  end
-end
-
--- What the processes that are there agree on.
-local function agreed_interval(shares)
-  local most = 0
-  for _, share in pairs(shares) do
-    if is_there(share[CAME]) and share[INTERVAL] > most then
-      most = share[INTERVAL]
+    if not is_there(came) then
+      return
     end
-  end
-  return most
-end
-
-local function agreed_slots(shares)
-  local fewest
-  for _, share in pairs(shares) do
+    others.terms[share[TERMS]] = true
+    others.interval = max(others.interval, share[INTERVAL])
     local slots = share[MAX_SLOTS]
-    if slots ~= NO_LIMIT and is_there(share[CAME]) and (not fewest or slots < fewest) then
-      fewest = slots
+    if slots ~= NO_LIMIT and (not others.max_slots or slots < others.max_slots) then
+      others.max_slots = slots
     end
+    if not wants_nothing(share) then
+      others.anybody = true
+      others.hands[#others.hands + 1] = hand_of(id, share)
+    end
+    if share[SLOTS_WANTED] > 0 then
+      others.slots_wanted = others.slots_wanted + share[SLOTS_WANTED]
+      others.slot_hands[#others.slot_hands + 1] = slot_hand_of(id, share)
+    end
+  end)
+  return own, others
+end
+
+-- The most calls in flight, if anybody limits them.
+local function agreed_slots(share, others)
+  local own = share[MAX_SLOTS]
+  if own == NO_LIMIT then
+    return others.max_slots
   end
-  return fewest
+  return min(own, others.max_slots or own)
 end
 
 -- Of everybody's limits the lowest hold: rule 6.
-local function agree(pool, shares)
-  local seen, agreed = {}, {}
-  for _, share in pairs(shares) do
-    local packed = share[TERMS]
-    if is_there(share[CAME]) and not seen[packed] then
-      seen[packed] = true
-      for _, it in ipairs(parse(packed)) do
-        local of = it[1] * 10 + it[2]
-        local lowest = agreed[of]
-        if lowest then
-          lowest.limit = min(lowest.limit, it[3])
-          lowest.rate = min(lowest.rate, it[4])
-          lowest.capacity = min(lowest.capacity, it[5])
-          lowest.windowed = max(lowest.windowed, it[6])
-        else
-          agreed[of] = {
-            unit = it[1], per = it[2], limit = it[3], rate = it[4], capacity = it[5],
-            windowed = it[6],
-          }
-        end
+local function agree(pool, share, others)
+  local agreed = {}
+  others.terms[share[TERMS]] = true
+  for packed in pairs(others.terms) do
+    for _, it in ipairs(parse(packed)) do
+      local of = it[1] * 10 + it[2]
+      local lowest = agreed[of]
+      if lowest then
+        lowest.limit = min(lowest.limit, it[3])
+        lowest.rate = min(lowest.rate, it[4])
+        lowest.capacity = min(lowest.capacity, it[5])
+        lowest.windowed = max(lowest.windowed, it[6])
+      else
+        agreed[of] = {
+          unit = it[1], per = it[2], limit = it[3], rate = it[4], capacity = it[5],
+          windowed = it[6],
+        }
       end
     end
   end
@@ -1012,9 +1068,11 @@ local function agree(pool, shares)
     -- It begins empty, beside what everybody holds.
     local meter = new_meter(terms, now)
     lower(meter.level, 0, 0)
-    for _, share in pairs(shares) do
-      adopt(meter, share[HELD][terms.unit], now)
+    local held = share[HELD + terms.unit - 1]
+    for _, other in pairs(others.shares) do
+      held = held + other[HELD + terms.unit - 1]
     end
+    adopt(meter, held, now)
     if not pool.opening then
       open(meter, head.lost, head.began, now)
     end
@@ -1049,30 +1107,30 @@ local function difference(sum, known)
 end
 
 -- What it has now, against what it had: rules 1, 3 and 4.
-local function count(pool, shares, share, of)
+local function count(pool, share, interval, of)
   local own = parse(share[OWN])
   local number, drawn, slots, launches = own[1], own[2], own[3], own[4]
   local returned_before, owed_before, unused_before, launches_before = own[5], own[6], own[7], own[8]
   if number > report.received then
     -- What the last grant gave was never had.
-    share[HELD] = minus(share[HELD], drawn)
+    put(share, HELD, minus(amounts_at(share, HELD), drawn))
     share[SLOTS] = max(share[SLOTS] - slots, 0)
     local price = price_of(pool.meters, seconds_of(share[INTERVAL]), drawn)
     share[TAG] = share[TAG] - price / share[WEIGHT]
     for _, meter in ipairs(pool.meters) do
       give_back(meter, drawn[meter.unit], now)
     end
-    unbook(pool, launches, agreed_interval(shares))
+    unbook(pool, launches, interval)
   end
-  local interval = agreed_interval(shares)
   local new_owed = difference(of.owed, owed_before)
   local new_unused = difference(of.unused, unused_before)
   local new_launches = max(ahead(of.launches_returned, launches_before), 0)
-  local holds, had = plus(of.idle, of.transit), share[HELD]
+  local holds, had = plus(of.idle, of.transit), amounts_at(share, HELD)
   -- Of what was taken for landed meanwhile, nothing comes back.
   local returned = least(difference(of.returned, returned_before), had)
   local rest = minus(had, returned)
-  share[HELD], share[IDLE] = holds, of.idle
+  put(share, HELD, holds)
+  put(share, IDLE, of.idle)
   share[SLOTS] = of.slots_used + of.slots_idle
   local seconds = seconds_of(interval)
   local earned = price_of(pool.meters, seconds, returned) + price_of(pool.meters, seconds, new_unused)
@@ -1093,15 +1151,10 @@ local function count(pool, shares, share, of)
     end
   end
   unbook(pool, new_launches, interval)
-  return pack({ 0, nothing(), 0, 0, of.returned, of.owed, of.unused, of.launches_returned })
 end
 
 -- The provider's word: rule 7.
-local function listen(pool, shares, of)
-  local idle = nothing()
-  for _, share in pairs(shares) do
-    idle = plus(idle, share[IDLE])
-  end
+local function listen(pool, idle, of)
   local may_rise = pool.held == 0 or now >= pool.held + STEADY
   for _, it in ipairs(of.told) do
     for _, meter in ipairs(pool.meters) do
@@ -1124,11 +1177,7 @@ local function listen(pool, shares, of)
   end
 end
 
-local function line_up(pool, shares, share, of)
-  local anybody = false
-  for id, other in pairs(shares) do
-    anybody = anybody or (id ~= process and not wants_nothing(other))
-  end
+local function line_up(pool, share, others, of)
   local is_new = wants_nothing(share)
   share[WEIGHT] = max(of.weight, 1)
   share[SLOTS_WANTED] = of.slots_wanted
@@ -1137,35 +1186,21 @@ local function line_up(pool, shares, share, of)
     share[TAG] = max(share[TAG], pool.virtual_time)
     share[PASSED] = 0
   end
-  if not anybody and wants_nothing(share) then
-    for _, other in pairs(shares) do
-      pool.virtual_time = max(pool.virtual_time, other[TAG])
-    end
-    pool.virtual_time = max(pool.virtual_time, pool.buried)
+  if not others.anybody and wants_nothing(share) then
+    pool.virtual_time = max(pool.virtual_time, share[TAG], others.tag, pool.buried)
   end
 end
 
 -- Free slots go one by one to whoever has least for its weight: rule 10.
-local function slots_for(shares, share, most)
+local function slots_for(share, others, most)
   local wanted = share[SLOTS_WANTED]
-  if not most then
+  local free = max((most or huge) - others.slots - share[SLOTS], 0)
+  if others.slots_wanted + wanted <= free then
     return wanted
   end
-  local free, all = most, 0
-  local hands = {}
-  for id, other in pairs(shares) do
-    free = free - other[SLOTS]
-    if is_there(other[CAME]) and other[SLOTS_WANTED] > 0 then
-      all = all + other[SLOTS_WANTED]
-      hands[#hands + 1] = {
-        other[SLOTS] / other[WEIGHT], id,
-        slots = other[SLOTS], wants = other[SLOTS_WANTED], weight = other[WEIGHT],
-      }
-    end
-  end
-  free = max(free, 0)
-  if all <= free then
-    return wanted
+  local hands = others.slot_hands
+  if wanted > 0 then
+    hands[#hands + 1] = slot_hand_of(process, share)
   end
   heapify(hands)
   local given = 0
@@ -1210,7 +1245,7 @@ local function book(pool, of, interval)
 end
 
 -- What falls to this process: rules 8 to 10.
-local function grant(pool, shares, share, of, dirty)
+local function grant(field, pool, share, others, interval, of)
   if pool.held > now then
     return nothing(), 0, {}, 0
   end
@@ -1221,57 +1256,53 @@ local function grant(pool, shares, share, of, dirty)
       lower(meter.level, 0, 0)
     end
   end
-  local idle, left = nothing(), { huge, huge, huge, huge, huge }
-  local hands = {}
-  for id, other in pairs(shares) do
-    for unit = 1, UNITS do
-      idle[unit] = idle[unit] + other[IDLE][unit]
-    end
-    if is_there(other[CAME]) and not wants_nothing(other) then
-      hands[#hands + 1] = { other[TAG], id, taken = 0, share = other }
-    end
-  end
+  local idle, left = plus(others.idle, of.idle), { huge, huge, huge, huge, huge }
   for _, meter in ipairs(pool.meters) do
     left[meter.unit] = min(left[meter.unit], left_of(meter, idle[meter.unit], now))
   end
-  local interval = agreed_interval(shares)
+  local hands = others.hands
+  if not wants_nothing(share) then
+    hands[#hands + 1] = hand_of(process, share)
+  end
   local seconds = seconds_of(interval)
   local dealt = deal(process, share, hands, left, function(amounts)
     return price_of(pool.meters, seconds, amounts)
   end)
-  if dealt.passed and shares[dealt.passed[1]] then
-    local passed = shares[dealt.passed[1]]
+  local passed = dealt.passed and others.shares[dealt.passed[1]]
+  if passed then
     passed[PASSED] = passed[PASSED] + dealt.passed[2]
-    dirty[dealt.passed[1]] = true
+    write(field .. ':' .. dealt.passed[1], pack_share(passed))
   end
   for _, meter in ipairs(pool.meters) do
     draw(meter, dealt.drawn[meter.unit], now)
   end
   pool.virtual_time = max(pool.virtual_time, dealt.virtual_time)
-  local slots = slots_for(shares, share, agreed_slots(shares))
+  local slots = slots_for(share, others, agreed_slots(share, others))
   local launches = book(pool, of, interval)
   share[SLOTS] = share[SLOTS] + slots
   share[SLOTS_WANTED] = share[SLOTS_WANTED] - slots
-  share[HELD] = plus(share[HELD], dealt.drawn)
-  share[IDLE] = plus(share[IDLE], dealt.drawn)
+  put(share, HELD, plus(amounts_at(share, HELD), dealt.drawn))
+  put(share, IDLE, plus(of.idle, dealt.drawn))
   share[TAG] = dealt.tag
   if dealt.steps > 0 then
     share[PASSED] = 0
   end
-  local in_line, rest = nothing(), {}
-  for at, step in ipairs(of.line) do
-    if at <= dealt.steps then
-      in_line = plus(in_line, step)
-    else
-      rest[#rest + 1] = step
+  if not is_nothing(dealt.drawn) then
+    local in_line, rest = nothing(), {}
+    for at, step in ipairs(of.line) do
+      if at <= dealt.steps then
+        in_line = plus(in_line, step)
+      else
+        rest[#rest + 1] = step
+      end
     end
+    want(share, rest, minus(of.wanted, minus(dealt.drawn, in_line)))
   end
-  want(share, rest, minus(share[BESIDE], minus(dealt.drawn, in_line)))
   return dealt.drawn, slots, launches, dealt.recalled and 1 or 0
 end
 
 -- What the grant says of this pool.
-local function tell(pool, shares, drawn, slots, launches, recalled)
+local function tell(pool, share, others, drawn, slots, launches, recalled)
   local marks, rooms, meters, levels = {}, {}, {}, {}
   for at, meter in ipairs(pool.meters) do
     local level = meter.level
@@ -1281,13 +1312,9 @@ local function tell(pool, shares, drawn, slots, launches, recalled)
     meters[at] = { meter.unit, meter.per, meter.limit, level.rate, level.cap, meter.windowed }
     levels[at] = level.whole
   end
-  local leased = 0
-  for _, share in pairs(shares) do
-    leased = leased + share[SLOTS]
-  end
   return {
     drawn, slots, launches, recalled, max(pool.held - now, 0), marks, rooms, meters, levels,
-    agreed_slots(shares) or NO_LIMIT, leased,
+    agreed_slots(share, others) or NO_LIMIT, others.slots + share[SLOTS],
   }
 end
 
@@ -1303,13 +1330,10 @@ local function settle(of)
     head.pools[#head.pools + 1] = field
   end
   local own_field = field .. ':' .. process
-  local shares, dirty = load_shares(field, pool), {}
-  bury(field, pool, shares, dirty)
-  local share = shares[process]
+  local share, others = survey(field, pool)
   if not share then
     local packed = last and call('HGET', key, own_field)
-    share = packed and parse(packed) or new_share(of)
-    shares[process] = share
+    share = packed and parse_share(packed) or new_share(of)
     pool.members[process] = 1
     if packed and share[TAG] >= pool.buried then
       pool.buried = buried_tag(field, pool)
@@ -1317,10 +1341,11 @@ local function settle(of)
   end
   share[CAME], share[TERMS] = now, pack(of.meters)
   share[MAX_SLOTS], share[INTERVAL] = of.max_slots or NO_LIMIT, of.interval
-  agree(pool, shares)
-  local own = count(pool, shares, share, of)
-  listen(pool, shares, of)
-  line_up(pool, shares, share, of)
+  local interval = max(others.interval, of.interval)
+  agree(pool, share, others)
+  count(pool, share, interval, of)
+  listen(pool, plus(others.idle, of.idle), of)
+  line_up(pool, share, others, of)
   if is_learning then
     rest_until(pool, now, head.learning)
   elseif pool.opening then
@@ -1331,27 +1356,25 @@ local function settle(of)
   end
   local drawn, slots, launches, recalled = nothing(), 0, {}, 0
   if may_draw then
-    drawn, slots, launches, recalled = grant(pool, shares, share, of, dirty)
-    own = parse(own)
-    own[1], own[2], own[3], own[4] = report.number, drawn, slots, #launches
-    own = pack(own)
+    drawn, slots, launches, recalled = grant(field, pool, share, others, interval, of)
   end
-  share[OWN] = own
-  local grant_ = tell(pool, shares, drawn, slots, launches, recalled)
-  dirty[process] = true
-  for id in pairs(dirty) do
-    write(field .. ':' .. id, pack(shares[id]))
-  end
+  share[OWN] = pack({
+    report.number, drawn, slots, #launches, of.returned, of.owed, of.unused, of.launches_returned,
+  })
+  write(own_field, pack_share(share))
   write(field, pack(pool))
-  return grant_
+  return tell(pool, share, others, drawn, slots, launches, recalled)
 end
 
 local pools = {}
 for at, of in ipairs(report.pools) do
   pools[at] = settle(of)
 end
-head.processes[process] = { now, report.number, report.leaving and 1 or 0 }
+head.processes[process], head.left[process] = now, nil
+if report.leaving then
+  head.processes[process], head.left[process] = nil, now
+end
 local answer = told(1, pools)
-write('grant:' .. process, pack(answer))
+write('grant:' .. process, struct.pack('>d', report.number) .. pack(answer))
 save()
 return answer

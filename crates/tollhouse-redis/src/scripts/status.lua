@@ -17,9 +17,9 @@ local SECOND = 1000000
 local LEASE = 2 * SECOND
 local SECONDS = { 1, 60, 86400 }
 local NO_LIMIT = -1
--- Positions in a share; exchange.lua has all of them.
-local CAME, WEIGHT, SLOTS, HELD, IDLE, BESIDE, LINED, LENGTH = 1, 2, 7, 10, 11, 12, 13, 15
-local MAX_SLOTS = 6
+-- Positions in a share; exchange.lua says what is there.
+local CAME, WEIGHT, MAX_SLOTS, SLOTS, HELD, IDLE, BESIDE, LINED, LENGTH = 1, 2, 6, 7, 9, 14, 19, 24, 34
+local SHARE = '>' .. string.rep('d', LENGTH)
 
 local head = call('HGET', key, 'ledger')
 if not head then
@@ -40,12 +40,13 @@ local function level_of(meter)
 end
 
 local function share_of(id, share)
-  local wanted = {}
+  local held, idle, wanted = {}, {}, {}
   for unit = 1, 5 do
-    wanted[unit] = share[BESIDE][unit] + share[LINED][unit]
+    held[unit], idle[unit] = share[HELD + unit - 1], share[IDLE + unit - 1]
+    wanted[unit] = share[BESIDE + unit - 1] + share[LINED + unit - 1]
   end
   return {
-    id, max(now - share[CAME], 0), share[WEIGHT], share[HELD], share[IDLE], wanted, share[LENGTH],
+    id, max(now - share[CAME], 0), share[WEIGHT], held, idle, wanted, share[LENGTH],
     share[SLOTS],
   }
 end
@@ -63,7 +64,7 @@ for _, field in ipairs(head.pools) do
   for id in pairs(pool.members) do
     local share = call('HGET', key, field .. ':' .. id)
     if share then
-      share = parse(share)
+      share = { struct.unpack(SHARE, share) }
       shares[#shares + 1] = share_of(id, share)
       local most = share[MAX_SLOTS]
       if most ~= NO_LIMIT and now - share[CAME] <= LEASE and (slots == NO_LIMIT or most < slots) then
@@ -77,8 +78,11 @@ for _, field in ipairs(head.pools) do
 end
 
 local processes = {}
-for id, it in pairs(head.processes) do
-  processes[#processes + 1] = { id, max(now - it[1], 0), it[2], it[3] }
+for left, all in pairs({ [0] = head.processes, [1] = head.left }) do
+  for id, came in pairs(all) do
+    local reports = struct.unpack('>d', call('HGET', key, 'grant:' .. id))
+    processes[#processes + 1] = { id, max(now - came, 0), reports, left }
+  end
 end
 
 return {

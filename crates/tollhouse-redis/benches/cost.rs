@@ -1,0 +1,92 @@
+//! What the script costs Redis, with so many processes that all want more than there is, and with
+//! so many that have enough: the server's processor time a run, with reading and answering, and the share of one core at four runs a second
+//! of each process. Fails where 100 processes take more than a fifth of a core.
+//!
+//! `cargo bench -p tollhouse-redis`
+
+#[path = "../tests/it/support/mod.rs"]
+#[allow(dead_code, reason = "the tests need more of it")]
+mod support;
+
+use redis::{FromRedisValue, Value};
+use tollhouse::shared::Amounts;
+use tollhouse::{Charge, Per, Unit};
+
+use support::process::Process;
+use support::server::Server;
+use support::terms;
+
+const ROUNDS: u32 = 50;
+
+/// How often each process asks in a second.
+const ASKS: f64 = 4.0;
+
+/// Microseconds that the server's one thread was busy, whoever else was on the machine.
+async fn busy(server: &Server) -> f64 {
+    let told = server.run(&["INFO", "cpu"]).await;
+    let told = match told {
+        Value::VerbatimString { text, .. } => text,
+        other => String::from_redis_value(other).expect("text"),
+    };
+    let of = |name: &str| {
+        let line = told.lines().find_map(|line| line.strip_prefix(name));
+        line.expect("a line").parse::<f64>().expect("seconds")
+    };
+    let seconds = of("used_cpu_user_main_thread:") + of("used_cpu_sys_main_thread:");
+    seconds * 1_000_000.0
+}
+
+/// Microseconds a run.
+async fn measure(processes: u32, limit: u64) -> f64 {
+    let server = Server::start().await;
+    let ledger = server.ledger();
+    let meters = [
+        terms(Unit::Tokens, Per::Minute, limit),
+        terms(Unit::Requests, Per::Minute, limit / 100),
+    ];
+    let mut all: Vec<_> = (0..processes)
+        .map(|id| Process::new(id.into(), &meters))
+        .collect();
+    let line = vec![Amounts::from(Charge::tokens(1_500)); 16];
+    for process in &mut all {
+        let pool = process.pool();
+        pool.line = line.clone();
+        pool.wanted = Amounts::from(Charge::tokens(20_000));
+        pool.max_slots = Some(1_000);
+        pool.slots_wanted = 8;
+    }
+    for _ in 0..10 {
+        for process in &mut all {
+            process.exchange(&ledger).await;
+        }
+        tokio::time::sleep(support::ms(500)).await;
+    }
+    let before = busy(&server).await;
+    for _ in 0..ROUNDS {
+        for process in &mut all {
+            process.exchange(&ledger).await;
+            // All that was drawn is on its way, and what was drawn the time before has landed.
+            process.land();
+            let idle = process.pool().idle;
+            process.send(idle);
+        }
+    }
+    let runs = f64::from(ROUNDS) * f64::from(processes);
+    (busy(&server).await - before) / runs
+}
+
+#[tokio::main(flavor = "current_thread")]
+async fn main() {
+    println!("| processes | all that they want | a run | of one core |");
+    println!("|---|---|---|---|");
+    let mut most = 0.0_f64;
+    for processes in [1_u32, 8, 100] {
+        for (told, limit) in [("is there", 1_000_000_000_000), ("is not there", 1_000_000)] {
+            let micros = measure(processes, limit).await;
+            let share = micros * f64::from(processes) * ASKS / 10_000.0;
+            println!("| {processes} | {told} | {micros:.0} µs | {share:.1} % |");
+            most = most.max(share);
+        }
+    }
+    assert!(most <= 20.0, "{most:.1} % of a core");
+}
