@@ -25,7 +25,7 @@
 -- A run costs time in proportion to the processes that are there, for each pool of the report.
 
 local key, channel = KEYS[1], ARGV[2]
-local call, pack, parse, unstruct = redis.call, cmsgpack.pack, cmsgpack.unpack, struct.unpack
+local call, pack, parse = redis.call, cmsgpack.pack, cmsgpack.unpack
 local floor, fmod, min, max, huge = math.floor, math.fmod, math.min, math.max, math.huge
 
 local SECOND = 1000000
@@ -448,26 +448,17 @@ local CAME, WEIGHT, TAG, PASSED, INTERVAL, MAX_SLOTS, SLOTS, SLOTS_WANTED = 1, 2
 -- From here on five amounts each: what it holds and what of that is idle; what it wants beside its
 -- line, the line's sum, and its first.
 local HELD, IDLE, BESIDE, LINED, FIRST = 9, 14, 19, 24, 29
--- How long the line is.
-local LENGTH = 34
--- Packed: its limits (most processes have the same), its line, and what nobody but itself is asked
--- for: the last grant, and the sums.
-local TERMS, LINE, OWN = 35, 36, 37
-local SHARE = '>' .. string.rep('d', LENGTH) .. 'I4c0I4c0I4c0'
+-- How long the line is; whether what the last grant gave has been taken for landed; its limits,
+-- packed, since most processes have the same.
+local LENGTH, VOID, TERMS = 34, 35, 36
 local NO_LIMIT = -1
 
 local function parse_share(packed)
-  return { unstruct(SHARE, packed) }
+  return { parse(packed) }
 end
 
 local function pack_share(share)
-  local terms, line, own = share[TERMS], share[LINE], share[OWN]
-  share[TERMS], share[LINE], share[OWN] = nil, nil, nil
-  local lengths = string.rep('d', LENGTH)
-  local packed = struct.pack('>' .. lengths, unpack(share, 1, LENGTH))
-    .. struct.pack('>I4c0I4c0I4c0', #terms, terms, #line, line, #own, own)
-  share[TERMS], share[LINE], share[OWN] = terms, line, own
-  return packed
+  return pack(unpack(share, 1, TERMS))
 end
 
 -- Five amounts, from there on.
@@ -494,23 +485,26 @@ local function want(share, line, beside)
   put(share, LINED, sum)
   put(share, FIRST, line[1] or nothing())
   share[LENGTH] = #line
-  share[LINE] = #line > 0 and pack(line) or ''
 end
 
 local function want_nothing(share)
   want(share, {}, nothing())
 end
 
--- Of a process that was not known here: its debts are taken over, and what it gave back was never
--- charged here.
-local function new_share(of)
+local function new_share()
   local share = { 0, 1, 0, 0, 0, NO_LIMIT, 0, 0 }
   put(share, HELD, nothing())
   put(share, IDLE, nothing())
   want_nothing(share)
-  share[TERMS] = ''
-  share[OWN] = pack({ 0, nothing(), 0, 0, of.returned, nothing(), of.unused, of.launches_returned })
+  share[VOID], share[TERMS] = 0, ''
   return share
+end
+
+-- What a process is asked for alone: the number of its last grant, what that gave, and its sums.
+-- Of one that was not known here: its debts are taken over, and what it gave back was never charged
+-- here.
+local function new_own(of)
+  return { 0, nothing(), 0, 0, of.returned, nothing(), of.unused, of.launches_returned }
 end
 
 -- ===== heaps =====
@@ -603,7 +597,7 @@ end
 
 -- Deals `left` out, on paper, and says what falls to `process`: rules 8 and 9, bank/deal.rs.
 -- A hand is its tag, its process, how many steps of its line it has had, and its share.
-local function deal(process, own, hands, left, price)
+local function deal(process, own, hands, left, price, line_of)
   local dealt = {
     drawn = nothing(), steps = 0, tag = own[TAG], virtual_time = 0, recalled = false,
   }
@@ -639,7 +633,7 @@ local function deal(process, own, hands, left, price)
     elseif hand.taken == 0 then
       step = amounts_at(share, FIRST)
     else
-      hand.line = hand.line or parse(share[LINE])
+      hand.line = hand.line or line_of(hand[2])
       step = hand.line[hand.taken + 1]
     end
     local cost = price(step)
@@ -782,7 +776,7 @@ local last, last_grant
 if head.processes[process] or head.left[process]
   or (head.silent > 0 and silent_ones()[process]) then
   last_grant = call('HGET', key, 'grant:' .. process)
-  last = last_grant and unstruct('>d', last_grant)
+  last = last_grant and struct.unpack('>d', last_grant)
 end
 if last == report.number then
   save()
@@ -797,6 +791,18 @@ end
 
 local function field_of(name)
   return name and 'pool:' .. name or 'account'
+end
+
+local function share_field(field, id)
+  return field .. ':' .. id
+end
+
+local function line_field(field, id)
+  return field .. ':' .. id .. ':line'
+end
+
+local function own_field(field, id)
+  return field .. ':' .. id .. ':own'
 end
 
 local function load_pool(field)
@@ -863,7 +869,7 @@ end
 local function bury_everywhere(id)
   for _, field in ipairs(head.pools) do
     local pool = load_pool(field)
-    local share = pool.members[id] and call('HGET', key, field .. ':' .. id)
+    local share = pool.members[id] and call('HGET', key, share_field(field, id))
     if share then
       share = parse_share(share)
       for _, meter in ipairs(pool.meters) do
@@ -872,7 +878,7 @@ local function bury_everywhere(id)
       pool.members[id] = nil
       call('HSET', key, field, pack(pool))
     end
-    call('HDEL', key, field .. ':' .. id)
+    call('HDEL', key, share_field(field, id), line_field(field, id), own_field(field, id))
   end
   call('HDEL', key, 'grant:' .. id)
 end
@@ -920,7 +926,7 @@ local function buried_tag(field, pool)
   for _, all in ipairs({ silent_ones(), head.processes, head.left }) do
     for id in pairs(all) do
       if not pool.members[id] then
-        fields[#fields + 1] = field .. ':' .. id
+        fields[#fields + 1] = share_field(field, id)
       end
     end
   end
@@ -937,9 +943,7 @@ local function bury(pool, share)
   end
   put(share, HELD, nothing())
   put(share, IDLE, nothing())
-  local own = parse(share[OWN])
-  own[1], own[2], own[3], own[4] = 0, nothing(), 0, 0
-  share[OWN] = pack(own)
+  share[VOID] = 1
 end
 
 -- Its slots come back at the end of the lease, and it wants nothing any more.
@@ -967,7 +971,7 @@ end
 local function survey(field, pool)
   local ids, fields = {}, {}
   for id in pairs(pool.members) do
-    ids[#ids + 1], fields[#fields + 1] = id, field .. ':' .. id
+    ids[#ids + 1], fields[#fields + 1] = id, share_field(field, id)
   end
   local others = {
     shares = {}, terms = {}, interval = 0, idle = nothing(), slots = 0, tag = -huge,
@@ -1107,11 +1111,10 @@ local function difference(sum, known)
 end
 
 -- What it has now, against what it had: rules 1, 3 and 4.
-local function count(pool, share, interval, of)
-  local own = parse(share[OWN])
+local function count(pool, share, own, interval, of)
   local number, drawn, slots, launches = own[1], own[2], own[3], own[4]
   local returned_before, owed_before, unused_before, launches_before = own[5], own[6], own[7], own[8]
-  if number > report.received then
+  if number > report.received and share[VOID] == 0 then
     -- What the last grant gave was never had.
     put(share, HELD, minus(amounts_at(share, HELD), drawn))
     share[SLOTS] = max(share[SLOTS] - slots, 0)
@@ -1151,6 +1154,7 @@ local function count(pool, share, interval, of)
     end
   end
   unbook(pool, new_launches, interval)
+  share[VOID] = 0
 end
 
 -- The provider's word: rule 7.
@@ -1244,7 +1248,7 @@ local function book(pool, of, interval)
   return booked
 end
 
--- What falls to this process: rules 8 to 10.
+-- What falls to this process: rules 8 to 10. What of the line was granted is no longer in it.
 local function grant(field, pool, share, others, interval, of)
   if pool.held > now then
     return nothing(), 0, {}, 0
@@ -1267,11 +1271,13 @@ local function grant(field, pool, share, others, interval, of)
   local seconds = seconds_of(interval)
   local dealt = deal(process, share, hands, left, function(amounts)
     return price_of(pool.meters, seconds, amounts)
+  end, function(id)
+    return id == process and of.line or parse(call('HGET', key, line_field(field, id)))
   end)
   local passed = dealt.passed and others.shares[dealt.passed[1]]
   if passed then
     passed[PASSED] = passed[PASSED] + dealt.passed[2]
-    write(field .. ':' .. dealt.passed[1], pack_share(passed))
+    write(share_field(field, dealt.passed[1]), pack_share(passed))
   end
   for _, meter in ipairs(pool.meters) do
     draw(meter, dealt.drawn[meter.unit], now)
@@ -1296,6 +1302,7 @@ local function grant(field, pool, share, others, interval, of)
         rest[#rest + 1] = step
       end
     end
+    of.line = rest
     want(share, rest, minus(of.wanted, minus(dealt.drawn, in_line)))
   end
   return dealt.drawn, slots, launches, dealt.recalled and 1 or 0
@@ -1329,11 +1336,12 @@ local function settle(of)
     }
     head.pools[#head.pools + 1] = field
   end
-  local own_field = field .. ':' .. process
   local share, others = survey(field, pool)
+  local own = last and call('HGET', key, own_field(field, process))
+  own = own and parse(own) or new_own(of)
   if not share then
-    local packed = last and call('HGET', key, own_field)
-    share = packed and parse_share(packed) or new_share(of)
+    local packed = last and call('HGET', key, share_field(field, process))
+    share = packed and parse_share(packed) or new_share()
     pool.members[process] = 1
     if packed and share[TAG] >= pool.buried then
       pool.buried = buried_tag(field, pool)
@@ -1343,7 +1351,7 @@ local function settle(of)
   share[MAX_SLOTS], share[INTERVAL] = of.max_slots or NO_LIMIT, of.interval
   local interval = max(others.interval, of.interval)
   agree(pool, share, others)
-  count(pool, share, interval, of)
+  count(pool, share, own, interval, of)
   listen(pool, plus(others.idle, of.idle), of)
   line_up(pool, share, others, of)
   if is_learning then
@@ -1358,10 +1366,11 @@ local function settle(of)
   if may_draw then
     drawn, slots, launches, recalled = grant(field, pool, share, others, interval, of)
   end
-  share[OWN] = pack({
+  write(share_field(field, process), pack_share(share))
+  write(line_field(field, process), pack(of.line))
+  write(own_field(field, process), pack({
     report.number, drawn, slots, #launches, of.returned, of.owed, of.unused, of.launches_returned,
-  })
-  write(own_field, pack_share(share))
+  }))
   write(field, pack(pool))
   return tell(pool, share, others, drawn, slots, launches, recalled)
 end

@@ -19,7 +19,6 @@ local SECONDS = { 1, 60, 86400 }
 local NO_LIMIT = -1
 -- Positions in a share; exchange.lua says what is there.
 local CAME, WEIGHT, MAX_SLOTS, SLOTS, HELD, IDLE, BESIDE, LINED, LENGTH = 1, 2, 6, 7, 9, 14, 19, 24, 34
-local SHARE = '>' .. string.rep('d', LENGTH)
 
 local head = call('HGET', key, 'ledger')
 if not head then
@@ -64,7 +63,7 @@ for _, field in ipairs(head.pools) do
   for id in pairs(pool.members) do
     local share = call('HGET', key, field .. ':' .. id)
     if share then
-      share = { struct.unpack(SHARE, share) }
+      share = { parse(share) }
       shares[#shares + 1] = share_of(id, share)
       local most = share[MAX_SLOTS]
       if most ~= NO_LIMIT and now - share[CAME] <= LEASE and (slots == NO_LIMIT or most < slots) then
