@@ -89,8 +89,13 @@ impl Server {
 
     /// Starts it again after it was killed.
     pub(crate) async fn revive(&mut self) {
-        self.child = spawn(self.port, &self.folder, &self.options, &self.environment);
+        self.begin();
         self.answers().await;
+    }
+
+    /// Starts it again, and does not wait until it answers.
+    pub(crate) fn begin(&mut self) {
+        self.child = spawn(self.port, &self.folder, &self.options, &self.environment);
     }
 
     /// Runs a command over a connection of its own.

@@ -1,6 +1,7 @@
 //! What stands between a process and its server: it delays, cuts and swallows.
 
 use std::net::SocketAddr;
+use std::sync::atomic::{AtomicU16, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -27,6 +28,8 @@ struct Weather {
 pub(crate) struct Shim {
     port: u16,
     weather: Arc<Mutex<Weather>>,
+    /// Where it leads to.
+    server: Arc<AtomicU16>,
     /// Raised to close all connections.
     closes: watch::Sender<u64>,
 }
@@ -37,13 +40,14 @@ impl Shim {
         let port = listener.local_addr().expect("an address").port();
         let weather = Arc::new(Mutex::new(Weather::default()));
         let closes = watch::Sender::new(0);
-        let (sky, closing) = (weather.clone(), closes.clone());
+        let server = Arc::new(AtomicU16::new(server));
+        let (sky, closing, leads) = (weather.clone(), closes.clone(), server.clone());
         tokio::spawn(async move {
             while let Ok((client, _)) = listener.accept().await {
                 if now(&sky).refuses {
                     continue;
                 }
-                let server = SocketAddr::from(([127, 0, 0, 1], server));
+                let server = SocketAddr::from(([127, 0, 0, 1], leads.load(Ordering::Relaxed)));
                 let Ok(server) = TcpStream::connect(server).await else {
                     continue;
                 };
@@ -72,8 +76,15 @@ impl Shim {
         Shim {
             port,
             weather,
+            server,
             closes,
         }
+    }
+
+    /// From now on it leads to another server, as an address does after a failover.
+    pub(crate) fn lead_to(&self, server: u16) {
+        self.server.store(server, Ordering::Relaxed);
+        self.close(false);
     }
 
     pub(crate) fn ledger(&self) -> RedisLedger {
