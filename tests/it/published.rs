@@ -6,11 +6,12 @@ use std::process::Command;
 use serde_json::Value;
 
 const PAGE: &str = include_str!("../../docs/dependencies.md");
-const CRATES: [&str; 6] = [
+const CRATES: [&str; 7] = [
     "tollhouse",
     "tollhouse-openai",
     "tollhouse-batch",
     "tollhouse-proxy",
+    "tollhouse-redis",
     "tollhouse-sim",
     "tollhouse-cli",
 ];

@@ -164,7 +164,9 @@ fn spawn(
     options: &[String],
     environment: &[(String, String)],
 ) -> Child {
-    let mut command = Command::new("redis-server");
+    let program = std::env::var("TOLLHOUSE_REDIS_SERVER");
+    let program = program.unwrap_or_else(|_| "redis-server".into());
+    let mut command = Command::new(&program);
     command
         .args(["--port", &port.to_string(), "--bind", "127.0.0.1"])
         .args(["--save", "", "--appendonly", "no"])
@@ -176,8 +178,8 @@ fn spawn(
         .stderr(Stdio::null());
     command.spawn().unwrap_or_else(|error| {
         panic!(
-            "redis-server could not be started ({error}): these tests need it, \
-             `apt-get install redis-server` has it"
+            "{program} could not be started ({error}): these tests need it, and .ci/redis \
+             installs it"
         )
     })
 }
