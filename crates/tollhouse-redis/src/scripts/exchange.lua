@@ -61,7 +61,7 @@ local UNITS = 5
 local REQUESTS = 1
 -- By the number of a period: a second, a minute, a day.
 local SECONDS = { 1, 60, 86400 }
-local MINUTE = 2
+local MINUTE, DAY = 2, 3
 
 -- ===== numbers =====
 
@@ -408,6 +408,12 @@ local function wait_for(meter, amount, delay, now)
   lower(level, whole, rest)
 end
 
+-- What a level begins with at least where nobody knows what was spent: a day's refill is not waited
+-- for.
+local function after_loss(meter)
+  return meter.per == DAY and floor(meter.level.cap / 10) or 0
+end
+
 -- Begins at nothing and is told since when it can have refilled, if anything was lost; else it is
 -- full: rule 11.
 local function open(meter, lost, began, now)
@@ -417,11 +423,7 @@ local function open(meter, lost, began, now)
     return
   end
   local refilled = divide(level.rate, now - began, level.token)
-  if SECONDS[meter.per] == 86400 then
-    -- A day's refill is not waited for.
-    refilled = max(refilled, floor(level.cap / 10))
-  end
-  raise_to(level, refilled, now)
+  raise_to(level, max(refilled, after_loss(meter)), now)
 end
 
 -- The seconds of some microseconds, rounded as Rust's Duration does.
@@ -681,8 +683,18 @@ end
 local report = cjson.decode(ARGV[1])
 local process = report.process
 
--- head: life, answered, came, began, lost, learning, last, offset, server, processes, silent,
--- pools; LAYOUT.md says what each is.
+-- The head of the ledger:
+--   life             its first instant by the machine's clock, which no other life has
+--   answered, came   how many reports it took in, and when the last one was
+--   began, lost      when this life began (0 before the first report), or was last set back; whether
+--                    there was something before that
+--   learning         nothing is granted before
+--   last, offset     its clock, and what is added to the machine's
+--   server           on which server, by the number of its start
+--   processes, left  when each process came last that is not silent, and those that said goodbye
+--   silent, killed, oldest   how many are put by, how many of those did not say goodbye, and when
+--                    the first of them came last
+--   pools            the fields of all pools
 local head = call('HGET', key, 'ledger')
 head = head and parse(head)
 
@@ -825,8 +837,7 @@ local function learn(known, is_restored)
     local pool = load_pool(field)
     rest_until(pool, known, head.learning)
     for _, meter in ipairs(is_restored and pool.meters or {}) do
-      local fewest = meter.per == 3 and floor(meter.level.cap / 10) or 0
-      lower(meter.level, fewest, 0)
+      lower(meter.level, after_loss(meter), 0)
     end
     call('HSET', key, field, pack(pool))
   end
@@ -848,8 +859,8 @@ local function notice_what_was_lost()
   end
   local of_this_life = seen and seen[1] == head.life
   local is_behind = of_this_life and seen[2] > head.answered
-  -- It has a grant that nobody here knows of.
-  local is_unknown = of_this_life and last and report.received > last
+  -- It has a grant that nobody here knows of. (So has one that was forgotten; that is rare.)
+  local is_unknown = of_this_life and report.received > (last or 0)
   if is_behind or is_unknown or is_other then
     if is_behind then
       head.answered = seen[2]

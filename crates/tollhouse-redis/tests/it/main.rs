@@ -1,5 +1,6 @@
 //! The ledger against a real `redis-server`, which is killed, paused and cut off.
 
+mod addresses;
 mod exchange;
 mod failures;
 mod random;

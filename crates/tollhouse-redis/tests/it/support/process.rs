@@ -10,7 +10,9 @@ use tollhouse::shared::{
 /// On a busy machine an answer may take longer than a ledger waits for it; asked again, the same
 /// report counts once.
 pub(crate) async fn patiently(ledger: &impl SharedLedger, report: &Report) -> Grant {
-    let patience = Instant::now() + Duration::from_secs(20);
+    let patience =
+        std::env::var("TOLLHOUSE_PATIENCE_MS").map_or(20_000, |ms| ms.parse().expect("ms"));
+    let patience = Instant::now() + Duration::from_millis(patience);
     loop {
         match ledger.exchange(report).await {
             Ok(grant) => return grant,

@@ -98,6 +98,16 @@ impl Server {
         self.child = spawn(self.port, &self.folder, &self.options, &self.environment);
     }
 
+    /// A sentinel with this file, which it rewrites.
+    pub(crate) async fn sentinel(file: &std::path::Path) -> Self {
+        let file = file.display().to_string();
+        Server::within(&[&file, "--sentinel"], &[]).await
+    }
+
+    pub(crate) fn free_port() -> u16 {
+        free_port()
+    }
+
     /// Runs a command over a connection of its own.
     pub(crate) async fn run(&self, words: &[&str]) -> Value {
         let client = redis::Client::open(self.url()).expect("an address");
@@ -154,8 +164,15 @@ impl Drop for Server {
 }
 
 fn free_port() -> u16 {
-    let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
-    listener.local_addr().expect("an address").port()
+    // A node of a cluster has another one, 10,000 higher.
+    const HIGHEST: u16 = u16::MAX - 10_000;
+    loop {
+        let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
+        let port = listener.local_addr().expect("an address").port();
+        if port <= HIGHEST {
+            return port;
+        }
+    }
 }
 
 fn spawn(
@@ -167,11 +184,20 @@ fn spawn(
     let program = std::env::var("TOLLHOUSE_REDIS_SERVER");
     let program = program.unwrap_or_else(|_| "redis-server".into());
     let mut command = Command::new(&program);
+    let is_sentinel = options.iter().any(|it| it == "--sentinel");
+    if is_sentinel {
+        // Its file comes first, and it keeps no data.
+        command.args(options);
+    }
     command
         .args(["--port", &port.to_string(), "--bind", "127.0.0.1"])
-        .args(["--save", "", "--appendonly", "no"])
-        .args(["--dir", &folder.path().display().to_string()])
-        .args(options)
+        .args(["--dir", &folder.path().display().to_string()]);
+    if !is_sentinel {
+        command
+            .args(["--save", "", "--appendonly", "no"])
+            .args(options);
+    }
+    command
         .envs(environment.iter().map(|(name, value)| (name, value)))
         .stdin(Stdio::null())
         .stdout(Stdio::null())

@@ -1,0 +1,154 @@
+//! Every kind of address leads somewhere: clusters, sentinels, TLS, sockets.
+
+use tollhouse::shared::{Amounts, SharedLedger};
+use tollhouse::{Per, Unit};
+use tollhouse_redis::RedisLedger;
+
+use crate::support::process::Process;
+use crate::support::server::Server;
+use crate::support::{ms, terms};
+
+/// Draws over this address, and hears news.
+async fn is_of_use(url: &str) {
+    let (ledger, other) = (ledger(url), ledger(url));
+    let meters = [terms(Unit::Tokens, Per::Minute, 60_000)];
+    let mut process = Process::new(1, &meters);
+    process.settle(&ledger).await;
+    process.want(Amounts::of(Unit::Tokens, 1_000));
+    process.exchange(&ledger).await;
+    assert_eq!(process.pool().idle, Amounts::of(Unit::Tokens, 1_000));
+    let status = other.status().await.expect("it answers").expect("a ledger");
+    assert_eq!(status.pools[0].meters[0].held, 1_000);
+    // That it listens from now on.
+    other.news().await;
+    process.pool().held = Some(ms(5_000));
+    process.exchange(&ledger).await;
+    let told = tokio::time::timeout(ms(1_000), other.news()).await;
+    told.expect("a hold is news");
+}
+
+fn ledger(url: &str) -> RedisLedger {
+    RedisLedger::open(url, "test").expect("an address")
+}
+
+#[tokio::test]
+async fn a_socket() {
+    let folder = tempfile::TempDir::new().expect("a folder");
+    let socket = folder.path().join("redis.sock").display().to_string();
+    let _server = Server::with(&["--unixsocket", &socket]).await;
+    is_of_use(&format!("unix://{socket}")).await;
+}
+
+#[tokio::test]
+#[cfg(feature = "cluster")]
+async fn a_cluster() {
+    // Three nodes, of which the account's slot is on one.
+    let nodes = [
+        Server::with(&["--cluster-enabled", "yes"]).await,
+        Server::with(&["--cluster-enabled", "yes"]).await,
+        Server::with(&["--cluster-enabled", "yes"]).await,
+    ];
+    let slots = [(0, 5_460), (5_461, 10_922), (10_923, 16_383)];
+    for (node, (from, to)) in nodes.iter().zip(slots) {
+        let mut words = vec!["CLUSTER".to_owned(), "ADDSLOTS".to_owned()];
+        words.extend((from..=to).map(|slot| slot.to_string()));
+        let words: Vec<_> = words.iter().map(String::as_str).collect();
+        node.run(&words).await;
+    }
+    for node in &nodes[1..] {
+        let port = nodes[0].port().to_string();
+        node.run(&["CLUSTER", "MEET", "127.0.0.1", &port]).await;
+    }
+    for node in &nodes {
+        let is_up = async || {
+            let told = format!("{:?}", node.run(&["CLUSTER", "INFO"]).await);
+            told.contains("cluster_state:ok") && told.contains("cluster_known_nodes:3")
+        };
+        while !is_up().await {
+            tokio::time::sleep(ms(50)).await;
+        }
+    }
+    let [a, b, c] = [nodes[0].port(), nodes[1].port(), nodes[2].port()];
+    let url = format!("redis-cluster://127.0.0.1:{a},127.0.0.1:{b},127.0.0.1:{c}");
+    is_of_use(&url).await;
+
+    // A node alone says where the slot is, and whoever was told one address is told so.
+    let mut told = Vec::new();
+    for node in &nodes {
+        let mut process = Process::new(2, &[]);
+        told.push(process.try_exchange(&node.ledger()).await.err());
+    }
+    let told: Vec<_> = told.into_iter().flatten().collect();
+    assert_eq!(told.len(), 2, "{told:?}");
+    assert!(
+        told.iter()
+            .all(|away| away.to_string().to_uppercase().contains("MOVED")),
+        "{told:?}"
+    );
+}
+
+#[tokio::test]
+#[cfg(feature = "sentinel")]
+async fn sentinels() {
+    let folder = tempfile::TempDir::new().expect("a folder");
+    let master = Server::start().await;
+    let file = folder.path().join("sentinel.conf");
+    let watches = format!("sentinel monitor main 127.0.0.1 {} 1\n", master.port());
+    std::fs::write(&file, watches).expect("a file");
+    let sentinel = Server::sentinel(&file).await;
+    let port = sentinel.port();
+    is_of_use(&format!("redis-sentinel://127.0.0.1:{port}/0#main")).await;
+
+    let mut process = Process::new(2, &[]);
+    let unknown = ledger(&format!("redis-sentinel://127.0.0.1:{port}/0#other"));
+    process
+        .try_exchange(&unknown)
+        .await
+        .expect_err("no such master");
+}
+
+/// The system's roots are what these two variables say, so the test runs itself once more, with a
+/// root of its own.
+#[tokio::test]
+#[cfg(feature = "tls")]
+async fn tls() {
+    const INSIDE: &str = "TOLLHOUSE_TEST_REDISS";
+    if let Ok(url) = std::env::var(INSIDE) {
+        return is_of_use(&url).await;
+    }
+    let folder = tempfile::TempDir::new().expect("a folder");
+    let at = |name: &str| folder.path().join(name).display().to_string();
+    let own = rcgen::generate_simple_self_signed(["localhost".to_owned()]).expect("a certificate");
+    std::fs::write(at("own.pem"), own.cert.pem()).expect("a file");
+    std::fs::write(at("key.pem"), own.signing_key.serialize_pem()).expect("a file");
+    let port = Server::free_port().to_string();
+    let _server = Server::with(&[
+        "--tls-port",
+        &port,
+        "--tls-cert-file",
+        &at("own.pem"),
+        "--tls-key-file",
+        &at("key.pem"),
+        "--tls-ca-cert-file",
+        &at("own.pem"),
+        "--tls-auth-clients",
+        "no",
+    ])
+    .await;
+    let trusted = [
+        ("right", at("own.pem"), true),
+        ("wrong", "/etc/ssl/certs/ca-certificates.crt".into(), false),
+    ];
+    for (which, roots, works) in trusted {
+        let again = std::process::Command::new(std::env::current_exe().expect("this"))
+            .args(["--exact", "addresses::tls"])
+            .env(INSIDE, format!("rediss://localhost:{port}"))
+            .env("SSL_CERT_FILE", roots)
+            .env("TOLLHOUSE_PATIENCE_MS", if works { "20000" } else { "500" })
+            .output()
+            .expect("it runs");
+        let said = String::from_utf8_lossy(&again.stdout);
+        assert_eq!(again.status.success(), works, "{which}: {said}");
+        assert!(works || said.contains("certificate"), "{which}: {said}");
+    }
+}
