@@ -37,7 +37,7 @@ pub use changes::{Change, Changes};
 pub use config::{AccountConfig, Sharing};
 pub use described::DescribedPool;
 pub use error::{AccountError, Problem};
-pub use shared::SharedLedgerConfig;
+pub use shared::{SharedLedgerConfig, SharedSnapshot};
 pub use snapshot::{AccountSnapshot, DryRunSnapshot, PoolCaller, PoolMeter, PoolSnapshot};
 
 use crate::call::{Call, Endpoint};
@@ -194,6 +194,11 @@ impl Account {
     pub fn shared(self, sharing: &tollhouse::shared::Sharing) -> Self {
         self.pools.share(sharing);
         self
+    }
+
+    /// Its part in the ledger that it [shares](Self::shared), if it does.
+    pub fn sharing(&self) -> Option<tollhouse::shared::Sharing> {
+        self.pools.shared().ledger
     }
 
     /// Tells the model of a call by what this says of it; where that is nothing, by the

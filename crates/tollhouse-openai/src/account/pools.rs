@@ -67,7 +67,7 @@ pub(super) struct SharedGates {
     /// Between launches of all pools; `None` where each pool keeps its own.
     interval: Option<Duration>,
     /// With whom other processes do.
-    ledger: Option<Ledger>,
+    pub(super) ledger: Option<Ledger>,
 }
 
 /// All pools of an account.

@@ -3,7 +3,9 @@
 use std::borrow::Cow;
 use std::fmt;
 
-use tollhouse::shared::Fallback;
+use serde::Serialize;
+use tokio::time::Instant;
+use tollhouse::shared::{Fallback, Sharing};
 
 use super::error::Problem;
 use crate::policy::value::{Allowed, Setting, Value};
@@ -18,7 +20,18 @@ pub(super) const FALLBACK: Allowed = Allowed::Words(&["share", "closed", "open"]
 /// The least share.
 pub(super) const FLOOR: Allowed = Allowed::Real(0.0, 1.0);
 
-const SCHEMES: [&str; 6] = ["redis", "rediss", "valkey", "valkeys", "redis+unix", "unix"];
+const SCHEMES: [&str; 10] = [
+    "redis",
+    "rediss",
+    "redis-cluster",
+    "redis-sentinel",
+    "redis+unix",
+    "unix",
+    "valkey",
+    "valkeys",
+    "valkey-cluster",
+    "valkey-sentinel",
+];
 
 /// The longest name of an account: it is a part of every key.
 const LONGEST: usize = 200;
@@ -83,6 +96,12 @@ impl fmt::Debug for SharedLedgerConfig {
 }
 
 impl SharedLedgerConfig {
+    /// Where it is, without a password, to be displayed.
+    pub fn place(&self) -> Option<String> {
+        let redis = self.redis.as_deref();
+        redis.map(|redis| without_password(redis).into_owned())
+    }
+
     /// All that is wrong with it.
     pub(super) fn problems(&self) -> impl Iterator<Item = Problem> {
         let is_known = |url: &&str| {
@@ -157,6 +176,33 @@ impl Setting for Fallback {
             _ => return None,
         };
         Some(Value::Text(Cow::Borrowed(text)))
+    }
+}
+
+/// How an account stands with the ledger that it shares.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+#[non_exhaustive]
+pub struct SharedSnapshot {
+    /// Whether it spends from the shared ledger; if not, it goes on with its fallback, or has
+    /// not been answered yet.
+    pub up: bool,
+    /// Since when that has been so, in seconds.
+    pub since_seconds: f64,
+    /// Why not.
+    pub why: Option<String>,
+    /// How many processes there were at the last answer.
+    pub processes: u32,
+}
+
+impl SharedSnapshot {
+    pub(super) fn of(sharing: &Sharing, now: Instant) -> Self {
+        let status = sharing.status();
+        SharedSnapshot {
+            up: status.is_up,
+            since_seconds: (now - status.since).as_secs_f64(),
+            why: status.why.map(|why| why.to_string()),
+            processes: status.processes,
+        }
     }
 }
 

@@ -6,6 +6,7 @@ use tollhouse::{AccountSlots, Caller, CallerSnapshot, MeterSnapshot, TokenBudget
 
 use super::models::Kind;
 use super::pools::{Pool, Pools};
+use super::shared::SharedSnapshot;
 
 /// An account at one moment; made by [`Account::snapshot`](super::Account::snapshot).
 #[derive(Clone, Debug, PartialEq, Serialize)]
@@ -19,6 +20,9 @@ pub struct AccountSnapshot {
     pub in_flight: usize,
     /// The most that may be in flight over all pools, if limited.
     pub max_concurrency: Option<usize>,
+    /// How it stands with the ledger that it shares with other processes, if it does; what
+    /// else is told here is this process's.
+    pub shared: Option<SharedSnapshot>,
     /// What a dry run let pass, if this is one.
     pub dry_run: Option<DryRunSnapshot>,
 }
@@ -129,7 +133,9 @@ impl AccountSnapshot {
             would_have_waited: dry.waits(),
             would_have_been_refused: dry.refusals(),
         });
+        let ledger = shared.ledger.as_ref();
         AccountSnapshot {
+            shared: ledger.map(|ledger| SharedSnapshot::of(ledger, now)),
             waiting: each.iter().map(|pool| pool.waiting).sum(),
             in_flight: each.iter().map(|pool| pool.in_flight).sum(),
             max_concurrency: shared.max_slots,

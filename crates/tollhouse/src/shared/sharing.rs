@@ -193,6 +193,11 @@ impl Sharing {
         (Sharing { inner }, agent)
     }
 
+    /// What it goes on with while the ledger is away.
+    pub fn fallback(&self) -> Fallback {
+        self.inner.fallback
+    }
+
     /// How it stands.
     ///
     /// # Examples
