@@ -63,7 +63,11 @@ impl fmt::Display for Count {
 impl fmt::Display for Counted {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self(count, what) = self;
-        let ending = if *count == 1 { "" } else { "s" };
+        let ending = match (*count, what.ends_with('s')) {
+            (1, _) => "",
+            (_, true) => "es",
+            (_, false) => "s",
+        };
         write!(f, "{} {what}{ending}", Count(*count))
     }
 }

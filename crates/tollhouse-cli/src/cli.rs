@@ -34,7 +34,7 @@ struct Cli {
 #[derive(Debug, Subcommand)]
 enum Command {
     Batch(Box<batch::Args>),
-    Plan(plan::Args),
+    Plan(Box<plan::Args>),
     Proxy(Box<proxy::Args>),
     #[cfg(unix)]
     Run(Box<run::Args>),
@@ -60,7 +60,7 @@ impl Command {
     async fn run(self) -> Ended {
         match self {
             Self::Batch(args) => batch::run(*args).await,
-            Self::Plan(args) => plan::run(args).await,
+            Self::Plan(args) => plan::run(*args).await,
             Self::Proxy(args) => proxy::run(*args).await,
             #[cfg(unix)]
             Self::Run(args) => run::run(*args).await,

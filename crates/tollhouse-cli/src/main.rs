@@ -16,6 +16,7 @@ mod proxy;
 mod reload;
 #[cfg(unix)]
 mod run;
+mod shared;
 mod signals;
 mod sim;
 mod wire;

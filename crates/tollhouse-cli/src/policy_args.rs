@@ -24,6 +24,12 @@ pub(crate) struct PolicyArgs {
     #[arg(long, value_name = "FILE.toml")]
     config: Option<PathBuf>,
 
+    /// Shares the account with other processes through this Redis: redis://HOST[:PORT]; its name there
+    /// and what is done without it are said under [shared] of the file [env: TOLLHOUSE_REDIS]
+    /// [default: not shared]
+    #[arg(long, value_name = "URL")]
+    redis: Option<String>,
+
     /// Requests in flight, streams until their last byte [env: OPENAI_MAX_CONCURRENCY] [default: 3]
     #[arg(long, value_name = "N", allow_hyphen_values = true)]
     max_concurrency: Option<String>,
@@ -74,8 +80,11 @@ pub(crate) struct ClientArgs {
 
 const BASE_URL: &str = "OPENAI_BASE_URL";
 
+/// Names a Redis as `--redis` does.
+pub(crate) const REDIS: &str = "TOLLHOUSE_REDIS";
+
 /// Names a file as `--config` does.
-const CONFIG: &str = "TOLLHOUSE_CONFIG";
+pub(crate) const CONFIG: &str = "TOLLHOUSE_CONFIG";
 
 /// Names the variables that look like misspelt ones.
 fn known() -> Result<(), String> {
@@ -131,6 +140,9 @@ impl PolicyArgs {
                     .map(|it| (name, it)),
             );
         }
+        if let Some(redis) = self.redis_over(&environment) {
+            variables.push((REDIS, redis));
+        }
         if let Some(file) = self.file() {
             let file = std::path::absolute(file)?;
             let name = || failure::error(format!("{} is not UTF-8", file.display()));
@@ -151,6 +163,14 @@ impl PolicyArgs {
             .or_else(|| variable().map(PathBuf::from))
     }
 
+    fn redis_over(&self, environment: &impl Fn(&str) -> Option<String>) -> Option<String> {
+        let set = |address: &String| !address.trim().is_empty();
+        self.redis
+            .clone()
+            .or_else(|| environment(REDIS))
+            .filter(set)
+    }
+
     fn account_over(
         &self,
         environment: &impl Fn(&str) -> Option<String>,
@@ -165,6 +185,9 @@ impl PolicyArgs {
         let laid = laid.lay_vars(var).map_err(|error| self.said(&error));
         let (mut config, ()) = both(read, laid)?;
         config.lay_vars(var).map_err(|error| self.said(&error))?;
+        if let Some(redis) = self.redis_over(environment) {
+            config.shared.get_or_insert_default().redis = Some(redis);
+        }
         Ok(config)
     }
 
@@ -293,7 +316,7 @@ impl ClientArgs {
 }
 
 /// What is not Unicode is neither a number nor a URL, and is named as such.
-fn environment(name: &str) -> Option<String> {
+pub(crate) fn environment(name: &str) -> Option<String> {
     std::env::var_os(name).map(|value| value.to_string_lossy().into_owned())
 }
 

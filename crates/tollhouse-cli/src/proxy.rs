@@ -11,6 +11,7 @@ use tollhouse_proxy::{Bounds, Proxy, Served};
 use crate::failure::{self, BoxError, Ended, Exit};
 use crate::policy_args::{ClientArgs, PolicyArgs};
 use crate::reload::{self, Followed};
+use crate::shared;
 use crate::signals::Signals;
 use crate::sim::seconds;
 
@@ -115,6 +116,13 @@ pub(crate) enum LogFormat {
 pub(crate) async fn run(args: Args) -> Ended {
     let followed = Followed::new(args.policy.file())?;
     let account = Account::from_config(args.policy.account()?)?;
+    let (account, part) = shared::join(account)?;
+    if args.pass_through_keys && part.is_shared() {
+        return Err(failure::error(
+            "--pass-through-keys gives each key an account of its own, and --redis shares one: \
+             one of them is meant",
+        ));
+    }
     let openai = match args.pass_through_keys {
         true => args.client.keyless()?,
         false => args.client.client()?,
@@ -127,6 +135,9 @@ pub(crate) async fn run(args: Args) -> Ended {
         .map_err(|error| failure::because(format!("cannot listen at {}", args.listen), error))?;
     let served = proxy.serve(listener)?;
     eprint!("{}", args.greeting(&account, &served, &upstream));
+    if let Some(greeting) = part.greeting().await {
+        eprintln!("{greeting}");
+    }
     let follow = reload::follow_aloud(followed, &account, &args.policy);
     tokio::select! {
         () = signals.next() => {}
@@ -135,6 +146,7 @@ pub(crate) async fn run(args: Args) -> Ended {
     eprintln!("Stopping; calls in flight may end. A second signal ends at once.");
     tokio::select! {
         drained = served.drain(args.drain_seconds) => {
+            part.leave().await;
             if drained.cut_off > 0 {
                 eprintln!("{} calls were cut off.", drained.cut_off);
             }

@@ -77,7 +77,12 @@ pub(crate) async fn follow(
         let file = followed.path.display();
         let config = read();
         let changes = config.and_then(|config| {
-            let changes = account.update(|old| old.clone_from(&config));
+            let changes = account.update(|old| {
+                // Read once, at the start.
+                let shared = old.shared.clone();
+                old.clone_from(&config);
+                old.shared = shared;
+            });
             changes.map_err(Into::into)
         });
         match changes {

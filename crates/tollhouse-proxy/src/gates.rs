@@ -9,6 +9,7 @@ use http::{Request, Response};
 use tollhouse_openai::account::AccountSnapshot;
 use tollhouse_openai::client::StreamingOpenAi;
 use tollhouse_openai::policy::{Limited, LimitedBody};
+use tollhouse_openai::shared::Sharing;
 use tollhouse_openai::spans::{SpanLayer, Spanned, SpannedBody};
 use tollhouse_openai::{Account, AccountConfig, Call, Cost, OpenAi, RequestBody, ResponseBody};
 use tower::util::{MapRequest, MapResponse};
@@ -138,6 +139,10 @@ impl Gates {
     /// Turns away whoever waits, and whoever comes.
     pub(crate) fn close(&self) {
         self.account.close();
+    }
+
+    pub(crate) fn sharing(&self) -> Option<Sharing> {
+        self.account.sharing()
     }
 
     pub(crate) fn snapshot(&self) -> AccountSnapshot {

@@ -9,6 +9,7 @@ use std::time::Duration;
 use http::HeaderMap;
 use tokio::time::Instant;
 use tollhouse_openai::account::AccountSnapshot;
+use tollhouse_openai::shared::Sharing;
 use tollhouse_openai::{AccountConfig, Caller, OpenAi};
 
 use crate::error::Refusal;
@@ -94,6 +95,14 @@ impl Keys {
         match self {
             Keys::Own { gates, .. } => gates.base_path(),
             Keys::Theirs { accounts, .. } => accounts.pattern.base_path(),
+        }
+    }
+
+    /// The account's part in a shared ledger, if it has one.
+    pub(crate) fn sharing(&self) -> Option<Sharing> {
+        match self {
+            Keys::Own { gates, .. } => gates.sharing(),
+            Keys::Theirs { .. } => None,
         }
     }
 

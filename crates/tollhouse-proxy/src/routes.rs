@@ -15,6 +15,7 @@ use axum::routing::get;
 use axum::{Json, Router};
 use http::header::{AUTHORIZATION, CONTENT_TYPE, COOKIE, PROXY_AUTHORIZATION, SET_COOKIE};
 use http::{HeaderMap, StatusCode};
+use tollhouse_openai::shared::Fallback;
 use tower::{Service, ServiceBuilder, ServiceExt};
 use tower_http::catch_panic::CatchPanicLayer;
 use tower_http::request_id::{PropagateRequestIdLayer, SetRequestIdLayer};
@@ -163,10 +164,24 @@ async fn call(State(shared): Proxy, request: Request) -> Response {
     pass(&shared, request).await
 }
 
-async fn is_ready(State(shared): Proxy) -> (StatusCode, &'static str) {
-    match shared.counts.is_closing() {
-        false => (StatusCode::OK, "ready\n"),
-        true => (StatusCode::SERVICE_UNAVAILABLE, "closing\n"),
+/// A shared ledger that is away is told; it keeps from taking calls only where nothing is sent
+/// without it.
+async fn is_ready(State(shared): Proxy) -> (StatusCode, String) {
+    if shared.counts.is_closing() {
+        return (StatusCode::SERVICE_UNAVAILABLE, "closing\n".to_owned());
+    }
+    let Some(sharing) = shared.keys.sharing() else {
+        return (StatusCode::OK, "ready\n".to_owned());
+    };
+    let status = sharing.status();
+    let why = status.why.map(|why| why.to_string()).unwrap_or_default();
+    match (status.is_up, sharing.fallback()) {
+        (true, _) => (StatusCode::OK, "ready\n".to_owned()),
+        (false, Fallback::Closed) => (
+            StatusCode::SERVICE_UNAVAILABLE,
+            format!("nothing is sent: {why}\n"),
+        ),
+        (false, _) => (StatusCode::OK, format!("ready, alone: {why}\n")),
     }
 }
 

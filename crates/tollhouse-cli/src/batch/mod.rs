@@ -41,6 +41,7 @@ use crate::prices::{PriceTable, Priced};
 use crate::print::{Count, Counted, Span};
 use crate::progress::Screen;
 use crate::reload::{self, Followed};
+use crate::shared::{self, Part};
 use crate::signals::Signals;
 use crate::wire::Watch;
 
@@ -60,6 +61,7 @@ const COUNT_DOWN_EVERY: Duration = Duration::from_secs(1);
 struct Run {
     args: Args,
     account: Account,
+    part: Part,
     pools: Pools,
     client: OpenAi,
     watch: Watch,
@@ -98,7 +100,7 @@ async fn prepare(
         .and_then(|time| Instant::now().checked_add(time));
     let followed = Followed::new(args.policy.file())?;
     let (config, client) = args.policy.account_and_client(&args.client)?;
-    let account = Account::from_config(args.over(config))?;
+    let (account, part) = shared::join(Account::from_config(args.over(config))?)?;
     let pools = Pools::new(account.clone());
     let prices = match &args.prices {
         Some(path) => Some(Priced {
@@ -132,10 +134,14 @@ async fn prepare(
         followed,
         paged,
         account,
+        part,
         pools,
         client,
         args,
     };
+    if let Some(greeting) = run.part.greeting().await {
+        run.screen.note(&greeting);
+    }
     if taken > 0 {
         let taken = Counted(taken, "line");
         run.screen.remark(&format!(
@@ -238,6 +244,7 @@ impl Run {
         };
         let ended = self.until_stopped(running, stop, signals).await;
         drop(progress);
+        self.part.leave().await;
         let report = match paged {
             Some(paged) => paged.end(&view).await,
             None => Ok(()),

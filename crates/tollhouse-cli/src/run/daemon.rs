@@ -14,6 +14,7 @@ use crate::failure::{self, BoxError, Ended, Exit};
 use crate::policy_args::{ClientArgs, PolicyArgs};
 use crate::print::to_stdout;
 use crate::reload::{self, Followed};
+use crate::shared;
 use crate::signals::Signals;
 
 /// Between two looks whether anybody is there.
@@ -45,7 +46,7 @@ pub(crate) async fn run(args: Args) -> Ended {
     let mut alive = room.live()?;
     let followed = Followed::new(args.policy.file())?;
     let (config, openai) = args.policy.account_and_client(&args.client)?;
-    let account = Account::from_config(config)?;
+    let (account, part) = shared::join(Account::from_config(config)?)?;
     let listener = TcpListener::bind("127.0.0.1:0").await?;
     let port = listener.local_addr()?.port();
     let secret = room.secret()?;
@@ -64,7 +65,10 @@ pub(crate) async fn run(args: Args) -> Ended {
     }
     // Until it has ended there is no other one: `alive` is held.
     tokio::select! {
-        _ = served.drain(DRAIN) => Ok(Exit::Done),
+        _ = served.drain(DRAIN) => {
+            part.leave().await;
+            Ok(Exit::Done)
+        }
         () = signals.next() => Ok(Exit::Interrupted),
     }
 }
