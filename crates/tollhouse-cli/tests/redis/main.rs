@@ -1,0 +1,345 @@
+//! The command over a real Redis: several processes, one account.
+
+#[path = "../it/common/mod.rs"]
+mod common;
+mod server;
+
+use std::fs;
+use std::path::Path;
+use std::process::{Child, Command};
+use std::time::Duration;
+
+use serde_json::Value;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+use tokio::time::{Instant, sleep};
+use tollhouse_sim::Sim;
+
+use common::{
+    Files, Provider, directory, ended, records, run, signal, start, text, tollhouse, until,
+};
+use server::Redis;
+
+/// 20,000 tokens a second, none of them saved up, of which 19,000 are used.
+const FILE: &str = r#"
+[defaults]
+tokens_per_minute = 1200000
+headroom = 0.05
+burst_tokens = 10000
+max_concurrency = 50
+stagger_seconds = 0
+cautious_start = false
+window = "off"
+"#;
+
+const LINES: usize = 60;
+
+/// So many lines of about a thousand tokens each.
+fn lines(name: &str, count: usize) -> String {
+    let line = |n| {
+        format!(
+            r#"{{"custom_id":"{name}-{n}","method":"POST","url":"/v1/chat/completions","body":{{"model":"gpt-4o","max_tokens":1000,"messages":[{{"role":"user","content":"Hi"}}]}}}}"#
+        ) + "\n"
+    };
+    (0..count).map(line).collect()
+}
+
+async fn provider() -> Provider {
+    Provider::start(Sim::builder().tokens_per_minute(1_200_000)).await
+}
+
+/// What the processes of a test share.
+struct Shared<'t> {
+    provider: &'t Provider,
+    redis: &'t Redis,
+    file: String,
+}
+
+impl<'t> Shared<'t> {
+    fn new(test: &str, provider: &'t Provider, redis: &'t Redis, more: &str) -> Self {
+        let file = directory(test).join("tollhouse.toml");
+        fs::write(&file, format!("{FILE}{more}")).expect("a file");
+        Shared {
+            provider,
+            redis,
+            file: text(&file).to_owned(),
+        }
+    }
+
+    fn command(&self, arguments: &[&str]) -> Command {
+        let more = ["--config", &self.file, "--redis", &self.redis.url()].map(str::to_owned);
+        let mut command = self.provider.tollhouse(arguments);
+        command.env_remove("OPENAI_STAGGER_SECONDS").args(more);
+        command
+    }
+
+    fn batch(&self, files: &Files) -> Child {
+        start(self.command(&files.arguments(&[])), &files.stderr)
+    }
+
+    fn status(&self) -> Value {
+        let url = self.redis.url();
+        let ran = run(tollhouse(&["account", "status", "--json", "--redis", &url]));
+        assert_eq!(ran.code, Some(0), "{}", ran.stderr);
+        serde_json::from_str(&ran.stdout).expect("JSON")
+    }
+}
+
+fn answered(files: &Files) -> usize {
+    records(&files.output).len()
+}
+
+fn said(files: &Files) -> String {
+    fs::read_to_string(&files.stderr).expect("it was written")
+}
+
+async fn is_answered(files: &Files, child: Child) {
+    let code = ended(child).await;
+    assert_eq!(code, Some(0), "{}", said(files));
+    assert_eq!(answered(files), LINES);
+}
+
+#[tokio::test]
+async fn two_batches_spend_one_limit() {
+    let (redis, provider) = (Redis::start().await, provider().await);
+    let shared = Shared::new("redis-two", &provider, &redis, "");
+    let files = ["redis-two-a", "redis-two-b"].map(|name| Files::new(name, lines(name, LINES)));
+    let begin = Instant::now();
+    let [a, b] = [&files[0], &files[1]].map(|files| shared.batch(files));
+    until("both to be there", || {
+        answered(&files[0]).min(answered(&files[1])) > 3
+    })
+    .await;
+    let status = shared.status();
+    assert_eq!(status["account"], "default");
+    assert_eq!(status["processes"].as_array().map(Vec::len), Some(2));
+    is_answered(&files[0], a).await;
+    is_answered(&files[1], b).await;
+    assert_eq!(provider.sim.report().total.rejected.total(), 0);
+    // 120 lines of 1,008 tokens, of which 10 are there at once.
+    assert!(
+        begin.elapsed() >= Duration::from_secs(5),
+        "{:?}",
+        begin.elapsed()
+    );
+    let said = said(&files[0]);
+    assert!(
+        said.contains("Sharing the account \"default\" at redis://127.0.0.1"),
+        "{said}"
+    );
+    // They have left, and nobody waits for their leases to end.
+    let status = shared.status();
+    let all = status["processes"].as_array().expect("a list");
+    assert!(
+        all.iter().all(|process| process["left"] == true),
+        "{status}"
+    );
+}
+
+#[tokio::test]
+async fn failure_19_a_killed_process_gives_all_back() {
+    let (redis, provider) = (Redis::start().await, provider().await);
+    let shared = Shared::new("redis-kill", &provider, &redis, "");
+    let files = ["redis-kill-a", "redis-kill-b"].map(|name| Files::new(name, lines(name, LINES)));
+    let [a, mut b] = [&files[0], &files[1]].map(|files| shared.batch(files));
+    until("both to be there", || {
+        answered(&files[0]).min(answered(&files[1])) > 3
+    })
+    .await;
+    b.kill().expect("it ran");
+    b.wait().expect("it ends");
+    let killed = Instant::now();
+    is_answered(&files[0], a).await;
+    // The same command goes on where it was killed, as another process.
+    is_answered(&files[1], shared.batch(&files[1])).await;
+    assert_eq!(provider.sim.report().total.rejected.total(), 0);
+    let left = Duration::from_secs(5).saturating_sub(killed.elapsed());
+    sleep(left).await;
+    let status = shared.status();
+    for lease in status["pools"][0]["leases"].as_array().expect("a list") {
+        assert_eq!(lease["slots"], 0, "{status}");
+        assert_eq!(lease["held"], serde_json::json!({}), "{status}");
+    }
+}
+
+#[tokio::test]
+async fn failure_23_a_redis_that_is_killed_and_comes_back_empty_loses_nothing() {
+    let (mut redis, provider) = (Redis::start().await, provider().await);
+    let url = redis.url();
+    let names = ["redis-empty-a", "redis-empty-b"];
+    let files = names.map(|name| Files::new(name, lines(name, LINES)));
+    let children = {
+        let shared = Shared::new("redis-empty", &provider, &redis, "");
+        [&files[0], &files[1]].map(|files| shared.batch(files))
+    };
+    until("both to be there", || {
+        answered(&files[0]).min(answered(&files[1])) > 3
+    })
+    .await;
+    redis.kill();
+    let before = answered(&files[0]) + answered(&files[1]);
+    // Each goes on with its half.
+    until("more answers without Redis", || {
+        answered(&files[0]) + answered(&files[1]) > before + 20
+    })
+    .await;
+    redis.revive().await;
+    assert_eq!(redis.url(), url);
+    for (files, child) in files.iter().zip(children) {
+        is_answered(files, child).await;
+    }
+    assert_eq!(provider.sim.report().total.rejected.total(), 0);
+}
+
+/// What a proxy answers to this path.
+async fn ask(address: &str, path: &str) -> String {
+    let request = format!("GET {path} HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\r\n");
+    let mut socket = TcpStream::connect(address).await.expect("it listens");
+    socket
+        .write_all(request.as_bytes())
+        .await
+        .expect("it reads");
+    let mut seen = String::new();
+    socket.read_to_string(&mut seen).await.expect("it answers");
+    seen
+}
+
+async fn address(stderr: &Path) -> String {
+    let mut address = None;
+    until("the proxy's address", || {
+        let said = fs::read_to_string(stderr).unwrap_or_default();
+        let url = said.split("OPENAI_BASE_URL=http://").nth(1);
+        address = url.and_then(|url| Some(url.split_once('/')?.0.to_owned()));
+        address.is_some()
+    })
+    .await;
+    address.expect("it was waited for")
+}
+
+async fn is_said(address: &str, status: u16, what: &str) {
+    let begin = Instant::now();
+    loop {
+        let seen = ask(address, "/readyz").await;
+        if seen.starts_with(&format!("HTTP/1.1 {status}")) && seen.contains(what) {
+            return;
+        }
+        assert!(begin.elapsed() < Duration::from_secs(20), "{seen}");
+        sleep(Duration::from_millis(20)).await;
+    }
+}
+
+#[tokio::test]
+async fn a_proxy_tells_whether_redis_is_there() {
+    for (fallback, status, what) in [
+        ("share", 200, "ready, alone: "),
+        ("closed", 503, "nothing is sent: "),
+    ] {
+        let (mut redis, provider) = (Redis::start().await, provider().await);
+        let test = format!("redis-proxy-{fallback}");
+        let stderr = directory(&test).join("stderr");
+        let child = {
+            let more = format!("[shared]\nfallback = {fallback:?}");
+            let shared = Shared::new(&format!("{test}-file"), &provider, &redis, &more);
+            let command = shared.command(&["proxy", "--listen", "127.0.0.1:0"]);
+            start(command, &stderr)
+        };
+        let address = address(&stderr).await;
+        is_said(&address, 200, "ready\n").await;
+        redis.kill();
+        is_said(&address, status, what).await;
+        let told = ask(&address, "/tollhouse/status").await;
+        assert!(told.contains(r#""up":false"#), "{told}");
+        redis.revive().await;
+        is_said(&address, 200, "ready\n").await;
+        signal(&child, "-TERM");
+        assert_eq!(ended(child).await, Some(0));
+    }
+}
+
+#[tokio::test]
+async fn a_run_shares_its_daemons_account() {
+    let (redis, provider) = (Redis::start().await, provider().await);
+    let shared = Shared::new("redis-run", &provider, &redis, "");
+    let home = directory("redis-run-home");
+    let url = redis.url();
+    let look = format!(
+        "{} account status --json --redis {url} > {}",
+        env!("CARGO_BIN_EXE_tollhouse"),
+        text(&home.join("status"))
+    );
+    let mut command = shared.provider.tollhouse(&[
+        "run",
+        "--config",
+        &shared.file,
+        "--redis",
+        &url,
+        "--",
+        "sh",
+        "-c",
+        &look,
+    ]);
+    command
+        .env_remove("OPENAI_STAGGER_SECONDS")
+        .env("XDG_RUNTIME_DIR", &home)
+        .env("PATH", std::env::var_os("PATH").expect("a path"));
+    let ran = run(command);
+    assert_eq!(ran.code, Some(0), "{}", ran.stderr);
+    let status: Value =
+        serde_json::from_str(&fs::read_to_string(home.join("status")).expect("a file"))
+            .expect("JSON");
+    assert_eq!(
+        status["processes"].as_array().map(Vec::len),
+        Some(1),
+        "{status}"
+    );
+}
+
+#[tokio::test]
+async fn what_is_wrong_is_said_in_one_line_without_a_password() {
+    let redis = Redis::start().await;
+    for (arguments, code, said) in [
+        (
+            vec!["account", "status"],
+            2,
+            "no Redis is named: --redis URL",
+        ),
+        (
+            vec!["account", "status", "--redis", "http://me:s3cret@localhost"],
+            2,
+            "redis://",
+        ),
+        (
+            vec![
+                "account",
+                "status",
+                "--redis",
+                "redis://me:s3cret@127.0.0.1:1",
+            ],
+            2,
+            "127.0.0.1:1",
+        ),
+        (
+            vec!["account", "status", "--redis", &redis.url()],
+            1,
+            "no process has come to the account \"default\"",
+        ),
+        (
+            vec![
+                "proxy",
+                "--listen",
+                "127.0.0.1:0",
+                "--pass-through-keys",
+                "--redis",
+                &redis.url(),
+            ],
+            2,
+            "--pass-through-keys gives each key an account of its own",
+        ),
+    ] {
+        let ran = run(tollhouse(&arguments));
+        assert_eq!(ran.code, Some(code), "{arguments:?}: {}", ran.stderr);
+        assert!(ran.stderr.contains(said), "{arguments:?}: {}", ran.stderr);
+        assert_eq!(ran.stderr.trim_end().lines().count(), 1, "{}", ran.stderr);
+        assert!(!ran.stderr.contains("s3cret"), "{}", ran.stderr);
+    }
+}
