@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use serde::Serialize;
 use tollhouse_openai::account::{
-    AccountSnapshot, DryRunSnapshot, PoolCaller, PoolMeter, PoolSnapshot,
+    AccountSnapshot, DryRunSnapshot, PoolCaller, PoolMeter, PoolSnapshot, SharedSnapshot,
 };
 
 use super::history::short;
@@ -55,6 +55,8 @@ pub(super) struct Overview {
     pub(super) accounts: usize,
     pub(super) connections: Option<usize>,
     pub(super) dry_run: Option<DryRunSnapshot>,
+    /// With how many processes the account is shared, if it is.
+    pub(super) shared: Option<SharedSnapshot>,
     pub(super) progress: Option<Progress>,
 }
 
@@ -117,6 +119,7 @@ impl Look {
             accounts: accounts.len(),
             connections: self.connections,
             dry_run: accounts.first().and_then(|account| account.dry_run),
+            shared: accounts.first().and_then(|account| account.shared.clone()),
             progress: self.progress.take(),
         }
     }

@@ -321,6 +321,7 @@ const sums = () => {
   ];
   if (now.connections !== null) list.push(['connections', count(now.connections)]);
   if (now.accounts > 1) list.push(['keys', count(now.accounts)]);
+  if (now.shared) list.push(['processes', now.shared.up ? count(now.shared.processes) : 'alone']);
   if (now.progress) {
     list.push(['retries', count(now.progress.retries)], ['429s', count(now.progress.rejected)]);
   }
@@ -333,10 +334,13 @@ const sums = () => {
 
 const progress = () => {
   const come = now.progress;
+  const alone = now.shared && !now.shared.up
+    && `Not shared with other processes for ${span(now.shared.since_seconds)}: ${now.shared.why || 'no answer yet'}`;
+  const alert = (come && come.outage) || alone;
   show(at('progress'), come);
-  show(at('alert'), come && come.outage);
+  show(at('alert'), alert);
+  say(at('alert'), alert || '');
   if (!come) return;
-  say(at('alert'), come.outage || '');
   at('bar').max = Math.max(come.total, 1);
   at('bar').value = come.done;
   const parts = [`${count(come.done)} of ${some(come.total, 'line')} done`];

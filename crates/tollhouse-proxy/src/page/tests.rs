@@ -274,3 +274,25 @@ async fn a_report_has_the_last_state_and_says_when() {
     assert_eq!(told["recent"][0]["what"], "</script>");
     assert_eq!(told["kind"], "batch");
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_shared_account_tells_of_how_many() {
+    use tollhouse_openai::shared::{Fallback, InMemory, Sharing};
+
+    let (page, ledger) = (Page::new(Kind::Proxy), InMemory::new());
+    let (other, agent) = Sharing::new(ledger.clone(), Fallback::default());
+    tokio::spawn(agent);
+    let (sharing, agent) = Sharing::new(ledger, Fallback::default());
+    let account = account().shared(&sharing);
+    page.sample(look(&account));
+    assert_eq!(told(&page)["shared"]["up"], false);
+    tokio::spawn(agent);
+    advance(2 * SEC).await;
+    page.sample(look(&account));
+    let shared = &told(&page)["shared"];
+    assert_eq!(
+        (&shared["up"], &shared["processes"]),
+        (&true.into(), &2.into())
+    );
+    drop(other);
+}
