@@ -176,7 +176,7 @@ impl Ledger {
     pub(crate) fn collect(&mut self, now: Moment) -> Collected {
         let now = self.catch_up(now);
         let entries = self.transit.entries_mut();
-        let open = entries.filter(|(_, entry)| !matches!(entry.stage, Stage::Landed { .. }));
+        let open = entries.filter(|(_, entry)| !matches!(entry.stage, Stage::Landed));
         let in_transit = open.fold(Amounts::NOTHING, |sum, (_, entry)| {
             sum.plus(&entry.charge.into())
         });
