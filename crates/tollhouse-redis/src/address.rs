@@ -54,7 +54,7 @@ fn wrong(why: impl fmt::Display) -> AddressError {
 impl Address {
     /// Reads one.
     pub(crate) fn parse(url: &str) -> Result<Self, AddressError> {
-        let (scheme, rest) = url
+        let (scheme, _) = url
             .split_once("://")
             .ok_or_else(|| wrong("it has no scheme"))?;
         if !cfg!(feature = "tls") && ["rediss", "valkeys"].contains(&base(scheme)) {
@@ -64,13 +64,13 @@ impl Address {
             None => Ok(Address::Server(server(url)?)),
             #[cfg(feature = "cluster")]
             Some("cluster") => {
-                let nodes = Nodes::of(rest);
+                let nodes = Nodes::of(url);
                 let urls = nodes.urls(base(scheme), nodes.tail);
                 let nodes = urls.iter().map(|url| server(url));
                 Ok(Address::Cluster(nodes.collect::<Result<_, _>>()?))
             }
             #[cfg(feature = "sentinel")]
-            Some("sentinel") => sentinels(base(scheme), rest),
+            Some("sentinel") => sentinels(base(scheme), url),
             Some(_) => Err(wrong(
                 "its scheme is not known here (features `cluster` and `sentinel`)",
             )),
@@ -112,11 +112,9 @@ struct Nodes<'a> {
 
 #[cfg(any(feature = "cluster", feature = "sentinel"))]
 impl<'a> Nodes<'a> {
-    fn of(rest: &'a str) -> Self {
-        let (user, rest) = rest.rsplit_once('@').map_or(("", rest), |(user, rest)| {
-            // A password may have an `@` of its own only if it is escaped.
-            (user, rest)
-        });
+    fn of(url: &'a str) -> Self {
+        let rest = url.split_once("://").map_or(url, |(_, rest)| rest);
+        let (user, rest) = rest.rsplit_once('@').unwrap_or(("", rest));
         let end = rest.find(['/', '?', '#']).unwrap_or(rest.len());
         let (hosts, tail) = rest.split_at(end);
         Nodes {
@@ -139,9 +137,9 @@ impl<'a> Nodes<'a> {
 }
 
 #[cfg(feature = "sentinel")]
-fn sentinels(scheme: &str, rest: &str) -> Result<Address, AddressError> {
+fn sentinels(scheme: &str, url: &str) -> Result<Address, AddressError> {
     const PORT: u16 = 26_379;
-    let nodes = Nodes::of(rest);
+    let nodes = Nodes::of(url);
     let (database, master) = nodes.tail.rsplit_once('#').unwrap_or((nodes.tail, ""));
     if master.is_empty() {
         return Err(wrong("it does not name the master, after a #"));

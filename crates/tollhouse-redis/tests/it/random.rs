@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use fastrand::Rng;
 use tempfile::TempDir;
-use tollhouse::shared::{Amounts, Grant, InMemory, MeterTerms, Report, SharedLedger, Stamp, Told};
+use tollhouse::shared::{Amounts, Grant, InMemory, MeterTerms, Report, Stamp, Told};
 use tollhouse::{Per, Unit};
 use tollhouse_redis::RedisLedger;
 
