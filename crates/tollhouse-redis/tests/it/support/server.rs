@@ -111,7 +111,12 @@ impl Server {
     /// Runs a command over a connection of its own.
     pub(crate) async fn run(&self, words: &[&str]) -> Value {
         let client = redis::Client::open(self.url()).expect("an address");
-        let connection = client.get_multiplexed_async_connection().await;
+        let patiently = redis::AsyncConnectionConfig::new()
+            .set_response_timeout(Some(Duration::from_secs(20)))
+            .set_connection_timeout(Some(Duration::from_secs(20)));
+        let connection = client
+            .get_multiplexed_async_connection_with_config(&patiently)
+            .await;
         let mut connection = connection.expect("a connection");
         let mut command = Cmd::new();
         for word in words {
