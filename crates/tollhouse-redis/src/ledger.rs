@@ -152,18 +152,23 @@ impl Inner {
         }
     }
 
-    /// Waits no longer than the deadline; a server that hangs is not asked again on the same
-    /// connection, where the answers would only pile up.
+    /// Waits no longer than the deadline. A server that hangs is not asked again on the same
+    /// connection, where the answers would only pile up. But one that had only the rest of the
+    /// deadline, because connecting took the most of it, keeps its connection for the next time:
+    /// else a server that is far away would never be reached.
     async fn on(
         &self,
         link: &Arc<dyn Link>,
         command: &redis::Cmd,
         deadline: Instant,
     ) -> Result<Result<Value, RedisError>, Away> {
+        let had = deadline.saturating_duration_since(Instant::now());
         match timeout_at(deadline, link.run(command)).await {
             Ok(answer) => Ok(answer),
             Err(_) => {
-                self.keeper.retire(link);
+                if had >= DEADLINE.mul_f32(0.9) {
+                    self.keeper.retire(link);
+                }
                 Err(self.keeper.away(Late("answer")))
             }
         }
