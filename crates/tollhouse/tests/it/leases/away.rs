@@ -2,7 +2,7 @@
 
 use std::sync::atomic::Ordering::SeqCst;
 
-use tokio::time::sleep;
+use tokio::time::{Instant, sleep};
 use tollhouse::shared::Fallback;
 
 use super::{MILLI, Play, SEC};
@@ -145,4 +145,52 @@ async fn a_ledger_that_was_never_there_leaves_the_floor() {
     process.wire.is_cut.store(false, SeqCst);
     sleep(10 * SEC).await;
     process.call(40_000).await.unwrap();
+}
+
+/// Of what a process spent by its share the ledger is told, whatever the provider tells.
+#[tokio::test(start_paused = true)]
+async fn what_was_spent_meanwhile_is_owed() {
+    let play = Play::new(300_000, 0.0);
+    let [alone, other] = [(); 2].map(|()| play.process(Fallback::default()));
+    let spend = async |cost| {
+        let reserved = alone.budget.reserve(cost).await.unwrap();
+        reserved.launched();
+        reserved.settle(cost);
+    };
+    play.until(10).await;
+    alone.wire.is_cut.store(true, SeqCst);
+    sleep(5 * SEC).await;
+    assert!(!alone.sharing.status().is_up);
+    for _ in 0..50 {
+        spend(2_000).await;
+    }
+    alone.wire.is_cut.store(false, SeqCst);
+    sleep(SEC).await;
+    assert!(alone.sharing.status().is_up);
+    // 200,000 are left, and 5,000 come in a second.
+    let asked = Instant::now();
+    drop(other.budget.reserve(290_000).await.unwrap());
+    let waited = asked.elapsed();
+    assert!(waited >= 15 * SEC && waited <= 19 * SEC, "{waited:?}");
+}
+
+/// What it had when it was stopped is others' by now.
+#[tokio::test(start_paused = true)]
+async fn an_old_lease_is_not_spent_before_anybody_notices() {
+    let play = Play::new(300_000, 0.0);
+    let [sleeps, other] = [(); 2].map(|()| play.process(Fallback::default()));
+    play.until(10).await;
+    drop(sleeps.budget.reserve(200_000).await.unwrap());
+    assert!(sleeps.budget.try_reserve(100_000).is_ok(), "it has it yet");
+    sleeps.wire.pause.stop();
+    sleep(12 * SEC).await;
+    let reserved = other.budget.reserve(280_000).await.unwrap();
+    reserved.launched();
+    reserved.settle(280_000);
+    // Nothing of the process has run since.
+    assert!(sleeps.budget.try_reserve(100_000).is_err());
+    sleeps.wire.pause.go_on();
+    sleep(SEC).await;
+    assert!(sleeps.sharing.status().is_up);
+    assert!(sleeps.budget.try_reserve(100_000).is_err());
 }
