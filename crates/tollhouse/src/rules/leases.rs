@@ -293,10 +293,16 @@ impl Leases {
         }
     }
 
-    /// What one that leaves had on no lease, and so owes.
-    pub(crate) fn owes(&mut self, key: Key) -> Option<Amounts> {
-        let part = self.part(key);
-        std::mem::take(&mut part.away).then_some(part.charge)
+    /// What one that leaves, for the first time, has on no lease, or on none any more, and
+    /// so owes.
+    pub(crate) fn owes(&mut self, key: Key, now: Moment) -> Option<Amounts> {
+        let Part {
+            number,
+            away,
+            charge,
+            ..
+        } = *self.part(key);
+        (away || self.is_over(number, now)).then_some(charge)
     }
 
     /// What one took never left.
@@ -401,6 +407,10 @@ impl Leases {
     pub(crate) fn ask(&mut self, demand: &Demand, limited: &Limited, now: Moment) -> Wish {
         self.lacks = false;
         self.calls = false;
+        if matches!(self.term, Term::Leased(until) if until <= now) {
+            // The ledger may have taken it all for landed, and refilled what it was.
+            self.lose(false);
+        }
         self.recent.pass(&self.idle, now);
         let expected = self.recent.a_second(now);
         let reach = self.reach(demand, limited, &expected);
@@ -752,13 +762,17 @@ mod tests {
             (leases.idle, leases.returned),
             (Amounts::NOTHING, tokens(400, 1))
         );
-        assert_eq!(leases.owes(lost), None, "it was drawn");
+        assert_eq!(
+            leases.owes(lost, at(2_000)),
+            Some(tokens(100, 1)),
+            "would it leave now"
+        );
         leases.refund(lost);
         assert_eq!(leases.returned, tokens(500, 2));
     }
 
     #[test]
-    fn what_leaves_without_a_lease_is_owed_once() {
+    fn what_leaves_without_a_lease_is_owed() {
         let mut line = Line::new();
         let mut leases = leased(tokens(500, 2));
         leases.lose(true);
@@ -766,8 +780,7 @@ mod tests {
         for key in [leaves, stays] {
             leases.take(key, &Charge::tokens(300), &ALONE, at(2_000));
         }
-        assert_eq!(leases.owes(leaves), Some(tokens(300, 1)));
-        assert_eq!(leases.owes(leaves), None);
+        assert_eq!(leases.owes(leaves, at(2_000)), Some(tokens(300, 1)));
         leases.renew(at(5_000));
         assert!(
             leases.has_lapsed(stays, at(3_000)),

@@ -127,16 +127,16 @@ impl Pool {
 
     /// A request is handed on, for the first time perhaps.
     #[inline]
-    fn leaves(&mut self, held: &Held) {
+    fn leaves(&mut self, held: &Held, now: &mut Now) {
         if self.leases.is_some() && !held.2.is_launched() {
-            self.owe(held.1);
+            self.owe(held.1, now);
         }
     }
 
     /// What leaves without a lease is owed.
-    fn owe(&mut self, key: Key) {
+    fn owe(&mut self, key: Key, now: &mut Now) {
         if let Some(shared) = &mut self.leases
-            && let Some(owed) = shared.leases.owes(key)
+            && let Some(owed) = shared.leases.owes(key, now.get())
             && let Some(dealings) = self.rule.1.dealings()
         {
             dealings.owe(&owed);
@@ -144,17 +144,18 @@ impl Pool {
     }
 
     /// A request is over. What it took comes back if it never left, and is owed if it did.
-    fn settle_lease(&mut self, key: Key) {
+    fn settle_lease(&mut self, key: Key, was_launched: bool, now: &mut Now) {
         let Some(dealings) = self.rule.1.dealings() else {
             return;
         };
-        match dealings.take_refunded() {
-            false => self.owe(key),
-            true => {
+        match (dealings.take_refunded(), was_launched) {
+            (true, _) => {
                 if let Some(shared) = &mut self.leases {
                     shared.leases.refund(key);
                 }
             }
+            (false, false) => self.owe(key, now),
+            (false, true) => {}
         }
     }
 
@@ -163,7 +164,7 @@ impl Pool {
     #[inline]
     pub(crate) fn answered(&mut self, held: &Held, told: &Observation, now: &mut Now) {
         if !held.2.is_launched() {
-            self.leaves(held);
+            self.leaves(held, now);
             self.rule.2.launch(&held.2, Launch::ToWire, now);
         }
         let key: Key = held.1;
@@ -187,8 +188,9 @@ impl Pool {
         }
         let charged = ledger.close(key, used, now.get());
         slots.release(slot, now);
+        let was_launched = turn.is_launched();
         spacing.release(turn, now);
-        self.settle_lease(key);
+        self.settle_lease(key, was_launched, now);
         charged
     }
 
@@ -264,7 +266,7 @@ impl Rule for Pool {
 
     #[inline]
     fn launch(&mut self, held: &Held, to: Launch, now: &mut Now) {
-        self.leaves(held);
+        self.leaves(held, now);
         self.rule.launch(held, to, now);
     }
 
@@ -278,9 +280,10 @@ impl Rule for Pool {
         let (slot, key, turn) = held;
         let (slots, ledger, spacing) = &mut self.rule;
         slots.unsend(slot, now);
+        let was_launched = turn.is_launched();
         spacing.unsend(turn, now);
         let charged = ledger.unsend(key, now);
-        self.settle_lease(key);
+        self.settle_lease(key, was_launched, now);
         charged
     }
 

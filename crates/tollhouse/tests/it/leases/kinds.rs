@@ -53,7 +53,8 @@ async fn requests_are_spread_over_the_seconds() {
         calls.count()
     };
     let calls = within(play.at(10), play.at(130));
-    assert!((1_140..=1_210).contains(&calls), "{calls}");
+    // Half a second's worth is idle at most, over all of them: some of the pace is lost.
+    assert!((1_080..=1_210).contains(&calls), "{calls}");
     let most = (0..125).map(|second| within(play.at(second), play.at(second) + SEC));
     // A second's worth at once, and another one's refill.
     let most = most.max().unwrap();
