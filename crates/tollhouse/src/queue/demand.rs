@@ -140,6 +140,7 @@ mod tests {
             while let Some(key) = lanes.head().filter(|_| let_in.len() < most) {
                 let_in.push(lanes.charge_of(key));
                 lanes.launch(key);
+                lanes.step_aside(key, price);
             }
             prop_assert_eq!(told, let_in);
         }

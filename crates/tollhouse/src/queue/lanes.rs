@@ -578,7 +578,11 @@ impl<T> Lanes<T> {
 
     /// Lanes in which somebody waits, with their ranks.
     pub(super) fn ranked(&self) -> impl Iterator<Item = (Rank, u32)> {
-        self.starts.ranked()
+        // One that is alone has no rank among others.
+        let alone = self.head_lane().filter(|_| self.is_plain());
+        let alone = alone.map(|lane| ((self.lanes[lane as usize].start, Moment::default()), lane));
+        let several = (!self.is_plain()).then(|| self.starts.ranked());
+        alone.into_iter().chain(several.into_iter().flatten())
     }
 
     /// Who comes after one that waits, in the same lane.

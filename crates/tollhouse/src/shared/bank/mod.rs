@@ -228,7 +228,7 @@ impl Bank {
         for id in gone {
             self.processes.remove(&id);
             for pool in self.pools.values_mut() {
-                pool.forget(id);
+                pool.forget(id, now);
             }
         }
     }

@@ -89,9 +89,11 @@ impl Pool {
         }
     }
 
-    /// Forgets a process.
-    pub(super) fn forget(&mut self, process: u128) {
-        self.shares.remove(&process);
+    /// Forgets a process; what it held, in a pool that nobody came to since, has landed.
+    pub(super) fn forget(&mut self, process: u128, now: Stamp) {
+        if let Some(share) = self.shares.remove(&process) {
+            land(&mut self.meters, &share.held, now);
+        }
     }
 
     /// Takes in what a process says of itself.
