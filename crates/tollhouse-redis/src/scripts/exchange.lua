@@ -41,6 +41,8 @@ local FORGOTTEN = 3600 * SECOND
 local AHEAD = SECOND
 -- Nothing raises a level for so long after a hold.
 local STEADY = 60 * SECOND
+-- By then every process has told what was counted before a refusal.
+local STALE = 3 * SECOND
 -- What may be in transit and not counted yet, at most, in time of the refill.
 local UNCOUNTED = 2500000
 -- How often its own cost may pass the head.
@@ -1170,12 +1172,13 @@ end
 
 -- The provider's word: rule 7.
 local function listen(pool, idle, of)
-  local may_rise = pool.held == 0 or now >= pool.held + STEADY
+  local may_rise = (pool.held == 0 or now >= pool.held + STEADY) and now >= (pool.rises or 0)
   for _, it in ipairs(of.told) do
     for _, meter in ipairs(pool.meters) do
       if meter.unit == it.unit and meter.per == it.per then
         if it.delay then
           wait_for(meter, it.amount, it.delay, now)
+          pool.rises = max(pool.rises or 0, now + max(it.delay, STALE))
         else
           correct(meter, it.remaining, it.mark, idle[meter.unit], may_rise, now)
         end

@@ -16,12 +16,17 @@ const AHEAD: Duration = Duration::from_secs(1);
 /// Nothing raises a level for so long after a hold.
 const STEADY: Duration = Duration::from_secs(60);
 
+/// By then every process has told what was counted before a refusal.
+const STALE: Duration = Duration::from_secs(3);
+
 #[derive(Debug, Default)]
 pub(super) struct Pool {
     meters: Vec<Meter>,
     shares: BTreeMap<u128, Share>,
     virtual_time: f64,
     held_until: Stamp,
+    /// No count raises a level before: it may be of before a refusal.
+    rises_from: Stamp,
     /// Whether the level is to fall to nothing when the hold ends.
     drains: bool,
     launches: Launches,
@@ -222,7 +227,8 @@ impl Pool {
     /// The provider's word: rule 7.
     fn listen(&mut self, report: &PoolReport, now: Stamp) {
         let idle = self.idle();
-        let may_rise = now >= self.held_until.after(STEADY) || self.held_until == Stamp(0);
+        let is_steady = now >= self.held_until.after(STEADY) || self.held_until == Stamp(0);
+        let may_rise = is_steady && now >= self.rises_from;
         for told in &report.told {
             match *told {
                 Told::Remaining {
@@ -243,6 +249,8 @@ impl Pool {
                 } => {
                     if let Some(meter) = self.meter(unit, per) {
                         meter.wait_for(amount, delay, now);
+                        let later = now.after(delay.max(STALE));
+                        self.rises_from = self.rises_from.max(later);
                     }
                 }
             }

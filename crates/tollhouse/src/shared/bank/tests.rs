@@ -9,7 +9,7 @@ use proptest::test_runner::TestRunner;
 
 use super::*;
 use crate::charge::Unit;
-use crate::shared::{Amounts, MeterTerms, Seen};
+use crate::shared::{Amounts, MeterTerms, Seen, Told};
 
 const SEC: u64 = 1_000_000;
 
@@ -605,6 +605,54 @@ fn a_count_lowers_at_once_and_raises_no_further_than_is_sure() {
     assert_eq!(meter.level(now), 22_500, "soon after a hold");
     meter.correct((50_000, Some(mark)), 5_000, true, now);
     assert_eq!(meter.level(now), 30_000);
+}
+
+#[test]
+fn no_count_from_before_a_refusal_raises_what_it_lowered() {
+    let mut bank = Bank::new(1);
+    let start = 1_000 * SEC;
+    let told = |number, received, now: u64, told| {
+        let mut report = alone(number, received, now, 0, 0);
+        report.pools[0].told = vec![told];
+        report
+    };
+    let meter = (Unit::Tokens, Per::Minute);
+    let refused = Told::After {
+        unit: meter.0,
+        per: meter.1,
+        amount: 1_000,
+        delay: Duration::from_secs(5),
+    };
+    let count = |mark| Told::Remaining {
+        unit: meter.0,
+        per: meter.1,
+        remaining: 50_000,
+        mark,
+    };
+    bank.exchange(&alone(1, 0, start, 0, 0), Stamp(start));
+    let now = start + 4 * SEC;
+    let grant = bank.exchange(&alone(2, 1, now, 0, 0), Stamp(now));
+    let mark = Some(grant.pools[0].marks[0]);
+    let level = |grant: Grant| grant.pools[0].levels[0];
+    // A thousand are there after five seconds.
+    assert_eq!(
+        level(bank.exchange(&told(3, 2, now, refused), Stamp(now))),
+        -4_000
+    );
+    assert_eq!(
+        level(bank.exchange(&told(4, 3, now, count(mark)), Stamp(now))),
+        -4_000
+    );
+    let now = now + 4 * SEC;
+    assert_eq!(
+        level(bank.exchange(&told(5, 4, now, count(mark)), Stamp(now))),
+        0
+    );
+    let now = now + SEC;
+    assert_eq!(
+        level(bank.exchange(&told(6, 5, now, count(mark)), Stamp(now))),
+        50_000
+    );
 }
 
 #[test]
