@@ -473,7 +473,12 @@ async fn a_deadline_ends_a_run_that_the_same_command_goes_on_with() {
     let ran = run(provider.tollhouse(&files.arguments(&[])));
     assert_eq!(ran.code, Some(0), "{}", ran.stderr);
     assert_each_once(&files.output, 200);
-    assert_eq!(provider.sim.report().arrived, 200, "none was sent twice");
+    let report = provider.sim.report();
+    assert_eq!(
+        report.arrived, 200,
+        "none was sent twice: {report}{}",
+        ran.stderr
+    );
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
