@@ -6,7 +6,7 @@ mod server;
 
 use std::fs;
 use std::path::Path;
-use std::process::{Child, Command};
+use std::process::Command;
 use std::time::Duration;
 
 use serde_json::Value;
@@ -16,7 +16,7 @@ use tokio::time::{Instant, sleep};
 use tollhouse_sim::Sim;
 
 use common::{
-    Files, Provider, directory, ended, records, run, signal, start, text, tollhouse, until,
+    Files, Provider, Started, directory, ended, records, run, signal, start, text, tollhouse, until,
 };
 use server::Redis;
 
@@ -73,7 +73,7 @@ impl<'t> Shared<'t> {
         command
     }
 
-    fn batch(&self, files: &Files) -> Child {
+    fn batch(&self, files: &Files) -> Started {
         start(self.command(&files.arguments(&[])), &files.stderr)
     }
 
@@ -95,7 +95,7 @@ fn said(files: &Files) -> String {
     fs::read_to_string(&files.stderr).expect("it was written")
 }
 
-async fn is_answered(files: &Files, child: Child) {
+async fn is_answered(files: &Files, child: Started) {
     let code = ended(child).await;
     assert_eq!(code, Some(0), "{}", said(files));
     assert_eq!(records(&files.output).len(), LINES);

@@ -4,6 +4,7 @@
 use std::collections::BTreeMap;
 use std::fs;
 use std::io::Write;
+use std::ops::{Deref, DerefMut};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
 use std::time::Duration;
@@ -139,11 +140,43 @@ pub(crate) fn run_with_stdin(mut command: Command, input: &str) -> Ran {
     Ran::from(child.wait_with_output().expect("it ends"))
 }
 
+/// A command that was started. It is killed when this is dropped, also by a panic: whoever
+/// waits for a provider that is gone would find another test's at the same port.
+pub(crate) struct Started(Child);
+
+impl From<Child> for Started {
+    fn from(child: Child) -> Self {
+        Started(child)
+    }
+}
+
+impl Deref for Started {
+    type Target = Child;
+
+    fn deref(&self) -> &Child {
+        &self.0
+    }
+}
+
+impl DerefMut for Started {
+    fn deref_mut(&mut self) -> &mut Child {
+        &mut self.0
+    }
+}
+
+impl Drop for Started {
+    fn drop(&mut self) {
+        // It may have ended already.
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
 /// Starts a command whose standard error goes to a file.
-pub(crate) fn start(mut command: Command, stderr: &Path) -> Child {
+pub(crate) fn start(mut command: Command, stderr: &Path) -> Started {
     let stderr = fs::File::create(stderr).expect("a file");
     command.stderr(stderr).stdout(Stdio::null());
-    command.spawn().expect("the command starts")
+    command.spawn().expect("the command starts").into()
 }
 
 /// What a command came to.
@@ -186,7 +219,8 @@ pub(crate) async fn until(what: &str, mut is_so: impl FnMut() -> bool) {
 }
 
 /// Waits until a child ends.
-pub(crate) async fn ended(mut child: Child) -> Option<i32> {
+pub(crate) async fn ended(child: impl Into<Started>) -> Option<i32> {
+    let mut child = child.into();
     let mut code = None;
     until("the command to end", || {
         code = child.try_wait().expect("a child");
