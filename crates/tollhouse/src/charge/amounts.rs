@@ -43,6 +43,12 @@ impl Amounts {
         self.0[unit as usize]
     }
 
+    /// Each unit of which there is something, in the order of [`Unit`].
+    pub fn each(&self) -> impl Iterator<Item = (Unit, u64)> {
+        let all = Unit::ALL.into_iter().zip(self.0);
+        all.filter(|(_, amount)| *amount > 0)
+    }
+
     /// Both together.
     #[must_use]
     pub fn plus(&self, other: &Amounts) -> Self {
@@ -115,9 +121,6 @@ impl From<Charge> for Amounts {
 
 impl fmt::Debug for Amounts {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let some = Unit::ALL.into_iter().filter(|unit| self.get(*unit) > 0);
-        f.debug_map()
-            .entries(some.map(|unit| (unit, self.get(unit))))
-            .finish()
+        f.debug_map().entries(self.each()).finish()
     }
 }
