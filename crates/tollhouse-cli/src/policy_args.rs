@@ -8,6 +8,7 @@ use std::fmt::Write;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use tollhouse_openai::account::SharedLedgerConfig;
 use tollhouse_openai::policy::BadSetting;
 use tollhouse_openai::{AccountConfig, OpenAi, OpenAiBuilder, Policy, PolicyConfig, PolicyError};
 
@@ -19,16 +20,8 @@ use crate::sim::seconds;
 #[derive(Clone, Debug, Default, clap::Args)]
 #[command(next_help_heading = "Policy")]
 pub(crate) struct PolicyArgs {
-    /// A file that describes the account, a pool for each model; flags and variables are laid
-    /// over its defaults [env: TOLLHOUSE_CONFIG] [default: one pool for all models]
-    #[arg(long, value_name = "FILE.toml")]
-    config: Option<PathBuf>,
-
-    /// Shares the account with other processes through this Redis: redis://HOST[:PORT]; its name there
-    /// and what is done without it are said under [shared] of the file [env: TOLLHOUSE_REDIS]
-    /// [default: not shared]
-    #[arg(long, value_name = "URL")]
-    redis: Option<String>,
+    #[command(flatten)]
+    places: Places,
 
     /// Requests in flight, streams until their last byte [env: OPENAI_MAX_CONCURRENCY] [default: 3]
     #[arg(long, value_name = "N", allow_hyphen_values = true)]
@@ -65,6 +58,22 @@ pub(crate) struct PolicyArgs {
     backoff_base_seconds: Option<String>,
 }
 
+/// Where the account is described, and where it is shared.
+#[derive(Clone, Debug, Default, clap::Args)]
+#[command(next_help_heading = "Policy")]
+pub(crate) struct Places {
+    /// A file that describes the account, a pool for each model; flags and variables are laid
+    /// over its defaults [env: TOLLHOUSE_CONFIG] [default: one pool for all models]
+    #[arg(long, value_name = "FILE.toml")]
+    config: Option<PathBuf>,
+
+    /// Shares the account with other processes through this Redis: redis://HOST[:PORT]; its name there
+    /// and what is done without it are said under [shared] of the file [env: TOLLHOUSE_REDIS]
+    /// [default: not shared]
+    #[arg(long, value_name = "URL")]
+    redis: Option<String>,
+}
+
 /// Where the provider is.
 #[derive(Clone, Debug, Default, clap::Args)]
 #[command(next_help_heading = "Policy")]
@@ -84,7 +93,7 @@ const BASE_URL: &str = "OPENAI_BASE_URL";
 pub(crate) const REDIS: &str = "TOLLHOUSE_REDIS";
 
 /// Names a file as `--config` does.
-pub(crate) const CONFIG: &str = "TOLLHOUSE_CONFIG";
+const CONFIG: &str = "TOLLHOUSE_CONFIG";
 
 /// Names the variables that look like misspelt ones.
 fn known() -> Result<(), String> {
@@ -140,7 +149,7 @@ impl PolicyArgs {
                     .map(|it| (name, it)),
             );
         }
-        if let Some(redis) = self.redis_over(&environment) {
+        if let Some(redis) = self.places.redis(&environment) {
             variables.push((REDIS, redis));
         }
         if let Some(file) = self.file() {
@@ -153,41 +162,21 @@ impl PolicyArgs {
 
     /// The file that describes the account, if there is one.
     pub(crate) fn file(&self) -> Option<PathBuf> {
-        self.file_over(&environment)
-    }
-
-    fn file_over(&self, environment: &impl Fn(&str) -> Option<String>) -> Option<PathBuf> {
-        let variable = || environment(CONFIG).filter(|path| !path.trim().is_empty());
-        self.config
-            .clone()
-            .or_else(|| variable().map(PathBuf::from))
-    }
-
-    fn redis_over(&self, environment: &impl Fn(&str) -> Option<String>) -> Option<String> {
-        let set = |address: &String| !address.trim().is_empty();
-        self.redis
-            .clone()
-            .or_else(|| environment(REDIS))
-            .filter(set)
+        self.places.file(&environment)
     }
 
     fn account_over(
         &self,
         environment: &impl Fn(&str) -> Option<String>,
     ) -> Result<AccountConfig, String> {
-        let read = match self.file_over(environment) {
-            Some(path) => AccountConfig::open(path).map_err(|error| error.to_string()),
-            None => Ok(AccountConfig::one_pool(PolicyConfig::default())),
-        };
+        let read = self.places.read(environment);
         let var = |name: &str| self.given(name).or_else(|| environment(name));
         // What stands outside the file is wrong whatever the file says.
         let mut laid = AccountConfig::default();
         let laid = laid.lay_vars(var).map_err(|error| self.said(&error));
         let (mut config, ()) = both(read, laid)?;
         config.lay_vars(var).map_err(|error| self.said(&error))?;
-        if let Some(redis) = self.redis_over(environment) {
-            config.shared.get_or_insert_default().redis = Some(redis);
-        }
+        self.places.lay_over(&mut config, environment);
         Ok(config)
     }
 
@@ -244,6 +233,44 @@ impl PolicyArgs {
                 &self.backoff_base_seconds,
             ),
         ]
+    }
+}
+
+impl Places {
+    /// Where the account is shared; its other limits are not looked at.
+    ///
+    /// # Errors
+    ///
+    /// Names everything that is wrong with the file.
+    pub(crate) fn shared(&self) -> Result<Option<SharedLedgerConfig>, BoxError> {
+        let mut config = self.read(&environment).map_err(failure::error)?;
+        self.lay_over(&mut config, &environment);
+        Ok(config.shared)
+    }
+
+    fn read(&self, environment: &impl Fn(&str) -> Option<String>) -> Result<AccountConfig, String> {
+        match self.file(environment) {
+            Some(path) => AccountConfig::open(path).map_err(|error| error.to_string()),
+            None => Ok(AccountConfig::one_pool(PolicyConfig::default())),
+        }
+    }
+
+    fn lay_over(&self, config: &mut AccountConfig, environment: &impl Fn(&str) -> Option<String>) {
+        if let Some(redis) = self.redis(environment) {
+            config.shared.get_or_insert_default().redis = Some(redis);
+        }
+    }
+
+    fn file(&self, environment: &impl Fn(&str) -> Option<String>) -> Option<PathBuf> {
+        let variable = || environment(CONFIG).filter(|path| !path.trim().is_empty());
+        self.config
+            .clone()
+            .or_else(|| variable().map(PathBuf::from))
+    }
+
+    fn redis(&self, environment: &impl Fn(&str) -> Option<String>) -> Option<String> {
+        let address = self.redis.clone().or_else(|| environment(REDIS));
+        address.filter(|address| !address.trim().is_empty())
     }
 }
 
@@ -316,7 +343,7 @@ impl ClientArgs {
 }
 
 /// What is not Unicode is neither a number nor a URL, and is named as such.
-pub(crate) fn environment(name: &str) -> Option<String> {
+fn environment(name: &str) -> Option<String> {
     std::env::var_os(name).map(|value| value.to_string_lossy().into_owned())
 }
 

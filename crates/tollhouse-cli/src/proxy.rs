@@ -115,14 +115,15 @@ pub(crate) enum LogFormat {
 /// Serves until a signal.
 pub(crate) async fn run(args: Args) -> Ended {
     let followed = Followed::new(args.policy.file())?;
-    let account = Account::from_config(args.policy.account()?)?;
-    let (account, part) = shared::join(account)?;
-    if args.pass_through_keys && part.is_shared() {
+    let config = args.policy.account()?;
+    let is_shared = config.shared.as_ref().is_some_and(|it| it.redis.is_some());
+    if args.pass_through_keys && is_shared {
         return Err(failure::error(
             "--pass-through-keys gives each key an account of its own, and --redis shares one: \
              one of them is meant",
         ));
     }
+    let (account, part) = shared::join(Account::from_config(config)?)?;
     let openai = match args.pass_through_keys {
         true => args.client.keyless()?,
         false => args.client.client()?,

@@ -9,16 +9,9 @@ use tollhouse_openai::shared::Amounts;
 use tollhouse_redis::{LeaseStatus, MeterStatus, PoolStatus, ProcessStatus, Status};
 
 use crate::failure::{Ended, Exit};
+use crate::policy_args::Places;
 use crate::print::{Count, Counted, Span, to_stdout};
-use crate::shared::{self, SharedArgs};
-
-const UNITS: [Unit; 5] = [
-    Unit::Requests,
-    Unit::Tokens,
-    Unit::Input,
-    Unit::Output,
-    Unit::Images,
-];
+use crate::shared;
 
 /// So many digits of a process's number tell it from the others.
 const DIGITS: usize = 8;
@@ -35,11 +28,11 @@ pub(super) struct Args {
     json: bool,
 
     #[command(flatten)]
-    shared: SharedArgs,
+    places: Places,
 }
 
 pub(super) async fn run(args: &Args) -> Ended {
-    let said = args.shared.said()?;
+    let said = args.places.shared()?.unwrap_or_default();
     let ledger = shared::ledger(&said)?;
     let name = ledger.account();
     let Some(status) = ledger.status().await? else {
@@ -146,8 +139,8 @@ fn of_lease(lease: &LeaseStatus) -> String {
     let mut line = short(&lease.process).to_owned();
     let weight = Count(lease.weight);
     let _ = write!(line, "  weight {weight}");
-    for unit in UNITS.into_iter().filter(|unit| lease.held.get(*unit) > 0) {
-        let (held, idle) = (Count(lease.held.get(unit)), Count(lease.idle.get(unit)));
+    for (unit, held) in lease.held.each() {
+        let (held, idle) = (Count(held), Count(lease.idle.get(unit)));
         let _ = write!(line, ", {held} {unit} ({idle} idle)");
     }
     if lease.slots > 0 {
@@ -215,7 +208,6 @@ fn pool_as_json(pool: &PoolStatus) -> Value {
 }
 
 fn amounts(amounts: &Amounts) -> Value {
-    let some = UNITS.into_iter().filter(|unit| amounts.get(*unit) > 0);
-    let some = some.map(|unit| (unit.name().to_owned(), amounts.get(unit).into()));
-    Value::Object(some.collect())
+    let named = |(unit, amount): (Unit, u64)| (unit.name().to_owned(), amount.into());
+    Value::Object(amounts.each().map(named).collect())
 }

@@ -511,3 +511,14 @@ fn a_check_counts_tokens() {
     );
     assert!(!format!("{ran:?}{refused:?}").contains("PLANTED"));
 }
+
+#[test]
+fn an_empty_variable_names_no_redis() {
+    let mut command = tollhouse(&["account", "status"]);
+    command
+        .env("TOLLHOUSE_REDIS", "")
+        .env("TOLLHOUSE_CONFIG", " ");
+    let ran = run(command);
+    assert_eq!(ran.code, Some(2), "{}", ran.stderr);
+    assert!(ran.stderr.contains("no Redis is named"), "{}", ran.stderr);
+}
