@@ -22,16 +22,11 @@ pub(super) struct Meter {
     /// In transit, for it, is all that any process holds.
     level: Bucket,
     landed: Option<Landed>,
-    pace: Option<Pace>,
+    /// Half a second's worth of requests may be idle at once, over all processes, because a
+    /// limit by the minute may be enforced by the second.
+    pace: Option<Bucket>,
     /// All that was ever drawn and not given back; wraps.
     drawn: u64,
-}
-
-/// Half a second's worth of requests may be idle at once, over all processes, because a
-/// limit by the minute may be enforced by the second.
-#[derive(Debug)]
-struct Pace {
-    level: Bucket,
 }
 
 fn pace_of(rate: u64) -> u64 {
@@ -42,9 +37,8 @@ impl Meter {
     /// One that refills from `from` on.
     pub(super) fn new(terms: MeterTerms, from: Stamp) -> Self {
         let from = moment(from);
-        let pace = is_paced(&terms).then(|| Pace {
-            level: Bucket::new(terms.rate, terms.per, pace_of(terms.rate), from),
-        });
+        let pace =
+            is_paced(&terms).then(|| Bucket::new(terms.rate, terms.per, pace_of(terms.rate), from));
         Meter {
             level: Bucket::new(terms.rate, terms.per, terms.capacity, from),
             landed: terms.windowed.then(|| Landed::new(&terms)),
@@ -65,8 +59,7 @@ impl Meter {
         }
         self.level.resize(terms.rate, terms.capacity, moment(now));
         if let Some(pace) = &mut self.pace {
-            pace.level
-                .resize(terms.rate, pace_of(terms.rate), moment(now));
+            pace.resize(terms.rate, pace_of(terms.rate), moment(now));
         }
         match (&self.landed, terms.windowed) {
             (Some(_), true) | (None, false) => {}
@@ -120,7 +113,7 @@ impl Meter {
             left = left.min(landed.left(&self.terms, held, now));
         }
         if let Some(pace) = &mut self.pace {
-            left = left.min(pace.level.level(moment(now)).saturating_sub(signed(idle)));
+            left = left.min(pace.level(moment(now)).saturating_sub(signed(idle)));
         }
         left.max(0).unsigned_abs()
     }
@@ -129,7 +122,7 @@ impl Meter {
         self.drawn = self.drawn.wrapping_add(amount);
         self.level.reserve(amount);
         if let Some(pace) = &mut self.pace {
-            pace.level.spend(amount, moment(now));
+            pace.spend(amount, moment(now));
         }
     }
 
@@ -138,7 +131,7 @@ impl Meter {
         self.drawn = self.drawn.wrapping_sub(amount);
         self.level.refund(amount, moment(now));
         if let Some(pace) = &mut self.pace {
-            pace.level.credit(amount, moment(now));
+            pace.credit(amount, moment(now));
         }
     }
 

@@ -128,8 +128,7 @@ impl Pool {
     /// Of everybody's limits the lowest hold.
     fn agree(&mut self, opening: Opening, now: Stamp) {
         let mut agreed: Vec<MeterTerms> = Vec::new();
-        let there = self.shares.values().filter(|share| is_there(share, now));
-        for terms in there.flat_map(|share| &share.meters) {
+        for terms in self.there(now).flat_map(|share| &share.meters) {
             let of = |it: &&mut MeterTerms| (it.unit, it.per) == (terms.unit, terms.per);
             match agreed.iter_mut().find(of) {
                 Some(lowest) => {
@@ -180,7 +179,6 @@ impl Pool {
         share.held = share.held.minus(&last.drawn);
         share.slots = share.slots.saturating_sub(last.slots);
         let price = price(&self.meters, share.interval, &last.drawn);
-        let share = self.shares.get_mut(&process).expect("it was there");
         share.tag -= price / share.weight;
         for meter in &mut self.meters {
             meter.give_back(last.drawn.get(meter.terms.unit), now);
@@ -389,19 +387,24 @@ impl Pool {
         left
     }
 
+    /// Those who came within a lease.
+    fn there(&self, now: Stamp) -> impl Iterator<Item = &Share> {
+        let all = self.shares.values();
+        all.filter(move |share| is_there(share, now))
+    }
+
     fn idle(&self) -> Amounts {
         let all = self.shares.values();
         all.fold(Amounts::NOTHING, |sum, share| sum.plus(&share.idle))
     }
 
     fn interval(&self, now: Stamp) -> Duration {
-        let there = self.shares.values().filter(|share| is_there(share, now));
+        let there = self.there(now);
         there.map(|share| share.interval).max().unwrap_or_default()
     }
 
     fn max_slots(&self, now: Stamp) -> Option<u64> {
-        let there = self.shares.values().filter(|share| is_there(share, now));
-        there.filter_map(|share| share.max_slots).min()
+        self.there(now).filter_map(|share| share.max_slots).min()
     }
 
     /// Free slots go one by one to whoever has least for its weight.

@@ -329,6 +329,17 @@ fn play(steps: &[Step], rate: u64, transit: u64) -> Result<(), TestCaseError> {
     Ok(())
 }
 
+/// A report on one pool, whose last grant came.
+fn asking(process: u128, number: u64, now: u64, pool: PoolReport) -> Report {
+    Report {
+        number,
+        received: number - 1,
+        expires: Some(Stamp(now + SEC)),
+        pools: vec![pool],
+        ..Report::first(process)
+    }
+}
+
 /// What grants come to in all where everybody always wants more.
 fn saturated(processes: u128, weight: impl Fn(u128) -> u64, seconds: u64) -> Vec<u64> {
     let terms = by_the_minute(60_000, 60_000);
@@ -344,13 +355,7 @@ fn saturated(processes: u128, weight: impl Fn(u128) -> u64, seconds: u64) -> Vec
                 wanted: tokens(20_000),
                 ..PoolReport::default()
             };
-            let report = Report {
-                number: tick + 1,
-                received: tick,
-                expires: Some(Stamp(now + SEC)),
-                pools: vec![pool],
-                ..Report::first(id)
-            };
+            let report = asking(id, tick + 1, now, pool);
             let grant = bank.exchange(&report, Stamp(now));
             drawn[usize::try_from(id).unwrap()] += grant.pools[0].drawn.get(Unit::Tokens);
         }
@@ -404,13 +409,7 @@ fn a_large_request_is_never_split_and_launched_within_five_times_its_refill() {
                     wanted: tokens(if is_large { 0 } else { 20_000 }),
                     ..PoolReport::default()
                 };
-                let report = Report {
-                    number: tick + 1,
-                    received: tick,
-                    expires: Some(Stamp(now + SEC)),
-                    pools: vec![pool],
-                    ..Report::first(id)
-                };
+                let report = asking(id, tick + 1, now, pool);
                 let grant = bank.exchange(&report, Stamp(now));
                 let drawn = grant.pools[0].drawn.get(Unit::Tokens);
                 if is_large && drawn > 0 {
@@ -428,17 +427,16 @@ fn a_large_request_is_never_split_and_launched_within_five_times_its_refill() {
 fn what_was_lost_is_learned_before_anything_is_given() {
     let terms = by_the_minute(60_000, 60_000);
     let mut bank = Bank::new(2);
-    let wants = |number, seen, now| Report {
-        number,
-        received: number - 1,
-        seen,
-        expires: Some(Stamp(now + SEC)),
-        pools: vec![PoolReport {
+    let wants = |number, seen, now| {
+        let pool = PoolReport {
             meters: vec![terms],
             line: vec![tokens(400); 16],
             ..PoolReport::default()
-        }],
-        ..Report::first(9)
+        };
+        Report {
+            seen,
+            ..asking(9, number, now, pool)
+        }
     };
     let seen = Some(Seen {
         life: 1,
@@ -498,17 +496,15 @@ fn what_was_lost_is_learned_before_anything_is_given() {
 /// A report that wants one step, or has so much of it in transit.
 fn alone(number: u64, received: u64, now: u64, wants: u64, in_transit: u64) -> Report {
     let line = Some(tokens(wants)).filter(|it| !it.is_nothing());
+    let pool = PoolReport {
+        meters: vec![by_the_minute(60_000, 60_000)],
+        line: line.into_iter().collect(),
+        in_transit: tokens(in_transit),
+        ..PoolReport::default()
+    };
     Report {
-        number,
         received,
-        expires: Some(Stamp(now + SEC)),
-        pools: vec![PoolReport {
-            meters: vec![by_the_minute(60_000, 60_000)],
-            line: line.into_iter().collect(),
-            in_transit: tokens(in_transit),
-            ..PoolReport::default()
-        }],
-        ..Report::first(1)
+        ..asking(1, number, now, pool)
     }
 }
 
@@ -557,18 +553,13 @@ fn a_hold_holds_for_everybody_and_ends_with_nothing_saved_up() {
     let terms = by_the_minute(60_000, 60_000);
     let mut bank = Bank::new(1);
     let exchange = |bank: &mut Bank, id, number, now: u64, held| {
-        let report = Report {
-            number,
-            received: number - 1,
-            expires: Some(Stamp(now + SEC)),
-            pools: vec![PoolReport {
-                meters: vec![terms],
-                line: vec![tokens(1_000)],
-                held,
-                ..PoolReport::default()
-            }],
-            ..Report::first(id)
+        let pool = PoolReport {
+            meters: vec![terms],
+            line: vec![tokens(1_000)],
+            held,
+            ..PoolReport::default()
         };
+        let report = asking(id, number, now, pool);
         bank.exchange(&report, Stamp(now)).pools.remove(0)
     };
     let start = 1_000 * SEC;
@@ -661,20 +652,15 @@ fn slots_and_launches_are_shared() {
     let mut numbers = [0_u64; 3];
     let mut exchange = |id: usize, used, wanted, now: u64| {
         numbers[id] += 1;
-        let report = Report {
-            number: numbers[id],
-            received: numbers[id] - 1,
-            expires: Some(Stamp(now + SEC)),
-            pools: vec![PoolReport {
-                max_slots: Some(4),
-                interval: Duration::from_secs(10),
-                slots_used: used,
-                slots_wanted: wanted,
-                launches_wanted: 1,
-                ..PoolReport::default()
-            }],
-            ..Report::first(id as u128)
+        let pool = PoolReport {
+            max_slots: Some(4),
+            interval: Duration::from_secs(10),
+            slots_used: used,
+            slots_wanted: wanted,
+            launches_wanted: 1,
+            ..PoolReport::default()
         };
+        let report = asking(id as u128, numbers[id], now, pool);
         let pool = bank.exchange(&report, Stamp(now)).pools.remove(0);
         (pool.slots, pool.launches)
     };
