@@ -425,17 +425,27 @@ async fn at(
     grant
 }
 
+/// Lets the ledger learn of these for five seconds, each reporting every second.
+async fn known<const N: usize>(
+    clock: &Clock,
+    mut processes: [&mut Process; N],
+    ledger: &RedisLedger,
+) -> Stamp {
+    let mut last = Stamp(0);
+    for second in 0..6 {
+        for process in &mut processes {
+            last = at(second * 1_000, clock, process, ledger, last).await.at;
+        }
+    }
+    last
+}
+
 #[tokio::test]
 async fn a_clock_that_is_set_back_credits_nothing_twice() {
     let (_folder, clock, server) = on_a_clock().await;
     let ledger = server.ledger();
     let mut process = Process::new(1, &by_the_minute());
-    let mut last = Stamp(0);
-    for second in 0..6 {
-        last = at(second * 1_000, &clock, &mut process, &ledger, last)
-            .await
-            .at;
-    }
+    let last = known(&clock, [&mut process], &ledger).await;
     process.want(tokens(40_000));
     let grant = at(6_000, &clock, &mut process, &ledger, last).await;
     assert_eq!(grant.pools[0].levels, [20_000]);
@@ -456,12 +466,7 @@ async fn a_clock_that_is_set_ahead_credits_nothing() {
     let (_folder, clock, server) = on_a_clock().await;
     let ledger = server.ledger();
     let mut process = Process::new(1, &by_the_minute());
-    let mut last = Stamp(0);
-    for second in 0..6 {
-        last = at(second * 1_000, &clock, &mut process, &ledger, last)
-            .await
-            .at;
-    }
+    let mut last = known(&clock, [&mut process], &ledger).await;
     process.want(tokens(40_000));
     last = at(6_000, &clock, &mut process, &ledger, last).await.at;
     process.send(tokens(40_000));
@@ -485,13 +490,7 @@ async fn what_a_silent_process_held_comes_back_by_time() {
         Process::new(1, &by_the_minute()),
         Process::new(2, &by_the_minute()),
     );
-    let mut last = Stamp(0);
-    for second in 0..6 {
-        last = at(second * 1_000, &clock, &mut process, &ledger, last)
-            .await
-            .at;
-        at(second * 1_000, &clock, &mut other, &ledger, last).await;
-    }
+    let last = known(&clock, [&mut process, &mut other], &ledger).await;
     process.want(tokens(10_000));
     process.pool().max_slots = Some(4);
     process.pool().slots_wanted = 4;
