@@ -292,8 +292,9 @@ impl Ask {
         self
     }
 
+    /// What metrics call its caller, where [`told_as`](Self::told_as) said it.
     #[inline]
-    pub(crate) fn is_told_as(&self) -> Option<&Arc<str>> {
+    pub fn label(&self) -> Option<&Arc<str>> {
         self.told_as.as_ref()
     }
 

@@ -57,8 +57,6 @@ impl Callers {
         let Some(said) = caller.name().and_then(|name| self.said_of(name)) else {
             return ask;
         };
-        #[cfg(feature = "spans")]
-        tracing::Span::current().record("tollhouse.caller", &*said.label);
         let weighed =
             (said.weight != caller.get_weight()).then(|| caller.clone().weight(said.weight));
         let ask = ask.told_as(Arc::clone(&said.label));

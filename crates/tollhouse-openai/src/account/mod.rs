@@ -385,7 +385,7 @@ impl FindPool for Account {
         let ask = self.pools.weigh(ask);
         let pool = self.pools.find(model, call.endpoint());
         #[cfg(feature = "spans")]
-        tracing::Span::current().record("tollhouse.pool", &*pool.id.name);
+        call.found(&pool.id.name, ask.label());
         pool.enter(call, ask)
     }
 }

@@ -9,6 +9,8 @@
 //! A request whose body is streamed ([`RequestBody`]) is known by its head alone.
 
 mod body;
+#[cfg(feature = "spans")]
+mod found;
 
 #[cfg(test)]
 pub(crate) mod tests;
@@ -70,6 +72,8 @@ struct Read {
     uri: Uri,
     /// Kept, so that no other body can come to lie in its place.
     body: Option<Bytes>,
+    #[cfg(feature = "spans")]
+    found: found::Found,
 }
 
 impl Call {
@@ -153,6 +157,8 @@ impl Call {
                 method: request.method().clone(),
                 uri: request.uri().clone(),
                 body,
+                #[cfg(feature = "spans")]
+                found: found::Found::default(),
             }),
         }
     }

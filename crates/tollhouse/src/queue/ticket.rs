@@ -271,7 +271,7 @@ impl<R: Rule> Ticket<R> {
     /// Tells how long it has waited by its caller's name, where metrics know that.
     #[inline]
     fn tell_caller(&self, waited: Option<Duration>) {
-        if let Some(caller) = self.ask.is_told_as() {
+        if let Some(caller) = self.ask.label() {
             let queue = &self.queue;
             queue
                 .desk

@@ -16,7 +16,7 @@
 //! | `gen_ai.usage.input_tokens`, `gen_ai.usage.output_tokens` | as the answer tells, in its body or its stream |
 //! | `http.response.status_code` | the status |
 //! | `server.address`, `server.port` | where the request has an absolute URI |
-//! | `tollhouse.pool`, `tollhouse.caller` | outside of an [`Account`](crate::Account): the pool of the call's model, and the section of `[callers]` that names its caller, if one does |
+//! | `tollhouse.pool`, `tollhouse.caller` | around or inside of an [`Account`](crate::Account): the pool of the call's model, and the section of `[callers]` that names its caller, if one does |
 //! | `error.type`, `otel.status_code` | where there is no good answer; see [`SpanLayer`] |
 //!
 //! Neither prompts nor answers are in it. Requests for anything else (files,

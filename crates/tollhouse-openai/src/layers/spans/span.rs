@@ -41,7 +41,7 @@ fn describe(provider: &'static str, operation: &'static str, call: &Call, uri: &
         Some(model) => format!("{operation} {model}"),
         None => operation.to_owned(),
     };
-    tracing::info_span!(
+    let span = tracing::info_span!(
         "gen_ai.client",
         otel.name = name,
         otel.kind = "client",
@@ -58,7 +58,9 @@ fn describe(provider: &'static str, operation: &'static str, call: &Call, uri: &
         "error.type" = Empty,
         tollhouse.pool = Empty,
         tollhouse.caller = Empty,
-    )
+    );
+    call.tell_found(&span);
+    span
 }
 
 pub(super) fn status(span: &Span, status: http::StatusCode) {

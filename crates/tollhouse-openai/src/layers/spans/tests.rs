@@ -290,3 +290,33 @@ async fn a_span_around_an_account_tells_pool_and_caller() {
         assert_eq!(fields.get("tollhouse.caller").map(String::as_str), told);
     }
 }
+
+/// Each attempt has a span of its own, and each tells them.
+#[tokio::test(start_paused = true)]
+async fn a_span_around_each_attempt_tells_pool_and_caller() {
+    let file = "[defaults]\nretry_max_attempts = 2\n\
+                [models.\"gpt-4o*\"]\ntokens_per_minute = 30000\n[callers.web]\nweight = 2";
+    let account = Account::from_toml(file).expect("a good file");
+    let spans = Spans::default();
+    let guard = spans.listen();
+    let overloaded = ScriptedProvider::new(|_, _: &Request<Bytes>| {
+        let answer = Response::builder()
+            .status(503)
+            .body(Full::<Bytes>::default());
+        Reply::ok(answer.expect("valid"))
+    });
+    let client = account
+        .layer()
+        .layer(SpanLayer::new("openai").layer(overloaded));
+    let mut request = post("/v1/chat/completions", CHAT);
+    request.extensions_mut().insert(Caller::new("web"));
+    drop(client.oneshot(request).await.expect("an answer"));
+    drop(guard);
+    let spans = spans.0.lock().expect("no panic");
+    assert_eq!(spans.len(), 2, "{spans:?}");
+    for span in spans.values() {
+        assert_eq!(span.fields["tollhouse.pool"], "gpt-4o*");
+        assert_eq!(span.fields["tollhouse.caller"], "web");
+        assert!(span.closed, "{span:?}");
+    }
+}
