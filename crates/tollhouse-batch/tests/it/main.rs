@@ -8,7 +8,6 @@ mod deadline;
 mod examples;
 mod forms;
 mod hopeless;
-mod imports;
 mod model;
 mod outage;
 mod pace;

@@ -16,7 +16,8 @@ use pin_project_lite::pin_project;
 use tokio::time::{Instant, Sleep, sleep};
 
 use super::Error;
-use super::transport::{Patience, poison};
+use super::patience::Patience;
+use super::peer::poison;
 use crate::layers::verdict::VerdictBody;
 use crate::wire::sse::is_event_stream;
 

@@ -4,8 +4,9 @@ use std::time::Duration;
 
 use http::HeaderValue;
 
+use super::patience::Patience;
 use super::target::Target;
-use super::transport::{Patience, Transport};
+use super::transport::Transport;
 use super::{Account, Error, OpenAi};
 use crate::layers::verdict::WithVerdict;
 

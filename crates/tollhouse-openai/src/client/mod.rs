@@ -12,6 +12,7 @@ mod connect;
 mod deaf;
 pub(crate) mod error;
 mod future;
+mod patience;
 mod peer;
 mod streaming;
 mod target;

@@ -18,7 +18,7 @@ use std::pin::Pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, ready};
 
-use hyper_util::client::legacy::connect::{Connected, Connection};
+use hyper_util::client::legacy::connect::{CaptureConnection, Connected, Connection};
 use pin_project_lite::pin_project;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::Instant;
@@ -222,6 +222,13 @@ impl Frames {
         }
         self.settings -= 1;
         self.settings == 0
+    }
+}
+
+/// Lets nobody use a connection again.
+pub(super) fn poison(connection: &CaptureConnection) {
+    if let Some(connected) = &*connection.connection_metadata() {
+        connected.poison();
     }
 }
 

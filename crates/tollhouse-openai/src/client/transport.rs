@@ -19,7 +19,8 @@ use tower_service::Service;
 use super::Error;
 use super::body::TimedBody;
 use super::connect::{Connector, Connectors};
-use super::peer::{Kept, Peer};
+use super::patience::Patience;
+use super::peer::{Kept, Peer, poison};
 use crate::call::RequestBody;
 
 /// What of an answer comes before anybody reads it, over HTTP/2.
@@ -35,20 +36,6 @@ pub(super) struct Transport {
     /// For requests that ask to stop being HTTP, which HTTP/2 has no words for.
     upgrading: Client<Connector, RequestBody>,
     patience: Patience,
-}
-
-/// How long each part of an attempt may take.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Patience {
-    pub(super) connect: Duration,
-    /// To the head of the answer.
-    pub(super) attempt: Duration,
-    /// Between two pieces of a body; as for an attempt, unless set.
-    pub(super) body_idle: Option<Duration>,
-    /// For a whole body, streams of events left out.
-    pub(super) body: Duration,
-    /// Between two signs of life of a connection.
-    pub(super) keep_alive: Duration,
 }
 
 impl Transport {
@@ -215,13 +202,6 @@ impl Future for TransportFuture {
             }
             timer.as_mut().reset(waiting.next(step));
         }
-    }
-}
-
-/// Lets nobody use a connection again.
-pub(super) fn poison(connection: &CaptureConnection) {
-    if let Some(connected) = &*connection.connection_metadata() {
-        connected.poison();
     }
 }
 

@@ -1,8 +1,6 @@
 //! The policy put around a client: all four layers, fused, in the right order.
 
 use std::fmt;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::time::Duration;
 
 use tollhouse::budget::TokenBudgetBuilder;
@@ -12,7 +10,7 @@ use tower_layer::Layer;
 
 use super::attempts::PolicyMark;
 use super::budget::{BudgetGate, PoolGate};
-use super::limited::Limited;
+use super::limited::{AsksForUsage, Limited};
 use super::told::ToldLimits;
 use super::{Limit, PolicyConfig};
 use crate::layers::include_usage::IncludeUsage;
@@ -126,17 +124,6 @@ pub(crate) struct LiveAttempts {
     asks_for_usage: AsksForUsage,
 }
 
-/// Whether calls ask for their usage, as it is said now.
-#[derive(Clone, Debug, Default)]
-pub(super) struct AsksForUsage(Arc<AtomicBool>);
-
-impl AsksForUsage {
-    #[inline]
-    pub(super) fn get(&self) -> bool {
-        self.0.load(Relaxed)
-    }
-}
-
 impl LiveAttempts {
     pub(crate) fn new(config: &PolicyConfig) -> Self {
         let mut retry = RetryLayer::new(backoff(config), AnswerReader).mark(PolicyMark);
@@ -161,7 +148,7 @@ impl LiveAttempts {
         self.retry.set_backoff(backoff(config));
         self.retry
             .set_budget(is_limited.then(|| self.budget.clone()));
-        self.asks_for_usage.0.store(config.ask_for_usage, Relaxed);
+        self.asks_for_usage.set(config.ask_for_usage);
     }
 }
 

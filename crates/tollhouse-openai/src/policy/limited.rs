@@ -3,6 +3,8 @@
 use std::fmt;
 use std::future::Future;
 use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::task::{Context, Poll};
 
 use bytes::Bytes;
@@ -17,7 +19,6 @@ use tower_service::Service;
 use super::AnswerReader;
 use super::attempts::PolicyMark;
 use super::budget::{CallPass, PoolGate};
-use super::layer::AsksForUsage;
 use crate::call::{Call, CallBody};
 use crate::layers::include_usage::{IncludeUsage, IncludeUsageFuture, WithoutUsage};
 use crate::layers::verdict::{VerdictBody, WithVerdict};
@@ -30,6 +31,25 @@ type StackFuture<S, Q> =
     IncludeUsageFuture<retry::ResponseFuture<Gate<S>, AnswerReader, Request<Q>, PolicyMark>>;
 
 type StackBody<B> = WithoutUsage<HeldBody<VerdictBody<B>, CallPass>>;
+
+/// Whether calls ask for their usage, as it is said now.
+///
+/// # Cloning
+///
+/// Clones are the same.
+#[derive(Clone, Debug, Default)]
+pub(super) struct AsksForUsage(Arc<AtomicBool>);
+
+impl AsksForUsage {
+    #[inline]
+    fn get(&self) -> bool {
+        self.0.load(Relaxed)
+    }
+
+    pub(super) fn set(&self, asks: bool) {
+        self.0.store(asks, Relaxed);
+    }
+}
 
 /// A client behind a policy or an account; made by [`PolicyLayer`](super::PolicyLayer).
 ///

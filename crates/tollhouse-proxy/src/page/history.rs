@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use serde::Serialize;
 
-use super::look::{Look, Overview, PoolNow};
+use super::look::{self, LETTERS, Look, Overview, PoolNow};
 
 /// Samples of each pool, one a second: five minutes, and the minute before that the first
 /// of them is about.
@@ -16,8 +16,6 @@ pub(super) const POOLS: usize = 32;
 pub(super) const CALLS: usize = 24;
 /// Things that happened.
 const HAPPENINGS: usize = 30;
-/// Letters of a name that are kept. Names come from outside.
-const LETTERS: usize = 80;
 
 /// A call that is over.
 #[derive(Clone, Debug, Default, Serialize)]
@@ -179,7 +177,7 @@ impl History {
         // No name is made where the pool is known, which it is but for once.
         let known = match self.pools.contains_key(pool) {
             true => self.pools.get_mut(pool),
-            false => self.room_for(short(pool), now),
+            false => self.room_for(look::short(pool), now),
         };
         if let Some(pool) = known {
             pool.launches = pool.launches.saturating_add(1);
@@ -190,7 +188,7 @@ impl History {
 
     pub(super) fn ended(&mut self, mut ended: Ended, at: u32) {
         for name in [&mut ended.what, &mut ended.caller, &mut ended.pool] {
-            shorten(name);
+            look::shorten(name);
         }
         self.calls.push(Call { at, ended });
     }
@@ -305,19 +303,6 @@ impl PoolHistory {
             self.points.pop_front();
         }
         self.now = Some(now);
-    }
-}
-
-/// As much of a name as is kept.
-pub(super) fn short(name: &str) -> String {
-    name.chars().take(LETTERS).collect()
-}
-
-fn shorten(name: &mut String) {
-    if let Some((end, _)) = name.char_indices().nth(LETTERS) {
-        name.truncate(end);
-        // What was cut off is given back.
-        name.shrink_to_fit();
     }
 }
 

@@ -7,10 +7,11 @@ use tollhouse_openai::account::{
     AccountSnapshot, DryRunSnapshot, PoolCaller, PoolMeter, PoolSnapshot, SharedSnapshot,
 };
 
-use super::history::short;
-
 /// Callers of one pool that are named.
 const CALLERS: usize = 24;
+
+/// Letters of a name that are kept. Names come from outside.
+pub(super) const LETTERS: usize = 80;
 
 /// How all stands at one moment.
 #[derive(Clone, Debug, Default)]
@@ -238,5 +239,18 @@ fn longer(one: Option<f64>, other: Option<f64>) -> Option<f64> {
     match (one, other) {
         (Some(one), Some(other)) => Some(one.max(other)),
         (one, other) => one.or(other),
+    }
+}
+
+/// As much of a name as is kept.
+pub(super) fn short(name: &str) -> String {
+    name.chars().take(LETTERS).collect()
+}
+
+pub(super) fn shorten(name: &mut String) {
+    if let Some((end, _)) = name.char_indices().nth(LETTERS) {
+        name.truncate(end);
+        // What was cut off is given back.
+        name.shrink_to_fit();
     }
 }

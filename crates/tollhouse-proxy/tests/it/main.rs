@@ -5,7 +5,6 @@ mod calls;
 mod comments;
 mod ends;
 mod hostile;
-mod imports;
 mod page;
 mod raw;
 mod realtime;

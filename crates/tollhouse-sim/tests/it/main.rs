@@ -7,7 +7,6 @@ mod client;
 mod config;
 mod errors;
 mod faults;
-mod imports;
 mod rejections;
 mod report;
 mod settings;

@@ -45,7 +45,7 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use super::Queue;
-use super::demand::Bell;
+use super::bell::Bell;
 use super::lanes::{Lanes, Tagged};
 use super::sync::{Mutex, MutexGuard};
 use crate::ask::Caller;

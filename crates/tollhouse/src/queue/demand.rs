@@ -3,16 +3,12 @@
 use std::sync::Arc;
 
 use super::Queue;
+use super::bell::Bell;
 use super::lanes::Lanes;
 use super::state::State;
 use crate::charge::{Amounts, Charge};
-use crate::rules::{Demand, Key, Need, Rule};
+use crate::rules::{Demand, Key, Rule};
 use crate::time::Now;
-
-/// Called, once no lock is held, when a rule has a need that only somebody outside can meet.
-pub(crate) trait Bell: Send + Sync {
-    fn ring(&self, need: Need);
-}
 
 impl<R: Rule> Queue<R> {
     /// Has this one called whenever the rule has such a need, from now on.

@@ -3,7 +3,7 @@
 use std::sync::{Arc, Weak};
 
 use super::account::{AccountSlots, Shared, State};
-use super::demand::Bell;
+use super::bell::Bell;
 use super::sync::Mutex;
 use crate::rules::ledger::Share;
 use crate::rules::{Demand, Granted, Leases, Limited, Wish};

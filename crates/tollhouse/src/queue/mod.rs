@@ -13,6 +13,7 @@
 //! it.
 
 mod account;
+mod bell;
 mod demand;
 mod guard;
 mod idle;
@@ -44,7 +45,7 @@ use state::{Admitted, State};
 use sync::{Mutex, MutexGuard};
 
 pub use account::{AccountSlots, AccountSlotsSnapshot};
-pub(crate) use demand::Bell;
+pub(crate) use bell::Bell;
 pub(crate) use idle::Idle;
 pub(crate) use leased::WeakSlots;
 pub(crate) use ticket::Ticket;

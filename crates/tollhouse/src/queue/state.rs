@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use super::Bounds;
 use super::account::{Calls, Seat, Slot, Stood};
-use super::demand::Bell;
+use super::bell::Bell;
 use super::lanes::{Lanes, Tagged};
 use super::moved::Moved;
 use crate::ask::{Ask, Caller};

@@ -12,7 +12,7 @@ use tokio::time::sleep_until;
 
 use super::books::{Exchanged, lease_of};
 use super::member::{Pools, Reported};
-use super::sharing::{Inner, Phase};
+use super::part::{Inner, Phase};
 use super::{Away, Grant, Report, Seen, SharedLedger, Stamp};
 use crate::charge::Per;
 use crate::rules::{Bucket, Random, When};

@@ -15,9 +15,11 @@
 mod agent;
 mod bank;
 mod books;
+mod fallback;
 mod grant;
 mod member;
 mod memory;
+mod part;
 mod report;
 mod sharing;
 
@@ -25,10 +27,11 @@ use std::future::{Future, pending};
 
 pub use crate::charge::Amounts;
 pub use agent::Agent;
+pub use fallback::Fallback;
 pub use grant::{Away, Grant, PoolGrant, Stamp};
 pub use memory::InMemory;
 pub use report::{LINE, MeterTerms, PoolReport, Report, Seen, Told};
-pub use sharing::{Fallback, Sharing, Status};
+pub use sharing::{Sharing, Status};
 
 /// A ledger that several processes spend from.
 pub trait SharedLedger: Send + Sync + 'static {

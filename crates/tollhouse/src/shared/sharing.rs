@@ -1,67 +1,17 @@
 //! A process's part in a shared ledger, as others see it.
 
 use std::fmt;
-use std::hash::{BuildHasher, RandomState};
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 
-use tokio::sync::Notify;
 use tokio::time::Instant;
 
 use super::agent::Agent;
-use super::member::{Member, PoolMember, SlotsMember};
+use super::fallback::Fallback;
+use super::member::{PoolMember, SlotsMember};
+use super::part::{Inner, Phase};
 use super::{Away, SharedLedger};
-use crate::queue::{AccountSlots, Bell, Queue};
-use crate::rules::ledger::Share;
-use crate::rules::{Need, Pool};
-use crate::time::{Moment, Now};
-
-/// What a process does while the shared ledger is away, from the end of its lease on.
-///
-/// # Examples
-///
-/// ```
-/// use tollhouse::shared::Fallback;
-///
-/// assert_eq!(Fallback::default(), Fallback::Share { floor: 0.05 });
-/// ```
-#[derive(Clone, Copy, Debug, PartialEq)]
-#[non_exhaustive]
-pub enum Fallback {
-    /// Goes on with its share of all limits: one part of as many as there were processes
-    /// when the ledger last answered, and no less than `floor`. Nothing is there of it at
-    /// first. A request that does not fit into the share waits until the ledger is back.
-    Share {
-        /// The least share, from 0 to 1; what a process has that has never been told how
-        /// many there are.
-        floor: f64,
-    },
-    /// Lets nobody in.
-    Closed,
-    /// Goes on as if there were no other process.
-    Open,
-}
-
-/// A share, no less than a twentieth.
-impl Default for Fallback {
-    fn default() -> Self {
-        Fallback::Share { floor: 0.05 }
-    }
-}
-
-impl Fallback {
-    /// What is let in by the pools' own rules, if anything.
-    pub(super) fn share(self, processes: Option<u32>) -> Option<Share> {
-        match self {
-            Fallback::Share { floor } => {
-                let part = processes.map_or(0.0, |many| 1.0 / f64::from(many.max(1)));
-                Some(Share::Part(part.max(floor).clamp(f64::MIN_POSITIVE, 1.0)))
-            }
-            Fallback::Closed => None,
-            Fallback::Open => Some(Share::Drawn),
-        }
-    }
-}
+use crate::queue::{AccountSlots, Queue};
+use crate::rules::Pool;
 
 /// How a process stands with the shared ledger.
 #[derive(Clone, Debug)]
@@ -124,42 +74,6 @@ pub struct Sharing {
     inner: Arc<Inner>,
 }
 
-pub(super) struct Inner {
-    pub(super) process: u128,
-    pub(super) fallback: Fallback,
-    /// Rung when something cannot wait.
-    pub(super) bell: Notify,
-    /// Whether it was for something that is to be told.
-    pub(super) has_word: AtomicBool,
-    /// Told when the last report is through, or there is nobody to send it.
-    pub(super) left: Notify,
-    state: Mutex<State>,
-}
-
-pub(super) struct State {
-    pub(super) members: Vec<Arc<dyn Member>>,
-    pub(super) phase: Phase,
-    /// Counts the changes of phase.
-    pub(super) changes: u64,
-    pub(super) processes: Option<u32>,
-    pub(super) since: Instant,
-    pub(super) why: Option<Away>,
-    pub(super) is_leaving: bool,
-}
-
-/// By what right a process spends.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub(super) enum Phase {
-    /// Nobody has answered yet.
-    Beginning,
-    /// On leases, until then.
-    Up(Moment),
-    /// On its fallback.
-    Away(Option<Share>),
-    /// By none, any more.
-    Left,
-}
-
 impl Sharing {
     /// A process's part in this ledger, and what must run for it: spawn the agent, or poll
     /// it otherwise.
@@ -172,23 +86,7 @@ impl Sharing {
             let fine = (0.0..=1.0).contains(&floor);
             assert!(fine, "a floor must be a share from 0 to 1, not {floor}");
         }
-        let half = || u128::from(RandomState::new().hash_one(0));
-        let inner = Arc::new(Inner {
-            process: half() << 64 | half(),
-            fallback,
-            bell: Notify::new(),
-            has_word: AtomicBool::new(false),
-            left: Notify::new(),
-            state: Mutex::new(State {
-                members: Vec::new(),
-                phase: Phase::Beginning,
-                changes: 0,
-                processes: None,
-                since: Instant::now(),
-                why: None,
-                is_leaving: false,
-            }),
-        });
+        let inner = Arc::new(Inner::new(fallback));
         let agent = Agent::new(ledger, Arc::clone(&inner));
         (Sharing { inner }, agent)
     }
@@ -311,101 +209,6 @@ impl fmt::Debug for Sharing {
             .field("fallback", &self.inner.fallback)
             .field("status", &self.status())
             .finish_non_exhaustive()
-    }
-}
-
-// ===== impl Inner =====
-
-impl Bell for Inner {
-    fn ring(&self, need: Need) {
-        if need == Need::Word {
-            self.has_word.store(true, Ordering::Relaxed);
-        }
-        self.bell.notify_one();
-    }
-}
-
-impl Inner {
-    pub(super) fn lock(&self) -> MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// All who are under it and still there, the first one of each name.
-    pub(super) fn members(&self) -> Vec<Arc<dyn Member>> {
-        let mut state = self.lock();
-        let all = std::mem::take(&mut state.members);
-        let (gone, there): (Vec<_>, Vec<_>) = all.into_iter().partition(|it| it.is_gone());
-        state.members = there;
-        let mut members: Vec<Arc<dyn Member>> = Vec::new();
-        for member in &state.members {
-            if !members.iter().any(|it| it.name() == member.name()) {
-                members.push(Arc::clone(member));
-            }
-        }
-        drop(state);
-        drop(gone);
-        members
-    }
-
-    /// Another one is under it: it begins, and spends by the same right as the others; one
-    /// of the name of another, once that is gone.
-    fn admit(&self, member: Arc<dyn Member>, begin: impl FnOnce()) {
-        self.lock().members.push(Arc::clone(&member));
-        begin();
-        let mut seen = None;
-        // The phase may change while it is told of one; never is it told under the lock.
-        loop {
-            let (changes, phase) = {
-                let state = self.lock();
-                (state.changes, state.phase)
-            };
-            let is_first = self.members().iter().any(|it| Arc::ptr_eq(it, &member));
-            if seen == Some(changes) || !is_first {
-                return;
-            }
-            seen = Some(changes);
-            tell(&*member, phase);
-        }
-    }
-
-    /// From now on all spend by another right.
-    pub(super) fn enter(&self, phase: Phase, why: Option<Away>, processes: Option<u32>) {
-        {
-            let mut state = self.lock();
-            let was_up = matches!(state.phase, Phase::Up(_));
-            if was_up != matches!(phase, Phase::Up(_)) {
-                state.since = Instant::now();
-            }
-            state.phase = phase;
-            state.changes += 1;
-            state.why = why;
-            state.processes = processes.or(state.processes);
-        }
-    }
-
-    /// Tells everybody by what right they spend.
-    pub(super) fn tell_all(&self) {
-        let phase = self.lock().phase;
-        for member in self.members() {
-            tell(&*member, phase);
-        }
-    }
-}
-
-fn tell(member: &dyn Member, phase: Phase) {
-    match phase {
-        Phase::Beginning => {}
-        Phase::Up(until) => {
-            let now = Now::unread().get();
-            let when = super::books::Exchanged {
-                sent: now,
-                came: now,
-                processes: 1,
-            };
-            member.renew(None, when, until);
-        }
-        Phase::Away(share) => member.go_alone(share),
-        Phase::Left => member.close(),
     }
 }
 

@@ -30,7 +30,11 @@ use on as this;
 #[cfg(feature = "metrics")]
 pub use on::describe;
 
-pub(crate) use this::{Desk, ON, retried, shared_ledger};
+#[cfg(feature = "metrics")]
+pub(crate) use desk::Desk;
+#[cfg(not(feature = "metrics"))]
+pub(crate) use off::Desk;
+pub(crate) use this::{ON, retried, shared_ledger};
 
 use std::sync::Arc;
 

@@ -10,8 +10,6 @@ use super::Name;
 use crate::answer::Scope;
 use crate::error::Refused;
 
-pub(crate) use super::desk::Desk;
-
 pub(crate) const ON: bool = true;
 
 // ===== names =====

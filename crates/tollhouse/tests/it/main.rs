@@ -10,7 +10,6 @@ mod deadlines;
 mod fairness;
 mod fifo;
 mod hour;
-mod imports;
 mod lanes;
 mod leases;
 mod ledger_proof;

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::dealings::Heard;
-use super::metered::Metered;
+use super::metered::{Answered, Metered};
 use super::trust::{Epoch, Untold};
 use super::{Entry, Ledger, REQUESTS, Sent, TOKENS, Told};
 use crate::answer::{Denial, Observation, RateLimits, Scope};
@@ -14,16 +14,6 @@ use crate::time::Moment;
 
 /// No answer closes an account for longer without a probe.
 const DAY: Duration = Duration::from_secs(24 * 60 * 60);
-
-/// Whose answer it is that tells something.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Answered {
-    pub(super) key: Key,
-    pub(super) charge: Charge,
-    pub(super) sent: Sent,
-    /// Whether it was let in.
-    pub(super) good: bool,
-}
 
 impl Ledger {
     /// The head of an answer went by.

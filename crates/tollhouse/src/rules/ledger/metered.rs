@@ -1,13 +1,23 @@
 //! One of the ledger's meters with what is known of it: what stands in it, and
 //! what the provider says of it.
 
-use super::answers::Answered;
 use super::belief::{Belief, Verdict};
 use super::correction::{Correction, Mark};
 use super::terms::{Accounting, Terms};
-use super::{Entry, MeterSnapshot, Stage, Told};
+use super::{Entry, MeterSnapshot, Sent, Stage, Told};
+use crate::charge::Charge;
 use crate::rules::{Allowed, Key, Meter, Room};
 use crate::time::Moment;
+
+/// Whose answer it is that tells something.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Answered {
+    pub(super) key: Key,
+    pub(super) charge: Charge,
+    pub(super) sent: Sent,
+    /// Whether it was let in.
+    pub(super) good: bool,
+}
 
 /// The longest answer that any model writes, in tokens.
 const LONGEST_ANSWER: u64 = 128_000;
