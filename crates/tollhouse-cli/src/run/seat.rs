@@ -109,10 +109,11 @@ impl Seat {
             .map_err(|error| failure::because("cannot start the daemon", error))?;
         let said = daemon.stdout.take().expect("it is piped");
         let mut ready = String::new();
-        // It says its port, or ends.
+        // It says its port, or ends. One that said it did start, whatever became of it since:
+        // whoever needs it starts it again.
         let read = timeout(START, BufReader::new(said).read_line(&mut ready)).await;
-        match (read, self.room.port()) {
-            (Ok(Ok(_)), Some(_)) => Ok(()),
+        match read {
+            Ok(Ok(_)) if ready.ends_with('\n') => Ok(()),
             _ => {
                 let _ = daemon.kill().await;
                 let said = self.room.last_words();

@@ -409,15 +409,17 @@ async fn an_ended_daemon_is_started_again_by_the_next_call() {
 async fn what_a_killed_daemon_leaves_is_removed_by_the_last_run() {
     let provider = Provider::start(Sim::builder()).await;
     let user = User::new("run_swept");
-    let script = "while ! test -e done; do sleep 0.02; done";
+    let script = "touch begun; while ! test -e done; do sleep 0.02; done";
     let child = start(user.run(&provider, &[], script), &user.file("said"));
+    until("the command", || user.file("begun").exists()).await;
     let daemon = user.daemon().await;
     kill(&daemon, "-KILL");
     until("its end", || !is_running(&daemon) || is_zombie(&daemon)).await;
     fs::write(user.file("done"), "").unwrap();
-    assert_eq!(ended(child).await, Some(0));
-    assert_eq!(user.rooms(), Vec::<PathBuf>::new());
+    let ended = ended(child).await;
     let said = fs::read_to_string(user.file("said")).unwrap();
+    assert_eq!(ended, Some(0), "{said}");
+    assert_eq!(user.rooms(), Vec::<PathBuf>::new());
     assert!(said.contains("not known: its daemon has ended"), "{said}");
 }
 
