@@ -42,9 +42,11 @@
 //! from others refuses up front what would hold up everybody else.
 
 mod admit;
+mod limit;
 mod limits;
 mod pools;
 mod table;
+mod work;
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
@@ -64,8 +66,10 @@ use crate::output::completed::Done;
 use pools::Pools;
 
 pub use admit::NotAdmitted;
-pub use limits::{Allowed, Limit, LimitTime, Limits, Parts};
+pub use limit::{Allowed, Limit, LimitTime};
+pub use limits::Limits;
 pub use pools::{PoolPlan, Share};
+pub use work::Parts;
 
 /// Of each kind of remark a plan keeps the first so many.
 const KEPT: usize = 1_000;

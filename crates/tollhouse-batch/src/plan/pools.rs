@@ -6,7 +6,9 @@ use std::sync::Arc;
 use serde::Serialize;
 use tokio::time::Duration;
 
-use super::limits::{Limit, LimitTime, Limits, Parts, Work};
+use super::limit::{Limit, LimitTime};
+use super::limits::Limits;
+use super::work::{Parts, Work};
 use crate::format::as_seconds;
 
 /// What a plan must know of one request; see [`Plan::read_pools`](super::Plan::read_pools).
