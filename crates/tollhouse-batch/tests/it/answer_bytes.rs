@@ -7,13 +7,12 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
-use crate::common::{id_of, ids, input};
+use crate::common::{RunBoxed, id_of, ids, input, service_fn};
 use bytes::Bytes;
 use http::{Request, Response};
 use http_body::{Body, Frame};
 use tokio::time::{Sleep, sleep};
 use tollhouse_batch::Batch;
-use tower::service_fn;
 
 const CHUNK: usize = 1_000;
 
@@ -90,7 +89,7 @@ async fn most_held(answer_bytes: usize, chunks: usize, ordered: bool) -> (usize,
         });
     let lines = input((0..100).map(|n| n.to_string()));
     let mut output = Vec::new();
-    let run = batch.run(lines.as_bytes(), &mut output, tokio::io::sink());
+    let run = batch.run_boxed(lines.as_bytes(), &mut output, tokio::io::sink());
     let summary = run.await.expect("memory can be read and written");
     assert_eq!(summary.ok, 100);
     assert_eq!(held.now.load(Ordering::Relaxed), 0);

@@ -5,13 +5,12 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
-use crate::common::{Log, answer, id_of, input, slow};
+use crate::common::{Log, RunBoxed, answer, id_of, input, service_fn, slow};
 use bytes::Bytes;
 use futures_util::{StreamExt, stream};
 use http::{Request, Uri};
 use tokio::time::{Instant, sleep, timeout};
 use tollhouse_batch::{Ask, Batch, Done, Event};
-use tower::service_fn;
 
 fn ask(id: u64) -> Ask {
     Ask {
@@ -120,7 +119,7 @@ async fn events_are_a_stream_that_ends_with_the_run() {
     let mut batch = Batch::new(echo);
     let events = batch.events();
     let lines = input(["1", "2"]);
-    let run = batch.run(lines.as_bytes(), tokio::io::sink(), tokio::io::sink());
+    let run = batch.run_boxed(lines.as_bytes(), tokio::io::sink(), tokio::io::sink());
     let (summary, events) = tokio::join!(run, events.collect::<Vec<_>>());
     assert_eq!(summary.expect("memory can be read").ok, 2);
     let finished = |event: &&Event| matches!(event, Event::Finished { .. });
@@ -143,7 +142,7 @@ async fn events_end_though_the_service_keeps_its_requests() {
     let mut batch = Batch::new(service);
     let events = batch.events();
     let lines = input(["1", "2"]);
-    let run = batch.run(lines.as_bytes(), tokio::io::sink(), tokio::io::sink());
+    let run = batch.run_boxed(lines.as_bytes(), tokio::io::sink(), tokio::io::sink());
     run.await.expect("memory can be read");
     let events = timeout(Duration::from_secs(1), events.count()).await;
     assert_eq!((events, kept.take().len()), (Ok(4), 2));

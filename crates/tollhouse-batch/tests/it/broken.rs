@@ -8,13 +8,13 @@ use std::pin::Pin;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
-use crate::common::{Log, answer, id_of, ids, input, respond, slow, word};
+use crate::common::{Log, RunBoxed, answer, id_of, ids, input, respond, service_fn, slow, word};
 use bytes::Bytes;
 use http::Request;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, ReadBuf};
 use tokio::time::sleep;
 use tollhouse_batch::{Batch, Done, SentLayer, Tail};
-use tower::{Layer, service_fn};
+use tower::Layer;
 
 /// A disk with so much room.
 struct Disk {
@@ -68,7 +68,7 @@ async fn full_disk_is_one_error_with_every_answer_it_lacks() {
         });
         let (output, content) = disk(room);
         let lines = input(["1", "2", "3", "4", "5", "6", "7", "8"]);
-        let run = batch.run(lines.as_bytes(), output, tokio::io::sink());
+        let run = batch.run_boxed(lines.as_bytes(), output, tokio::io::sink());
         let error = run.await.expect_err("the disk is full");
 
         assert!(error.is_write());
@@ -131,7 +131,7 @@ async fn full_disk_calls_back_what_is_not_sent() {
     });
     let batch = Batch::new(gated).withdraw_unsent(true);
     let lines = input(["1", "2", "3"]);
-    let run = batch.run(lines.as_bytes(), disk(10).0, tokio::io::sink());
+    let run = batch.run_boxed(lines.as_bytes(), disk(10).0, tokio::io::sink());
     let error = run.await.expect_err("the disk is full");
     assert_eq!(ids(error.unwritten()), ["1", "2"]);
     let summary = error.summary().expect("a run had begun");
@@ -151,7 +151,7 @@ async fn unwritable_errors_do_not_cost_the_output() {
     });
     let lines = input(["good", "bad"]);
     let mut output = Vec::new();
-    let run = Batch::new(service).run(lines.as_bytes(), &mut output, disk(0).0);
+    let run = Batch::new(service).run_boxed(lines.as_bytes(), &mut output, disk(0).0);
     let error = run.await.expect_err("the errors cannot be written");
     assert_eq!(
         error.to_string(),
@@ -178,7 +178,7 @@ impl AsyncRead for Broken {
 async fn unreadable_input_keeps_what_is_under_way() {
     let lines = input(["1", "2"]) + "{\"custom";
     let mut output = Vec::new();
-    let run = Batch::new(service_fn(slow)).run(
+    let run = Batch::new(service_fn(slow)).run_boxed(
         lines.as_bytes().chain(Broken),
         &mut output,
         tokio::io::sink(),

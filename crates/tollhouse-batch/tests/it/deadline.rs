@@ -3,13 +3,13 @@
 use std::convert::Infallible;
 use std::time::Duration;
 
-use crate::common::{Body, Log, answer, id_of, ids, input, line, slow, word};
+use crate::common::{Body, Log, RunBoxed, answer, id_of, ids, input, line, service_fn, slow, word};
 use bytes::Bytes;
 use http::{Request, Response};
 use tokio::time::{Instant, sleep};
 use tollhouse::StaggerLayer;
 use tollhouse_batch::{Batch, Done, EndedBy, SentLayer};
-use tower::{Layer, ServiceExt, service_fn};
+use tower::{Layer, ServiceExt};
 
 #[tokio::test(start_paused = true)]
 async fn what_is_under_way_is_finished_and_what_waits_is_left() {
@@ -25,7 +25,7 @@ async fn what_is_under_way_is_finished_and_what_waits_is_left() {
     // Sent at 0, 2 and 4 s; the last takes until 13 s.
     let lines = input(["1", "3", "9", "4", "5"]);
     let mut output = Vec::new();
-    let run = batch.run(lines.as_bytes(), &mut output, tokio::io::sink());
+    let run = batch.run_boxed(lines.as_bytes(), &mut output, tokio::io::sink());
     let summary = run.await.expect("memory can be read and written");
 
     assert_eq!(summary.ended_by, Some(EndedBy::Deadline));
@@ -43,7 +43,7 @@ async fn what_is_under_way_is_finished_and_what_waits_is_left() {
     done.read(&*output).await.expect("an output");
     let rest = Batch::new(service_fn(slow)).resume(done);
     let mut more = Vec::new();
-    let run = rest.run(lines.as_bytes(), &mut more, tokio::io::sink());
+    let run = rest.run_boxed(lines.as_bytes(), &mut more, tokio::io::sink());
     assert!(run.await.expect("memory can be read").is_complete());
     assert_eq!(ids(&more), ["4", "5"]);
 }
@@ -68,7 +68,7 @@ async fn no_attempt_is_made_after_it() {
         }
     });
     let batch = Batch::new(service).deadline(Instant::now() + Duration::from_secs(15));
-    let run = batch.run(
+    let run = batch.run_boxed(
         input(["1"]).into_bytes().leak() as &[u8],
         Vec::new(),
         Vec::new(),
@@ -83,7 +83,7 @@ async fn no_attempt_is_made_after_it() {
 async fn a_run_that_is_over_before_has_not_reached_it() {
     let batch = Batch::new(service_fn(slow)).deadline(Instant::now() + Duration::from_secs(60));
     let lines = input(["1", "2"]);
-    let run = batch.run(lines.as_bytes(), tokio::io::sink(), tokio::io::sink());
+    let run = batch.run_boxed(lines.as_bytes(), tokio::io::sink(), tokio::io::sink());
     let summary = run.await.expect("memory can be read");
     assert!(summary.is_complete());
     assert_eq!(
@@ -99,7 +99,7 @@ async fn a_deadline_that_has_passed_sends_nothing() {
     let batch = Batch::new(service).deadline(Instant::now());
     sleep(Duration::from_secs(1)).await;
     let lines = input(["1"]);
-    let run = batch.run(lines.as_bytes(), tokio::io::sink(), tokio::io::sink());
+    let run = batch.run_boxed(lines.as_bytes(), tokio::io::sink(), tokio::io::sink());
     let summary = run.await.expect("memory can be read");
     assert_eq!((summary.total, summary.interrupted), (0, true));
 }
@@ -114,7 +114,7 @@ async fn percentiles_tell_waiting_and_answers_apart() {
         .collect();
     let lines = lines.join("\n");
     let batch = Batch::new(service).look_ahead(1_000);
-    let run = batch.run(lines.as_bytes(), tokio::io::sink(), tokio::io::sink());
+    let run = batch.run_boxed(lines.as_bytes(), tokio::io::sink(), tokio::io::sink());
     let summary = run.await.expect("memory can be read");
     let near = |time: Duration, seconds: f64| (time.as_secs_f64() / seconds - 1.0).abs() < 0.02;
     let waiting = summary.waiting.expect("they waited");

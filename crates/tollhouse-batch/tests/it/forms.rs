@@ -3,14 +3,14 @@
 use std::convert::Infallible;
 use std::time::Duration;
 
-use crate::common::{Log, answer, ids, input, records, respond, slow};
+use crate::common::{Log, RunBoxed, answer, ids, input, records, respond, service_fn, slow};
 use async_compression::tokio::write::GzipEncoder;
 use bytes::Bytes;
 use http::{Request, Uri};
 use serde_json::json;
 use tokio::io::AsyncWriteExt;
 use tollhouse_batch::{Batch, Limits, Plan, SentLayer};
-use tower::{Layer, service_fn};
+use tower::Layer;
 
 async fn packed(text: &str) -> Vec<u8> {
     let mut packer = GzipEncoder::new(Vec::new());
@@ -31,7 +31,7 @@ async fn packed_input_is_unpacked() {
     let plan = Plan::read(&lines[..], |_: &Request<Bytes>| 1, Limits::new()).await;
     assert_eq!(plan.expect("a plan").requests, 3);
     let mut output = Vec::new();
-    let run = Batch::new(service_fn(slow)).run(&lines[..], &mut output, tokio::io::sink());
+    let run = Batch::new(service_fn(slow)).run_boxed(&lines[..], &mut output, tokio::io::sink());
     assert_eq!(run.await.expect("memory can be read").ok, 3);
     assert_eq!(ids(&output), ["1", "2", "3"]);
 }
@@ -40,7 +40,7 @@ async fn packed_input_is_unpacked() {
 async fn packed_input_that_is_cut_short_names_the_line() {
     let lines = packed(&input((1..200).map(|n| n.to_string()))).await;
     let cut = &lines[..lines.len() / 2];
-    let run = Batch::new(service_fn(slow)).run(cut, tokio::io::sink(), tokio::io::sink());
+    let run = Batch::new(service_fn(slow)).run_boxed(cut, tokio::io::sink(), tokio::io::sink());
     let error = run.await.expect_err("half of it is missing").to_string();
     assert!(
         error.starts_with("cannot read the input at line "),
@@ -68,13 +68,13 @@ async fn bodies_alone_are_sent_where_they_belong() {
     let batch = Batch::new(service).ordered(true);
     let run = batch
         .clone()
-        .run(lines.as_bytes(), &mut output, tokio::io::sink());
+        .run_boxed(lines.as_bytes(), &mut output, tokio::io::sink());
     run.await.expect("memory can be read and written");
     assert_eq!(seen.take(), ["/v1/chat/completions", "/v1/embeddings"]);
     assert_eq!(ids(&output), ["line-1", "line-3"]);
 
     let batch = batch.url(Uri::from_static("/v1/rerank"));
-    let run = batch.run(lines.as_bytes(), tokio::io::sink(), tokio::io::sink());
+    let run = batch.run_boxed(lines.as_bytes(), tokio::io::sink(), tokio::io::sink());
     run.await.expect("memory can be read and written");
     assert_eq!(seen.take(), ["/v1/rerank", "/v1/rerank"]);
 }
@@ -84,7 +84,7 @@ async fn ordered_output_is_in_the_order_of_the_input() {
     let lines = input(["5", "1", "4", "2"]);
     let mut output = Vec::new();
     let batch = Batch::new(service_fn(slow)).ordered(true);
-    let run = batch.run(lines.as_bytes(), &mut output, tokio::io::sink());
+    let run = batch.run_boxed(lines.as_bytes(), &mut output, tokio::io::sink());
     let summary = run.await.expect("memory can be read and written");
     assert_eq!(ids(&output), ["5", "1", "4", "2"]);
     assert_eq!(summary.elapsed, Duration::from_secs(5));
@@ -96,7 +96,7 @@ async fn ordered_output_holds_no_more_than_it_looks_ahead() {
     let lines = input(["9", "1", "2", "3", "4"]);
     let mut output = Vec::new();
     let batch = Batch::new(service_fn(slow)).ordered(true).look_ahead(3);
-    let run = batch.run(lines.as_bytes(), &mut output, tokio::io::sink());
+    let run = batch.run_boxed(lines.as_bytes(), &mut output, tokio::io::sink());
     let summary = run.await.expect("memory can be read and written");
     // 9 with 1 and 2 beside it; only when it is written go 3 and 4.
     assert_eq!(summary.elapsed, Duration::from_secs(9 + 4));
@@ -116,7 +116,8 @@ async fn each_line_tells_how_it_went() {
         }
     });
     let mut output = Vec::new();
-    let run = Batch::new(service).run(input(["2"]).leak().as_bytes(), &mut output, Vec::new());
+    let run =
+        Batch::new(service).run_boxed(input(["2"]).leak().as_bytes(), &mut output, Vec::new());
     run.await.expect("memory can be read and written");
     assert_eq!(
         records(&output)[0]["tollhouse"],
@@ -134,7 +135,7 @@ async fn rubbish_with_a_good_status_is_a_failure() {
     });
     let (mut output, mut errors) = (Vec::new(), Vec::new());
     let lines = input(["1"]);
-    let run = Batch::new(rubbish).run(lines.as_bytes(), &mut output, &mut errors);
+    let run = Batch::new(rubbish).run_boxed(lines.as_bytes(), &mut output, &mut errors);
     let summary = run.await.expect("memory can be read and written");
     assert_eq!((summary.ok, summary.failed), (0, 1));
     let record = &records(&errors)[0];

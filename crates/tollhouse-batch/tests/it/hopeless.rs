@@ -3,11 +3,11 @@
 use std::convert::Infallible;
 use std::time::Duration;
 
-use crate::common::{Log, answer, id_of, ids, input, respond, word};
+use crate::common::{Log, RunBoxed, answer, id_of, ids, input, respond, service_fn, word};
 use bytes::Bytes;
 use http::Request;
 use tollhouse_batch::{Batch, Done, Judgement, SentLayer};
-use tower::{Layer, service_fn};
+use tower::Layer;
 
 const SPENT: &str = r#"{"error":{"code":"insufficient_quota","message":"no money"}}"#;
 
@@ -43,7 +43,7 @@ async fn a_hopeless_failure_ends_the_run_and_is_left_for_a_later_one() {
         });
     let lines = input((1..=9).map(|n| n.to_string()));
     let (mut output, mut errors) = (Vec::new(), Vec::new());
-    let run = batch.run(lines.as_bytes(), &mut output, &mut errors);
+    let run = batch.run_boxed(lines.as_bytes(), &mut output, &mut errors);
     let summary = run.await.expect("memory can be read and written");
 
     assert_eq!(summary.gave_up.as_deref(), Some("quota: no money"));
@@ -61,7 +61,7 @@ async fn a_hopeless_failure_ends_the_run_and_is_left_for_a_later_one() {
     let mut done = Done::new();
     done.read(&output[..]).await.expect("an output");
     let rest = Batch::new(service_fn(|request| poor(request, 9))).resume(done);
-    let run = rest.run(lines.as_bytes(), &mut output, &mut errors);
+    let run = rest.run_boxed(lines.as_bytes(), &mut output, &mut errors);
     assert!(run.await.expect("memory can be read").is_complete());
     let mut ids = ids(&output);
     ids.sort();
@@ -79,7 +79,7 @@ async fn a_judge_sees_the_services_own_error() {
         Judgement::Hopeless(format!("{}: {error}", failed.code))
     });
     let lines = input(["1", "2"]);
-    let run = batch.run(lines.as_bytes(), tokio::io::sink(), tokio::io::sink());
+    let run = batch.run_boxed(lines.as_bytes(), tokio::io::sink(), tokio::io::sink());
     let summary = run.await.expect("memory can be read");
     assert_eq!(
         summary.gave_up.as_deref(),
@@ -102,7 +102,7 @@ async fn too_many_failures_end_the_run_and_stay_written() {
     let lines = input((1..=100).map(|n| n.to_string()));
     let mut errors = Vec::new();
     let batch = Batch::new(failing).look_ahead(1).max_failures(0.5);
-    let run = batch.run(lines.as_bytes(), tokio::io::sink(), &mut errors);
+    let run = batch.run_boxed(lines.as_bytes(), tokio::io::sink(), &mut errors);
     let summary = run.await.expect("memory can be read and written");
     assert_eq!((summary.ok, summary.failed), (10, 11));
     let reason = "11 of 21 requests failed, more than 50%";

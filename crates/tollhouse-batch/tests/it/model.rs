@@ -6,7 +6,7 @@ use std::io;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use crate::common::{answer, by_id, id_of, input, respond};
+use crate::common::{RunBoxed, answer, by_id, id_of, input, respond};
 use bytes::Bytes;
 use http::{Request, Response};
 use tokio::sync::Semaphore;
@@ -206,7 +206,7 @@ async fn run(world: &World, disk: &mut Disk, random: &mut Random, lines: &str) -
             stop.stop();
         }
     });
-    let running = batch.run(lines.as_bytes(), &mut disk.output, &mut disk.errors);
+    let running = batch.run_boxed(lines.as_bytes(), &mut disk.output, &mut disk.errors);
     let ended = timeout(life, running).await;
     halting.abort();
     for (id, &sent) in world.sent.lock().expect("no panic").iter() {

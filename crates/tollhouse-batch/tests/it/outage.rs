@@ -7,13 +7,13 @@ use std::io;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use crate::common::{Body, Log, answer, id_of, ids, input, respond, word};
+use crate::common::{Body, Log, RunBoxed, answer, id_of, ids, input, respond, service_fn, word};
 use bytes::Bytes;
 use http::{Request, Response};
 use tokio::time::{Instant, sleep};
 use tollhouse::{Backoff, Classify, Decision, RetryLayer, Scope, StaggerLayer};
 use tollhouse_batch::{Batch, Event, Failed, Judgement, SentLayer};
-use tower::{Layer, Service, service_fn};
+use tower::{Layer, Service};
 
 const SEC: Duration = Duration::from_secs(1);
 
@@ -98,7 +98,7 @@ async fn an_outage_is_waited_for_and_nothing_fails() {
         });
         let (mut output, mut errors) = (Vec::new(), Vec::new());
         let lines = numbered(500);
-        let run = batch.run(lines.as_bytes(), &mut output, &mut errors);
+        let run = batch.run_boxed(lines.as_bytes(), &mut output, &mut errors);
         let summary = run.await.expect("memory can be read and written");
 
         assert_eq!((summary.ok, summary.failed), (500, 0));
@@ -152,7 +152,7 @@ async fn an_outage_is_seen_before_any_request_has_failed() {
         });
     let begin = Instant::now();
     let lines = numbered(50);
-    let run = batch.run(lines.as_bytes(), Vec::new(), Vec::new());
+    let run = batch.run_boxed(lines.as_bytes(), Vec::new(), Vec::new());
     let summary = run.await.expect("memory can be read and written");
     // Launches at 0, 3, then 6 and 9 in vain; 12 is the first 5 s after that.
     let since = events.take().into_iter().find_map(|event| match event {
@@ -175,7 +175,7 @@ async fn overload_fails_nothing_while_it_lasts() {
     );
     let batch = Batch::new(provider).judge(judge).look_ahead(1);
     let lines = numbered(60);
-    let run = batch.run(lines.as_bytes(), Vec::new(), Vec::new());
+    let run = batch.run_boxed(lines.as_bytes(), Vec::new(), Vec::new());
     let summary = run.await.expect("memory can be read and written");
     assert_eq!((summary.ok, summary.failed), (60, 0));
     assert!(summary.elapsed < 240 * SEC, "{summary}");
@@ -199,7 +199,7 @@ async fn a_line_that_alone_draws_errors_fails_at_last() {
             .look_ahead(look_ahead);
         let mut errors = Vec::new();
         let lines = numbered(2_000);
-        let run = batch.run(lines.as_bytes(), tokio::io::sink(), &mut errors);
+        let run = batch.run_boxed(lines.as_bytes(), tokio::io::sink(), &mut errors);
         let summary = run.await.expect("memory can be read and written");
         assert_eq!(
             (summary.ok, summary.failed),
@@ -225,7 +225,7 @@ async fn the_last_lines_that_alone_draw_errors_fail_at_last() {
         &Log::new(),
     );
     let service = retry().layer(SentLayer.layer(provider));
-    let run = Batch::new(service).judge(judge).run(
+    let run = Batch::new(service).judge(judge).run_boxed(
         Box::leak(numbered(20).into_boxed_str()).as_bytes(),
         tokio::io::sink(),
         tokio::io::sink(),
@@ -250,7 +250,7 @@ async fn an_outage_of_one_line_alone_is_one() {
     let lines = numbered(20);
     let run = Batch::new(service)
         .judge(judge)
-        .run(lines.as_bytes(), Vec::new(), Vec::new());
+        .run_boxed(lines.as_bytes(), Vec::new(), Vec::new());
     let summary = run.await.expect("memory can be read and written");
     assert_eq!((summary.ok, summary.failed), (20, 0));
 }
@@ -280,7 +280,7 @@ async fn half_of_all_answers_being_overload_fails_nothing() {
         .judge(judge)
         .look_ahead(20);
     let lines = numbered(500);
-    let run = batch.run(lines.as_bytes(), Vec::new(), Vec::new());
+    let run = batch.run_boxed(lines.as_bytes(), Vec::new(), Vec::new());
     let summary = run.await.expect("memory can be read and written");
     assert_eq!((summary.ok, summary.failed), (500, 0), "{summary}");
 }
@@ -299,7 +299,7 @@ async fn patience_ends_a_run_that_can_be_resumed() {
         });
     let (mut output, mut errors) = (Vec::new(), Vec::new());
     let lines = numbered(100);
-    let run = batch.run(lines.as_bytes(), &mut output, &mut errors);
+    let run = batch.run_boxed(lines.as_bytes(), &mut output, &mut errors);
     let summary = run.await.expect("memory can be read and written");
     let reason = "the provider has been away for 10m 00s: connection refused";
     assert_eq!(summary.gave_up.as_deref(), Some(reason));
@@ -322,11 +322,11 @@ async fn an_address_that_never_answers_ends_the_run_after_a_minute() {
             true => {
                 let service = StaggerLayer::new(15 * SEC).layer(SentLayer.layer(provider));
                 let batch = Batch::new(retry().layer(service)).judge(judge);
-                batch.run(lines.as_bytes(), output.0, output.1).await
+                batch.run_boxed(lines.as_bytes(), output.0, output.1).await
             }
             false => {
                 let batch = Batch::new(provider).judge(judge);
-                batch.run(lines.as_bytes(), output.0, output.1).await
+                batch.run_boxed(lines.as_bytes(), output.0, output.1).await
             }
         };
         let summary = summary.expect("memory can be read and written");
@@ -352,7 +352,7 @@ async fn a_stop_in_an_outage_ends_the_run() {
     });
     let lines = numbered(9_999);
     let mut output = Vec::new();
-    let run = batch.run(lines.as_bytes(), &mut output, Vec::new());
+    let run = batch.run_boxed(lines.as_bytes(), &mut output, Vec::new());
     let summary = run.await.expect("memory can be read and written");
     assert!(summary.interrupted && summary.gave_up.is_none());
     assert_eq!(summary.failed, 0);
@@ -369,7 +369,7 @@ async fn order_survives_an_outage() {
         .ordered(true);
     let mut output = Vec::new();
     let lines = numbered(100);
-    let run = batch.run(lines.as_bytes(), &mut output, Vec::new());
+    let run = batch.run_boxed(lines.as_bytes(), &mut output, Vec::new());
     assert!(
         run.await
             .expect("memory can be read and written")

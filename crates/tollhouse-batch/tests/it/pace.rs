@@ -9,14 +9,14 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
-use crate::common::{Log, answer, id_of, ids, input, slow};
+use crate::common::{Log, RunBoxed, answer, id_of, ids, input, service_fn, slow};
 use bytes::Bytes;
 use http::Request;
 use tokio::io::{AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::time::{Instant, sleep};
 use tollhouse::testing::Recorder;
 use tollhouse_batch::{Batch, Done};
-use tower::{Layer, service_fn};
+use tower::Layer;
 
 #[tokio::test(start_paused = true)]
 async fn look_ahead_bounds_what_the_service_holds() {
@@ -26,7 +26,7 @@ async fn look_ahead_bounds_what_the_service_holds() {
     let ids = (1..=20).map(|zeros| "0".repeat(zeros) + "1");
     let lines = input(ids);
     let batch = Batch::new(service).look_ahead(5);
-    let run = batch.run(lines.as_bytes(), Vec::new(), Vec::new());
+    let run = batch.run_boxed(lines.as_bytes(), Vec::new(), Vec::new());
     let summary = run.await.expect("memory can be read and written");
 
     recorder.assert_in_flight_at_most(5);
@@ -39,7 +39,7 @@ async fn look_ahead_bounds_what_the_service_holds() {
 async fn look_ahead_is_bounded_in_bytes_too() {
     let lines = input(["1", "01", "001"]);
     let batch = Batch::new(service_fn(slow)).look_ahead_bytes(1);
-    let run = batch.run(lines.as_bytes(), Vec::new(), Vec::new());
+    let run = batch.run_boxed(lines.as_bytes(), Vec::new(), Vec::new());
     let summary = run.await.expect("memory can be read and written");
     assert_eq!(summary.elapsed, Duration::from_secs(3), "one at a time");
 }
@@ -126,7 +126,7 @@ async fn requests_go_on_while_a_line_is_written() {
     });
     let start = Instant::now();
     let lines = input(["1", "2", "3", "4"]);
-    let run = Batch::new(service).run(lines.as_bytes(), output, tokio::io::sink());
+    let run = Batch::new(service).run_boxed(lines.as_bytes(), output, tokio::io::sink());
     let summary = run.await.expect("memory can be written");
 
     let ends: Vec<_> = ends
@@ -153,7 +153,7 @@ async fn skipped_lines_do_not_starve_the_thread() {
     let echo =
         service_fn(async |request: Request<Bytes>| Ok::<_, Infallible>(answer(&id_of(&request))));
     let lines = input(&all);
-    let run = Batch::new(echo).run(lines.as_bytes(), &mut output, tokio::io::sink());
+    let run = Batch::new(echo.clone()).run_boxed(lines.as_bytes(), &mut output, tokio::io::sink());
     run.await.expect("memory can be read and written");
     done.read(&output[..]).await.expect("an output");
 
@@ -168,7 +168,7 @@ async fn skipped_lines_do_not_starve_the_thread() {
         }
     });
     let batch = Batch::new(echo).resume(done);
-    let run = batch.run(lines.as_bytes(), tokio::io::sink(), tokio::io::sink());
+    let run = batch.run_boxed(lines.as_bytes(), tokio::io::sink(), tokio::io::sink());
     let summary = run.await.expect("memory can be read and written");
     ticker.abort();
     assert_eq!(summary.skipped, 5_000);

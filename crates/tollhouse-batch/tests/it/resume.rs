@@ -9,13 +9,12 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::task::Poll;
 use std::time::Duration;
 
-use crate::common::{Log, answer, by_id, id_of, ids, input, respond, slow};
+use crate::common::{Log, RunBoxed, answer, by_id, id_of, ids, input, respond, service_fn, slow};
 use bytes::Bytes;
 use http::Request;
 use serde_json::Value;
 use tokio::time::timeout;
 use tollhouse_batch::{Batch, Done, Summary, Tail};
-use tower::service_fn;
 
 const NAMES: [&str; 5] = ["alpha", "bêta", "gamma-γ", "δ", "5"];
 
@@ -72,7 +71,7 @@ async fn run_onto(path: &Path, sent: &Log<String>) -> Summary {
     });
     let lines = input(NAMES);
     let batch = Batch::new(service).look_ahead(2).resume(done);
-    let run = batch.run(lines.as_bytes(), output, tokio::io::sink());
+    let run = batch.run_boxed(lines.as_bytes(), output, tokio::io::sink());
     run.await.expect("the file can be written")
 }
 
@@ -112,7 +111,7 @@ async fn tail_is_known_at_every_byte() {
     let echo =
         service_fn(async |request: Request<Bytes>| Ok::<_, Infallible>(answer(&id_of(&request))));
     let lines = input(NAMES);
-    let run = Batch::new(echo).run(lines.as_bytes(), &mut whole, tokio::io::sink());
+    let run = Batch::new(echo).run_boxed(lines.as_bytes(), &mut whole, tokio::io::sink());
     run.await.expect("memory can be read and written");
 
     for cut in 0..=whole.len() {
@@ -256,20 +255,20 @@ async fn failed_requests_are_sent_again_only_when_left_out() {
     });
     let lines = input(NAMES);
     let (mut output, mut errors) = (Vec::new(), Vec::new());
-    let run = Batch::new(flaky).run(lines.as_bytes(), &mut output, &mut errors);
+    let run = Batch::new(flaky.clone()).run_boxed(lines.as_bytes(), &mut output, &mut errors);
     assert_eq!(run.await.expect("memory can be written").failed, 1);
 
     let mut done = Done::new();
     done.read(&output[..]).await.expect("an output");
     assert_eq!(done.len(), 4);
-    let again = Batch::new(flaky).resume(done.clone());
-    let run = again.run(lines.as_bytes(), tokio::io::sink(), tokio::io::sink());
+    let again = Batch::new(flaky.clone()).resume(done.clone());
+    let run = again.run_boxed(lines.as_bytes(), tokio::io::sink(), tokio::io::sink());
     let summary = run.await.expect("memory can be read");
     assert_eq!((summary.skipped, summary.failed), (4, 1));
 
     done.read(&errors[..]).await.expect("an output");
     let again = Batch::new(flaky).resume(done);
-    let run = again.run(lines.as_bytes(), tokio::io::sink(), tokio::io::sink());
+    let run = again.run_boxed(lines.as_bytes(), tokio::io::sink(), tokio::io::sink());
     assert_eq!(run.await.expect("memory can be read").skipped, 5);
 }
 
@@ -280,7 +279,7 @@ async fn duplicate_of_an_answered_request_is_still_a_bad_line() {
     done.read(output.as_bytes()).await.expect("an output");
     let lines = input(["1", "2", "1"]);
     let batch = Batch::new(service_fn(slow)).resume(done);
-    let run = batch.run(lines.as_bytes(), tokio::io::sink(), tokio::io::sink());
+    let run = batch.run_boxed(lines.as_bytes(), tokio::io::sink(), tokio::io::sink());
     let summary = run.await.expect("memory can be read");
     assert_eq!((summary.skipped, summary.ok, summary.bad_lines), (1, 1, 1));
 }
@@ -321,7 +320,7 @@ fn killed_run(file: &TempFile, lines: &str, polls: usize) -> bool {
         });
         let batch = Batch::new(service).look_ahead(3).resume(done);
         polled(
-            batch.run(lines.as_bytes(), output, tokio::io::sink()),
+            batch.run_boxed(lines.as_bytes(), output, tokio::io::sink()),
             polls,
         )
         .await

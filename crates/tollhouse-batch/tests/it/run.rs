@@ -4,20 +4,22 @@ use std::convert::Infallible;
 use std::io;
 use std::time::Duration;
 
-use crate::common::{Log, answer, by_id, id_of, ids, input, line, records, respond, slow, word};
+use crate::common::{
+    Log, RunBoxed, answer, by_id, id_of, ids, input, line, records, respond, service_fn, slow, word,
+};
 use bytes::Bytes;
 use http::{Request, Response};
 use http_body_util::Full;
 use http_body_util::combinators::BoxBody;
 use tokio::time::Instant;
 use tollhouse_batch::{Batch, Event};
-use tower::{ServiceExt, service_fn};
+use tower::ServiceExt;
 
 #[tokio::test(start_paused = true)]
 async fn answers_are_written_in_order_of_finishing() {
     let (mut output, mut errors) = (Vec::new(), Vec::new());
     let lines = input(["3", "1", "2"]);
-    let run = Batch::new(service_fn(slow)).run(lines.as_bytes(), &mut output, &mut errors);
+    let run = Batch::new(service_fn(slow)).run_boxed(lines.as_bytes(), &mut output, &mut errors);
     let summary = run.await.expect("memory can be read and written");
 
     assert_eq!(ids(&output), ["1", "2", "3"]);
@@ -44,7 +46,7 @@ async fn request_is_the_lines_own() {
     });
     let line =
         r#"{"custom_id":"a","method":"POST","url":"/v1/embeddings?x=1","body":{ "n": 1.50 }}"#;
-    let run = Batch::new(service).run(line.as_bytes(), Vec::new(), Vec::new());
+    let run = Batch::new(service).run_boxed(line.as_bytes(), Vec::new(), Vec::new());
     run.await.expect("memory can be read and written");
 
     let requests = seen.take();
@@ -74,7 +76,7 @@ async fn bad_lines_do_not_stop_the_rest() {
         }
     });
     let mut output = Vec::new();
-    let run = batch.run(lines.as_bytes(), &mut output, tokio::io::sink());
+    let run = batch.run_boxed(lines.as_bytes(), &mut output, tokio::io::sink());
     let summary = run.await.expect("memory can be read and written");
 
     assert_eq!(ids(&output), ["1", "2"]);
@@ -111,7 +113,7 @@ async fn failures_go_to_the_errors() {
         move |event| events.push(event)
     });
     let (mut output, mut errors) = (Vec::new(), Vec::new());
-    let run = batch.run(lines.as_bytes(), &mut output, &mut errors);
+    let run = batch.run_boxed(lines.as_bytes(), &mut output, &mut errors);
     let summary = run.await.expect("memory can be read and written");
 
     assert_eq!((summary.ok, summary.failed), (1, 4));
@@ -163,7 +165,7 @@ async fn answer_that_breaks_off_or_never_ends_is_a_failure() {
     let lines = input(["cut", "endless"]);
     let mut errors = Vec::new();
     let batch = Batch::new(service).max_body_bytes(1_000);
-    let run = batch.run(lines.as_bytes(), tokio::io::sink(), &mut errors);
+    let run = batch.run_boxed(lines.as_bytes(), tokio::io::sink(), &mut errors);
     let summary = run.await.expect("memory can be read and written");
 
     assert_eq!(summary.failed, 2);
@@ -182,7 +184,7 @@ async fn events_tell_each_line_from_start_to_end() {
     });
     let start = Instant::now();
     let lines = input(["2", "1"]);
-    let run = batch.run(lines.as_bytes(), Vec::new(), Vec::new());
+    let run = batch.run_boxed(lines.as_bytes(), Vec::new(), Vec::new());
     run.await.expect("memory can be read and written");
 
     let told = events.take();
@@ -242,13 +244,13 @@ async fn panic_of_the_service_is_passed_on() {
         },
     );
     let lines = input(["1"]);
-    let run = Batch::new(service).run(lines.as_bytes(), Vec::new(), Vec::new());
+    let run = Batch::new(service).run_boxed(lines.as_bytes(), Vec::new(), Vec::new());
     let _ = run.await;
 }
 
 #[tokio::test(start_paused = true)]
 async fn empty_input_is_no_error() {
-    let run = Batch::new(service_fn(slow)).run(&b""[..], Vec::new(), Vec::new());
+    let run = Batch::new(service_fn(slow)).run_boxed(&b""[..], Vec::new(), Vec::new());
     let summary = run.await.expect("memory can be read and written");
     assert_eq!(summary, Default::default());
 }

@@ -5,14 +5,14 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
-use crate::common::{Log, answer, id_of, ids, input, slow, word};
+use crate::common::{Log, RunBoxed, answer, id_of, ids, input, service_fn, slow, word};
 use bytes::Bytes;
 use http::Request;
 use http_body_util::{BodyExt, Full};
 use tokio::sync::Semaphore;
 use tokio::time::{Instant, sleep, timeout};
 use tollhouse_batch::{Batch, SentBody, SentLayer, Summary};
-use tower::{Layer, Service, ServiceExt, service_fn};
+use tower::{Layer, Service, ServiceExt};
 
 #[tokio::test(start_paused = true)]
 async fn stop_finishes_what_is_under_way_and_starts_nothing() {
@@ -29,7 +29,7 @@ async fn stop_finishes_what_is_under_way_and_starts_nothing() {
     });
     let lines = input(["2", "4", "5", "6"]);
     let mut output = Vec::new();
-    let run = batch.run(lines.as_bytes(), &mut output, tokio::io::sink());
+    let run = batch.run_boxed(lines.as_bytes(), &mut output, tokio::io::sink());
     let summary = run.await.expect("memory can be read and written");
 
     assert!(summary.interrupted);
@@ -46,7 +46,7 @@ async fn stop_before_the_run_sends_nothing() {
     let batch = Batch::new(service_fn(slow));
     batch.stop_handle().stop();
     let lines = input(["1"]);
-    let run = batch.run(lines.as_bytes(), tokio::io::sink(), tokio::io::sink());
+    let run = batch.run_boxed(lines.as_bytes(), tokio::io::sink(), tokio::io::sink());
     let summary = run.await.expect("memory can be read");
     assert_eq!((summary.total, summary.interrupted), (0, true));
 }
@@ -68,7 +68,7 @@ async fn stop_after_the_last_line_was_started_does_not_interrupt() {
     let batch = Batch::new(service_fn(slow));
     let stop = batch.stop_handle();
     let lines = input(["2"]);
-    let run = batch.run(lines.as_bytes(), tokio::io::sink(), tokio::io::sink());
+    let run = batch.run_boxed(lines.as_bytes(), tokio::io::sink(), tokio::io::sink());
     let (summary, ()) = tokio::join!(run, async {
         sleep(Duration::from_secs(1)).await;
         stop.stop();
@@ -109,7 +109,7 @@ async fn stop_calls_back_what_waits_in_the_service() {
     let stop = batch.stop_handle();
     let lines = input(["5", "6", "7"]);
     let mut output = Vec::new();
-    let run = batch.run(lines.as_bytes(), &mut output, tokio::io::sink());
+    let run = batch.run_boxed(lines.as_bytes(), &mut output, tokio::io::sink());
     let (summary, ()) = tokio::join!(run, async {
         sleep(Duration::from_secs(7)).await;
         stop.stop();
@@ -178,7 +178,7 @@ async fn dropping_the_run_drops_what_is_under_way() {
         }
     });
     let lines = input(["1", "2", "3"]);
-    let run = Batch::new(service).run(lines.as_bytes(), tokio::io::sink(), tokio::io::sink());
+    let run = Batch::new(service).run_boxed(lines.as_bytes(), tokio::io::sink(), tokio::io::sink());
     let early = timeout(Duration::from_secs(5), async {
         let watch = async {
             sleep(Duration::from_secs(4)).await;
@@ -205,7 +205,7 @@ where
     let batch = Batch::new(service).withdraw_unsent(true);
     let stop = batch.stop_handle();
     let lines = input(["1"]);
-    let run = batch.run(lines.as_bytes(), tokio::io::sink(), tokio::io::sink());
+    let run = batch.run_boxed(lines.as_bytes(), tokio::io::sink(), tokio::io::sink());
     let (summary, ()) = tokio::join!(run, async {
         sleep(after).await;
         stop.stop();

@@ -3,6 +3,7 @@
 
 use std::collections::BTreeMap;
 use std::convert::Infallible;
+use std::pin::Pin;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -10,10 +11,45 @@ use bytes::Bytes;
 use http::{Request, Response};
 use http_body_util::Full;
 use serde_json::Value;
-use tollhouse_batch::Event;
+use tokio::io::{AsyncRead, AsyncWrite};
+use tollhouse_batch::{Batch, Client, Error, Event, Summary};
+use tower::util::BoxCloneService;
 
 /// The body of every response here.
 pub(crate) type Body = Full<Bytes>;
+
+/// As tower's, boxed: so that a runner is not compiled for each closure.
+pub(crate) fn service_fn<F, R, B, E>(f: F) -> BoxCloneService<Request<Bytes>, Response<B>, E>
+where
+    F: FnMut(Request<Bytes>) -> R + Clone + Send + 'static,
+    R: Future<Output = Result<Response<B>, E>> + Send + 'static,
+{
+    BoxCloneService::new(tower::service_fn(f))
+}
+
+/// [`Batch::run`] on boxed files, so that it is not compiled for each kind of them.
+pub(crate) trait RunBoxed {
+    fn run_boxed<'a>(
+        self,
+        input: impl AsyncRead + Unpin + 'a,
+        output: impl AsyncWrite + Unpin + 'a,
+        errors: impl AsyncWrite + Unpin + 'a,
+    ) -> Pin<Box<dyn Future<Output = Result<Summary, Error>> + 'a>>;
+}
+
+impl<S: Client> RunBoxed for Batch<S> {
+    fn run_boxed<'a>(
+        self,
+        input: impl AsyncRead + Unpin + 'a,
+        output: impl AsyncWrite + Unpin + 'a,
+        errors: impl AsyncWrite + Unpin + 'a,
+    ) -> Pin<Box<dyn Future<Output = Result<Summary, Error>> + 'a>> {
+        let input: Box<dyn AsyncRead + Unpin + 'a> = Box::new(input);
+        let output: Box<dyn AsyncWrite + Unpin + 'a> = Box::new(output);
+        let errors: Box<dyn AsyncWrite + Unpin + 'a> = Box::new(errors);
+        Box::pin(self.run(input, output, errors))
+    }
+}
 
 /// An input of one line for each id; the body names the id.
 pub(crate) fn input<I: AsRef<str>>(ids: impl IntoIterator<Item = I>) -> String {
