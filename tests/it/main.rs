@@ -6,6 +6,7 @@ mod docs;
 mod empty;
 mod face;
 mod failures;
+mod forgotten;
 mod imports;
 mod job;
 mod metrics;
