@@ -103,8 +103,8 @@ async fn play(sim: Builder, available: u64, asks: u64, told: bool) -> Outcome {
 }
 
 async fn is_told_or_not(sim: impl Fn() -> Builder, available: u64) {
-    // Twenty a second where the limit is right, and two.
-    for asks in [80, 800] {
+    // Seven a second where the limit is right, and two.
+    for asks in [240, 800] {
         for told in [true, false] {
             let outcome = play(sim(), available, asks, told).await;
             println!("asks {asks}, told {told}: {outcome:?}");

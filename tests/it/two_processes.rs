@@ -5,7 +5,7 @@
 
 use tollhouse_sim::{Report, Sim};
 
-use crate::{load, rows, run};
+use crate::{load, rows, run, support};
 
 /// Two policies with a state of their own each, one account.
 async fn share(seed: u64) -> (u64, Report) {
@@ -22,7 +22,7 @@ async fn share(seed: u64) -> (u64, Report) {
 
 #[tokio::test(start_paused = true)]
 async fn headers_alone_keep_two_processes_within_one_limit() {
-    for seed in 1..=5 {
+    for seed in 1..=support::seeds(2, 5) {
         let (answered, report) = share(seed).await;
         let (rejected, arrived) = (report.total.rejected.total(), report.arrived);
         assert_eq!(answered, 2 * load::CALLS as u64, "none lost\n{report}");

@@ -78,3 +78,16 @@ pub(crate) fn line(custom_id: &str, question: &str, max_tokens: u64) -> String {
     let path = request.uri();
     format!(r#"{{"custom_id":"{custom_id}","method":"POST","url":"{path}","body":{body}}}"#) + "\n"
 }
+
+/// How many seeds a test plays: a few, or so many times as many as the variable
+/// `TOLLHOUSE_SCHEDULES` says, which `.ci/release` sets.
+pub(crate) fn seeds(few: u64, many: u64) -> u64 {
+    match std::env::var("TOLLHOUSE_SCHEDULES") {
+        Ok(times) => {
+            many * times
+                .parse::<u64>()
+                .expect("TOLLHOUSE_SCHEDULES is a number")
+        }
+        Err(_) => few,
+    }
+}

@@ -14,7 +14,7 @@ use tollhouse::{
 };
 
 use crate::support::counting::Polled;
-use crate::support::random::Random;
+use crate::support::random::{Random, schedules};
 
 const SEC: Duration = Duration::from_secs(1);
 
@@ -271,7 +271,7 @@ async fn a_turn_of_other_slots_is_nobodys() {
 /// nobody is forgotten.
 #[tokio::test(start_paused = true)]
 async fn random_schedules_keep_the_interval_and_forget_nobody() {
-    for seed in 0..150 {
+    for seed in 0..schedules(150) {
         let mut random = Random::seeded(seed);
         let interval = Duration::from_millis(random.within(1..2_000));
         let slots = slots(random.within(1..5) as usize, interval);
@@ -332,7 +332,7 @@ async fn random_schedules_keep_the_interval_and_forget_nobody() {
 /// P4: at no instant could somebody go and does not, whoever gives up meanwhile.
 #[tokio::test(start_paused = true)]
 async fn no_time_is_lost_while_anybody_waits() {
-    for seed in 0..50 {
+    for seed in 0..schedules(50) {
         let mut random = Random::seeded(seed);
         let interval = Duration::from_millis(random.within(1..2_000));
         let slots = slots(3, interval);

@@ -487,10 +487,10 @@ async fn a_weight_that_changes_for_a_moment_leaves_the_order_as_it_was() {
 
 #[tokio::test(start_paused = true)]
 async fn callers_of_one_call_each_are_forgotten() {
-    let budget = budget(60_000_000);
+    let budget = budget(15_000_000);
     LocalSet::new()
         .run_until(async {
-            for n in 0..100_000 {
+            for n in 0..25_000 {
                 let budget = budget.clone();
                 let caller = Caller::new(format!("caller {n}"));
                 spawn_local(async move { spend(&budget, Ask::of(1_000).caller(caller)).await });

@@ -86,9 +86,9 @@ async fn a_hundred_processes_come_to_a_ledger_in_turn() {
     for process in &processes {
         process.saturate(4, 100..4_000);
     }
-    play.until(30).await;
+    play.until(20).await;
     assert_eq!(play.refused(), 0);
-    assert!(play.used(10, 30) >= 0.97, "{}", play.used(10, 30));
+    assert!(play.used(10, 20) >= 0.97, "{}", play.used(10, 20));
 }
 
 #[tokio::test(start_paused = true)]

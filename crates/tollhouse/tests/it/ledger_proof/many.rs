@@ -305,7 +305,7 @@ fn limits_by_the_day_hold_over_three_days() {
 #[test]
 fn the_model_rejects_where_one_meter_is_missing() {
     let mut rejected = 0;
-    for_seeds(60, async |mut random| {
+    for_seeds(180, async |mut random| {
         let mut case = Case::draw(&mut random, Window::On, false);
         case.limits = vec![
             Limit {

@@ -133,7 +133,7 @@ pub(crate) const ALL: [Counting; 5] = [
     Counting::Fixed { phase: 42_500 },
 ];
 
-/// Plays one schedule for each seed, or for [many times](schedules) as many, and names
+/// Plays one schedule for each seed, as many as [a run](schedules) has time for, and names
 /// the seed that fails.
 pub(crate) fn for_seeds(seeds: u64, mut each: impl AsyncFnMut(Random)) {
     let runtime = tokio::runtime::Builder::new_current_thread()
@@ -273,7 +273,7 @@ fn the_model_rejects_what_is_admitted_naively() {
         uses: Uses::Exact,
     };
     let mut rejected = [0; 4];
-    for_seeds(30, async |mut random| {
+    for_seeds(90, async |mut random| {
         let plans = schedule::draw(&mut random, shape, 200);
         let continuous = |arrivals| {
             Provider::new(Counting::Continuous, 30_000, None)
