@@ -79,6 +79,11 @@ pub(crate) fn line(custom_id: &str, question: &str, max_tokens: u64) -> String {
     format!(r#"{{"custom_id":"{custom_id}","method":"POST","url":"{path}","body":{body}}}"#) + "\n"
 }
 
+/// Whether there is time for all that a test can play, as in `.ci/release`.
+pub(crate) fn has_time() -> bool {
+    std::env::var_os("TOLLHOUSE_SCHEDULES").is_some()
+}
+
 /// How many seeds a test plays: a few, or so many times as many as the variable
 /// `TOLLHOUSE_SCHEDULES` says, which `.ci/release` sets.
 pub(crate) fn seeds(few: u64, many: u64) -> u64 {
