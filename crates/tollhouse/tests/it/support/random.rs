@@ -3,7 +3,7 @@
 use std::ops::Range;
 
 /// How many schedules a proof plays: so many times as many as the variable
-/// `TOLLHOUSE_SCHEDULES` says, which `.ci/release` sets, and a third without it, since a
+/// `TOLLHOUSE_SCHEDULES` says, which `.ci/run` and `.ci/release` set, and a third without it, since a
 /// plain test run is not optimized.
 pub(crate) fn schedules(many: u64) -> u64 {
     match std::env::var("TOLLHOUSE_SCHEDULES") {
