@@ -119,6 +119,10 @@ pub trait Gate<Req, Res> {
 pub trait Pass {
     /// Waits for admission; ready with `Ok` ever after.
     ///
+    /// Where `now` is still unread when it is ready, the caller is to hand the request on
+    /// at once, in the same poll; who does not know that reads `now` before, or polls again
+    /// with one that is read.
+    ///
     /// # Errors
     ///
     /// [`Refused`], where waiting is pointless or too long.
@@ -152,7 +156,7 @@ impl<P: Pass> Future for Admitted<'_, P> {
     type Output = Result<(), Refused>;
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
-        self.0.poll_admitted(cx, &mut Now::unread())
+        self.0.poll_admitted(cx, &mut Now::read())
     }
 }
 
@@ -216,6 +220,8 @@ macro_rules! tuple_of_gates {
                 cx: &mut Context<'_>,
                 now: &mut Now,
             ) -> Poll<Result<(), Refused>> {
+                // A later one may keep waiting what an earlier one let in now.
+                now.get();
                 $(
                     match self.$index.poll_admitted(cx, now) {
                         Poll::Ready(Ok(())) => {}

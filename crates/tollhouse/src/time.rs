@@ -156,6 +156,17 @@ impl Now {
         Now(Some(moment))
     }
 
+    /// One that is read at once.
+    pub(crate) fn read() -> Self {
+        Now(Some(Instant::now().into()))
+    }
+
+    /// Whether somebody has read it.
+    #[inline]
+    pub(crate) const fn is_read(&self) -> bool {
+        self.0.is_some()
+    }
+
     #[inline]
     pub(crate) fn get(&mut self) -> Moment {
         *self.0.get_or_insert_with(|| Instant::now().into())

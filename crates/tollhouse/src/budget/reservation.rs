@@ -31,7 +31,7 @@ impl Future for Reserve {
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let ticket = self.ticket.as_mut().expect("polled after it was ready");
-        ready!(ticket.poll_admitted(cx, &mut Now::unread()))?;
+        ready!(ticket.poll_admitted(cx, &mut Now::read()))?;
         let ticket = self.ticket.take().expect("it was there just now");
         Poll::Ready(Ok(Reservation::new(ticket)))
     }

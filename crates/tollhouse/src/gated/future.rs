@@ -84,7 +84,17 @@ where
             StateProj::Waiting { service, request } => {
                 let pass = this.pass.as_mut().expect(POLLED_AFTER_READY);
                 let ready = match ready!(pass.poll_admitted(cx, &mut now)) {
-                    Ok(()) => ready!(service.poll_ready(cx)).map_err(Error::never_sent),
+                    Ok(()) => match service.poll_ready(cx) {
+                        Poll::Ready(ready) => ready.map_err(Error::never_sent),
+                        Poll::Pending => {
+                            // It is not handed on at once: it was let in by now.
+                            now.get();
+                            match pass.poll_admitted(cx, &mut now) {
+                                Poll::Ready(Err(refused)) => Err(refused.into()),
+                                Poll::Ready(Ok(())) | Poll::Pending => return Poll::Pending,
+                            }
+                        }
+                    },
                     Err(refused) => Err(refused.into()),
                 };
                 if let Err(error) = ready {

@@ -279,6 +279,9 @@ impl<R: Rule> Queue<R> {
         ask: Ask,
         now: &mut Now,
     ) -> Result<Ticket<R>, Refused> {
+        if R::IS_TIMED {
+            now.get();
+        }
         let mut state = self.lock();
         let admitted = state.enter(&ask, now)?;
         let admitted = admitted.ok_or_else(|| state.overloaded(&ask, now))?;

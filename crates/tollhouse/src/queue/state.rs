@@ -423,6 +423,10 @@ impl<R: Rule> State<R> {
     /// one, with the same of the instant at which it has to look by itself.
     pub(super) fn advance(&mut self, me: Option<Key>, now: &mut Now) -> Moved {
         let mut moved = Moved::default();
+        if R::IS_TIMED {
+            // Whom it lets in, it lets in now, and he may come late to launch.
+            now.get();
+        }
         self.note_prices();
         if self.inside == 0 && self.lanes.is_empty() {
             self.call_watchers(&mut moved);

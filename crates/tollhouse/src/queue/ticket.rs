@@ -125,10 +125,6 @@ impl<R: Rule> Ticket<R> {
 
     #[inline]
     fn enter(&mut self, cx: &mut Context<'_>, now: &mut Now) -> Poll<Result<(), Refused>> {
-        if R::IS_TIMED {
-            // Others wait for the lock meanwhile, and need not wait for the clock.
-            now.get();
-        }
         let entered = self.queue.lock().enter(&self.ask, now);
         match entered {
             Ok(Some(admitted)) => self.let_in(admitted),

@@ -125,16 +125,29 @@ impl Meter {
             .unwrap_or_default()
     }
 
+    /// Takes so much. The pace alone counts from this instant, and where nobody knows
+    /// that, from the [next one that is known](Self::date).
     #[inline]
-    pub(crate) fn reserve(&mut self, amount: u64, now: Moment) {
+    pub(crate) fn reserve(&mut self, amount: u64, now: Option<Moment>) {
         if let Some(level) = &mut self.level {
             level.reserve(amount);
         }
         if let Some(window) = &mut self.window {
             window.reserve(amount);
         }
+        match (&mut self.pace, now) {
+            (Some(pace), Some(now)) => pace.reserve(amount, now),
+            (Some(pace), None) => pace.undated += amount,
+            (None, _) => {}
+        }
+    }
+
+    /// What was reserved at an instant that nobody knows counts from this one, which is
+    /// no sooner.
+    #[inline]
+    pub(crate) fn date(&mut self, now: Moment) {
         if let Some(pace) = &mut self.pace {
-            pace.reserve(amount, now);
+            pace.date(now);
         }
     }
 
@@ -149,8 +162,8 @@ impl Meter {
         }
     }
 
-    /// What was reserved at `reserved` never left.
-    pub(crate) fn refund(&mut self, amount: u64, reserved: Moment, now: Moment) {
+    /// What was reserved, or dated, at `dated` never left.
+    pub(crate) fn refund(&mut self, amount: u64, dated: Moment, now: Moment) {
         if let Some(level) = &mut self.level {
             level.refund(amount, now);
         }
@@ -158,7 +171,7 @@ impl Meter {
             window.refund(amount);
         }
         if let Some(pace) = &mut self.pace {
-            pace.refund(amount, reserved, now);
+            pace.refund(amount, dated, now);
         }
     }
 
@@ -415,6 +428,9 @@ struct Pace {
     second: Window,
     /// The most that can ever go at once; what is more goes as much.
     most: u64,
+    /// Reserved since the clock was last read. It is taken off when that is read again,
+    /// from what will have refilled by then, so it is never less than a later charge takes.
+    undated: u64,
 }
 
 impl Pace {
@@ -424,13 +440,22 @@ impl Pace {
             bucket: Bucket::new(rate, Per::Minute, a_second_at(rate), now),
             second: Window::new(Per::Second.duration(), a_second_of(limit)),
             most,
+            undated: 0,
         }
     }
 
     #[inline]
     fn has(&self, amount: u64) -> bool {
-        let amount = amount.min(self.most);
+        let amount = amount.min(self.most).saturating_add(self.undated);
         self.bucket.has(amount) && self.second.has(amount)
+    }
+
+    #[inline]
+    fn date(&mut self, now: Moment) {
+        let amount = std::mem::take(&mut self.undated);
+        if amount > 0 {
+            self.reserve(amount, now);
+        }
     }
 
     fn when(&mut self, amount: u64, now: Moment) -> When {
@@ -525,7 +550,7 @@ mod tests {
     fn requests_are_paced_by_the_second() {
         let start = Moment::default();
         let mut requests = meter(Unit::Requests, Per::Minute, 60, true);
-        requests.reserve(1, start);
+        requests.reserve(1, Some(start));
         assert_eq!(requests.when(1, start), When::At(start + SECOND));
         requests.refund(1, start, start);
         assert_eq!(requests.when(1, start), When::Now);
@@ -536,7 +561,7 @@ mod tests {
         let start = Moment::default();
         let mut requests = meter(Unit::Requests, Per::Minute, 60, true);
         assert_eq!(requests.when(5, start), When::Now);
-        requests.reserve(5, start);
+        requests.reserve(5, Some(start));
         assert_eq!(requests.when(1, start), When::At(start + 5 * SECOND));
     }
 
@@ -544,7 +569,7 @@ mod tests {
     fn a_day_refills_all_day() {
         let start = Moment::default();
         let mut day = meter(Unit::Tokens, Per::Day, 86_400, false);
-        day.reserve(86_400, start);
+        day.reserve(86_400, Some(start));
         day.land(86_400, start);
         assert_eq!(day.when(10, start), When::At(start + 10 * SECOND));
     }
@@ -555,7 +580,7 @@ mod tests {
         let mut day = meter(Unit::Requests, Per::Day, 3, true);
         for _ in 0..3 {
             assert_eq!(day.when(1, start), When::Now);
-            day.reserve(1, start);
+            day.reserve(1, Some(start));
             day.land(1, start + SECOND);
         }
         assert_eq!(

@@ -114,7 +114,7 @@ pub(crate) trait Rule: Sized {
 
     /// Whether [`when`](Rule::when) would surely say [`When::Now`], as far as a glance
     /// tells: mostly there is so much that nothing need be brought up to date to see it.
-    /// Where it does not tell, that is to be asked.
+    /// Where it does not tell, that is to be asked. It reads the clock only where it must.
     #[inline]
     fn is_open(&mut self, charge: &Charge, now: &mut Now) -> bool {
         let _ = (charge, now);
@@ -122,7 +122,7 @@ pub(crate) trait Rule: Sized {
     }
 
     /// Lets a request pass that was told [`When::Now`], or that it is
-    /// [open](Rule::is_open).
+    /// [open](Rule::is_open). While `now` is unread, it is to be handed on at once.
     fn take(&mut self, charge: &Charge, now: &mut Now) -> Self::Held;
 
     /// The request is handed on: to the wire itself, or to a service that may
@@ -154,7 +154,7 @@ pub(crate) trait Rule: Sized {
         0
     }
 
-    /// Whether it looks at the clock for every request anyway.
+    /// Whether it looks at the clock wherever a glance does not do.
     const IS_TIMED: bool = false;
 
     /// Whether anything that is held can lapse.

@@ -9,6 +9,7 @@ mod clock;
 mod deadlines;
 mod fairness;
 mod fifo;
+mod glance;
 mod hour;
 mod lanes;
 mod leases;

@@ -35,6 +35,7 @@ impl Ledger {
     /// refusal, which may hold or slow everybody; then the counts, which correct every
     /// meter they speak of, whichever of them refused.
     fn heed(&mut self, key: Key, told: &Observation, good: bool, now: Moment) {
+        self.told = true;
         if self.terms.learns.anything() {
             self.adopt(&told.limits, good, now);
         }
@@ -107,6 +108,7 @@ impl Ledger {
     /// The provider's count, from nobody's answer in particular.
     pub(crate) fn observe(&mut self, limits: &RateLimits, now: Moment) {
         let now = self.catch_up(now);
+        self.told = true;
         self.learn(limits, None, now);
     }
 

@@ -89,7 +89,7 @@ impl Ledger {
             if amount == 0 {
                 continue;
             }
-            metered.reserve(key, amount, now);
+            metered.reserve(key, amount, Some(now));
             if entry.stage == Stage::Landed {
                 metered.land(key, amount, entry.at);
             }

@@ -73,7 +73,7 @@ impl Metered {
     }
 
     #[inline]
-    pub(super) fn reserve(&mut self, key: Key, amount: u64, now: Moment) {
+    pub(super) fn reserve(&mut self, key: Key, amount: u64, now: Option<Moment>) {
         let before = self.meter.in_transit();
         self.meter.reserve(amount, now);
         self.outstanding = self.outstanding.saturating_add(amount);
@@ -100,10 +100,10 @@ impl Metered {
     }
 
     /// It never left.
-    pub(super) fn refund(&mut self, amount: u64, reserved: Moment, now: Moment) {
+    pub(super) fn refund(&mut self, amount: u64, dated: Moment, now: Moment) {
         self.outstanding = self.outstanding.saturating_sub(amount);
         self.correction.refunded(amount);
-        self.meter.refund(amount, reserved, now);
+        self.meter.refund(amount, dated, now);
     }
 
     /// A reservation turns out to be less by `amount`.
@@ -115,7 +115,7 @@ impl Metered {
             self.stand(amount);
         }
         self.correction.refunded(amount);
-        self.meter.refund(amount, entry.sent.reserved, now);
+        self.meter.refund(amount, entry.dated, now);
     }
 
     /// It ends as it was reserved.

@@ -64,6 +64,10 @@ pub(crate) struct Ledger {
     seen: Moment,
     /// Nothing lands by itself before.
     landing: Moment,
+    /// What was reserved since `seen`, at an instant that nobody read.
+    undated: Vec<Key>,
+    /// Whether anything was told since somebody last read the clock on his way in.
+    told: bool,
     tally: Counts,
     /// How often its limits were set.
     resized: u32,
@@ -83,6 +87,8 @@ struct Entry {
     /// When it lands or has landed; of no meaning before it was sent. Apart from its
     /// stage, so that no part of an entry is ever left open, which costs more to copy.
     at: Moment,
+    /// From when on its pace counts.
+    dated: Moment,
     epoch: Epoch,
     answered: bool,
     /// Its answer was a refusal: the provider did not charge it.
@@ -183,6 +189,8 @@ impl Ledger {
             exhausted: None,
             seen: now,
             landing: Moment::NEVER,
+            undated: Vec::new(),
+            told: false,
             tally: Counts::default(),
             resized: 0,
             notes: Vec::new(),
@@ -210,10 +218,32 @@ impl Ledger {
     #[inline]
     pub(crate) fn catch_up(&mut self, now: Moment) -> Moment {
         self.seen = self.seen.max(now);
+        if !self.undated.is_empty() {
+            self.date();
+        }
         if self.landing <= self.seen {
             self.land_what_is_due();
         }
         self.seen
+    }
+
+    /// Whatever was reserved since the clock was last read was reserved by now.
+    #[inline]
+    fn date(&mut self) {
+        while let Some(key) = self.undated.pop() {
+            self.transit.get_mut(key).dated = self.seen;
+        }
+        for metered in &mut self.meters {
+            metered.meter.date(self.seen);
+        }
+    }
+
+    /// Whether it will matter when exactly the next request came. What answers tell is
+    /// weighed by which requests came after the last of them; the search for a continuous
+    /// refill and for a pace measures from one to the other.
+    #[inline]
+    fn minds_arrival(&self) -> bool {
+        self.told || self.terms.window == Window::Auto || !self.terms.pace.is_full()
     }
 
     fn land_what_is_due(&mut self) {
@@ -398,7 +428,7 @@ impl Ledger {
     }
 
     fn refund(&mut self, key: Key, now: Moment) {
-        let Entry { charge, sent, .. } = self.transit.remove(key);
+        let Entry { charge, dated, .. } = self.transit.remove(key);
         self.taken.subtract(&charge);
         if let Some(dealings) = &mut self.dealings {
             dealings.refunded();
@@ -406,7 +436,7 @@ impl Ledger {
         for metered in &mut self.meters {
             let amount = charge.get(metered.meter.unit());
             if amount > 0 {
-                metered.refund(amount, sent.reserved, now);
+                metered.refund(amount, dated, now);
             }
         }
     }
@@ -498,6 +528,7 @@ impl Rule for Ledger {
 
     fn when(&mut self, charge: &Charge, now: &mut Now) -> When {
         let now = self.catch_up(now.get());
+        self.told = false;
         if let Some(refused) = self.exhausted(now) {
             return When::Never(refused);
         }
@@ -523,18 +554,24 @@ impl Rule for Ledger {
         }
     }
 
+    /// The clock is read where that matters. Else what was there when it was last read is
+    /// there for sure, and the launch, which has to read it, brings all up to date.
     #[inline]
     fn is_open(&mut self, charge: &Charge, now: &mut Now) -> bool {
-        let now = self.catch_up(now.get());
+        if now.is_read() || self.minds_arrival() {
+            self.catch_up(now.get());
+            self.told = false;
+        }
         let mut meters = self.meters.iter().map(|it| &it.meter);
         self.exhausted.is_none()
-            && self.trust.is_open(now)
+            && self.trust.is_open(self.seen)
             && meters.all(|meter| meter.has(charge.get(meter.unit())))
     }
 
     #[inline]
-    fn take(&mut self, charge: &Charge, _: &mut Now) -> Key {
-        // Who said that it may pass has just caught up.
+    fn take(&mut self, charge: &Charge, now: &mut Now) -> Key {
+        let dated = now.is_read().then(|| self.catch_up(now.get()));
+        // It leaves no sooner, whenever it comes.
         let now = self.seen;
         let (epoch, drains) = self.trust.admit(|| time_for(charge, &self.meters), now);
         // A request may ask for any number where there is no limit, or none that is
@@ -553,6 +590,7 @@ impl Rule for Ledger {
             bounded,
             stage: Stage::Reserved,
             at: now,
+            dated: now,
             epoch,
             answered: false,
             refused: false,
@@ -564,11 +602,14 @@ impl Rule for Ledger {
         for metered in &mut self.meters {
             let amount = charge.get(metered.meter.unit());
             if amount > 0 {
-                metered.reserve(key, amount, now);
+                metered.reserve(key, amount, dated);
             }
             if drains {
                 metered.meter.drain(now);
             }
+        }
+        if dated.is_none() {
+            self.undated.push(key);
         }
         let tokens = charge.get(Unit::Tokens);
         self.tally.reserved(tokens);
@@ -595,6 +636,16 @@ impl Rule for Ledger {
     #[inline]
     fn release(&mut self, held: Key, now: &mut Now) -> Charged {
         self.close(held, None, now.get())
+    }
+
+    /// Nothing does; but who comes back to what he holds did not hand it on at once, and
+    /// it counts from now on at the latest.
+    #[inline]
+    fn has_lapsed(&mut self, _: &Key, now: &mut Now) -> bool {
+        if !self.undated.is_empty() {
+            self.catch_up(now.get());
+        }
+        false
     }
 
     fn unsend(&mut self, held: Key, now: &mut Now) -> Charged {

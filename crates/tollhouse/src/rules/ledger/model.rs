@@ -43,6 +43,8 @@ struct Scene {
     /// Whether launches are told late, or go by way of a service that may keep a
     /// request, and some never arrive.
     odd: bool,
+    /// Whether who comes reads no clock if he need not, and nobody else does between.
+    glances: bool,
     requests: usize,
     holds: u8,
     /// So many steps of a second, and of [`LONG`].
@@ -62,6 +64,7 @@ const PLAIN: Scene = Scene {
     debt: 0,
     told: false,
     odd: false,
+    glances: false,
     requests: 2,
     holds: 0,
     seconds: 1,
@@ -251,6 +254,7 @@ impl World {
         }
         (ledger.outstanding, &ledger.trust, ledger.exhausted).hash(&mut state);
         (ledger.seen, ledger.landing, ledger.terms.pace.percent()).hash(&mut state);
+        (&ledger.undated, ledger.told).hash(&mut state);
         for count in &self.counts {
             (count.level, count.untold).hash(&mut state);
             // Only a window promises anything of it.
@@ -405,9 +409,15 @@ impl World {
 
     fn reserve(&mut self, amount: u64) -> bool {
         let charge = self.scene.charge(amount);
-        let now = &mut Now::at(self.now());
-        if self.ledger.when(&charge, now) != When::Now {
-            return false;
+        let now = &mut match self.scene.glances && !self.ledger.minds_arrival() {
+            true => Now::unread(),
+            false => Now::at(self.now()),
+        };
+        if !self.ledger.is_open(&charge, now) {
+            *now = Now::at(self.now());
+            if self.ledger.when(&charge, now) != When::Now {
+                return false;
+            }
         }
         let key = self.ledger.take(&charge, now);
         self.requests.push(Request {
@@ -593,7 +603,11 @@ fn explore(scene: Scene) -> usize {
     let mut seen = HashSet::from([start.fingerprint()]);
     let mut frontier = VecDeque::from([start]);
     while let Some(mut world) = frontier.pop_front() {
-        world.check();
+        match scene.glances {
+            // It reads the clock.
+            true => world.clone().check(),
+            false => world.check(),
+        }
         assert!(seen.len() < 100_000, "too many states of {scene:?}");
         for step in world.steps() {
             let mut next = world.clone();
@@ -639,6 +653,17 @@ fn one_meter_never_runs_ahead_of_the_provider() {
 fn two_meters_never_run_ahead_of_the_provider() {
     explore_told(&[false], TWO, PLAIN);
     explore_all(PACED, PLAIN);
+}
+
+/// Who comes knows only how it stood when the clock was last read.
+#[test]
+fn who_is_let_in_at_a_glance_never_runs_ahead_of_the_provider() {
+    let scene = Scene {
+        glances: true,
+        ..PLAIN
+    };
+    explore_all(TOKENS, scene);
+    explore_told(&[false], PACED, scene);
 }
 
 #[test]
