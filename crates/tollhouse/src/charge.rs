@@ -176,6 +176,13 @@ impl Charge {
         self.amounts.iter().all(|amount| *amount <= most)
     }
 
+    /// Whether it is no more than the other of anything that is settled.
+    #[inline]
+    pub(crate) fn is_within(&self, other: &Charge) -> bool {
+        let mut both = self.amounts.iter().zip(&other.amounts);
+        both.all(|(mine, other)| mine <= other)
+    }
+
     /// No more than `most` of anything.
     pub(crate) fn at_most(mut self, most: u64) -> Charge {
         for amount in &mut self.amounts {

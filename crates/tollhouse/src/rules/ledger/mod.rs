@@ -349,6 +349,14 @@ impl Ledger {
         let mut tokens = entry.charge.get(Unit::Tokens);
         self.outstanding -= tokens;
         tokens = used.named(Unit::Tokens).unwrap_or(tokens);
+        if is_whole && self.keeps_all(used, &entry.charge) {
+            for metered in &mut self.meters {
+                metered.stand(entry.charge.get(metered.meter.unit()));
+            }
+            self.tally.settled(tokens);
+            self.transit.forget(key);
+            return Charged::Whole;
+        }
         // Made where an answer tells more than is believed.
         let mut capped: Option<Charge> = None;
         for metered in &mut self.meters {
@@ -387,6 +395,15 @@ impl Ledger {
         };
         self.transit.forget(key);
         charged
+    }
+
+    /// Whether what was used changes nothing: nothing is owed, nothing comes back, and
+    /// nobody is told of it.
+    #[inline]
+    fn keeps_all(&self, used: &Charge, reserved: &Charge) -> bool {
+        self.terms.accounting == Accounting::AsRequested
+            && self.dealings.is_none()
+            && used.is_within(reserved)
     }
 
     /// What the provider charges in the end where that is not what was reserved.
