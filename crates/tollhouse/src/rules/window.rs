@@ -166,7 +166,6 @@ impl Window {
         if amount == 0 {
             return;
         }
-        self.expire(at);
         self.total = self.total.saturating_add(amount);
         let gathers = self.log.len() >= FINE
             && self
@@ -179,6 +178,7 @@ impl Window {
                 *total = self.total;
             }
             _ => {
+                self.expire(at);
                 self.log.push_back((at, self.total));
                 self.begun = Some(at);
             }
