@@ -246,13 +246,16 @@ end
 -- bank/meter.rs: a limit, its bucket, its window, and the pace of requests by the minute.
 --   unit, per, limit, windowed   as agreed; rate and capacity are the bucket's
 --   level    the bucket
---   pace     half a second's worth of requests: a limit by the minute may be enforced by the second
+--   pace     half a second's worth of requests and one more: a limit by the minute may be enforced by
+--            the second
 --   parts    what landed lately, for a window: part, amount, part, amount, oldest first
 --   sum      of those
 --   drawn    all that was ever drawn and not given back
 
+-- The one more is for whoever's turn it is and who has not come yet: beside it, what refills meanwhile
+-- has a place.
 local function pace_of(rate)
-  return max(floor(rate / 120), 1)
+  return floor((rate + 119) / 120) + 1
 end
 
 local function period_of(meter)
@@ -311,8 +314,8 @@ local function take_over(meter, terms, now)
   meter.limit, meter.windowed = terms.limit, terms.windowed
 end
 
--- What may be drawn now, while `idle` is drawn and not taken.
-local function left_of(meter, idle, now)
+-- What may be drawn now, while `resting` requests are drawn and nobody's.
+local function left_of(meter, resting, now)
   refill(meter.level, now)
   local left = meter.level.whole
   if meter.parts then
@@ -333,7 +336,7 @@ local function left_of(meter, idle, now)
   end
   if meter.pace then
     refill(meter.pace, now)
-    left = min(left, meter.pace.whole - idle)
+    left = min(left, meter.pace.whole - resting)
   end
   return max(left, 0)
 end
@@ -452,9 +455,10 @@ local CAME, WEIGHT, TAG, PASSED, INTERVAL, MAX_SLOTS, SLOTS, SLOTS_WANTED = 1, 2
 -- From here on five amounts each: what it holds and what of that is idle; what it wants beside its
 -- line, the line's sum, and its first.
 local HELD, IDLE, BESIDE, LINED, FIRST = 9, 14, 19, 24, 29
--- How long the line is; whether what the last grant gave has been taken for landed; its limits,
--- packed, since most processes have the same.
-local LENGTH, VOID, TERMS = 34, 35, 36
+-- How long the line is; whether what the last grant gave has been taken for landed; how many idle
+-- requests nobody waits for (those granted to a line are sent when they come, and were counted by the
+-- pace as they were drawn); its limits, packed, since most processes have the same.
+local LENGTH, VOID, RESTING, TERMS = 34, 35, 36, 37
 local NO_LIMIT = -1
 
 local function parse_share(packed)
@@ -500,7 +504,7 @@ local function new_share()
   put(share, HELD, nothing())
   put(share, IDLE, nothing())
   want_nothing(share)
-  share[VOID], share[TERMS] = 0, ''
+  share[VOID], share[RESTING], share[TERMS] = 0, 0, ''
   return share
 end
 
@@ -956,6 +960,7 @@ local function bury(pool, share)
   end
   put(share, HELD, nothing())
   put(share, IDLE, nothing())
+  share[RESTING] = 0
   share[VOID] = 1
 end
 
@@ -987,7 +992,7 @@ local function survey(field, pool)
     ids[#ids + 1], fields[#fields + 1] = id, share_field(field, id)
   end
   local others = {
-    shares = {}, terms = {}, interval = 0, idle = nothing(), slots = 0, tag = -huge,
+    shares = {}, terms = {}, interval = 0, idle = nothing(), resting = 0, slots = 0, tag = -huge,
     hands = {}, slot_hands = {}, slots_wanted = 0, anybody = false,
   }
   local own
@@ -1017,6 +1022,7 @@ local function survey(field, pool)
     end
     others.shares[id] = share
     others.slots = others.slots + share[SLOTS]
+    others.resting = others.resting + share[RESTING]
     others.tag = max(others.tag, share[TAG])
     for unit = 1, UNITS do
       others.idle[unit] = others.idle[unit] + share[IDLE + unit - 1]
@@ -1147,6 +1153,7 @@ local function count(pool, share, own, interval, of)
   local rest = minus(had, returned)
   put(share, HELD, holds)
   put(share, IDLE, of.idle)
+  share[RESTING] = of.idle[REQUESTS]
   share[SLOTS] = of.slots_used + of.slots_idle
   local seconds = seconds_of(interval)
   local earned = price_of(pool.meters, seconds, returned) + price_of(pool.meters, seconds, new_unused)
@@ -1274,9 +1281,9 @@ local function grant(field, pool, share, others, interval, of)
       lower(meter.level, 0, 0)
     end
   end
-  local idle, left = plus(others.idle, of.idle), { huge, huge, huge, huge, huge }
+  local resting, left = others.resting + share[RESTING], { huge, huge, huge, huge, huge }
   for _, meter in ipairs(pool.meters) do
-    left[meter.unit] = min(left[meter.unit], left_of(meter, idle[meter.unit], now))
+    left[meter.unit] = min(left[meter.unit], left_of(meter, resting, now))
   end
   local hands = others.hands
   if not wants_nothing(share) then
@@ -1317,7 +1324,9 @@ local function grant(field, pool, share, others, interval, of)
       end
     end
     of.line = rest
-    want(share, rest, minus(of.wanted, minus(dealt.drawn, in_line)))
+    local beside = minus(dealt.drawn, in_line)
+    share[RESTING] = share[RESTING] + beside[REQUESTS]
+    want(share, rest, minus(of.wanted, beside))
   end
   return dealt.drawn, slots, launches, dealt.recalled and 1 or 0
 end

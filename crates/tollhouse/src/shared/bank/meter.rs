@@ -22,15 +22,17 @@ pub(super) struct Meter {
     /// In transit, for it, is all that any process holds.
     level: Bucket,
     landed: Option<Landed>,
-    /// Half a second's worth of requests may be idle at once, over all processes, because a
-    /// limit by the minute may be enforced by the second.
+    /// Half a second's worth of requests and one more may be idle at once, over all processes,
+    /// because a limit by the minute may be enforced by the second.
     pace: Option<Bucket>,
     /// All that was ever drawn and not given back; wraps.
     drawn: u64,
 }
 
+/// The one more is for whoever's turn it is and who has not come yet: beside it, what refills
+/// meanwhile has a place.
 fn pace_of(rate: u64) -> u64 {
-    (rate / 120).max(1)
+    rate.div_ceil(120).saturating_add(1)
 }
 
 impl Meter {
@@ -105,15 +107,15 @@ impl Meter {
         self.level.room(moment(now)).whole(self.terms.per)
     }
 
-    /// What may be drawn now, while `idle` is drawn and not taken.
-    pub(super) fn left(&mut self, idle: u64, now: Stamp) -> u64 {
+    /// What may be drawn now, while `resting` requests are drawn and nobody's.
+    pub(super) fn left(&mut self, resting: u64, now: Stamp) -> u64 {
         let mut left = self.level.level(moment(now));
         if let Some(landed) = &mut self.landed {
             let held = self.level.in_transit();
             left = left.min(landed.left(&self.terms, held, now));
         }
         if let Some(pace) = &mut self.pace {
-            left = left.min(pace.level(moment(now)).saturating_sub(signed(idle)));
+            left = left.min(pace.level(moment(now)).saturating_sub(signed(resting)));
         }
         left.max(0).unsigned_abs()
     }

@@ -84,6 +84,7 @@ impl Pool {
             land(&mut self.meters, &share.held, now);
             share.held = Amounts::NOTHING;
             share.idle = Amounts::NOTHING;
+            share.resting = 0;
             share.last = Last::default();
         }
         for share in self.shares.values_mut() {
@@ -201,6 +202,7 @@ impl Pool {
         let rest = had.minus(&returned);
         share.held = holds;
         share.idle = report.idle;
+        share.resting = report.idle.get(Unit::Requests);
         share.slots = report.slots_used.saturating_add(report.slots_idle);
         let earned =
             price(&self.meters, interval, &returned) + price(&self.meters, interval, &new.unused);
@@ -332,7 +334,9 @@ impl Pool {
         let in_line = in_line
             .iter()
             .fold(Amounts::NOTHING, |sum, it| sum.plus(it));
-        share.wants.beside = share.wants.beside.minus(&dealt.drawn.minus(&in_line));
+        let beside = dealt.drawn.minus(&in_line);
+        share.resting = share.resting.saturating_add(beside.get(Unit::Requests));
+        share.wants.beside = share.wants.beside.minus(&beside);
         share.last = Last {
             number,
             drawn: dealt.drawn,
@@ -376,12 +380,13 @@ impl Pool {
 
     /// What may be drawn of each unit.
     fn left(&mut self, now: Stamp) -> Amounts {
-        let idle = self.idle();
+        let resting = self.shares.values().map(|share| share.resting);
+        let resting = resting.fold(0, u64::saturating_add);
         let everything = Unit::ALL.into_iter();
         let mut left = everything.fold(Amounts::NOTHING, |sum, unit| sum.and(unit, u64::MAX));
         for meter in &mut self.meters {
             let unit = meter.terms.unit;
-            let least = left.get(unit).min(meter.left(idle.get(unit), now));
+            let least = left.get(unit).min(meter.left(resting, now));
             left = left.and(unit, least);
         }
         left

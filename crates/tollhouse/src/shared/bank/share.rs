@@ -17,6 +17,9 @@ pub(super) struct Share {
     pub(super) held: Amounts,
     /// What of that no request had taken.
     pub(super) idle: Amounts,
+    /// The requests of that for which nobody waits. Those granted to a line are sent when they
+    /// come, and were counted by the pace as they were drawn.
+    pub(super) resting: u64,
     pub(super) slots: u64,
     /// The start tag of its next step.
     pub(super) tag: f64,
@@ -109,6 +112,7 @@ impl Share {
             interval: Duration::ZERO,
             held: Amounts::NOTHING,
             idle: Amounts::NOTHING,
+            resting: 0,
             slots: 0,
             tag: 0.0,
             weight: 1.0,

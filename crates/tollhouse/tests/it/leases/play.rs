@@ -24,15 +24,16 @@ use crate::support::random::Random;
 pub(super) const SEC: Duration = Duration::from_secs(1);
 pub(super) const MILLI: Duration = Duration::from_millis(1);
 
-/// An account's bucket of tokens at the provider, which refills all the time.
+/// An account's buckets at the provider, which refill all the time.
 pub(super) struct Provider {
     limit: u64,
     state: Mutex<State>,
 }
 
 struct State {
-    level: f64,
-    at: Instant,
+    tokens: Level,
+    /// Where it limits requests, too.
+    requests: Option<Level>,
     /// What the last minute took, where that is what it counts.
     minute: Option<VecDeque<(Instant, u64)>>,
     log: Vec<Call>,
@@ -48,13 +49,55 @@ pub(super) struct Call {
     pub(super) refused: bool,
 }
 
+/// So much in a minute, of which a minute's worth may go at once.
+struct Level {
+    limit: u64,
+    left: f64,
+    at: Instant,
+}
+
+impl Level {
+    fn new(limit: u64) -> Self {
+        Level {
+            limit,
+            left: limit as f64,
+            at: Instant::now(),
+        }
+    }
+
+    fn refill(&mut self) {
+        let now = Instant::now();
+        let refilled = (now - self.at).as_secs_f64() * self.limit as f64 / 60.0;
+        self.give(refilled);
+        self.at = now;
+    }
+
+    fn give(&mut self, amount: f64) {
+        self.left = (self.left + amount).min(self.limit as f64);
+    }
+
+    /// As the ledger counts in whole microseconds, half a token is no lack.
+    fn has(&self, cost: u64) -> bool {
+        self.left + 0.5 >= cost as f64
+    }
+
+    fn remaining(&self) -> u64 {
+        self.left.max(0.0) as u64
+    }
+
+    /// How long so much takes to refill.
+    fn time_for(&self, amount: f64) -> Duration {
+        Duration::from_secs_f64(amount * 60.0 / self.limit as f64)
+    }
+}
+
 impl Provider {
     fn new(limit: u64) -> Self {
         Provider {
             limit,
             state: Mutex::new(State {
-                level: limit as f64,
-                at: Instant::now(),
+                tokens: Level::new(limit),
+                requests: None,
                 minute: None,
                 log: Vec::new(),
                 random: Random::seeded(limit),
@@ -65,11 +108,20 @@ impl Provider {
     fn count(&self, process: usize, cost: u64) -> Observation {
         let mut state = self.state.lock().unwrap();
         let now = Instant::now();
-        let refilled = (now - state.at).as_secs_f64() * self.limit as f64 / 60.0;
-        state.level = (state.level + refilled).min(self.limit as f64);
-        state.at = now;
-        // As the ledger counts in whole microseconds, half a token is no refusal.
-        let mut refused = state.level + 0.5 < cost as f64;
+        let State {
+            tokens, requests, ..
+        } = &mut *state;
+        tokens.refill();
+        requests.iter_mut().for_each(Level::refill);
+        let lacks = match requests {
+            Some(requests) if !requests.has(1) => Some((Scope::Requests, requests.time_for(1.0))),
+            _ if !tokens.has(cost) => {
+                let missing = tokens.time_for(cost as f64 - tokens.left);
+                Some((Scope::Tokens, missing))
+            }
+            _ => None,
+        };
+        let mut refused = lacks.is_some();
         if let Some(minute) = &mut state.minute {
             while minute.front().is_some_and(|(at, _)| now - *at >= 60 * SEC) {
                 minute.pop_front();
@@ -79,7 +131,10 @@ impl Provider {
             minute.push_back((now, if refused { 0 } else { cost }));
         }
         if !refused {
-            state.level -= cost as f64;
+            state.tokens.left -= cost as f64;
+            if let Some(requests) = &mut state.requests {
+                requests.left -= 1.0;
+            }
         }
         state.log.push(Call {
             at: now,
@@ -87,32 +142,33 @@ impl Provider {
             cost,
             refused,
         });
-        let missing = self.limit as f64 - state.level;
+        let tokens = &state.tokens;
+        let requests = state.requests.as_ref();
+        let missing = tokens.limit as f64 - tokens.left;
         Observation {
             limits: RateLimits {
                 limit_tokens: Some(self.limit),
-                remaining_tokens: Some(state.level.max(0.0) as u64),
-                reset_tokens: Some(Duration::from_secs_f64(missing * 60.0 / self.limit as f64)),
+                remaining_tokens: Some(tokens.remaining()),
+                reset_tokens: Some(tokens.time_for(missing)),
+                limit_requests: requests.map(|it| it.limit),
+                remaining_requests: requests.map(Level::remaining),
                 ..RateLimits::default()
             },
-            denial: refused.then(|| Denial {
-                scope: Scope::Tokens,
-                after: Some(Duration::from_secs_f64(
-                    (cost as f64 - state.level) * 60.0 / self.limit as f64,
-                )),
+            denial: lacks.map(|(scope, after)| Denial {
+                scope,
+                after: Some(after),
             }),
         }
     }
 
     /// Somebody else takes so much.
     pub(super) fn take(&self, amount: u64) {
-        self.state.lock().unwrap().level -= amount as f64;
+        self.state.lock().unwrap().tokens.left -= amount as f64;
     }
 
     /// Less was used than was charged.
     fn give_back(&self, unused: u64) {
-        let mut state = self.state.lock().unwrap();
-        state.level = (state.level + unused as f64).min(self.limit as f64);
+        self.state.lock().unwrap().tokens.give(unused as f64);
     }
 
     /// On its way there, and back.
@@ -245,6 +301,13 @@ impl Play {
         play
     }
 
+    /// Of a provider that allows so many requests a minute, too, and tells of them.
+    pub(super) fn of_requests(limit: u64, requests: u64, headroom: f64) -> Self {
+        let play = Play::new(limit, headroom);
+        play.provider.state.lock().unwrap().requests = Some(Level::new(requests));
+        play
+    }
+
     pub(super) fn budget(&self) -> TokenBudgetBuilder {
         TokenBudget::per_minute(self.limit)
             .headroom(self.headroom)
@@ -306,6 +369,16 @@ impl Play {
         let spent: u64 = within.map(|call| call.cost).sum();
         let may = self.limit as f64 * (1.0 - self.headroom) / 60.0 * (to - from) as f64;
         spent as f64 / may
+    }
+
+    /// How many requests were sent between two seconds, of as many as may be.
+    pub(super) fn sent(&self, from: u64, to: u64, requests: u64) -> f64 {
+        let log = self.provider.log();
+        let within = log
+            .iter()
+            .filter(|call| !call.refused && call.at >= self.at(from) && call.at < self.at(to));
+        let may = requests as f64 * (1.0 - self.headroom) / 60.0 * (to - from) as f64;
+        within.count() as f64 / may
     }
 
     /// The same, of one process.

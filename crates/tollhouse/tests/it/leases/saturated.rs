@@ -28,6 +28,23 @@ async fn eight_processes_use_all_of_one_account() {
     }
 }
 
+/// The same where requests are scarcer than tokens, however few they are.
+#[tokio::test(start_paused = true)]
+async fn eight_processes_use_all_of_the_requests_of_one_account() {
+    for (requests, headroom) in [(60, 0.0), (100, 0.0), (500, 0.15), (3_000, 0.0)] {
+        let play = Play::of_requests(30_000_000, requests, headroom);
+        for _ in 0..8 {
+            let budget = play.budget().requests_per_minute(requests);
+            let process = play.process_with(Fallback::default(), budget);
+            process.saturate(16, 100..4_000);
+        }
+        play.until(130).await;
+        assert_eq!(play.refused(), 0);
+        let sent = play.sent(10, 130, requests);
+        assert!(sent >= 0.97, "{sent} of {requests} at {headroom}");
+    }
+}
+
 #[tokio::test(start_paused = true)]
 async fn one_busy_process_has_all_and_then_each_has_its_share() {
     let play = Play::new(300_000, 0.15);
