@@ -47,6 +47,9 @@ local STALE = 3 * SECOND
 local UNCOUNTED = 2500000
 -- How often its own cost may pass the head.
 local PASSES = 4
+-- Of that so many seconds are kept for its own ways to the ledger, and for what the provider's word
+-- takes from the level meanwhile.
+local SPARE = 4
 -- For one that takes so many seconds to refill, idle leases are called back.
 local LARGE = 1
 -- A window is kept in so many parts of its period.
@@ -621,6 +624,8 @@ local function deal(process, own, hands, left, price, line_of)
   end
   heapify(hands)
   local head
+  -- What it is granted in all, and of that what it is granted past a head.
+  local granted, past = 0, 0
   -- Once it has had its turn, all that matters is whether another one is the head.
   local is_in, is_large = not wants_nothing(own)
   while hands[1] do
@@ -650,7 +655,7 @@ local function deal(process, own, hands, left, price, line_of)
     if is_whole and not fits(step, left) then
       head = head or {
         process = hand[2], finish = finish, price = cost,
-        allowance = PASSES * cost - share[PASSED],
+        allowance = PASSES * cost - min(cost, SPARE) - share[PASSED],
       }
     elseif not is_nothing(step)
       and (not head or (finish < head.finish and cost <= head.allowance)) then
@@ -665,8 +670,9 @@ local function deal(process, own, hands, left, price, line_of)
         if is_whole then
           dealt.steps = dealt.steps + 1
         end
+        granted = granted + cost
         if head then
-          dealt.passed = { head.process, (dealt.passed and dealt.passed[2] or 0) + cost }
+          past = past + cost
         end
       end
       hand[1] = finish
@@ -680,7 +686,12 @@ local function deal(process, own, hands, left, price, line_of)
       sink(hands, 1)
     end
   end
-  dealt.recalled = head ~= nil and head.process ~= process and head.price > LARGE
+  if head and head.process ~= process then
+    -- A large one counts who was first, too.
+    dealt.recalled = head.price > LARGE
+    local passed = dealt.recalled and granted or past
+    dealt.passed = passed > 0 and { head.process, passed } or nil
+  end
   return dealt
 end
 

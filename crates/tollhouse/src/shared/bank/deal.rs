@@ -10,6 +10,11 @@ use crate::shared::Amounts;
 /// How often its own cost may pass the head.
 const PASSES: f64 = 4.0;
 
+/// Of that so many seconds are kept for its own ways to the ledger, and for what the provider's
+/// word takes from the level meanwhile: with all that it is launched within five times its
+/// refill.
+const SPARE: f64 = 4.0;
+
 /// For one that takes so many seconds to refill, idle leases are called back.
 const LARGE: f64 = 1.0;
 
@@ -54,6 +59,17 @@ struct Head {
     price: f64,
 }
 
+impl Head {
+    fn is_large(&self) -> bool {
+        self.price > LARGE
+    }
+}
+
+/// How much may pass one of this price, that much having passed it.
+fn allowance(price: f64, passed: f64) -> f64 {
+    PASSES * price - price.min(SPARE) - passed
+}
+
 /// Deals `left` out, on paper, and says what falls to `process`.
 pub(super) fn deal(
     process: u128,
@@ -79,6 +95,8 @@ pub(super) fn deal(
         }
     }
     let mut head: Option<Head> = None;
+    // What it is granted in all, and of that what it is granted past a head.
+    let (mut granted, mut past) = (0.0, 0.0);
     while let Some(first) = least(&hands) {
         let hand = &mut hands[first];
         let (step, is_whole) = match hand.line.front() {
@@ -97,7 +115,7 @@ pub(super) fn deal(
                 head = Some(Head {
                     process: hand.process,
                     finish,
-                    allowance: PASSES * price - passed,
+                    allowance: allowance(price, passed),
                     price,
                 });
             }
@@ -117,9 +135,9 @@ pub(super) fn deal(
             dealt.virtual_time = dealt.virtual_time.max(hand.tag);
             dealt.tag = finish;
             dealt.steps += usize::from(is_whole);
-            if let (true, Some(head)) = (is_passing, &head) {
-                let before = dealt.passed.map_or(0.0, |(_, passed)| passed);
-                dealt.passed = Some((head.process, before + price));
+            granted += price;
+            if is_passing {
+                past += price;
             }
         }
         hand.tag = finish;
@@ -129,7 +147,12 @@ pub(super) fn deal(
             hands.swap_remove(first);
         }
     }
-    dealt.recalled = head.is_some_and(|head| head.process != process && head.price > LARGE);
+    if let Some(head) = head.filter(|head| head.process != process) {
+        // A large one counts who was first, too.
+        let passed = if head.is_large() { granted } else { past };
+        dealt.passed = Some((head.process, passed)).filter(|(_, passed)| *passed > 0.0);
+        dealt.recalled = head.is_large();
+    }
     dealt
 }
 

@@ -26,7 +26,7 @@ pub(super) struct Share {
     pub(super) weight: f64,
     pub(super) wants: Wants,
     /// What others were granted while its first step was the head, in seconds of the
-    /// scarcest thing.
+    /// scarcest thing; of a large one also what they were granted before it in their turn.
     pub(super) passed: f64,
     /// What the last grant gave, for as long as it is not known to have come.
     pub(super) last: Last,

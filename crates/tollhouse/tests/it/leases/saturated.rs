@@ -80,18 +80,16 @@ async fn a_large_one_waits(cost: u64) -> Duration {
     launched - play.at(70)
 }
 
-/// It takes 30 s to refill, and four times that may pass it. On top are one small request of
-/// each of the others, who were first, and a round trip or two.
 #[tokio::test(start_paused = true)]
 async fn a_request_of_half_the_limit_is_launched_within_five_times_its_refill() {
     let waited = a_large_one_waits(150_000).await;
-    assert!(waited <= 150 * SEC + 4 * SEC, "{waited:?}");
+    assert!(waited <= 5 * 30 * SEC, "{waited:?}");
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_request_of_nearly_all_of_it_is_launched_within_five_times_its_refill() {
     let waited = a_large_one_waits(285_000).await;
-    assert!(waited <= 285 * SEC + 4 * SEC, "{waited:?}");
+    assert!(waited <= 5 * 57 * SEC, "{waited:?}");
 }
 
 #[tokio::test(start_paused = true)]
