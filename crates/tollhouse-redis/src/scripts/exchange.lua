@@ -580,20 +580,34 @@ local function portion(wanted, left)
   return part
 end
 
--- Whether there is enough for everything that anybody wants: then whose turn it is does not
--- matter.
-local function is_plenty(hands, left)
-  for unit = 1, UNITS do
-    local sum = 0
-    local lined, beside = LINED + unit - 1, BESIDE + unit - 1
-    for _, hand in ipairs(hands) do
-      sum = sum + hand.share[lined] + hand.share[beside]
-    end
-    if sum > left[unit] then
-      return false
+-- One who could be granted something.
+local function hand_of(id, share)
+  return { share[TAG], id, taken = 0, share = share }
+end
+
+-- Adds up all that a share wants, in line and beside.
+local function add_wants(sum, share)
+  sum[1] = sum[1] + share[LINED] + share[BESIDE]
+  sum[2] = sum[2] + share[LINED + 1] + share[BESIDE + 1]
+  sum[3] = sum[3] + share[LINED + 2] + share[BESIDE + 2]
+  sum[4] = sum[4] + share[LINED + 3] + share[BESIDE + 3]
+  sum[5] = sum[5] + share[LINED + 4] + share[BESIDE + 4]
+end
+
+-- Those whose wants matter: all, or, where there is enough for everything that anybody wants, only
+-- who asks, because then whose turn it is does not matter.
+local function hands_of(process, own, others, left)
+  local hands, wants = {}, plus(others.wants, nothing())
+  if not wants_nothing(own) then
+    hands[1] = hand_of(process, own)
+    add_wants(wants, own)
+  end
+  if not fits(wants, left) then
+    for at, share in ipairs(others.wanting) do
+      hands[#hands + 1] = hand_of(others.names[at], share)
     end
   end
-  return true
+  return hands
 end
 
 -- Whether anybody in line could be the head for whom leases are called back.
@@ -612,16 +626,6 @@ local function deal(process, own, hands, left, price, line_of)
   local dealt = {
     drawn = nothing(), steps = 0, tag = own[TAG], virtual_time = 0, recalled = false,
   }
-  if is_plenty(hands, left) then
-    -- Nobody else's steps change what falls to this one.
-    local mine = {}
-    for _, hand in ipairs(hands) do
-      if hand[2] == process then
-        mine[1] = hand
-      end
-    end
-    hands = mine
-  end
   heapify(hands)
   local head
   -- What it is granted in all, and of that what it is granted past a head.
@@ -981,11 +985,6 @@ local function end_lease(share)
   want_nothing(share)
 end
 
--- One who could be granted something, for `deal`.
-local function hand_of(id, share)
-  return { share[TAG], id, taken = 0, share = share }
-end
-
 -- One who could have slots, for `slots_for`.
 local function slot_hand_of(id, share)
   return {
@@ -1004,16 +1003,18 @@ local function survey(field, pool)
   end
   local others = {
     shares = {}, terms = {}, interval = 0, idle = nothing(), resting = 0, slots = 0, tag = -huge,
-    hands = {}, slot_hands = {}, slots_wanted = 0, anybody = false,
+    -- Who wants something, in two rows, and what they want in all; who wants slots.
+    names = {}, wanting = {}, wants = nothing(), waiting = {}, slots_wanted = 0,
   }
+  local idle, there = others.idle, now - LEASE
   local own
   read_shares(fields, function(share, at)
     local id, came = ids[at], share[CAME]
     local is_mine = id == process
-    if is_silent(came) then
-      bury(pool, share)
-    end
-    if not is_there(came) then
+    if came < there then
+      if is_silent(came) then
+        bury(pool, share)
+      end
       local had_something = share[SLOTS] > 0 or share[SLOTS_WANTED] > 0 or not wants_nothing(share)
       if had_something then
         end_lease(share)
@@ -1035,25 +1036,28 @@ local function survey(field, pool)
     others.slots = others.slots + share[SLOTS]
     others.resting = others.resting + share[RESTING]
     others.tag = max(others.tag, share[TAG])
-    for unit = 1, UNITS do
-      others.idle[unit] = others.idle[unit] + share[IDLE + unit - 1]
-    end
-    if not is_there(came) then
+    idle[1], idle[2] = idle[1] + share[IDLE], idle[2] + share[IDLE + 1]
+    idle[3], idle[4] = idle[3] + share[IDLE + 2], idle[4] + share[IDLE + 3]
+    idle[5] = idle[5] + share[IDLE + 4]
+    if came < there then
       return
     end
     others.terms[share[TERMS]] = true
-    others.interval = max(others.interval, share[INTERVAL])
+    if share[INTERVAL] > others.interval then
+      others.interval = share[INTERVAL]
+    end
     local slots = share[MAX_SLOTS]
     if slots ~= NO_LIMIT and (not others.max_slots or slots < others.max_slots) then
       others.max_slots = slots
     end
     if not wants_nothing(share) then
-      others.anybody = true
-      others.hands[#others.hands + 1] = hand_of(id, share)
+      local at = #others.names + 1
+      others.names[at], others.wanting[at] = id, share
+      add_wants(others.wants, share)
     end
     if share[SLOTS_WANTED] > 0 then
       others.slots_wanted = others.slots_wanted + share[SLOTS_WANTED]
-      others.slot_hands[#others.slot_hands + 1] = slot_hand_of(id, share)
+      others.waiting[#others.waiting + 1] = id
     end
   end)
   return own, others
@@ -1222,7 +1226,7 @@ local function line_up(pool, share, others, of)
     share[TAG] = max(share[TAG], pool.virtual_time)
     share[PASSED] = 0
   end
-  if not others.anybody and wants_nothing(share) then
+  if not others.names[1] and wants_nothing(share) then
     pool.virtual_time = max(pool.virtual_time, share[TAG], others.tag, pool.buried)
   end
 end
@@ -1234,9 +1238,12 @@ local function slots_for(share, others, most)
   if others.slots_wanted + wanted <= free then
     return wanted
   end
-  local hands = others.slot_hands
-  if wanted > 0 then
-    hands[#hands + 1] = slot_hand_of(process, share)
+  if wanted == 0 or free == 0 then
+    return 0
+  end
+  local hands = { slot_hand_of(process, share) }
+  for _, id in ipairs(others.waiting) do
+    hands[#hands + 1] = slot_hand_of(id, others.shares[id])
   end
   heapify(hands)
   local given = 0
@@ -1296,11 +1303,8 @@ local function grant(field, pool, share, others, interval, of)
   for _, meter in ipairs(pool.meters) do
     left[meter.unit] = min(left[meter.unit], left_of(meter, resting, now))
   end
-  local hands = others.hands
-  if not wants_nothing(share) then
-    hands[#hands + 1] = hand_of(process, share)
-  end
   local seconds = seconds_of(interval)
+  local hands = hands_of(process, share, others, left)
   local dealt = deal(process, share, hands, left, function(amounts)
     return price_of(pool.meters, seconds, amounts)
   end, function(id)

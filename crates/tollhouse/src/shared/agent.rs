@@ -19,16 +19,19 @@ use crate::rules::{Bucket, Random, When};
 use crate::telemetry;
 use crate::time::{Moment, Now, Suspension};
 
-/// How often a busy process reports.
-const BUSY: Duration = Duration::from_millis(250);
+const SECOND: Duration = Duration::from_secs(1);
 
 /// How often one reports that has nothing to do.
-const QUIET: Duration = Duration::from_secs(1);
+const QUIET: Duration = SECOND;
 
-/// So many times a second at most, in the mean; and three times at once, the last of them only
-/// where there is something to tell that cannot wait.
-const A_SECOND: u64 = 4;
+/// A busy process reports so many times a second, in the mean; and three times at once at most,
+/// the last of them only where there is something to tell that cannot wait.
+const A_SECOND: u32 = 4;
 const AT_ONCE: u64 = 3;
+
+/// All processes together report so many times a second, unless they are more than that: what a
+/// report costs the ledger grows with how many they are.
+const IN_ALL: u32 = 200;
 
 /// How long an answer is waited for. A ledger of one's own gives up sooner.
 const PATIENCE: Duration = Duration::from_secs(1);
@@ -123,12 +126,18 @@ impl<L: SharedLedger> Work<L> {
             received: 0,
             seen: None,
             clock: None,
-            pace: Bucket::new(A_SECOND, Per::Second, AT_ONCE, now),
+            pace: Bucket::new(A_SECOND.into(), Per::Second, AT_ONCE, now),
             random: Random::from_entropy(),
             suspension: Suspension::default(),
             grace: Moment::NEVER,
             is_busy: false,
         }
+    }
+
+    /// How many reports a second are this process's part, at least one.
+    fn reports_a_second(&self) -> u32 {
+        let processes = self.inner.lock().processes.unwrap_or(1);
+        (IN_ALL / processes.max(1)).clamp(1, A_SECOND)
     }
 
     async fn run(mut self) {
@@ -140,6 +149,8 @@ impl<L: SharedLedger> Work<L> {
                 break;
             }
             let sent = Now::unread().get();
+            let most = self.reports_a_second();
+            self.pace.resize(most.into(), AT_ONCE, sent);
             self.pace.spend(1, sent);
             self.inner.has_word.store(false, Ordering::Relaxed);
             let is_urgent = self.exchange(sent, false).await;
@@ -164,7 +175,7 @@ impl<L: SharedLedger> Work<L> {
     /// do not come at once for ever.
     fn interval(&mut self) -> Duration {
         let interval = match self.is_busy {
-            true => BUSY,
+            true => SECOND / self.reports_a_second(),
             false => QUIET,
         };
         interval.mul_f64(1.0 - 0.1 * self.random.fraction())

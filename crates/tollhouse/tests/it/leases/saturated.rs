@@ -93,7 +93,7 @@ async fn a_request_of_nearly_all_of_it_is_launched_within_five_times_its_refill(
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_hundred_processes_come_to_a_ledger_in_turn() {
+async fn a_hundred_processes_come_to_a_ledger_in_turn_and_ask_it_half_as_often() {
     let play = Play::new(3_000_000, 0.15);
     let processes: Vec<_> = (0..100)
         .map(|_| play.process(Fallback::default()))
@@ -101,9 +101,19 @@ async fn a_hundred_processes_come_to_a_ledger_in_turn() {
     for process in &processes {
         process.saturate(4, 100..4_000);
     }
+    let reports = || {
+        processes
+            .iter()
+            .map(|it| it.wire.reports.load(SeqCst))
+            .sum::<u64>()
+    };
+    play.until(10).await;
+    let before = reports();
     play.until(20).await;
     assert_eq!(play.refused(), 0);
     assert!(play.used(10, 20) >= 0.97, "{}", play.used(10, 20));
+    let reports = reports() - before;
+    assert!(reports <= 200 * 10 + 100, "{reports}");
 }
 
 #[tokio::test(start_paused = true)]
