@@ -1,7 +1,7 @@
 //! What the script costs Redis, with so many processes that all want more than there is, and with
 //! so many that have enough: the server's processor time a run, with reading and answering, and
-//! the share of one core at four runs a second of each process. Fails where eight processes take
-//! more than a fifth of a core.
+//! the share of one core at four runs a second of each process, or two hundred of all. Fails where
+//! eight processes take more than a fifth of a core.
 //!
 //! `cargo bench -p tollhouse-redis`
 
@@ -17,10 +17,13 @@ use support::process::Process;
 use support::server::Server;
 use support::terms;
 
-const ROUNDS: u32 = 50;
+/// Of so many batches the cheapest counts: what else the machine does makes the others dearer.
+const BATCHES: u32 = 5;
+const ROUNDS: u32 = 10;
 
-/// How often each process asks in a second.
+/// How often each process asks in a second, and all together.
 const ASKS: f64 = 4.0;
+const ASKS_IN_ALL: f64 = 200.0;
 
 /// Microseconds that the server's one thread was busy, whoever else was on the machine.
 async fn busy(server: &Server) -> f64 {
@@ -62,18 +65,24 @@ async fn measure(processes: u32, limit: u64) -> f64 {
         }
         tokio::time::sleep(support::ms(500)).await;
     }
-    let before = busy(&server).await;
-    for _ in 0..ROUNDS {
-        for process in &mut all {
-            process.exchange(&ledger).await;
-            // All that was drawn is on its way, and what was drawn the time before has landed.
-            process.land();
-            let idle = process.pool().idle;
-            process.send(idle);
+    // One process alone takes more rounds, or the server's own clockwork is most of it.
+    let rounds = ROUNDS.max(400 / processes);
+    let mut least = f64::INFINITY;
+    for _ in 0..BATCHES {
+        let before = busy(&server).await;
+        for _ in 0..rounds {
+            for process in &mut all {
+                process.exchange(&ledger).await;
+                // All that was drawn is on its way, and what was drawn the time before has landed.
+                process.land();
+                let idle = process.pool().idle;
+                process.send(idle);
+            }
         }
+        let runs = f64::from(rounds) * f64::from(processes);
+        least = least.min((busy(&server).await - before) / runs);
     }
-    let runs = f64::from(ROUNDS) * f64::from(processes);
-    (busy(&server).await - before) / runs
+    least
 }
 
 #[tokio::main(flavor = "current_thread")]
@@ -84,7 +93,8 @@ async fn main() {
     for processes in [1_u32, 8, 100] {
         for (told, limit) in [("is there", 1_000_000_000_000), ("is not there", 1_000_000)] {
             let micros = measure(processes, limit).await;
-            let share = micros * f64::from(processes) * ASKS / 10_000.0;
+            let asks = (f64::from(processes) * ASKS).min(ASKS_IN_ALL);
+            let share = micros * asks / 10_000.0;
             println!("| {processes} | {told} | {micros:.0} µs | {share:.1} % |");
             if processes <= 8 {
                 most = most.max(share);

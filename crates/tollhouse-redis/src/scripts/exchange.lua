@@ -511,6 +511,17 @@ local function new_share()
   return share
 end
 
+-- A line is kept as a row of numbers, too: five for each step.
+local function flat(line)
+  local row, size = {}, 0
+  for _, step in ipairs(line) do
+    row[size + 1], row[size + 2], row[size + 3], row[size + 4], row[size + 5] =
+      step[1], step[2], step[3], step[4], step[5]
+    size = size + UNITS
+  end
+  return row
+end
+
 -- What a process is asked for alone: the number of its last grant, what that gave, and its sums.
 -- Of one that was not known here: its debts are taken over, and what it gave back was never charged
 -- here.
@@ -580,83 +591,74 @@ local function portion(wanted, left)
   return part
 end
 
--- One who could be granted something.
-local function hand_of(id, share)
-  return { share[TAG], id, taken = 0, share = share }
-end
-
--- Adds up all that a share wants, in line and beside.
-local function add_wants(sum, share)
-  sum[1] = sum[1] + share[LINED] + share[BESIDE]
-  sum[2] = sum[2] + share[LINED + 1] + share[BESIDE + 1]
-  sum[3] = sum[3] + share[LINED + 2] + share[BESIDE + 2]
-  sum[4] = sum[4] + share[LINED + 3] + share[BESIDE + 3]
-  sum[5] = sum[5] + share[LINED + 4] + share[BESIDE + 4]
+-- Another process's share, which is read in full only where it is asked for.
+local function share_of(others, id)
+  local share = others.shares[id] or parse_share(others.packed[id])
+  others.shares[id] = share
+  return share
 end
 
 -- Those whose wants matter: all, or, where there is enough for everything that anybody wants, only
 -- who asks, because then whose turn it is does not matter.
 local function hands_of(process, own, others, left)
-  local hands, wants = {}, plus(others.wants, nothing())
+  local hands, wants = {}, plus(others.wants, plus(amounts_at(own, LINED), amounts_at(own, BESIDE)))
   if not wants_nothing(own) then
-    hands[1] = hand_of(process, own)
-    add_wants(wants, own)
+    hands[1] = { own[TAG], process, taken = 0, share = own }
   end
   if not fits(wants, left) then
-    for at, share in ipairs(others.wanting) do
-      hands[#hands + 1] = hand_of(others.names[at], share)
+    for at, id in ipairs(others.names) do
+      hands[#hands + 1] = { others.tags[at], id, taken = 0 }
     end
   end
   return hands
 end
 
--- Whether anybody in line could be the head for whom leases are called back.
-local function is_any_large(hands, price)
-  for _, hand in ipairs(hands) do
-    if hand.share[LENGTH] > 0 and price(amounts_at(hand.share, LINED)) > LARGE then
-      return true
-    end
+-- A hand's next step, and whether that is one of its line.
+local function step_of(hand, left, line_of)
+  local share = hand.share
+  if hand.taken >= share[LENGTH] then
+    return portion(amounts_at(share, BESIDE), left), false
   end
-  return false
+  if hand.taken == 0 then
+    return amounts_at(share, FIRST), true
+  end
+  hand.line = hand.line or line_of(hand[2])
+  return amounts_at(hand.line, hand.taken * UNITS + 1), true
 end
 
 -- Deals `left` out, on paper, and says what falls to `process`: rules 8 and 9, bank/deal.rs.
--- A hand is its tag, its process, how many steps of its line it has had, and its share.
-local function deal(process, own, hands, left, price, line_of)
+-- A hand is its tag, its process, how many steps of its line it has had, and its share once it has had a
+-- turn.
+local function deal(process, own, others, left, price, line_of)
   local dealt = {
     drawn = nothing(), steps = 0, tag = own[TAG], virtual_time = 0, recalled = false,
   }
+  local hands = hands_of(process, own, others, left)
+  local mine = hands[1]
   heapify(hands)
   local head
   -- What it is granted in all, and of that what it is granted past a head.
   local granted, past = 0, 0
-  -- Once it has had its turn, all that matters is whether another one is the head.
-  local is_in, is_large = not wants_nothing(own)
+  -- Once it has had its turn, all that matters is whether another one is the head for whom leases are
+  -- called back: no step is larger than this.
+  local is_in, is_large = not wants_nothing(own), price(others.most) > LARGE
   while hands[1] do
-    if not is_in then
-      if is_large == nil then
-        is_large = is_any_large(hands, price)
-      end
-      if head or not is_large then
-        break
-      end
+    if not is_in and (head or not is_large) then
+      break
     end
     local hand = hands[1]
+    hand.share = hand.share or share_of(others, hand[2])
     local share, is_mine = hand.share, hand[2] == process
-    local is_whole = hand.taken < share[LENGTH]
-    local step
-    if not is_whole then
-      step = portion(amounts_at(share, BESIDE), left)
-    elseif hand.taken == 0 then
-      step = amounts_at(share, FIRST)
-    else
-      hand.line = hand.line or line_of(hand[2])
-      step = hand.line[hand.taken + 1]
-    end
+    local step, is_whole = step_of(hand, left, line_of)
     local cost = price(step)
     local finish = hand[1] + cost / share[WEIGHT]
     local is_out = true
     if is_whole and not fits(step, left) then
+      if is_in and not is_mine then
+        -- What does not fit now never will: what is left only becomes less.
+        local its = step_of(mine, left, line_of)
+        is_in = fits(its, left) and not is_nothing(its)
+      end
       head = head or {
         process = hand[2], finish = finish, price = cost,
         allowance = PASSES * cost - min(cost, SPARE) - share[PASSED],
@@ -762,13 +764,13 @@ local function save()
   call('EXPIRE', key, KEPT)
 end
 
--- Calls `told` with each of these shares that is there, and its place.
+-- Calls `told` with each of these shares that is there, packed, and its place.
 local function read_shares(fields, told)
   for from = 1, #fields, MOST do
     local packed = call('HMGET', key, unpack(fields, from, min(from + MOST - 1, #fields)))
     for at = 1, #packed do
       if packed[at] then
-        told(parse_share(packed[at]), from + at - 1)
+        told(packed[at], from + at - 1)
       end
     end
   end
@@ -962,8 +964,8 @@ local function buried_tag(field, pool)
       end
     end
   end
-  read_shares(fields, function(share)
-    most = max(most, share[TAG])
+  read_shares(fields, function(packed)
+    most = max(most, parse_share(packed)[TAG])
   end)
   return most
 end
@@ -993,70 +995,98 @@ local function slot_hand_of(id, share)
   }
 end
 
+-- One who is not there any more: its slots come back at the end of its lease, and what it held has
+-- landed after its transit. Says whether it still counts in the pool.
+local function outlive(field, pool, id, share)
+  local is_gone = is_silent(share[CAME])
+  if is_gone then
+    bury(pool, share)
+  end
+  local had_something = share[SLOTS] > 0 or share[SLOTS_WANTED] > 0 or not wants_nothing(share)
+  if had_something then
+    end_lease(share)
+  end
+  if id == process then
+    return true
+  end
+  if had_something or is_gone then
+    write(share_field(field, id), pack_share(share))
+  end
+  if is_gone then
+    pool.members[id] = nil
+    pool.buried = max(pool.buried, share[TAG])
+  end
+  return not is_gone
+end
+
 -- Reads the shares of a pool's members (those that hold or want something, or came lately), buries
 -- who is silent, and adds up what the others come to: nothing of theirs changes in this run, but
--- what passed the head.
+-- what passed the head. Of one that is there no table is made here: that would take most of a run.
 local function survey(field, pool)
   local ids, fields = {}, {}
   for id in pairs(pool.members) do
     ids[#ids + 1], fields[#fields + 1] = id, share_field(field, id)
   end
   local others = {
-    shares = {}, terms = {}, interval = 0, idle = nothing(), resting = 0, slots = 0, tag = -huge,
-    -- Who wants something, in two rows, and what they want in all; who wants slots.
-    names = {}, wanting = {}, wants = nothing(), waiting = {}, slots_wanted = 0,
+    -- Their shares as they are kept, and those that were asked for.
+    packed = {}, shares = {},
+    terms = {}, interval = 0, idle = nothing(), resting = 0, slots = 0, tag = -huge,
+    -- Who wants something, and its tag; what they want in all, and no line more than `most`.
+    names = {}, tags = {}, wants = nothing(), most = nothing(),
+    waiting = {}, slots_wanted = 0,
   }
-  local idle, there = others.idle, now - LEASE
+  local idle, wants, most, there = others.idle, others.wants, others.most, now - LEASE
   local own
-  read_shares(fields, function(share, at)
-    local id, came = ids[at], share[CAME]
-    local is_mine = id == process
-    if came < there then
-      if is_silent(came) then
-        bury(pool, share)
-      end
-      local had_something = share[SLOTS] > 0 or share[SLOTS_WANTED] > 0 or not wants_nothing(share)
-      if had_something then
-        end_lease(share)
-      end
-      if not is_mine and (had_something or is_silent(came)) then
-        write(fields[at], pack_share(share))
-      end
-      if not is_mine and is_silent(came) then
-        pool.members[id] = nil
-        pool.buried = max(pool.buried, share[TAG])
+  read_shares(fields, function(packed, at)
+    local id = ids[at]
+    -- In the order of a share.
+    local came, _, tag, _, interval, max_slots, slots, slots_wanted,
+      _, _, _, _, _, idle_1, idle_2, idle_3, idle_4, idle_5,
+      beside_1, beside_2, beside_3, beside_4, beside_5,
+      lined_1, lined_2, lined_3, lined_4, lined_5,
+      _, _, _, _, _, length, _, resting, terms = parse(packed)
+    local is_there = came >= there
+    if not is_there or id == process then
+      local share = parse_share(packed)
+      local counts = is_there or outlive(field, pool, id, share)
+      if id == process then
+        own = share
         return
       end
+      if not counts then
+        return
+      end
+      packed, others.shares[id] = pack_share(share), share
+      slots = share[SLOTS]
     end
-    if is_mine then
-      own = share
+    others.packed[id] = packed
+    others.slots, others.resting = others.slots + slots, others.resting + resting
+    idle[1], idle[2], idle[3] = idle[1] + idle_1, idle[2] + idle_2, idle[3] + idle_3
+    idle[4], idle[5] = idle[4] + idle_4, idle[5] + idle_5
+    if tag > others.tag then
+      others.tag = tag
+    end
+    if not is_there then
       return
     end
-    others.shares[id] = share
-    others.slots = others.slots + share[SLOTS]
-    others.resting = others.resting + share[RESTING]
-    others.tag = max(others.tag, share[TAG])
-    idle[1], idle[2] = idle[1] + share[IDLE], idle[2] + share[IDLE + 1]
-    idle[3], idle[4] = idle[3] + share[IDLE + 2], idle[4] + share[IDLE + 3]
-    idle[5] = idle[5] + share[IDLE + 4]
-    if came < there then
-      return
+    others.terms[terms] = true
+    if interval > others.interval then
+      others.interval = interval
     end
-    others.terms[share[TERMS]] = true
-    if share[INTERVAL] > others.interval then
-      others.interval = share[INTERVAL]
+    if max_slots ~= NO_LIMIT and (not others.max_slots or max_slots < others.max_slots) then
+      others.max_slots = max_slots
     end
-    local slots = share[MAX_SLOTS]
-    if slots ~= NO_LIMIT and (not others.max_slots or slots < others.max_slots) then
-      others.max_slots = slots
+    if length > 0 or beside_1 > 0 or beside_2 > 0 or beside_3 > 0 or beside_4 > 0 or beside_5 > 0 then
+      local last = #others.names + 1
+      others.names[last], others.tags[last] = id, tag
+      wants[1], wants[2] = wants[1] + lined_1 + beside_1, wants[2] + lined_2 + beside_2
+      wants[3], wants[4] = wants[3] + lined_3 + beside_3, wants[4] + lined_4 + beside_4
+      wants[5] = wants[5] + lined_5 + beside_5
+      most[1], most[2], most[3] = max(most[1], lined_1), max(most[2], lined_2), max(most[3], lined_3)
+      most[4], most[5] = max(most[4], lined_4), max(most[5], lined_5)
     end
-    if not wants_nothing(share) then
-      local at = #others.names + 1
-      others.names[at], others.wanting[at] = id, share
-      add_wants(others.wants, share)
-    end
-    if share[SLOTS_WANTED] > 0 then
-      others.slots_wanted = others.slots_wanted + share[SLOTS_WANTED]
+    if slots_wanted > 0 then
+      others.slots_wanted = others.slots_wanted + slots_wanted
       others.waiting[#others.waiting + 1] = id
     end
   end)
@@ -1107,8 +1137,8 @@ local function agree(pool, share, others)
     local meter = new_meter(terms, now)
     lower(meter.level, 0, 0)
     local held = share[HELD + terms.unit - 1]
-    for _, other in pairs(others.shares) do
-      held = held + other[HELD + terms.unit - 1]
+    for id in pairs(others.packed) do
+      held = held + share_of(others, id)[HELD + terms.unit - 1]
     end
     adopt(meter, held, now)
     if not pool.opening then
@@ -1243,7 +1273,7 @@ local function slots_for(share, others, most)
   end
   local hands = { slot_hand_of(process, share) }
   for _, id in ipairs(others.waiting) do
-    hands[#hands + 1] = slot_hand_of(id, others.shares[id])
+    hands[#hands + 1] = slot_hand_of(id, share_of(others, id))
   end
   heapify(hands)
   local given = 0
@@ -1304,13 +1334,12 @@ local function grant(field, pool, share, others, interval, of)
     left[meter.unit] = min(left[meter.unit], left_of(meter, resting, now))
   end
   local seconds = seconds_of(interval)
-  local hands = hands_of(process, share, others, left)
-  local dealt = deal(process, share, hands, left, function(amounts)
+  local dealt = deal(process, share, others, left, function(amounts)
     return price_of(pool.meters, seconds, amounts)
   end, function(id)
-    return id == process and of.line or parse(call('HGET', key, line_field(field, id)))
+    return id == process and flat(of.line) or { parse(call('HGET', key, line_field(field, id))) }
   end)
-  local passed = dealt.passed and others.shares[dealt.passed[1]]
+  local passed = dealt.passed and share_of(others, dealt.passed[1])
   if passed then
     passed[PASSED] = passed[PASSED] + dealt.passed[2]
     write(share_field(field, dealt.passed[1]), pack_share(passed))
@@ -1405,7 +1434,7 @@ local function settle(of)
     drawn, slots, launches, recalled = grant(field, pool, share, others, interval, of)
   end
   write(share_field(field, process), pack_share(share))
-  write(line_field(field, process), pack(of.line))
+  write(line_field(field, process), of.line[1] and pack(unpack(flat(of.line))) or '')
   write(own_field(field, process), pack({
     report.number, drawn, slots, #launches, of.returned, of.owed, of.unused, of.launches_returned,
   }))
