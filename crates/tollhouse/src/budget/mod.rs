@@ -205,7 +205,9 @@ impl TokenBudget {
     /// weights and charges put before it as they stand now: whoever comes, leaves or passes
     /// a head later is not foreseen. Slots are taken to come back as fast as they did
     /// lately, and each other pool that waits for [slots of the
-    /// account](TokenBudgetBuilder::account_slots) to launch once before it.
+    /// account](TokenBudgetBuilder::account_slots) to launch once before it. Under a [shared
+    /// ledger](TokenBudgetBuilder::shared) it is reckoned with the next draw and this process's share
+    /// of the refill.
     ///
     /// # Examples
     ///

@@ -233,7 +233,7 @@ impl<R: Rule> State<R> {
             pace: Duration::ZERO,
             ..self.ahead()
         };
-        let wait = self.rule.expected_wait(ask.wants(), ahead, now);
+        let wait = self.rule.least_wait(ask.wants(), ahead, now);
         match &self.seat {
             Some(seat) => wait.max(seat.least_wait(ahead.waiting, now)),
             None => wait,

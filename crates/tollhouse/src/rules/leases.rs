@@ -9,12 +9,15 @@ use std::collections::VecDeque;
 use std::time::Duration;
 
 use super::ledger::too_large;
-use super::{Key, When};
-use crate::charge::{Amounts, Charge, Unit};
+use super::{Ahead, Key, When};
+use crate::charge::{Amounts, Charge, Per, Unit};
 use crate::time::Moment;
 
 /// A second, over which it is reckoned what is needed.
 const SECOND: Duration = Duration::from_secs(1);
+
+/// How long it takes from one draw to the next.
+const DRAW: Duration = Duration::from_millis(250);
 
 /// Who was let in so lately may well be again.
 pub(crate) const LATELY: Duration = Duration::from_secs(2);
@@ -63,13 +66,29 @@ pub(crate) struct Leases {
     lacks: bool,
     /// Whether that is still to be told.
     calls: bool,
+    /// When it was last told what there is and what is wanted.
+    asked: Moment,
+    /// Until then nothing is granted, because the ledger does not know what was spent.
+    learning: Moment,
+}
+
+/// A limit of all processes together.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Common {
+    pub(crate) unit: Unit,
+    pub(crate) per: Per,
+    /// What of it is used in a period.
+    pub(crate) rate: u64,
+    /// The most that may be drawn at once.
+    pub(crate) capacity: u64,
+    /// What nobody had drawn yet, when the last grant was given.
+    pub(crate) level: i64,
 }
 
 /// What all processes keep to.
 #[derive(Clone, Debug)]
 pub(crate) struct Agreed {
-    /// The most that may be drawn at once, by meter.
-    pub(crate) capacities: Vec<(Unit, u64)>,
+    pub(crate) meters: Vec<Common>,
     /// How many calls may be in flight.
     pub(crate) max_slots: Option<u64>,
     /// Whether some of those are nobody's.
@@ -78,11 +97,22 @@ pub(crate) struct Agreed {
     pub(crate) processes: u32,
 }
 
+impl Common {
+    /// How long so much takes to refill for one of so many processes, if that has an even share, or
+    /// as much in a second as it had lately.
+    fn time_for(&self, amount: u64, processes: u32, lately: u64) -> Duration {
+        let all = u128::from(amount) * u128::from(self.per.nanos());
+        let even = all * u128::from(processes) / u128::from(self.rate.max(1));
+        let lately = u128::from(amount) * SECOND.as_nanos() / u128::from(lately.max(1));
+        u64::try_from(even.min(lately)).map_or(Duration::MAX, Duration::from_nanos)
+    }
+}
+
 impl Default for Agreed {
     /// As long as nothing is known.
     fn default() -> Self {
         Agreed {
-            capacities: Vec::new(),
+            meters: Vec::new(),
             max_slots: None,
             has_free_slots: true,
             processes: 1,
@@ -180,6 +210,8 @@ impl Leases {
             parts: Vec::new(),
             lacks: false,
             calls: false,
+            asked: now,
+            learning: now,
         }
     }
 
@@ -190,7 +222,7 @@ impl Leases {
             Term::Leased(until) if until > now => {}
             Term::Leased(_) | Term::Nothing | Term::Closed => return self.lacking(),
         }
-        for &(unit, capacity) in &self.agreed.capacities {
+        for &Common { unit, capacity, .. } in &self.agreed.meters {
             let amount = charge.get(unit);
             if amount > capacity {
                 return When::Never(too_large(unit, amount, capacity));
@@ -230,6 +262,35 @@ impl Leases {
     fn lacking(&mut self) -> When {
         self.calls |= !std::mem::replace(&mut self.lacks, true);
         When::OnRelease
+    }
+
+    /// How long one would wait behind those ahead, as far as can be told: for the next draw where
+    /// anything is lacking, and for what of that nobody has yet, at the pace at which this process
+    /// was granted something lately, or at an even share of the refill, whichever is faster.
+    pub(crate) fn expected_wait(&self, charge: &Charge, ahead: &Ahead, now: Moment) -> Duration {
+        let is_leased = match self.term {
+            Term::Away | Term::Closed => return Duration::ZERO,
+            Term::Leased(until) => until > now,
+            Term::Nothing => false,
+        };
+        let all = Amounts::from(ahead.charge.as_charge()).plus(&Amounts::from(*charge));
+        let missing = match is_leased {
+            true => all.minus(&self.idle),
+            false => all,
+        };
+        if is_leased && missing.is_nothing() {
+            return Duration::ZERO;
+        }
+        let lately = self.recent.usual;
+        let meters = self.agreed.meters.iter().map(|common| {
+            let beyond = missing
+                .get(common.unit)
+                .saturating_sub(common.level.max(0).unsigned_abs());
+            common.time_for(beyond, self.agreed.processes, lately.get(common.unit))
+        });
+        let next = (self.asked + DRAW) - now;
+        let granted = (self.learning - now).max(next);
+        meters.fold(granted, Duration::max)
     }
 
     /// Whether somebody is to be told that something is lacking.
@@ -355,6 +416,11 @@ impl Leases {
         }
     }
 
+    /// Nothing is granted before.
+    pub(crate) fn wait_until(&mut self, learning: Moment) {
+        self.learning = learning;
+    }
+
     /// More is there from now on.
     pub(crate) fn grant(&mut self, granted: Granted) {
         self.idle = self.idle.plus(&granted.drawn);
@@ -407,6 +473,7 @@ impl Leases {
     pub(crate) fn ask(&mut self, demand: &Demand, limited: &Limited, now: Moment) -> Wish {
         self.lacks = false;
         self.calls = false;
+        self.asked = now;
         if matches!(self.term, Term::Leased(until) if until <= now) {
             // The ledger may have taken it all for landed, and refilled what it was.
             self.lose(false);
@@ -606,6 +673,8 @@ struct Recent {
     idle: [Amounts; 3],
     /// What one request takes, about.
     typical: Amounts,
+    /// What is taken in a second, about, over the last ones.
+    usual: Amounts,
     last: Option<Moment>,
 }
 
@@ -616,6 +685,7 @@ impl Recent {
             taken: [Amounts::NOTHING; 2],
             idle: [Amounts::NOTHING; 3],
             typical: Amounts::NOTHING,
+            usual: Amounts::NOTHING,
             last: None,
         }
     }
@@ -627,6 +697,7 @@ impl Recent {
                 return;
             }
             self.since = self.since + SECOND;
+            self.usual = self.usual.mean(&self.taken[1]);
             self.taken = [self.taken[1], Amounts::NOTHING];
             self.idle = [self.idle[1], self.idle[2], *idle];
         }
@@ -700,6 +771,16 @@ mod tests {
         leases
     }
 
+    fn tokens_a_minute(amount: u64) -> Common {
+        Common {
+            unit: Unit::Tokens,
+            per: Per::Minute,
+            rate: amount,
+            capacity: amount,
+            level: 0,
+        }
+    }
+
     fn key(line: &mut Line<()>) -> Key {
         line.insert(())
     }
@@ -735,13 +816,49 @@ mod tests {
         let mut leases = leased(tokens(500, 2));
         leases.grant(Granted {
             agreed: Agreed {
-                capacities: vec![(Unit::Tokens, 1_000)],
+                meters: vec![tokens_a_minute(1_000)],
                 ..Agreed::default()
             },
             ..Granted::default()
         });
         let when = leases.when(&Charge::tokens(1_001), &ALONE, at(0));
         assert!(matches!(when, When::Never(_)), "{when:?}");
+    }
+
+    #[test]
+    fn the_next_draw_is_waited_for_and_then_the_refill() {
+        let mut leases = leased(tokens(500, 20));
+        let wait = |leases: &Leases, amount, now| {
+            let charge = Charge::tokens(amount);
+            leases.expected_wait(&charge, &Ahead::default(), at(now))
+        };
+        let millis = Duration::from_millis;
+        leases.grant(Granted {
+            agreed: Agreed {
+                // 100 a second, for four.
+                meters: vec![Common {
+                    level: 300,
+                    ..tokens_a_minute(6_000)
+                }],
+                processes: 4,
+                ..Agreed::default()
+            },
+            ..Granted::default()
+        });
+        assert_eq!(wait(&leases, 500, 0), Duration::ZERO, "it is there");
+        assert_eq!(wait(&leases, 800, 0), millis(250), "so is the level");
+        assert_eq!(wait(&leases, 800, 100), millis(150));
+        leases.ask(&waiting(&[800]), &ALONE, at(100));
+        assert_eq!(wait(&leases, 800, 100), millis(250));
+        assert_eq!(wait(&leases, 850, 100), millis(2_000), "50 at 25 a second");
+        // It has had more lately.
+        leases.recent.usual = tokens(200, 1);
+        assert_eq!(wait(&leases, 900, 100), millis(500), "100 at 200 a second");
+        leases.wait_until(at(5_000));
+        assert_eq!(wait(&leases, 900, 1_000), millis(4_000));
+        leases.lose(true);
+        let alone = wait(&leases, 900, 1_000);
+        assert_eq!(alone, Duration::ZERO, "the pool's own rules tell");
     }
 
     #[test]

@@ -27,7 +27,7 @@ use crate::time::{Moment, Now};
 
 pub(crate) use bucket::{Bucket, Room};
 pub(crate) use cost::{Charged, Cost};
-pub(crate) use leases::{Agreed, Demand, Granted, LATELY, Leases, Limited, Wish};
+pub(crate) use leases::{Agreed, Common, Demand, Granted, LATELY, Leases, Limited, Wish};
 pub(crate) use line::{Ends, Key, Line};
 pub(crate) use meter::{Allowed, Meter};
 pub(crate) use pool::{Limits, Pool};
@@ -171,6 +171,11 @@ pub(crate) trait Rule: Sized {
 
     /// How long a newcomer would wait, as far as can be told.
     fn expected_wait(&mut self, charge: &Charge, ahead: Ahead, now: &mut Now) -> Duration;
+
+    /// How long it would wait for sure.
+    fn least_wait(&mut self, charge: &Charge, ahead: Ahead, now: &mut Now) -> Duration {
+        self.expected_wait(charge, ahead, now)
+    }
 
     /// Adds all that it has counted since it began, and writes down how it stands as
     /// of the last instant that it knows of.

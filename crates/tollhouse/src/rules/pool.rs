@@ -303,6 +303,16 @@ impl Rule for Pool {
     }
 
     fn expected_wait(&mut self, charge: &Charge, ahead: Ahead, now: &mut Now) -> Duration {
+        let own = self.rule.expected_wait(charge, ahead, now);
+        let leases = self.leases.as_ref();
+        leases.map_or(own, |shared| {
+            let drawn = shared.leases.expected_wait(charge, &ahead, now.get());
+            own.max(drawn)
+        })
+    }
+
+    /// How much of the refill falls to this process, nobody knows for sure.
+    fn least_wait(&mut self, charge: &Charge, ahead: Ahead, now: &mut Now) -> Duration {
         self.rule.expected_wait(charge, ahead, now)
     }
 

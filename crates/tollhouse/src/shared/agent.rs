@@ -266,11 +266,11 @@ impl<L: SharedLedger> Work<L> {
         let came = Now::unread().get();
         match answer {
             Ok(grant) => {
-                let processes = grant.processes;
                 let when = Exchanged {
                     sent,
                     came,
-                    processes,
+                    processes: grant.processes,
+                    learning: grant.learning,
                 };
                 self.take_in(&report, &grant, when)
             }

@@ -7,7 +7,7 @@ use std::time::Duration;
 use super::{Amounts, Grant, MeterTerms, PoolGrant, PoolReport, Told};
 use crate::charge::{Per, Unit};
 use crate::rules::ledger::{Collected, Heard};
-use crate::rules::{Agreed, Granted, Limited, Wish};
+use crate::rules::{Agreed, Common, Granted, Limited, Wish};
 use crate::time::Moment;
 
 /// What so many grants said is kept, for answers that come later: about two minutes' worth.
@@ -23,6 +23,8 @@ pub(super) struct Exchanged {
     pub(super) came: Moment,
     /// How many processes there are.
     pub(super) processes: u32,
+    /// How long nothing is granted yet.
+    pub(super) learning: Duration,
 }
 
 /// See the [module's documentation](self).
@@ -233,12 +235,25 @@ pub(super) fn granted(of: &PoolGrant, when: &Exchanged) -> Granted {
         launches: of.launches.iter().map(|ahead| when.came + *ahead).collect(),
         recalled: of.recalled,
         agreed: Agreed {
-            capacities: of.meters.iter().map(|it| (it.unit, it.capacity)).collect(),
+            meters: common(of),
             max_slots: of.max_slots,
             has_free_slots: of.max_slots.is_none_or(|max| leased < max),
             processes: when.processes,
         },
     }
+}
+
+fn common(of: &PoolGrant) -> Vec<Common> {
+    let meters = of.meters.iter().zip(&of.levels);
+    meters
+        .map(|(terms, level)| Common {
+            unit: terms.unit,
+            per: terms.per,
+            rate: terms.rate,
+            capacity: terms.capacity,
+            level: *level,
+        })
+        .collect()
 }
 
 /// When what a report had with it may be spent no longer.

@@ -141,6 +141,9 @@ impl Member for PoolMember {
         }
         self.change(|pool, now| {
             pool.renew(until, now);
+            if let Some(leases) = pool.leases() {
+                leases.wait_until(when.came + when.learning);
+            }
             let Some(grant) = grant else { return };
             if let Some(leases) = pool.leases() {
                 leases.grant(granted(grant, &when));

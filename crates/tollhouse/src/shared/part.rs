@@ -3,6 +3,7 @@
 use std::hash::{BuildHasher, RandomState};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use tokio::sync::Notify;
 use tokio::time::Instant;
@@ -158,6 +159,7 @@ fn tell(member: &dyn Member, phase: Phase) {
                 sent: now,
                 came: now,
                 processes: 1,
+                learning: Duration::ZERO,
             };
             member.renew(None, when, until);
         }

@@ -8,5 +8,6 @@ mod kinds;
 mod news;
 mod play;
 mod saturated;
+mod waits;
 
 use play::{MILLI, Play, SEC};
