@@ -25,7 +25,7 @@ const SECOND: Duration = Duration::from_secs(1);
 const QUIET: Duration = SECOND;
 
 /// A busy process reports so many times a second, in the mean; and three times at once at most,
-/// the last of them only where there is something to tell that cannot wait.
+/// the last of them only where there is something to tell or to hear that cannot wait.
 const A_SECOND: u32 = 4;
 const AT_ONCE: u64 = 3;
 
@@ -183,11 +183,11 @@ impl<L: SharedLedger> Work<L> {
 
     /// Waits until it is time to report, falling back meanwhile where the lease ends.
     async fn wait(&mut self, due: Moment) {
-        let mut due = due;
+        let (mut due, mut has_news) = (due, false);
         loop {
             let now = Now::unread().get();
-            let has_word = self.inner.has_word.load(Ordering::Relaxed);
-            let may = match self.pace.when(if has_word { 1 } else { 2 }, now) {
+            let is_urgent = has_news || self.inner.has_word.load(Ordering::Relaxed);
+            let may = match self.pace.when(if is_urgent { 1 } else { 2 }, now) {
                 When::At(at) => at,
                 _ => now,
             };
@@ -199,7 +199,8 @@ impl<L: SharedLedger> Work<L> {
             }
             match self.sleep(next.min(ends)).await {
                 // It may be sooner now than it was.
-                Woken::Bell | Woken::News => due = now,
+                Woken::Bell => due = now,
+                Woken::News => (due, has_news) = (now, true),
                 Woken::Time => self.fall_back_if_due(&Away::because("no answer in time")),
             }
             if self.is_over() {

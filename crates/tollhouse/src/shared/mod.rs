@@ -50,6 +50,10 @@ pub trait SharedLedger: Send + Sync + 'static {
 
     /// Comes when another process told something that cannot wait for the next report,
     /// such as a hold.
+    ///
+    /// # Cancellation
+    ///
+    /// Nothing is lost: what came meanwhile is there when it is asked for again.
     fn news(&self) -> impl Future<Output = ()> + Send {
         pending()
     }

@@ -43,6 +43,8 @@ pub(super) struct Bank {
     came: Stamp,
     /// Nothing is granted before.
     learning: Stamp,
+    /// Counts what the other processes should hear at once.
+    news: u64,
     processes: BTreeMap<u128, Process>,
     pools: BTreeMap<Option<Arc<str>>, Pool>,
 }
@@ -108,6 +110,7 @@ impl Bank {
             answered: 0,
             came: Stamp(0),
             learning: Stamp(0),
+            news: 0,
             processes: BTreeMap::new(),
             pools: BTreeMap::new(),
         }
@@ -159,6 +162,11 @@ impl Bank {
         grant
     }
 
+    /// How much was ever told that the other processes should hear at once.
+    pub(super) fn news(&self) -> u64 {
+        self.news
+    }
+
     /// Takes in how a process stands in a pool.
     fn settle(&mut self, of: &PoolReport, report: &Report, now: Stamp) -> Option<Arc<str>> {
         let opening = self.opening();
@@ -172,6 +180,7 @@ impl Bank {
             });
         pool.bury(now);
         pool.take_in((report.process, report.received), of, opening, now);
+        self.news += u64::from(pool.take_news());
         if is_learning {
             pool.rest_until(now, self.learning);
         } else {

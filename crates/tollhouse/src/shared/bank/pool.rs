@@ -16,6 +16,9 @@ const AHEAD: Duration = Duration::from_secs(1);
 /// Nothing raises a level for so long after a hold.
 const STEADY: Duration = Duration::from_secs(60);
 
+/// A hold that grows by more than this is news; one that is only told once more is not.
+const NEWS: Duration = Duration::from_millis(250);
+
 /// By then every process has told what was counted before a refusal.
 const STALE: Duration = Duration::from_secs(3);
 
@@ -29,6 +32,8 @@ pub(super) struct Pool {
     rises_from: Stamp,
     /// Whether the level is to fall to nothing when the hold ends.
     drains: bool,
+    /// Whether a hold began that nobody else has heard of.
+    has_news: bool,
     launches: Launches,
     /// Levels wait to be told whether the ledger was lost.
     opening: bool,
@@ -74,6 +79,11 @@ impl Pool {
                 opening.begin(meter, now);
             }
         }
+    }
+
+    /// Whether something was told that the other processes should hear at once; once.
+    pub(super) fn take_news(&mut self) -> bool {
+        std::mem::take(&mut self.has_news)
     }
 
     /// Lands what silent processes held.
@@ -256,7 +266,9 @@ impl Pool {
             }
         }
         if let Some(held) = report.held {
-            self.held_until = self.held_until.max(now.after(held));
+            let until = now.after(held);
+            self.has_news |= until > self.held_until.max(now).after(NEWS);
+            self.held_until = self.held_until.max(until);
             self.drains = true;
         }
     }

@@ -260,6 +260,10 @@ impl SharedLedger for Wired {
         }
         Ok(grant)
     }
+
+    async fn news(&self) {
+        self.ledger.news().await;
+    }
 }
 
 pub(super) struct Process {
