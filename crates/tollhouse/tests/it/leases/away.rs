@@ -7,9 +7,9 @@ use tollhouse::shared::Fallback;
 
 use super::{MILLI, Play, SEC};
 
-/// Some of eight processes are cut off for a minute; says how many calls were refused.
-async fn cut_off(some: usize, headroom: f64, fallback: Fallback) -> (usize, f64) {
-    let play = Play::new(300_000, headroom);
+/// Some of eight processes are cut off for a minute; says what share of the calls of that time was
+/// refused, and what was used.
+async fn cut_off(play: Play, some: usize, fallback: Fallback) -> (f64, f64) {
     let processes: Vec<_> = (0..8).map(|_| play.process(fallback)).collect();
     for process in &processes {
         process.saturate(10, 100..4_000);
@@ -28,27 +28,56 @@ async fn cut_off(some: usize, headroom: f64, fallback: Fallback) -> (usize, f64)
     for process in &processes {
         assert!(process.sharing.status().is_up);
     }
-    (play.refused(), play.used(70, 200))
+    let log = play.provider.log();
+    let all = log
+        .iter()
+        .filter(|it| it.at >= play.at(70) && it.at < play.at(130));
+    (
+        play.refused() as f64 / all.count() as f64,
+        play.used(70, 200),
+    )
 }
 
 #[tokio::test(start_paused = true)]
 async fn one_of_eight_goes_on_with_its_share() {
-    let (refused, used) = cut_off(1, 0.15, Fallback::default()).await;
-    assert_eq!(refused, 0);
+    let play = Play::new(300_000, 0.15);
+    let (refused, used) = cut_off(play, 1, Fallback::default()).await;
+    assert_eq!(refused, 0.0);
     assert!(used >= 0.97, "{used}");
 }
 
+/// Two of eight spend a quarter beside the others' whole, and one an eighth: at most what goes beyond
+/// the limit is refused.
 #[tokio::test(start_paused = true)]
-async fn without_headroom_what_goes_beyond_the_limit_is_refused() {
-    let (refused, _) = cut_off(1, 0.0, Fallback::default()).await;
-    assert!(refused < 1_000, "{refused}");
+async fn no_more_is_refused_than_goes_beyond_the_limit() {
+    for (some, headroom, most) in [
+        (1, 0.15, 0.0),
+        (2, 0.15, 0.045),
+        (1, 0.0, 0.11),
+        (2, 0.0, 0.20),
+    ] {
+        let play = Play::untold(300_000, headroom);
+        let (refused, _) = cut_off(play, some, Fallback::default()).await;
+        assert!(refused <= most, "{refused} with {some} at {headroom}");
+    }
+}
+
+/// Where answers tell what is left, those who are not cut off leave it to those who are.
+#[tokio::test(start_paused = true)]
+async fn nothing_is_refused_where_answers_tell_what_is_left() {
+    for (some, headroom) in [(2, 0.15), (1, 0.0), (2, 0.0)] {
+        let play = Play::new(300_000, headroom);
+        let (refused, _) = cut_off(play, some, Fallback::default()).await;
+        assert!(refused <= 0.005, "{refused} with {some} at {headroom}");
+    }
 }
 
 #[tokio::test(start_paused = true)]
-async fn two_of_eight_that_are_closed_spend_nothing() {
-    for headroom in [0.15, 0.0] {
-        let (refused, _) = cut_off(2, headroom, Fallback::Closed).await;
-        assert_eq!(refused, 0);
+async fn of_those_that_are_closed_nothing_is_refused() {
+    for (some, headroom) in [(1, 0.15), (1, 0.0), (2, 0.15), (2, 0.0)] {
+        let play = Play::untold(300_000, headroom);
+        let (refused, _) = cut_off(play, some, Fallback::Closed).await;
+        assert_eq!(refused, 0.0, "{some} at {headroom}");
     }
 }
 

@@ -34,6 +34,8 @@ struct State {
     tokens: Level,
     /// Where it limits requests, too.
     requests: Option<Level>,
+    /// Whether its answers tell what is left.
+    tells: bool,
     /// What the last minute took, where that is what it counts.
     minute: Option<VecDeque<(Instant, u64)>>,
     log: Vec<Call>,
@@ -98,6 +100,7 @@ impl Provider {
             state: Mutex::new(State {
                 tokens: Level::new(limit),
                 requests: None,
+                tells: true,
                 minute: None,
                 log: Vec::new(),
                 random: Random::seeded(limit),
@@ -142,6 +145,16 @@ impl Provider {
             cost,
             refused,
         });
+        let denial = lacks.map(|(scope, after)| Denial {
+            scope,
+            after: Some(after),
+        });
+        if !state.tells {
+            return Observation {
+                denial,
+                ..Observation::default()
+            };
+        }
         let tokens = &state.tokens;
         let requests = state.requests.as_ref();
         let missing = tokens.limit as f64 - tokens.left;
@@ -154,10 +167,7 @@ impl Provider {
                 remaining_requests: requests.map(Level::remaining),
                 ..RateLimits::default()
             },
-            denial: lacks.map(|(scope, after)| Denial {
-                scope,
-                after: Some(after),
-            }),
+            denial,
         }
     }
 
@@ -302,6 +312,13 @@ impl Play {
     pub(super) fn of_sliding_minutes(limit: u64) -> Self {
         let play = Play::new(limit, 0.0);
         play.provider.state.lock().unwrap().minute = Some(VecDeque::new());
+        play
+    }
+
+    /// Of a provider whose answers do not tell what is left.
+    pub(super) fn untold(limit: u64, headroom: f64) -> Self {
+        let play = Play::new(limit, headroom);
+        play.provider.state.lock().unwrap().tells = false;
         play
     }
 
