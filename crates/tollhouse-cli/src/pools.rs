@@ -250,9 +250,10 @@ impl Pool {
 }
 
 /// With one more limit, beside those of tokens and requests a minute. What is used of it
-/// is there at once.
+/// is there at once; also by one request, though a process that is cut off from a shared
+/// account has less for now.
 fn with(limits: Limits, meter: &MeterSnapshot) -> Limits {
-    let amount = meter.rate;
+    let amount = meter.capacity;
     match limit_of(meter) {
         Some(Bound::TokensPerDay) => limits.tokens_per_day(amount),
         Some(Bound::RequestsPerDay) => limits.requests_per_day(amount),

@@ -516,7 +516,14 @@ impl Ledger {
     /// How it stands, and how many wait.
     pub(crate) fn snapshot(&mut self, waiting: usize, now: Moment) -> Snapshot {
         let now = self.catch_up(now);
-        let meters: Vec<_> = self.meters.iter_mut().map(|it| it.snapshot(now)).collect();
+        let of_all = |it: &mut Metered| {
+            let mut meter = it.snapshot(now);
+            // What a part is too small for waits until there is more again.
+            let later = self.terms.room_later(it.meter.allowed());
+            meter.capacity = later.unwrap_or(meter.capacity);
+            meter
+        };
+        let meters: Vec<_> = self.meters.iter_mut().map(of_all).collect();
         let tokens = meters.iter().find(|it| (it.unit, it.per) == TOKENS);
         let first = tokens.or(meters.first());
         Snapshot {

@@ -168,7 +168,9 @@ pub struct MeterSnapshot {
     /// What of it is used: after headroom, and slower where refusals say so. So much
     /// refills in that time.
     pub rate: u64,
-    /// The most that one request may take: what is used of it, or a smaller burst.
+    /// The most that one request may take: what is used of it, or a smaller burst. While a
+    /// shared ledger is away this is that of the whole, of which the rest here is a part: what
+    /// is larger than the part waits until the ledger is back.
     pub capacity: u64,
     /// What may be spent now; below zero is debt.
     pub level: i64,

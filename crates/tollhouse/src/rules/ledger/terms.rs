@@ -243,10 +243,15 @@ impl Terms {
     /// Whether what does not fit into this process's part would fit into the whole: then it
     /// waits until there is more than a part again.
     pub(crate) fn has_room_later(&self, part: &Allowed, amount: u64) -> bool {
+        self.room_later(part).is_some_and(|room| amount <= room)
+    }
+
+    /// The most that fits into the whole, where this process has a part of it.
+    pub(crate) fn room_later(&self, part: &Allowed) -> Option<u64> {
         let of = |limit: &&Limit| (limit.unit, limit.per) == (part.unit, part.per);
-        let limit = self.limits.iter().find(of);
         let is_part = matches!(self.share, Share::Part(_));
-        is_part && limit.is_some_and(|limit| amount <= self.allowed_to_all(limit).capacity)
+        let limit = self.limits.iter().filter(|_| is_part).find(of)?;
+        Some(self.allowed_to_all(limit).capacity)
     }
 
     /// What the provider charges in the end for what was reserved, `used` being used.

@@ -168,7 +168,13 @@ async fn a_ledger_that_was_never_there_leaves_the_floor() {
     assert!(!status.is_up);
     let why = status.why.unwrap().to_string();
     assert_eq!(why, "the shared ledger is away: cut off");
-    // It does not fit into a tenth, and waits.
+    // It does not fit into a tenth, and waits: whoever asks what may ever be admitted is told so.
+    let told = process.budget.snapshot();
+    assert_eq!((told.limit, told.capacity), (30_000, 300_000));
+    assert_eq!(
+        (told.meters[0].rate, told.meters[0].capacity),
+        (30_000, 300_000)
+    );
     let large = tokio::time::timeout(60 * SEC, process.call(40_000));
     assert!(large.await.is_err());
     process.wire.is_cut.store(false, SeqCst);
