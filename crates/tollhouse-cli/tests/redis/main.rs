@@ -2,7 +2,9 @@
 
 #[path = "../it/common/mod.rs"]
 mod common;
+mod promises;
 mod server;
+mod way;
 
 use std::fs;
 use std::path::Path;
@@ -191,6 +193,23 @@ async fn failure_23_a_redis_that_is_killed_and_comes_back_empty_loses_nothing() 
         is_answered(files, child).await;
     }
     assert_eq!(provider.sim.report().total.rejected.total(), 0);
+}
+
+/// A share is for as long as Redis is away, and a plan is for the whole batch.
+#[tokio::test]
+async fn failure_21_a_batch_that_begins_without_redis_waits_with_what_its_share_is_too_small_for() {
+    let (mut redis, provider) = (Redis::start().await, provider().await);
+    redis.kill();
+    // Its least share is 500 of 10,000 tokens.
+    let files = Files::new("redis-later", lines("later", 2));
+    let child = Shared::new("redis-later-file", &provider, &redis, "").batch(&files);
+    until("it to go on alone", || {
+        said(&files).contains("is not shared for now")
+    })
+    .await;
+    redis.revive().await;
+    assert_eq!(ended(child).await, Some(0), "{}", said(&files));
+    assert_eq!(records(&files.output).len(), 2);
 }
 
 /// What a proxy answers to this path.

@@ -4,6 +4,7 @@ use std::net::TcpListener;
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::time::{Instant, sleep};
 
@@ -30,6 +31,22 @@ impl Redis {
 
     pub(crate) fn url(&self) -> String {
         format!("redis://127.0.0.1:{}", self.port)
+    }
+
+    pub(crate) fn port(&self) -> u16 {
+        self.port
+    }
+
+    /// What it answers to this line, as it comes.
+    pub(crate) async fn ask(&self, line: &str) -> String {
+        let address = ("127.0.0.1", self.port);
+        let mut socket = TcpStream::connect(address).await.expect("it listens");
+        // After `QUIT` it closes the connection.
+        let asked = format!("{line}\r\nQUIT\r\n");
+        socket.write_all(asked.as_bytes()).await.expect("it reads");
+        let mut told = String::new();
+        socket.read_to_string(&mut told).await.expect("text");
+        told
     }
 
     pub(crate) fn kill(&mut self) {
@@ -64,14 +81,16 @@ fn spawn(port: u16) -> Child {
         "",
         "--dir",
     ];
-    let server = Command::new("redis-server")
+    let program = std::env::var("TOLLHOUSE_REDIS_SERVER");
+    let program = program.unwrap_or_else(|_| "redis-server".into());
+    let server = Command::new(&program)
         .args(arguments)
         .arg(text(&folder))
         .stdin(Stdio::null())
         .stdout(Stdio::null())
         .spawn();
     server.unwrap_or_else(|error| {
-        panic!("redis-server could not be started ({error}): `apt-get install redis-server` has it")
+        panic!("{program} could not be started ({error}): .ci/redis installs it")
     })
 }
 

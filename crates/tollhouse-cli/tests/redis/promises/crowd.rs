@@ -1,0 +1,175 @@
+//! Eight processes of one account, each with more to do than it may.
+
+use std::fs;
+use std::process::Command;
+use std::time::Duration;
+
+use tokio::time::Instant;
+use tollhouse_sim::{Builder, Sim};
+
+use crate::common::{Files, Provider, Started, directory, run, start, text, tollhouse, until};
+use crate::server::Redis;
+use serde_json::Value;
+
+use super::clients::{COST, Clients};
+
+/// How many.
+pub(super) const MANY: usize = 8;
+
+/// What the provider allows, in tokens.
+pub(super) const A_MINUTE: u64 = 2_400_000;
+pub(super) const A_SECOND: u64 = A_MINUTE / 60;
+
+/// What lines ask for, in tokens: 1,000 on average.
+const SIZES: [u64; 8] = [150, 150, 300, 400, 600, 800, 1_600, 4_000];
+
+/// One in some hundred is of three seconds' worth of a process's share.
+const LARGE: u64 = 15_000;
+
+/// A provider that has next to nothing at first, so that what is spent too much is refused, and
+/// whose answers take as long as some do.
+pub(super) fn provider() -> Builder {
+    Sim::builder()
+        .tokens_per_minute(A_MINUTE)
+        .requests_per_minute(30_000)
+        .start_level(2.0 * COST as f64 / A_MINUTE as f64)
+        .latency(Duration::from_millis(200), Duration::ZERO)
+        .latency_spread(0.5)
+}
+
+/// The file of them all.
+fn configuration(headroom: f64) -> String {
+    format!(
+        r#"
+[defaults]
+tokens_per_minute = {A_MINUTE}
+requests_per_minute = 30000
+headroom = {headroom}
+max_concurrency = 400
+stagger_seconds = 0
+cautious_start = false
+window = "off"
+"#
+    )
+}
+
+/// What all share.
+pub(super) struct Crowd {
+    pub(super) provider: Provider,
+    file: String,
+}
+
+impl Crowd {
+    pub(super) async fn new(test: &str, headroom: f64) -> Self {
+        let file = directory(test).join("tollhouse.toml");
+        fs::write(&file, configuration(headroom)).expect("a file");
+        let provider = Provider::start(provider()).await;
+        // It refills from its first call on, and so before any ledger does.
+        Clients::of(&provider.url()).call_once().await;
+        Crowd {
+            provider,
+            file: text(&file).to_owned(),
+        }
+    }
+
+    pub(super) fn command(&self, redis: &str, arguments: &[&str]) -> Command {
+        let mut command = self.provider.tollhouse(arguments);
+        command
+            .env_remove("OPENAI_STAGGER_SECONDS")
+            .env("RUST_LOG", "warn")
+            .args(["--config", &self.file, "--redis", redis]);
+        command
+    }
+
+    /// Starts a batch, or goes on with one.
+    pub(super) fn batch(&self, redis: &str, files: &Files) -> Started {
+        start(self.command(redis, &files.arguments(&[])), &files.stderr)
+    }
+
+    /// Tokens that were charged until now, and when that is.
+    pub(super) fn charged(&self) -> Charged {
+        Charged {
+            at: Instant::now(),
+            tokens: self.provider.sim.report().total.tokens_charged,
+        }
+    }
+
+    /// Calls that were refused until now, and calls in all.
+    pub(super) fn refused(&self) -> (u64, u64) {
+        let report = self.provider.sim.report();
+        (report.total.rejected.total(), report.arrived)
+    }
+}
+
+/// What was charged at one moment.
+#[derive(Clone, Copy)]
+pub(super) struct Charged {
+    at: Instant,
+    tokens: u64,
+}
+
+impl Charged {
+    /// In percent of what the provider allowed meanwhile.
+    pub(super) fn used_until(self, later: Charged) -> f64 {
+        let allowed = A_SECOND as f64 * (later.at - self.at).as_secs_f64();
+        100.0 * (later.tokens - self.tokens) as f64 / allowed
+    }
+}
+
+/// Files of batches that all together have so many seconds' worth to do.
+pub(super) fn work(test: &str, seconds: u64) -> Vec<Files> {
+    let each = A_SECOND * seconds / MANY as u64;
+    let files = (0..MANY).map(|n| Files::new(&format!("{test}-{n}"), lines(n as u64, each)));
+    files.collect()
+}
+
+/// Mixed ones of so many tokens, in an order of its own for each seed.
+fn lines(seed: u64, tokens: u64) -> String {
+    let mut random = seed + 1;
+    let (mut all, mut sum, mut count) = (String::new(), 0, 0);
+    while sum < tokens {
+        random = random
+            .wrapping_mul(6_364_136_223_846_793_005)
+            .wrapping_add(1);
+        let drawn = random >> 40;
+        let size = match drawn % 300 {
+            0 => LARGE,
+            _ => SIZES[(drawn % SIZES.len() as u64) as usize],
+        };
+        all += &crate::common::line(&format!("r{count}"), size);
+        all.push('\n');
+        (sum, count) = (sum + size, count + 1);
+    }
+    all
+}
+
+/// How an account stands; `None` where Redis does not tell in time.
+pub(super) fn status(redis: &Redis) -> Option<Value> {
+    let url = redis.url();
+    let ran = run(tollhouse(&["account", "status", "--json", "--redis", &url]));
+    serde_json::from_str(&ran.stdout).ok()
+}
+
+/// Waits until all that is granted is what refills: there are processes enough, and what was
+/// saved up while they came is spent.
+pub(super) async fn until_saturated(redis: &Redis) {
+    until("all that was saved up to be spent", || {
+        let Some(status) = status(redis) else {
+            return false;
+        };
+        let level = status["pools"][0]["meters"][0]["level"].as_i64();
+        status["learning_seconds"] == 0.0 && level.is_some_and(|it| it < A_SECOND as i64 / 10)
+    })
+    .await;
+}
+
+/// What came to a server of the two commands that run a script.
+pub(super) async fn calls(redis: &Redis) -> u64 {
+    let told = redis.ask("INFO commandstats").await;
+    let of = |name: &str| {
+        let line = told.lines().find_map(|line| line.strip_prefix(name));
+        let count = line.and_then(|line| line.split(',').next());
+        count.map_or(0, |count| count.parse().expect("a number"))
+    };
+    of("cmdstat_evalsha:calls=") + of("cmdstat_eval:calls=")
+}
