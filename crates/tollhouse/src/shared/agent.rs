@@ -237,7 +237,9 @@ impl<L: SharedLedger> Work<L> {
                 member.go_alone(None);
             }
         }
-        if was_suspended || until <= now {
+        // Once for each lease: where it is woken again and again, it would ask for ever.
+        let has_ended = until <= now && self.grace <= until;
+        if was_suspended || has_ended {
             // It may be there all the same: ask first.
             self.grace = now + GRACE;
         }

@@ -182,6 +182,24 @@ async fn a_ledger_that_was_never_there_leaves_the_floor() {
     process.call(40_000).await.unwrap();
 }
 
+/// Whoever looks at it, or has much to do, wakes the agent all the time: the lease ends all the same.
+#[tokio::test(start_paused = true)]
+async fn one_that_is_woken_all_the_time_goes_on_alone_as_soon() {
+    let play = Play::new(300_000, 0.0);
+    let process = play.process(Fallback::default());
+    process.call(500).await.unwrap();
+    process.wire.is_refused.store(true, SeqCst);
+    let begin = Instant::now();
+    while process.sharing.status().is_up {
+        // Two seconds of lease, and the time to ask once more.
+        assert!(begin.elapsed() < 2 * SEC + 200 * MILLI);
+        // It might have been the last one, so the agent looks; on a busy machine it comes to
+        // that no sooner than to the end of its lease.
+        drop(process.sharing.clone());
+        tokio::time::advance(10 * MILLI).await;
+    }
+}
+
 /// Of what a process spent by its share the ledger is told, whatever the provider tells.
 #[tokio::test(start_paused = true)]
 async fn what_was_spent_meanwhile_is_owed() {

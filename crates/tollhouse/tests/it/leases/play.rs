@@ -199,6 +199,8 @@ pub(super) struct Wire {
     /// In milliseconds, there and back together.
     pub(super) delay: AtomicU64,
     pub(super) is_cut: AtomicBool,
+    /// Whether it is known at once that there is nobody.
+    pub(super) is_refused: AtomicBool,
     /// Of a hundred answers, so many never come, although the report did.
     pub(super) lost: AtomicU64,
     pub(super) reports: AtomicU64,
@@ -249,6 +251,9 @@ pub(super) struct Wired {
 impl SharedLedger for Wired {
     async fn exchange(&self, report: &Report) -> Result<Grant, Away> {
         self.wire.reports.fetch_add(1, SeqCst);
+        if self.wire.is_refused.load(SeqCst) {
+            return Err(Away::because("refused"));
+        }
         let half = Duration::from_millis(self.wire.delay.load(SeqCst)) / 2;
         sleep(half).await;
         let is_cut = || self.wire.is_cut.load(SeqCst);
