@@ -39,7 +39,7 @@ pub(crate) fn start(verbose: u8, logging: Logging) -> Result<(), BoxError> {
 fn filter(verbose: u8, is_server: bool) -> Result<Option<EnvFilter>, BoxError> {
     let asked = std::env::var("RUST_LOG").unwrap_or_default();
     let directives = match (asked.trim(), verbose) {
-        ("", 0) if is_server => "tollhouse_proxy=info",
+        ("", 0) if is_server => "tollhouse_proxy=info,tollhouse::shared=info",
         ("", 0) => return Ok(None),
         ("", 1) => {
             "tollhouse=info,tollhouse_openai=info,tollhouse_batch=info,tollhouse_proxy=info,\

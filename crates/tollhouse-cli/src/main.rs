@@ -11,6 +11,7 @@ mod policy_args;
 mod pools;
 mod prices;
 mod print;
+mod processes;
 mod progress;
 mod proxy;
 mod reload;

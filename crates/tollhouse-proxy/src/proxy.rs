@@ -1,4 +1,5 @@
 use std::fmt;
+use std::future::Future;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -15,7 +16,7 @@ use crate::gates::Gates;
 use crate::held::Held;
 use crate::keys::{Accounts, Keys};
 use crate::listen::{self, Served};
-use crate::page::{self, Page};
+use crate::page::{self, Page, Process};
 use crate::routes;
 use crate::shared::Shared;
 use crate::tally::Tallies;
@@ -60,6 +61,7 @@ pub struct Proxy {
     comments: Option<Duration>,
     bounds: Bounds,
     metrics: Option<PrometheusHandle>,
+    page: Page,
 }
 
 /// Why a proxy is not served.
@@ -86,6 +88,7 @@ impl Proxy {
             comments: None,
             bounds: Bounds::default(),
             metrics: None,
+            page: Page::new(page::Kind::Proxy),
         }
     }
 
@@ -166,6 +169,16 @@ impl Proxy {
         self
     }
 
+    /// Shows all processes of a shared account on its page and in `/tollhouse/status`, as `ask`
+    /// answers while somebody looks ([`Page::processes`]).
+    pub fn processes<F>(self, ask: impl Fn() -> F + Send + Sync + 'static) -> Self
+    where
+        F: Future<Output = Option<Vec<Process>>> + Send + 'static,
+    {
+        self.page.processes(ask);
+        self
+    }
+
     /// All its routes. The bytes of connections are not checked here: what hyper
     /// accepts leniently is refused by [`serve`](Self::serve) alone.
     pub fn router(self) -> Router {
@@ -214,7 +227,7 @@ impl Proxy {
             held: Held::new(self.bounds.held_bytes),
             counts: Counts::from_now(),
             metrics: self.metrics,
-            page: Page::new(page::Kind::Proxy),
+            page: self.page,
         }
     }
 }

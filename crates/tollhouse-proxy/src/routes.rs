@@ -190,7 +190,9 @@ async fn status(State(shared): Proxy, headers: HeaderMap) -> Response {
         return Refusal::WrongToken.into_response();
     }
     let accounts = shared.keys.snapshots();
-    Json(Status::of(&shared.counts, shared.held.bytes(), accounts)).into_response()
+    let mut status = Status::of(&shared.counts, shared.held.bytes(), accounts);
+    status.processes = shared.page.ask_processes().await;
+    Json(status).into_response()
 }
 
 /// What the calls of whoever asks came to.

@@ -6,6 +6,7 @@ use serde::Serialize;
 use tollhouse_openai::account::AccountSnapshot;
 
 use crate::counts::Counts;
+use crate::page::Process;
 
 /// All of it at one moment, as `GET /tollhouse/status` tells it.
 #[derive(Debug, Serialize)]
@@ -18,6 +19,9 @@ pub(crate) struct Status {
     calls: u64,
     held_bytes: usize,
     accounts: Vec<AccountSnapshot>,
+    /// All that share the account, where there are several and somebody can tell.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) processes: Option<Vec<Process>>,
 }
 
 impl Status {
@@ -31,6 +35,7 @@ impl Status {
             calls: counts.calls.load(Ordering::Relaxed),
             held_bytes,
             accounts,
+            processes: None,
         }
     }
 }

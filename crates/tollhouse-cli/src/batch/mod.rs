@@ -124,6 +124,9 @@ async fn prepare(
         files::empty(&errors).await?;
     }
     let page = paged.as_ref().map(|paged| paged.page().clone());
+    if let (Some(page), Some(processes)) = (&page, part.processes()) {
+        page.processes(move || processes.clone().all());
+    }
     let run = Run {
         watch: Watch::new(pools.clone(), MINUTE).telling(page),
         board: Board::default(),
@@ -234,12 +237,14 @@ impl Run {
         let followed = self.followed.take();
         let follow = self.follow(followed);
         let sampling = page::follow(paged.as_ref(), &view);
+        let sharing = self.part.follow(|line| self.screen.note(line));
         let running = batch.run(input, outputs.output, outputs.errors);
         let running = async {
             tokio::select! {
                 ended = running => ended,
                 never = follow => match never {},
                 never = sampling => match never {},
+                never = sharing => match never {},
             }
         };
         let ended = self.until_stopped(running, stop, signals).await;

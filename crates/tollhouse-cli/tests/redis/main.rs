@@ -100,7 +100,8 @@ fn said(files: &Files) -> String {
 async fn is_answered(files: &Files, child: Started) {
     let code = ended(child).await;
     assert_eq!(code, Some(0), "{}", said(files));
-    assert_eq!(records(&files.output).len(), LINES);
+    let [asked, answered] = [&files.input, &files.output].map(|path| records(path).len());
+    assert_eq!(asked, answered);
 }
 
 #[tokio::test]
@@ -171,7 +172,7 @@ async fn failure_23_a_redis_that_is_killed_and_comes_back_empty_loses_nothing() 
     let (mut redis, provider) = (Redis::start().await, provider().await);
     let url = redis.url();
     let names = ["redis-empty-a", "redis-empty-b"];
-    let files = names.map(|name| Files::new(name, lines(name, LINES)));
+    let files = names.map(|name| Files::new(name, lines(name, 3 * LINES)));
     let children = {
         let shared = Shared::new("redis-empty", &provider, &redis, "");
         [&files[0], &files[1]].map(|files| shared.batch(files))
@@ -182,13 +183,25 @@ async fn failure_23_a_redis_that_is_killed_and_comes_back_empty_loses_nothing() 
     .await;
     redis.kill();
     let before = answered(&files[0]) + answered(&files[1]);
-    // Each goes on with its half.
+    // Each goes on with its half, and says so.
+    for files in &files {
+        until("it to be told", || {
+            said(files).contains("is not shared for now: the shared ledger is away: Redis at")
+        })
+        .await;
+    }
     until("more answers without Redis", || {
         answered(&files[0]) + answered(&files[1]) > before + 20
     })
     .await;
     redis.revive().await;
     assert_eq!(redis.url(), url);
+    for files in &files {
+        until("it to be told", || {
+            said(files).matches("Sharing the account").count() == 2
+        })
+        .await;
+    }
     for (files, child) in files.iter().zip(children) {
         is_answered(files, child).await;
     }
@@ -249,6 +262,22 @@ async fn is_said(address: &str, status: u16, what: &str) {
     }
 }
 
+/// The gauge, as it stands on a line of its own.
+const UP: &str = "\ntollhouse_shared_ledger_up 1\n";
+const DOWN: &str = "\ntollhouse_shared_ledger_up 0\n";
+
+async fn gauge_is(address: &str, line: &str) {
+    let begin = Instant::now();
+    loop {
+        let seen = ask(address, "/metrics").await;
+        if seen.contains(line) {
+            return;
+        }
+        assert!(begin.elapsed() < Duration::from_secs(5), "{seen}");
+        sleep(Duration::from_millis(20)).await;
+    }
+}
+
 #[tokio::test]
 async fn a_proxy_tells_whether_redis_is_there() {
     for (fallback, status, what) in [
@@ -265,16 +294,99 @@ async fn a_proxy_tells_whether_redis_is_there() {
             start(command, &stderr)
         };
         let address = address(&stderr).await;
+        let warned = || {
+            let said = fs::read_to_string(&stderr).expect("it was written");
+            let of = |words: &str| said.matches(words).count();
+            (
+                of("WARN tollhouse::shared::agent: going on without the shared ledger"),
+                of("INFO tollhouse::shared::agent: spending from the shared ledger"),
+            )
+        };
         is_said(&address, 200, "ready\n").await;
+        gauge_is(&address, UP).await;
+        assert_eq!(warned(), (0, 1));
         redis.kill();
         is_said(&address, status, what).await;
         let told = ask(&address, "/tollhouse/status").await;
         assert!(told.contains(r#""up":false"#), "{told}");
+        gauge_is(&address, DOWN).await;
+        // Once, however long it lasts and however often it is asked.
+        sleep(Duration::from_secs(1)).await;
+        assert_eq!(warned(), (1, 1));
         redis.revive().await;
         is_said(&address, 200, "ready\n").await;
+        gauge_is(&address, UP).await;
+        assert_eq!(warned(), (1, 2));
         signal(&child, "-TERM");
         assert_eq!(ended(child).await, Some(0));
     }
+}
+
+/// What `/tollhouse/status` says.
+async fn state(address: &str) -> Value {
+    let seen = ask(address, "/tollhouse/status").await;
+    let (_, body) = seen.split_once("\r\n\r\n").expect("a body");
+    serde_json::from_str(body).expect("JSON")
+}
+
+/// Waits until so many are there who have not left.
+async fn until_there(address: &str, many: usize) -> Value {
+    let begin = Instant::now();
+    loop {
+        let seen = state(address).await;
+        let all = seen["processes"].as_array().into_iter().flatten();
+        if all.filter(|it| it["left"] == false).count() == many {
+            return seen;
+        }
+        assert!(begin.elapsed() < Duration::from_secs(20), "{seen}");
+        sleep(Duration::from_millis(100)).await;
+    }
+}
+
+#[tokio::test]
+async fn a_proxy_shows_all_processes() {
+    let (mut redis, provider) = (Redis::start().await, provider().await);
+    let (proxies, addresses) = {
+        let shared = Shared::new("redis-all-file", &provider, &redis, "");
+        let (mut proxies, mut addresses) = (Vec::new(), Vec::new());
+        for n in 0..3 {
+            let stderr = directory(&format!("redis-all-{n}")).join("stderr");
+            let command = shared.command(&["proxy", "--listen", "127.0.0.1:0"]);
+            proxies.push(start(command, &stderr));
+            addresses.push(address(&stderr).await);
+        }
+        (proxies, addresses)
+    };
+    for address in &addresses {
+        is_said(address, 200, "ready\n").await;
+    }
+    let mut numbers = Vec::new();
+    for address in &addresses {
+        let status = state(address).await;
+        let all = status["processes"].as_array().expect("a list");
+        assert_eq!(all.len(), 3, "{status}");
+        let this: Vec<_> = all.iter().filter(|it| it["this"] == true).collect();
+        assert_eq!(this.len(), 1, "{status}");
+        numbers.push(this[0]["process"].as_str().expect("a number").to_owned());
+    }
+    numbers.sort_unstable();
+    numbers.dedup();
+    assert_eq!(numbers.len(), 3, "each is another one");
+
+    // Who says goodbye is told for a while, and who is killed until nobody can hope any more.
+    let [mut killed, ends, _stays]: [Started; 3] = proxies.try_into().ok().expect("three");
+    signal(&ends, "-TERM");
+    assert_eq!(ended(ends).await, Some(0));
+    let seen = until_there(&addresses[2], 2).await;
+    let mut all = seen["processes"].as_array().expect("a list").iter();
+    assert!(all.any(|it| it["left"] == true), "{seen}");
+    killed.kill().expect("it ran");
+    let seen = until_there(&addresses[2], 1).await;
+    assert_eq!(seen["processes"][0]["this"], true);
+    assert!(seen["processes"][0]["known_seconds"].as_f64() > Some(3.0));
+    redis.kill();
+    is_said(&addresses[2], 200, "ready, alone: ").await;
+    assert_eq!(state(&addresses[2]).await["processes"], Value::Null);
 }
 
 #[tokio::test]

@@ -57,12 +57,14 @@
 mod document;
 mod history;
 mod look;
+mod processes;
 mod serve;
 mod told;
 mod watch;
 
 use std::fmt;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::future::Future;
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
 
 use tokio::sync::{Semaphore, watch as flag};
@@ -72,6 +74,8 @@ pub(crate) use document::document;
 pub use history::Ended;
 use history::History;
 pub use look::{Look, Progress};
+use processes::{Asked, Asking};
+pub use processes::{Lease, Process};
 use told::{Cursor, Told};
 
 /// Between two samples.
@@ -94,6 +98,7 @@ struct Shared {
     kind: Kind,
     since: Instant,
     history: Mutex<History>,
+    processes: OnceLock<Asking>,
     seats: Arc<Semaphore>,
     over: flag::Sender<bool>,
 }
@@ -117,10 +122,27 @@ impl Page {
                 kind,
                 since: Instant::now(),
                 history: Mutex::default(),
+                processes: OnceLock::new(),
                 seats: Arc::new(Semaphore::new(WATCHERS)),
                 over: flag::Sender::new(false),
             }),
         }
+    }
+
+    /// Shows all processes of a shared account, too, as `ask` answers while somebody looks:
+    /// once a second for each who does. It must answer soon, `None` where it cannot. What was
+    /// said first counts.
+    pub fn processes<F>(&self, ask: impl Fn() -> F + Send + Sync + 'static)
+    where
+        F: Future<Output = Option<Vec<Process>>> + Send + 'static,
+    {
+        // Whoever says it twice has two pages in mind.
+        let _ = self.shared.processes.set(Asking::new(ask));
+    }
+
+    /// Who is there.
+    pub(crate) fn ask_processes(&self) -> Asked {
+        Asking::ask(self.shared.processes.get())
     }
 
     /// An attempt was launched that takes so many tokens of this pool.

@@ -378,6 +378,38 @@ const waits = () => {
   say(at('more-waits'), `and ${some(more, 'more caller')}`);
 };
 
+// One that is silent for longer has nothing any more: what it held counts as spent.
+const SILENT = 4;
+
+const heard = (one) => {
+  if (one.left) return 'has left';
+  return one.silent_seconds > SILENT ? `silent for ${span(one.silent_seconds)}` : `${span(one.silent_seconds)} ago`;
+};
+
+const processes = () => {
+  show(at('sharing'), now.shared && !now.over);
+  if (!now.shared) return;
+  const all = now.processes || [];
+  // What all pools have in common is no pool: its slots count once, with theirs.
+  const pools = (one) => one.pools.filter((lease) => lease.pool !== null);
+  const units = all.flatMap((one) => pools(one).flatMap((lease) => Object.keys(lease.held)));
+  const unit = units.includes('tokens') || !units.length ? 'tokens' : units[0];
+  say(at('held-unit'), unit[0].toUpperCase() + unit.slice(1));
+  const sum = (one, what) => count(pools(one).reduce((all, lease) => all + (lease[what][unit] || 0), 0));
+  const plain = (one, what) => count(pools(one).reduce((all, lease) => all + lease[what], 0));
+  const looks = ['head', 'number wide', 'number', 'number', 'number wide', 'number', 'number', 'number wide'];
+  table('processes', all, looks, (tr, one) => {
+    const mine = one.this ? ' (this one)' : '';
+    fill(tr, [
+      one.process.slice(0, 8) + mine, span(one.known_seconds), heard(one), sum(one, 'held'), sum(one, 'idle'),
+      sum(one, 'wanted'), plain(one, 'slots'), plain(one, 'waiting'),
+    ]);
+    tr.children[2].className = one.silent_seconds > SILENT && !one.left ? 'number bad' : 'number';
+  });
+  show(at('more-processes'), now.more_processes);
+  say(at('more-processes'), `and ${some(now.more_processes, 'more process', 'more processes')}`);
+};
+
 const recent = () => {
   const looks = ['number', 'call', 'wide', '', 'number', 'number', 'number', 'number wide'];
   const time = (seconds) => (seconds === null ? '–' : span(seconds));
@@ -430,6 +462,7 @@ const render = () => {
   show(at('more-pools'), now.more_pools);
   say(at('more-pools'), `and ${some(now.more_pools, 'quieter pool')}`);
   waits();
+  processes();
   recent();
   happened();
   document.title = now.waiting && !now.over ? `${count(now.waiting)} waiting · Tollhouse` : 'Tollhouse';

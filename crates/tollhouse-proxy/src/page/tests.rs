@@ -1,8 +1,9 @@
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use http_body_util::BodyExt;
 use serde_json::Value;
-use tokio::time::{Instant, advance};
+use tokio::time::{Instant, advance, sleep};
 use tollhouse_openai::call::Endpoint;
 use tollhouse_openai::{Account, Limit, Policy};
 
@@ -273,6 +274,63 @@ async fn a_report_has_the_last_state_and_says_when() {
     );
     assert_eq!(told["recent"][0]["what"], "</script>");
     assert_eq!(told["kind"], "batch");
+}
+
+/// One of these ids, which this is the first of.
+fn processes(many: usize) -> Vec<Process> {
+    let one = |n: usize| Process {
+        process: format!("{n:032x}"),
+        this: n == 0,
+        ..Process::default()
+    };
+    (0..many).map(one).collect()
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_is_there_is_asked_while_somebody_watches() {
+    let (page, account) = (Page::new(Kind::Proxy), account());
+    let asked = Arc::new(AtomicUsize::new(0));
+    page.processes({
+        let asked = Arc::clone(&asked);
+        move || {
+            let many = asked.fetch_add(1, Ordering::Relaxed);
+            async move {
+                // Redis takes its time, and is away at the second look.
+                sleep(SEC / 10).await;
+                (many != 1).then(|| processes(42))
+            }
+        }
+    });
+    for _ in 0..3 {
+        page.sample(look(&account));
+        advance(SEC).await;
+    }
+    assert_eq!(asked.load(Ordering::Relaxed), 0);
+    let mut events = page.events(Arc::new(look(&account))).unwrap().into_body();
+    let mut hear = async || {
+        let frame = events.frame().await?.unwrap().into_data().unwrap();
+        let json = frame.strip_prefix(b"data: ")?.strip_suffix(b"\n\n")?;
+        Some(serde_json::from_slice::<Value>(json).unwrap())
+    };
+    let start = Instant::now();
+    let first = hear().await.unwrap();
+    assert_eq!(start.elapsed(), SEC / 10);
+    assert_eq!(first["processes"].as_array().unwrap().len(), 40);
+    assert_eq!(first["more_processes"], 2);
+    assert_eq!(first["processes"][0]["this"], true);
+    let second = hear().await.unwrap();
+    assert_eq!(
+        (&second["processes"], &second["more_processes"]),
+        (&Value::Null, &0.into())
+    );
+    assert!(hear().await.unwrap()["processes"].is_array());
+    page.close();
+    let last = hear().await.unwrap();
+    assert_eq!(
+        (&last["over"], last["processes"].is_array()),
+        (&true.into(), true)
+    );
+    assert!(hear().await.is_none());
 }
 
 #[tokio::test(start_paused = true)]

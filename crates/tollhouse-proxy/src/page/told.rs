@@ -7,6 +7,7 @@ use serde::Serialize;
 use super::Kind;
 use super::history::{Call, Happening, History, Point, PoolHistory};
 use super::look::{Overview, PoolNow};
+use super::processes::Processes;
 
 /// How far a watcher has read.
 #[derive(Clone, Copy, Debug, Default)]
@@ -34,6 +35,9 @@ pub(super) struct Told {
     calls: u64,
     #[serde(flatten)]
     overview: Overview,
+    /// Where they share the account.
+    #[serde(flatten)]
+    pub(super) processes: Processes,
     pools: Vec<Pool>,
     more_pools: usize,
     recent: Vec<Call>,
@@ -76,6 +80,7 @@ impl History {
             written: None,
             calls: self.calls.count,
             overview: self.overview.clone(),
+            processes: Processes::default(),
             more_pools: self.more_pools,
             recent: self.calls.since(cursor.calls),
             happened: self.happenings.since(cursor.happenings),

@@ -14,6 +14,7 @@ use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::{Interval, MissedTickBehavior, interval};
 
 use super::look::Look;
+use super::processes::Asked;
 use super::told::Cursor;
 use super::{EVERY, Page};
 
@@ -29,6 +30,8 @@ struct Watching {
     ticks: Interval,
     over: Pin<Box<dyn Future<Output = ()> + Send>>,
     is_over: bool,
+    /// Who is there, while that is being asked.
+    asked: Option<Asked>,
     _seat: OwnedSemaphorePermit,
 }
 
@@ -47,6 +50,7 @@ impl Page {
             cursor: Cursor::default(),
             ticks,
             is_over: false,
+            asked: None,
             _seat: seat,
         };
         let head = [
@@ -73,19 +77,33 @@ impl http_body::Body for Watching {
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, Self::Error>>> {
         let this = self.get_mut();
-        if this.is_over {
-            return Poll::Ready(None);
-        }
-        this.is_over = this.over.as_mut().poll(cx).is_ready();
-        if this.is_over {
-            // The last is to be true.
-            this.page.look_again(&*this.look);
-        } else {
-            ready!(this.ticks.poll_tick(cx));
-            this.page.sample(&*this.look);
-        }
-        let told = this.page.told(&mut this.cursor).to_json();
-        let event = format!("data: {told}\n\n");
+        let mut asked = match this.asked.take() {
+            Some(asked) => asked,
+            None if this.is_over => return Poll::Ready(None),
+            None => ready!(this.look(cx)),
+        };
+        let Poll::Ready(processes) = asked.as_mut().poll(cx) else {
+            this.asked = Some(asked);
+            return Poll::Pending;
+        };
+        let mut told = this.page.told(&mut this.cursor);
+        told.processes = processes.into();
+        let event = format!("data: {}\n\n", told.to_json());
         Poll::Ready(Some(Ok(Frame::data(event.into()))))
+    }
+}
+
+impl Watching {
+    /// Looks once it is time to, and asks who is there.
+    fn look(&mut self, cx: &mut Context<'_>) -> Poll<Asked> {
+        self.is_over = self.over.as_mut().poll(cx).is_ready();
+        if self.is_over {
+            // The last is to be true.
+            self.page.look_again(&*self.look);
+        } else {
+            ready!(self.ticks.poll_tick(cx));
+            self.page.sample(&*self.look);
+        }
+        Poll::Ready(self.page.ask_processes())
     }
 }

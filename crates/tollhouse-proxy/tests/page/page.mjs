@@ -9,7 +9,7 @@ import { createRequire } from "node:module";
 import { pathToFileURL } from "node:url";
 import { chromium } from "playwright-core";
 
-const { OPEN, GUARDED, TOLLHOUSE, WORK, LINES, IMAGES } = process.env;
+const { OPEN, GUARDED, TOLLHOUSE, WORK, LINES, IMAGES, REDIS } = process.env;
 const TOKEN = "t-PLANTED";
 const HOSTILE = "<img src=x onerror=\"window.taken=1\">";
 const axe = await readFile(createRequire(import.meta.url).resolve("axe-core/axe.min.js"), "utf8");
@@ -284,6 +284,58 @@ const checks = {
     assert.equal(await page.getByRole("status").count(), 1);
     assert.ok((await page.getByRole("slider").count()) >= 3);
     await close();
+  },
+
+  async allProcessesOfASharedAccountAreTold() {
+    const redis = spawn("redis-server", ["--port", REDIS, "--bind", "127.0.0.1", "--save", "", "--dir", WORK], { stdio: "ignore" });
+    const proxy = async () => {
+      const child = spawn(TOLLHOUSE, [
+        "proxy", "--listen", "127.0.0.1:0", "--config", `${WORK}/tollhouse.toml`, "--redis", `redis://127.0.0.1:${REDIS}`,
+      ], { stdio: ["ignore", "ignore", "pipe"] });
+      const lines = createInterface({ input: child.stderr });
+      const url = await new Promise((resume, fail) => {
+        lines.on("line", (line) => { if (line.startsWith("Page at ")) resume(line.slice(8).trim()); });
+        lines.on("close", () => fail(new Error("the proxy tells no page")));
+      });
+      return { child, url };
+    };
+    const [one, other] = [await proxy(), await proxy()];
+    const rows = (page) => page.locator("#processes tbody tr");
+    for (const colorScheme of ["light", "dark"]) {
+      for (const viewport of [{ width: 1180, height: 940 }, { width: 390, height: 844 }]) {
+        const { page, seen, close } = await opened(one.url, { viewport, colorScheme });
+        await live(page);
+        await rows(page).nth(1).waitFor();
+        await page.getByRole("region", { name: "Processes of the account" }).waitFor();
+        assert.match(await rows(page).nth(0).getByRole("rowheader").innerText(), /^[0-9a-f]{8} \(this one\)$/);
+        assert.match(await rows(page).nth(1).getByRole("rowheader").innerText(), /^[0-9a-f]{8}$/);
+        assert.match(await rows(page).nth(1).locator("td:nth-child(3)").innerText(), /^(\d+ ms|[\d.]+ s|0 s) ago$/);
+        await fits(page);
+        // With the longest that may stand there.
+        await page.locator("#pause").click();
+        await page.evaluate(() => {
+          for (const cell of document.querySelectorAll("#processes td:nth-child(3)")) cell.textContent = "silent for 59 min 59 s";
+          for (const cell of document.querySelectorAll("#processes td:nth-child(n+4)")) cell.textContent = "18,446,744,073";
+        });
+        await fits(page);
+        await page.locator("#pause").click();
+        await isAccessible(page);
+        isClean(seen);
+        await close();
+      }
+    }
+    const { page, seen, close } = await opened(one.url);
+    await live(page);
+    await page.locator("#processes td", { hasText: /ago$/ }).nth(1).waitFor();
+    other.child.kill("SIGTERM");
+    await rows(page).locator("td", { hasText: "has left" }).waitFor();
+    redis.kill("SIGKILL");
+    await page.locator("#alert", { hasText: "Not shared with other processes" }).waitFor();
+    await page.getByText("Redis does not tell who is there.").waitFor();
+    assert.match(await text(page, "#sums"), /alone\s+processes/);
+    isClean(seen);
+    await close();
+    one.child.kill("SIGKILL");
   },
 
   async aLostConnectionIsToldAndFoundAgain() {

@@ -201,7 +201,11 @@ impl<L: SharedLedger> Work<L> {
                 // It may be sooner now than it was.
                 Woken::Bell => due = now,
                 Woken::News => (due, has_news) = (now, true),
-                Woken::Time => self.fall_back_if_due(&Away::because("no answer in time")),
+                Woken::Time => {
+                    // Why it was silent until now is known better, perhaps.
+                    let why = self.inner.lock().why.clone();
+                    self.fall_back_if_due(&why.unwrap_or_else(silent));
+                }
             }
             if self.is_over() {
                 return;
@@ -301,7 +305,7 @@ impl<L: SharedLedger> Work<L> {
             if let Some(answer) = answered.await {
                 return answer;
             }
-            let silent = Away::because("no answer in time");
+            let silent = silent();
             self.fall_back_if_due(&silent);
             if until <= Now::unread().get() {
                 return Err(silent);
@@ -387,6 +391,10 @@ impl<L: SharedLedger> Work<L> {
         }
         self.inner.left.notify_waiters();
     }
+}
+
+fn silent() -> Away {
+    Away::because("no answer in time")
 }
 
 /// The lease is over, or there never was one.

@@ -96,6 +96,11 @@ impl Sharing {
         self.inner.fallback
     }
 
+    /// What tells this process from the others of the ledger: drawn at random for each part.
+    pub fn process(&self) -> u128 {
+        self.inner.process
+    }
+
     /// How it stands.
     ///
     /// # Examples

@@ -56,6 +56,8 @@ window = "off"
 /// What all share.
 pub(super) struct Crowd {
     pub(super) provider: Provider,
+    /// Since when it refills.
+    since: Instant,
     file: String,
 }
 
@@ -65,9 +67,11 @@ impl Crowd {
         fs::write(&file, configuration(headroom)).expect("a file");
         let provider = Provider::start(provider()).await;
         // It refills from its first call on, and so before any ledger does.
+        let since = Instant::now();
         Clients::of(&provider.url()).call_once().await;
         Crowd {
             provider,
+            since,
             file: text(&file).to_owned(),
         }
     }
@@ -92,6 +96,17 @@ impl Crowd {
             at: Instant::now(),
             tokens: self.provider.sim.report().total.tokens_charged,
         }
+    }
+
+    /// Waits until what the provider refilled meanwhile is spent, but for a second's worth: what
+    /// is used from then on is what is allowed from then on.
+    pub(super) async fn until_saturated(&self) {
+        until("what was saved up to be spent", || {
+            let charged = self.charged();
+            let refilled = A_SECOND as f64 * (charged.at - self.since).as_secs_f64();
+            refilled - (charged.tokens as f64) < A_SECOND as f64
+        })
+        .await;
     }
 
     /// Calls that were refused until now, and calls in all.
@@ -150,10 +165,9 @@ pub(super) fn status(redis: &Redis) -> Option<Value> {
     serde_json::from_str(&ran.stdout).ok()
 }
 
-/// Waits until all that is granted is what refills: there are processes enough, and what was
-/// saved up while they came is spent.
-pub(super) async fn until_saturated(redis: &Redis) {
-    until("all that was saved up to be spent", || {
+/// Waits until a ledger that was lost grants all that refills again.
+pub(super) async fn until_granted(redis: &Redis) {
+    until("all to be granted again", || {
         let Some(status) = status(redis) else {
             return false;
         };

@@ -17,7 +17,7 @@ use crate::common::{Files, Started, answers, directory, ended, start, until};
 use crate::server::Redis;
 use crate::way::Way;
 use clients::Clients;
-use crowd::{Crowd, MANY, calls, status, until_saturated, work};
+use crowd::{Crowd, MANY, calls, status, until_granted, work};
 use table::{Row, judge};
 
 /// One after another: each needs the machine.
@@ -62,18 +62,20 @@ async fn eight_processes_use_what_one_account_allows() {
     );
     let files = work("promise-eight", long.as_secs() + 15);
     let _children = begin(&crowd, &redis.url(), &files);
-    until_saturated(&redis).await;
+    crowd.until_saturated().await;
     let (before, asked) = (crowd.charged(), calls(&redis).await);
     sleep(long).await;
     let used = before.used_until(crowd.charged());
     let asked = calls(&redis).await - asked;
     let each = asked as f64 / long.as_secs_f64() / MANY as f64;
+    // Each may have come once more within the time than its pace has room for.
+    let most = 4.0 + 1.0 / long.as_secs_f64();
     judge(
         &format!("Eight processes with more to do than they may, {long:?}"),
         &[
             Row::at_most("calls refused", crowd.refused().0 as f64, 0.0),
             Row::at_least("used of the provider's limit, %", used, 97.0),
-            Row::at_most("questions to Redis, a second and process", each, 4.0),
+            Row::at_most("questions to Redis, a second and process", each, most),
         ],
     );
 }
@@ -94,7 +96,7 @@ async fn a_busy_process_has_all_until_the_others_come() {
     }
     let clients: Vec<_> = proxies.iter().map(|it| Clients::of(it)).collect();
     clients[0].begin(100);
-    until_saturated(&redis).await;
+    crowd.until_saturated().await;
     let before = crowd.charged();
     sleep(alone).await;
     let used = before.used_until(crowd.charged());
@@ -128,7 +130,7 @@ async fn failure_19_killed_processes_cost_little_and_refuse_nothing() {
     let (redis, crowd) = (Redis::start().await, Crowd::new("promise-kill", 0.01).await);
     let files = work("promise-kill", long.as_secs() + 10);
     let mut children = begin(&crowd, &redis.url(), &files);
-    until_saturated(&redis).await;
+    crowd.until_saturated().await;
     let (before, begun) = (crowd.charged(), Instant::now());
     // Any order will do, as long as it is none.
     for victim in [5, 2, 7, 0, 3, 6, 1, 4].into_iter().cycle() {
@@ -178,7 +180,7 @@ async fn failure_23_a_redis_that_is_away_for_a_while_and_comes_back_empty() {
     let long = before + away + after;
     let files = work("promise-away", long.as_secs() + 10);
     let children = begin(&crowd, &redis.url(), &files);
-    until_saturated(&redis).await;
+    crowd.until_saturated().await;
     sleep(before).await;
     redis.kill();
     // What is leased may be spent for two seconds; the shares begin with nothing.
@@ -189,7 +191,7 @@ async fn failure_23_a_redis_that_is_away_for_a_while_and_comes_back_empty() {
     redis.revive().await;
     // It grants nothing until all have told what they hold.
     let begun = Instant::now();
-    until_saturated(&redis).await;
+    until_granted(&redis).await;
     let anew = begun.elapsed();
     let again = crowd.charged();
     sleep(after).await;
@@ -232,7 +234,7 @@ async fn processes_that_are_cut_off_refuse_no_more_than_the_design_says() {
         let files = work(&test, long.as_secs() + 10);
         let mut children = begin(&crowd, &way.url(), &files[..cut_off]);
         children.extend(begin(&crowd, &redis.url(), &files[cut_off..]));
-        until_saturated(&redis).await;
+        until_granted(&redis).await;
         let (refused, arrived) = crowd.refused();
         way.cut(true);
         sleep(long).await;

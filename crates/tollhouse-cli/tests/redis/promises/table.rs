@@ -16,7 +16,7 @@ impl Row {
         Row {
             what: what.into(),
             measured: format!("{measured:.2}"),
-            target: format!("at most {most}"),
+            target: format!("at most {most:.1}"),
             is_kept: measured <= most,
         }
     }
@@ -26,7 +26,7 @@ impl Row {
         Row {
             what: what.into(),
             measured: format!("{measured:.2}"),
-            target: format!("at least {least}"),
+            target: format!("at least {least:.1}"),
             is_kept: measured >= least,
         }
     }
