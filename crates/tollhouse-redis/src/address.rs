@@ -2,7 +2,9 @@
 
 use std::fmt;
 
-use redis::{ConnectionInfo, IntoConnectionInfo, ProtocolVersion, RedisConnectionInfo};
+use redis::{
+    ConnectionAddr, ConnectionInfo, IntoConnectionInfo, ProtocolVersion, RedisConnectionInfo,
+};
 
 /// One server, several that are one, or several that know of one.
 #[derive(Clone)]
@@ -36,8 +38,8 @@ impl fmt::Display for AddressError {
             f,
             "the address of Redis is wrong: {}; it is one of redis://HOST:PORT/DATABASE, \
              rediss:// for TLS, redis-cluster://HOST:PORT,HOST:PORT, \
-             redis-sentinel://HOST:PORT,HOST:PORT/DATABASE#MASTER, with USER:PASSWORD@ before \
-             the host, or unix:///PATH",
+             redis-sentinel://HOST:PORT,HOST:PORT/DATABASE?sentinel=USER:PASSWORD#MASTER, with \
+             USER:PASSWORD@ before the host, or unix:///PATH",
             self.why
         )
     }
@@ -140,19 +142,33 @@ impl<'a> Nodes<'a> {
 #[cfg(feature = "sentinel")]
 fn sentinels(scheme: &str, url: &str) -> Result<Address, AddressError> {
     const PORT: u16 = 26_379;
+    const CREDENTIALS: &str = "sentinel=";
     let nodes = Nodes::of(url);
-    let (database, master) = nodes.tail.rsplit_once('#').unwrap_or((nodes.tail, ""));
+    let (tail, master) = nodes.tail.rsplit_once('#').unwrap_or((nodes.tail, ""));
     if master.is_empty() {
         return Err(wrong("it does not name the master, after a #"));
     }
-    let node = server(&nodes.urls(scheme, database)[0])?;
-    let nobody = Nodes {
-        user: "",
+    let (database, query) = tail.split_once('?').unwrap_or((tail, ""));
+    let (own, others) = query
+        .split('&')
+        .partition::<Vec<_>, _>(|pair| pair.starts_with(CREDENTIALS));
+    let user = own.first().map_or("", |pair| &pair[CREDENTIALS.len()..]);
+    if own.len() > 1 || !(own.is_empty() || user.contains(':')) {
+        return Err(wrong(
+            "what the sentinels are to be shown is sentinel=USER:PASSWORD, or \
+             sentinel=:PASSWORD, once",
+        ));
+    }
+    let node = nodes.urls(scheme, &format!("{database}?{}", others.join("&")));
+    let node = server(&node[0])?;
+    // They know of a master what they know, by names and passwords of their own.
+    let theirs = Nodes {
+        user,
         hosts: nodes.hosts,
         tail: "",
     };
-    let urls = nobody.urls("redis", "");
-    let sentinels = urls.iter().zip(&nobody.hosts).map(|(url, host)| {
+    let urls = theirs.urls("redis", "");
+    let sentinels = urls.iter().zip(&theirs.hosts).map(|(url, host)| {
         let with_port = match host.rsplit_once(':') {
             Some((_, port)) if port.parse::<u16>().is_ok() => url.clone(),
             _ => format!("{url}:{PORT}"),
@@ -167,16 +183,51 @@ fn sentinels(scheme: &str, url: &str) -> Result<Address, AddressError> {
     })
 }
 
+impl Address {
+    pub(crate) fn is_tls(&self) -> bool {
+        match self {
+            Address::Server(info) => matches!(info.addr(), ConnectionAddr::TcpTls { .. }),
+            #[cfg(feature = "cluster")]
+            Address::Cluster(nodes) => {
+                let mut nodes = nodes.iter();
+                nodes.any(|info| matches!(info.addr(), ConnectionAddr::TcpTls { .. }))
+            }
+            #[cfg(feature = "sentinel")]
+            Address::Sentinels { tls, .. } => *tls,
+        }
+    }
+
+    pub(crate) fn has_sentinels(&self) -> bool {
+        match self {
+            #[cfg(feature = "sentinel")]
+            Address::Sentinels { .. } => true,
+            _ => false,
+        }
+    }
+}
+
+/// As it is written in a URL.
+fn shown(info: &ConnectionInfo) -> String {
+    match info.addr() {
+        ConnectionAddr::Tcp(host, port) | ConnectionAddr::TcpTls { host, port, .. }
+            if host.contains(':') =>
+        {
+            format!("[{host}]:{port}")
+        }
+        addr => addr.to_string(),
+    }
+}
+
 /// Without user and password.
 impl fmt::Display for Address {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         #[cfg(any(feature = "cluster", feature = "sentinel"))]
         let list = |nodes: &[ConnectionInfo]| {
-            let nodes: Vec<_> = nodes.iter().map(|it| it.addr().to_string()).collect();
+            let nodes: Vec<_> = nodes.iter().map(shown).collect();
             nodes.join(",")
         };
         match self {
-            Address::Server(info) => write!(f, "{}", info.addr()),
+            Address::Server(info) => f.write_str(&shown(info)),
             #[cfg(feature = "cluster")]
             Address::Cluster(nodes) => write!(f, "the cluster at {}", list(nodes)),
             #[cfg(feature = "sentinel")]
@@ -191,22 +242,23 @@ impl fmt::Display for Address {
 mod tests {
     use super::*;
 
-    fn shown(url: &str) -> String {
+    fn told(url: &str) -> String {
         Address::parse(url).map_or_else(|error| error.why, |address| address.to_string())
     }
 
     #[test]
     fn addresses_are_read_and_shown_without_passwords() {
-        for (url, told) in [
+        for (url, said) in [
             ("redis://10.0.0.5", "10.0.0.5:6379"),
             ("redis://me:s3cret@10.0.0.5:7000/3", "10.0.0.5:7000"),
             ("valkey://:s3cret@host", "host:6379"),
+            ("redis://:s3cret@[::1]:7000", "[::1]:7000"),
             ("unix:///run/redis.sock", "/run/redis.sock"),
             ("redis://host/x", "Invalid database number"),
             ("host:6379", "it has no scheme"),
             ("http://host", "Redis URL did not parse"),
         ] {
-            assert_eq!(shown(url), told);
+            assert_eq!(told(url), said);
         }
     }
 
@@ -224,34 +276,59 @@ mod tests {
     #[test]
     #[cfg(feature = "cluster")]
     fn a_cluster_has_several_nodes() {
-        assert_eq!(
-            shown("redis-cluster://:p@a:1,b:2"),
-            "the cluster at a:1,b:2"
-        );
+        assert_eq!(told("redis-cluster://:p@a:1,b:2"), "the cluster at a:1,b:2");
     }
 
     #[test]
     #[cfg(feature = "sentinel")]
     fn sentinels_name_a_master() {
         assert_eq!(
-            shown("redis-sentinel://:p@a,b:2/1#main"),
+            told("redis-sentinel://:p@a,b:2/1#main"),
             "main of the sentinels at a:26379,b:2"
         );
         assert_eq!(
-            shown("redis-sentinel://a"),
+            told("redis-sentinel://a"),
             "it does not name the master, after a #"
         );
-        let Ok(Address::Sentinels { node, tls, .. }) =
-            Address::parse("redis-sentinel://me:p@a/1#main")
-        else {
-            panic!("sentinels");
-        };
-        assert_eq!((node.db(), node.password(), tls), (1, Some("p"), false));
+        for (url, user, password) in [
+            ("redis-sentinel://me:p@a/1#main", None, None),
+            (
+                "redis-sentinel://me:p@a/1?sentinel=you:q%40%26#main",
+                Some("you"),
+                Some("q@&"),
+            ),
+            (
+                "redis-sentinel://me:p@a/1?protocol=resp2&sentinel=:q#main",
+                None,
+                Some("q"),
+            ),
+        ] {
+            let Ok(Address::Sentinels {
+                node,
+                tls,
+                sentinels,
+                ..
+            }) = Address::parse(url)
+            else {
+                panic!("sentinels");
+            };
+            assert_eq!((node.db(), node.password(), tls), (1, Some("p"), false));
+            assert_eq!(node.username(), Some("me"));
+            let theirs = sentinels[0].redis_settings();
+            assert_eq!((theirs.username(), theirs.password()), (user, password));
+        }
+        for url in [
+            "redis-sentinel://a?sentinel=s3cret#main",
+            "redis-sentinel://a?sentinel=:s3cret&sentinel=:q#main",
+        ] {
+            let said = told(url);
+            assert!(said.starts_with("what the sentinels are"), "{said}");
+        }
     }
 
     #[test]
     #[cfg(not(feature = "tls"))]
     fn tls_is_named_where_it_is_missing() {
-        assert!(shown("rediss://host").contains("feature `tls`"));
+        assert!(told("rediss://host").contains("feature `tls`"));
     }
 }

@@ -9,6 +9,7 @@ use tollhouse::shared::Away;
 
 use crate::address::Address;
 use crate::link::{Link, connect};
+use crate::why;
 
 /// An attempt to connect is given up after so long. Whoever asks waits less for it: a server
 /// that is far away is connected to over several asks.
@@ -79,8 +80,11 @@ impl Keeper {
             };
             let outcome = match timeout(CONNECTING, connect(&address, &channel, heard)).await {
                 Ok(Ok(link)) => Ok(link),
-                Ok(Err(error)) => Err(away(&address, &error)),
-                Err(_) => Err(away(&address, "no connection within a second")),
+                Ok(Err(error)) => Err(away(&address, why::while_connecting(&error, &address))),
+                Err(_) => {
+                    let told = why::silent("no connection within a second", &address);
+                    Err(away(&address, told))
+                }
             };
             if outcome.is_ok() {
                 // What was told while nobody listened.

@@ -15,7 +15,7 @@ use crate::keeper::Keeper;
 use crate::link::Link;
 use crate::scripts::Script;
 use crate::status::Status;
-use crate::wire;
+use crate::{why, wire};
 
 /// How long anything may take, connecting included. Then the ledger is [`Away`].
 pub const DEADLINE: Duration = Duration::from_millis(100);
@@ -54,8 +54,9 @@ impl RedisLedger {
     ///
     /// `redis://[USER:PASSWORD@]HOST[:PORT][/DATABASE]`; `rediss://` with TLS (feature
     /// `tls`); `redis-cluster://HOST:PORT,HOST:PORT` (feature `cluster`);
-    /// `redis-sentinel://HOST:PORT,HOST:PORT[/DATABASE]#MASTER` (feature `sentinel`), where user
-    /// and password are those of the master; `unix:///PATH`. `valkey` does for `redis`.
+    /// `redis-sentinel://HOST:PORT,HOST:PORT[/DATABASE][?sentinel=USER:PASSWORD]#MASTER` (feature
+    /// `sentinel`), where user and password before the hosts are those of the master, and the
+    /// sentinels are shown the others; `unix:///PATH`. `valkey` does for `redis`.
     ///
     /// # Errors
     ///
@@ -129,7 +130,11 @@ impl Inner {
         loop {
             let link = match timeout_at(deadline, self.keeper.link()).await {
                 Ok(link) => link?,
-                Err(_) => return Err(self.keeper.away(Late("connection"))),
+                Err(_) => {
+                    let late = Late("connection").to_string();
+                    let late = why::silent(&late, self.keeper.address());
+                    return Err(self.keeper.away(late));
+                }
             };
             let error = match self.on(&link, &by_hash, deadline).await? {
                 Ok(answer) => return Ok(answer),
@@ -178,7 +183,8 @@ impl Inner {
         if !is_our_own(error) {
             self.keeper.retire(link);
         }
-        self.keeper.away(error)
+        self.keeper
+            .away(why::in_words(error, self.keeper.address()))
     }
 
     fn strange(&self) -> Away {

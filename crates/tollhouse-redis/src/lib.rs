@@ -44,6 +44,7 @@ mod ledger;
 mod link;
 mod scripts;
 mod status;
+mod why;
 mod wire;
 
 pub use address::AddressError;

@@ -397,7 +397,7 @@ const processes = () => {
   say(at('held-unit'), unit[0].toUpperCase() + unit.slice(1));
   const sum = (one, what) => count(pools(one).reduce((all, lease) => all + (lease[what][unit] || 0), 0));
   const plain = (one, what) => count(pools(one).reduce((all, lease) => all + lease[what], 0));
-  const looks = ['head', 'number wide', 'number', 'number', 'number wide', 'number', 'number', 'number wide'];
+  const looks = ['head', 'number wide', 'number', 'number', 'number wide', 'number wide', 'number', 'number wide'];
   table('processes', all, looks, (tr, one) => {
     const mine = one.this ? ' (this one)' : '';
     fill(tr, [

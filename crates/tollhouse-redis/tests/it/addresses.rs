@@ -99,6 +99,40 @@ async fn sentinels() {
     let port = sentinel.port();
     is_of_use(&format!("redis-sentinel://127.0.0.1:{port}/0#main")).await;
 
+    // Both want passwords, each another one.
+    let guarded = Server::with(&["--requirepass", "of-the-master"]).await;
+    let file = folder.path().join("guarded.conf");
+    let watches = format!(
+        "sentinel monitor main 127.0.0.1 {} 1\nsentinel auth-pass main of-the-master\n\
+         requirepass of-the-sentinel\n",
+        guarded.port()
+    );
+    std::fs::write(&file, watches).expect("a file");
+    let guard = Server::sentinel(&file).await;
+    let url = |before: &str, query: &str| {
+        format!(
+            "redis-sentinel://{before}127.0.0.1:{}/0{query}#main",
+            guard.port()
+        )
+    };
+    is_of_use(&url(":of-the-master@", "?sentinel=:of-the-sentinel")).await;
+    for (before, query, said) in [
+        (":of-the-master@", "", "a password is wanted"),
+        (":of-the-master@", "?sentinel=:wrong", "a password is wrong"),
+        ("", "?sentinel=:of-the-sentinel", "a password is wanted"),
+        (
+            ":wrong@",
+            "?sentinel=:of-the-sentinel",
+            "a password is wrong",
+        ),
+    ] {
+        let mut process = Process::new(3, &[]);
+        let away = process.try_exchange(&ledger(&url(before, query))).await;
+        let away = away.expect_err("it asks for a password").to_string();
+        assert!(away.contains(said), "{away}");
+        assert!(!away.contains("of-the"), "{away}");
+    }
+
     let mut process = Process::new(2, &[]);
     let unknown = ledger(&format!("redis-sentinel://127.0.0.1:{port}/0#other"));
     process

@@ -3,5 +3,6 @@
 mod addresses;
 mod exchange;
 mod failures;
+mod hostile;
 mod random;
 mod support;
