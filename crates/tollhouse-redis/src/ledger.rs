@@ -198,10 +198,10 @@ impl Inner {
 /// `MASTERDOWN`, `LOADING`), and the address may lead to another by now.
 fn is_our_own(error: &RedisError) -> bool {
     match error.kind() {
-        ErrorKind::Server(kind) => matches!(
-            kind,
-            ServerErrorKind::ResponseError | ServerErrorKind::NoPerm | ServerErrorKind::CrossSlot
-        ),
+        ErrorKind::Server(ServerErrorKind::NoPerm | ServerErrorKind::CrossSlot) => true,
+        ErrorKind::Server(ServerErrorKind::ResponseError) => {
+            !why::is_of_a_replica(error, &error.to_string())
+        }
         _ => false,
     }
 }

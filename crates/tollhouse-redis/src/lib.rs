@@ -26,8 +26,8 @@
 //! that of its layout), and one channel, `tollhouse:{ACCOUNT}:1:news`, so a cluster keeps it on
 //! one node, and several accounts are side by side. It expires two days after anybody came last.
 //! A user of an access list needs
-//! `~tollhouse:* &tollhouse:* +eval +evalsha +hget +hmget +hset +hdel +expire +time +info +publish
-//! +subscribe +hello`.
+//! `~tollhouse:* resetchannels &tollhouse:* +eval +evalsha +hget +hmget +hset +hdel +expire +time
+//! +info +publish +subscribe +hello`.
 //!
 //! A `maxmemory-policy` that evicts keys may evict the ledger; it is then met like any other
 //! loss, by four seconds in which nothing is granted. `noeviction` spares that.

@@ -30,12 +30,16 @@ pub(crate) fn silent(told: &str, address: &Address) -> String {
     }
 }
 
+/// Whether this one may not write, and another one may.
+pub(crate) fn is_of_a_replica(error: &RedisError, told: &str) -> bool {
+    error.kind() == ErrorKind::Server(ServerErrorKind::ReadOnly) || told.contains("READONLY")
+}
+
 fn meaning(error: &RedisError, told: &str, address: &Address) -> Option<&'static str> {
     let is_asked_elsewhere = address.has_sentinels();
     let meaning = match error.kind() {
-        ErrorKind::Server(ServerErrorKind::ReadOnly) => {
-            "it is a replica: the address of its master is meant"
-        }
+        // Redis 6 tells in its own words what went wrong within a script.
+        _ if is_of_a_replica(error, told) => "it is a replica: the address of its master is meant",
         ErrorKind::Server(ServerErrorKind::NoPerm) => {
             "its user may do too little: ~tollhouse:* &tollhouse:* and the commands of the guide \
              are needed"
@@ -63,10 +67,10 @@ fn meaning(error: &RedisError, told: &str, address: &Address) -> Option<&'static
         _ if told.contains("DB index is out of range") => {
             "it has no database of that number; 0 is there"
         }
-        _ if error.code() == Some("OOM") => {
+        _ if told.contains("OOM") => {
             "it is full: it needs a higher maxmemory, or a maxmemory-policy that evicts"
         }
-        _ if error.code() == Some("WRONGTYPE") => {
+        _ if told.contains("WRONGTYPE") => {
             "something else has the account's key: another name is meant"
         }
         _ if told.contains("unknown command") => "it has no EVAL and EVALSHA, which are needed",

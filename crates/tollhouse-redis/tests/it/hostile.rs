@@ -49,11 +49,11 @@ async fn allow(server: &Server, user: &str, rules: &str) {
 #[tokio::test]
 async fn passwords_databases_and_rights() {
     let server = Server::start().await;
-    allow(&server, "nokeys", "~other:* &* +@all").await;
-    allow(&server, "noeval", "~* &* +@all -evalsha -eval").await;
+    allow(&server, "nokeys", "~other:* allchannels +@all").await;
+    allow(&server, "noeval", "~* allchannels +@all -evalsha -eval").await;
     allow(&server, "nonews", "~* resetchannels +@all").await;
     // What the guide gives.
-    let enough = "~tollhouse:* &tollhouse:* -@all +eval +evalsha +hget +hmget +hset +hdel +expire \
+    let enough = "~tollhouse:* resetchannels &tollhouse:* -@all +eval +evalsha +hget +hmget +hset +hdel +expire \
                   +time +info +publish +subscribe +hello";
     allow(&server, "enough", enough).await;
     server
@@ -78,23 +78,23 @@ async fn passwords_databases_and_rights() {
 
 #[tokio::test]
 async fn servers_that_cannot_do_it() {
-    let full = Server::with(&["--maxmemory", "1mb", "--maxmemory-policy", "noeviction"]).await;
+    let full = Server::with(&["--maxmemory", "1", "--maxmemory-policy", "noeviction"]).await;
     is_told(&full.url(), "it is full: it needs a higher maxmemory").await;
 
     let none = [
         "--rename-command",
         "EVALSHA",
-        "",
+        "EVALSHA-OF-OURS",
         "--rename-command",
         "EVAL",
-        "",
+        "EVAL-OF-OURS",
     ];
     let renamed = Server::with(&none).await;
     is_told(&renamed.url(), "it has no EVAL and EVALSHA").await;
 
     let master = Server::start().await;
-    let of = format!("127.0.0.1 {}", master.port());
-    let replica = Server::with(&["--replicaof", &of]).await;
+    let port = master.port().to_string();
+    let replica = Server::with(&["--replicaof", "127.0.0.1", &port]).await;
     let meant = "it is a replica: the address of its master is meant";
     is_told(&replica.url(), meant).await;
 
