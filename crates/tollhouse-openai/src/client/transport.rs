@@ -3,6 +3,7 @@
 use std::fmt;
 use std::future::Future;
 use std::pin::Pin;
+use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
@@ -30,9 +31,18 @@ const STREAM_WINDOW: u32 = 1024 * 1024;
 const CONNECTION_WINDOW: u32 = 64 * STREAM_WINDOW;
 
 /// Sends complete requests.
+///
+/// # Cloning
+///
+/// A clone is a pointer: it stands in the future of every call, of which thousands may
+/// wait.
 #[derive(Clone)]
 pub(super) struct Transport {
-    client: Client<Connector, RequestBody>,
+    clients: Arc<Clients>,
+}
+
+struct Clients {
+    any: Client<Connector, RequestBody>,
     /// For requests that ask to stop being HTTP, which HTTP/2 has no words for.
     upgrading: Client<Connector, RequestBody>,
     patience: Patience,
@@ -59,10 +69,13 @@ impl Transport {
             .http2_keep_alive_interval(keep_alive)
             .http2_keep_alive_timeout(keep_alive)
             .http2_keep_alive_while_idle(true);
-        Ok(Transport {
-            client: client.build(connectors.any),
+        let clients = Clients {
+            any: client.build(connectors.any),
             upgrading: client.build(connectors.http_1),
             patience,
+        };
+        Ok(Transport {
+            clients: Arc::new(clients),
         })
     }
 }
@@ -85,14 +98,14 @@ impl Service<Request<RequestBody>> for Transport {
         );
         let connection = capture_connection(&mut request);
         let client = match request.headers().contains_key(UPGRADE) {
-            true => &self.upgrading,
-            false => &self.client,
+            true => &self.clients.upgrading,
+            false => &self.clients.any,
         };
         TransportFuture {
             sent: client.request(request),
             timer: None,
             waiting: None,
-            patience: self.patience,
+            clients: Arc::clone(&self.clients),
             connection,
         }
     }
@@ -106,7 +119,8 @@ pin_project! {
         #[pin]
         timer: Option<Sleep>,
         waiting: Option<Waiting>,
-        patience: Patience,
+        // For how long it may take.
+        clients: Arc<Clients>,
         // The one that the attempt is on, once it is known.
         connection: CaptureConnection,
     }
@@ -173,9 +187,9 @@ impl Future for TransportFuture {
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let mut this = self.project();
-        let attempt = this.patience.attempt;
+        let patience = this.clients.patience;
         if this.timer.is_none() {
-            this.timer.set(Some(sleep(attempt)));
+            this.timer.set(Some(sleep(patience.attempt)));
         }
         let mut timer = this.timer.as_pin_mut().expect("it was just made");
         let waiting = this.waiting.get_or_insert_with(|| Waiting {
@@ -186,16 +200,16 @@ impl Future for TransportFuture {
         if let Poll::Ready(result) = this.sent.poll(cx) {
             let response = result.map_err(|error| waiting.failed(error))?;
             tracing::debug!(status = response.status().as_u16(), "the answer began");
-            let (patience, connection) = (*this.patience, this.connection.clone());
+            let connection = this.connection.clone();
             return Poll::Ready(Ok(TimedBody::around(response, patience, connection)));
         }
-        let step = this.patience.connect.min(SHUT);
+        let step = patience.connect.min(SHUT);
         if waiting.meets(this.connection) {
             timer.as_mut().reset(waiting.next(step));
         }
         loop {
             ready!(timer.as_mut().poll(cx));
-            if let Some(error) = waiting.ended(this.patience.connect) {
+            if let Some(error) = waiting.ended(patience.connect) {
                 // Whatever is wrong with the connection: the next attempt is on another.
                 poison(this.connection);
                 return Poll::Ready(Err(error));
@@ -217,7 +231,7 @@ fn peer(connection: &CaptureConnection) -> Option<Peer> {
 impl fmt::Debug for Transport {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Transport")
-            .field("patience", &self.patience)
+            .field("patience", &self.clients.patience)
             .finish_non_exhaustive()
     }
 }
