@@ -29,7 +29,7 @@ struct Launched {
     /// the first.
     last: AtomicU64,
     /// Who is told of each, with the pool and the tokens that it takes.
-    hears: OnceLock<(Page, String, u64)>,
+    hears: OnceLock<(Page, Arc<str>, u64)>,
 }
 
 impl Launches {
@@ -47,8 +47,8 @@ impl Launches {
     }
 
     /// Has the page told of each launch from now on.
-    pub(crate) fn tell(&self, page: &Page, pool: &str, tokens: u64) {
-        let hears = (page.clone(), pool.to_owned(), tokens);
+    pub(crate) fn tell(&self, page: &Page, pool: &Arc<str>, tokens: u64) {
+        let hears = (page.clone(), Arc::clone(pool), tokens);
         // Whoever was named first is told.
         let _ = self.launched.hears.set(hears);
     }
@@ -91,7 +91,7 @@ pub(crate) struct Line {
     pub(crate) wait: Option<Duration>,
     pub(crate) attempts: u32,
     pub(crate) charge: u64,
-    pub(crate) pool: String,
+    pub(crate) pool: Arc<str>,
     /// As the request names it, no longer than a line.
     pub(crate) model: String,
     /// Until the request was here.
@@ -120,7 +120,7 @@ impl Line {
             wait: None,
             attempts: 0,
             charge: 0,
-            pool: String::new(),
+            pool: Arc::default(),
             model: String::new(),
             read: None,
             head: None,
@@ -136,7 +136,7 @@ impl Line {
         Ended {
             what: std::mem::take(&mut self.path),
             caller: std::mem::take(&mut self.caller),
-            pool: std::mem::take(&mut self.pool),
+            pool: self.pool.to_string(),
             status: self.status.map(|status| status.as_u16()),
             wait: self.wait,
             total: Some(self.came.elapsed()),

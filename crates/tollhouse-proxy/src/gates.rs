@@ -6,12 +6,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use http::{Request, Response};
-use tollhouse_openai::account::AccountSnapshot;
+use tollhouse_openai::account::{AccountSnapshot, Place};
 use tollhouse_openai::client::StreamingOpenAi;
 use tollhouse_openai::policy::{Limited, LimitedBody};
 use tollhouse_openai::shared::Sharing;
 use tollhouse_openai::spans::{SpanLayer, Spanned, SpannedBody};
-use tollhouse_openai::{Account, AccountConfig, Call, Cost, OpenAi, RequestBody, ResponseBody};
+use tollhouse_openai::{Account, AccountConfig, Call, OpenAi, RequestBody, ResponseBody};
 use tower::util::{MapRequest, MapResponse};
 use tower::{Layer, Service, ServiceExt};
 
@@ -43,14 +43,6 @@ type Client = Spanned<Limited<Noted>>;
 
 /// A call on its way through the gates and to the provider's answer.
 pub(crate) type Calling = <Client as Service<Request<RequestBody>>>::Future;
-
-/// Where a call belongs.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Place {
-    pub(crate) pool: String,
-    /// In tokens.
-    pub(crate) charge: u64,
-}
 
 /// How long a call would wait.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -110,15 +102,7 @@ impl Gates {
 
     /// Where a call belongs, and what it will be charged.
     pub(crate) fn place(&self, call: &Call) -> Place {
-        let explained = self.account.explain(call.model(), Some(call.endpoint()));
-        let policy = &explained.policy;
-        let estimator = policy
-            .charge_rule
-            .with_est_tokens(policy.est_tokens_per_run);
-        Place {
-            charge: estimator.cost(call),
-            pool: explained.pool,
-        }
+        self.account.place(call)
     }
 
     pub(crate) fn outlook(&self, call: &Call, charge: u64) -> Outlook {

@@ -31,7 +31,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use http::HeaderMap;
-use tollhouse::{Ask, Caller, Charge, TokenBudget};
+use tollhouse::{Ask, Caller, Charge, Cost, TokenBudget};
 
 pub use changes::{Change, Changes};
 pub use config::{AccountConfig, Sharing};
@@ -357,6 +357,37 @@ impl Account {
         }
     }
 
+    /// Where a call of this model is about to stand, and what it costs; for whoever tells
+    /// of each call and passes by no [`explain`](Self::explain), which copies the numbers.
+    /// The pool is made where it is not there yet.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use bytes::Bytes;
+    /// use http::Request;
+    /// use tollhouse_openai::{Account, Call};
+    ///
+    /// # #[tokio::main(flavor = "current_thread", start_paused = true)]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// let account = Account::from_toml("[models.\"gpt-*\"]\ntokens_per_minute = 9000")?;
+    /// let body = r#"{"model": "gpt-4o", "input": "Hi there", "max_output_tokens": 50}"#;
+    /// let call = Call::of(&Request::post("/v1/responses").body(Bytes::from(body))?);
+    /// let place = account.place(&call);
+    /// assert_eq!(&*place.pool, "gpt-*");
+    /// assert!(place.charge > 50);
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn place(&self, call: &Call) -> Place {
+        let model = call.model().unwrap_or_default();
+        let pool = self.pools.find(model, call.endpoint());
+        Place {
+            charge: pool.gate.estimator.cost(call),
+            pool: Arc::clone(&pool.id.name),
+        }
+    }
+
     /// Begins a shutdown: turns away whoever waits and whoever comes from now on, with
     /// [`Refused::Closed`](tollhouse::Refused::Closed). Calls in flight go on;
     /// [`idle`](Self::idle) waits for them.
@@ -396,6 +427,16 @@ impl fmt::Debug for Account {
             .field("pools", &self.pools)
             .finish_non_exhaustive()
     }
+}
+
+/// Where a call stands; made by [`Account::place`].
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Place {
+    /// The pool's name.
+    pub pool: Arc<str>,
+    /// What the call may be charged before anything is learned of such calls, in tokens.
+    pub charge: u64,
 }
 
 /// Which pool a call belongs to, why, and with which numbers; made by
