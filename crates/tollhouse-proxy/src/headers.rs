@@ -1,5 +1,6 @@
 //! Headers that are ours, and those that end here.
 
+use bytes::BytesMut;
 use http::header::{
     ACCEPT_ENCODING, AUTHORIZATION, CONNECTION, COOKIE, EXPECT, PROXY_AUTHENTICATE,
     PROXY_AUTHORIZATION, TE, TRANSFER_ENCODING, UPGRADE,
@@ -37,13 +38,17 @@ pub(crate) fn for_provider(headers: &mut HeaderMap, keeps_key: bool) {
     join_cookies(headers);
 }
 
-/// Gives each value bytes of its own. They came as parts of the buffer that the connection
-/// was read into, all of which would stay for as long as the call waits.
+/// Gives the values bytes of their own, all of them in one piece. They came as parts of
+/// the buffer that the connection was read into, which would stay for as long as the call
+/// waits; and what is in one piece is cloned for an attempt without an allocation.
 pub(crate) fn detach(headers: &mut HeaderMap) {
+    let length = headers.values().map(HeaderValue::len).sum();
+    let mut own = BytesMut::with_capacity(length);
     for value in headers.values_mut() {
-        if let Ok(mut own) = HeaderValue::from_bytes(value.as_bytes()) {
-            own.set_sensitive(value.is_sensitive());
-            *value = own;
+        own.extend_from_slice(value.as_bytes());
+        if let Ok(mut copy) = HeaderValue::from_maybe_shared(own.split().freeze()) {
+            copy.set_sensitive(value.is_sensitive());
+            *value = copy;
         }
     }
 }
@@ -88,7 +93,8 @@ fn without_hops(headers: &mut HeaderMap, other: fn(&HeaderName) -> bool) {
     }
 }
 
-const HOPS: [HeaderName; 8] = [
+/// A static and no constant, of which each comparison would make one and drop it.
+static HOPS: [HeaderName; 8] = [
     CONNECTION,
     KEEP_ALIVE,
     PROXY_AUTHENTICATE,

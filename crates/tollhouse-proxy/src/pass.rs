@@ -1,19 +1,22 @@
 //! A call, from its head to the answer's.
 
+use std::net::SocketAddr;
 use std::pin::pin;
 use std::time::Duration;
 
 use axum::body::Body;
+use axum::extract::ConnectInfo;
 use axum::response::{IntoResponse, Response};
 use bytes::Bytes;
 use http::header::CONTENT_TYPE;
 use http::uri::PathAndQuery;
-use http::{HeaderMap, HeaderValue, Request, StatusCode, Uri, Version};
+use http::{Extensions, HeaderMap, HeaderValue, Request, StatusCode, Uri, Version};
 use http_body::Body as _;
 use http_body_util::{BodyExt, Limited};
 use tokio::time::{Instant, sleep, timeout};
 use tollhouse_openai::error::Error;
 use tollhouse_openai::{Call, RequestBody};
+use tower_http::request_id::RequestId;
 use tower_http::timeout::TimeoutBody;
 
 use crate::answer::{answer, attempts};
@@ -27,8 +30,10 @@ use crate::shared::Shared;
 use crate::tunnel::Asked;
 use crate::with_size::WithSize;
 
-/// Hands a call on, and its answer back as it comes.
-pub(crate) async fn pass(shared: &Shared, request: Request<Body>) -> Response {
+/// Hands a call on, and its answer back as it comes. The request is boxed, or it would
+/// have a place in the future of each function that it is handed through, of which
+/// thousands may wait.
+pub(crate) async fn pass(shared: &Shared, request: Box<Request<Body>>) -> Response {
     let mut line = Line::begin(&request, &shared.counts, &shared.page);
     let answered = match through(shared, request, &mut line).await {
         Ok(answered) => answered,
@@ -90,7 +95,7 @@ impl From<Refusal> for Instead {
 
 async fn through(
     shared: &Shared,
-    mut request: Request<Body>,
+    mut request: Box<Request<Body>>,
     line: &mut Line,
 ) -> Result<Answered, Instead> {
     let admitted = shared.keys.admit(request.headers())?;
@@ -100,6 +105,7 @@ async fn through(
     let most = max_wait(shared.max_wait, request.headers())?;
     *request.uri_mut() = provider_path(shared.keys.base_path(), request.uri())?;
     let asked = Asked::of(&mut request);
+    forget_the_connection(request.extensions_mut());
     for_provider(request.headers_mut(), admitted.keeps_key);
     detach(request.headers_mut());
     if asked.is_some() {
@@ -131,7 +137,7 @@ async fn through(
             Box::pin(in_time).await?
         }
         (None, None) => {
-            let ended = admitted.gates.call(ready.request).await;
+            let ended = admitted.gates.call(*ready.request).await;
             ended.map_err(|error| failed(&error, upload))
         }
     };
@@ -150,6 +156,12 @@ async fn through(
             Err(refusal.into())
         }
     }
+}
+
+/// Takes out what nobody asks for any more, and each attempt would copy.
+fn forget_the_connection(extensions: &mut Extensions) {
+    extensions.remove::<ConnectInfo<SocketAddr>>();
+    extensions.remove::<RequestId>();
 }
 
 /// Calls, and waits for no longer than `every` until the client is to hear of it.
@@ -171,7 +183,7 @@ async fn in_time(
     let mut calling: Calling = Box::pin(async move {
         // What it holds, it holds until it is answered.
         let _share = share;
-        let ended = gates.call(ready.request).await;
+        let ended = gates.call(*ready.request).await;
         ended.map_err(|error| failed(&error, ready.upload))
     });
     tokio::select! {
@@ -214,7 +226,8 @@ fn provider_path(base: &str, uri: &Uri) -> Result<Uri, Refusal> {
 
 /// A request that may be sent.
 struct Ready {
-    request: Request<RequestBody>,
+    /// Boxed, as before.
+    request: Box<Request<RequestBody>>,
     call: Call,
     launches: Launches,
     /// The most bytes that may be passed on of an upload.
@@ -225,7 +238,7 @@ impl Ready {
     /// Reads the body, unless it is an upload.
     async fn of(
         shared: &Shared,
-        request: Request<Body>,
+        request: Box<Request<Body>>,
         share: &mut Share,
     ) -> Result<Self, Refusal> {
         let bounds = &shared.bounds;
@@ -237,7 +250,7 @@ impl Ready {
             Some(most) => RequestBody::streamed(Box::pin(Limited::new(body, most))),
             None => whole(body, bounds.body_bytes, share).await?,
         };
-        let mut request = Request::from_parts(head, body);
+        let mut request = Box::new(Request::from_parts(head, body));
         let launches = Launches::none_yet();
         request.extensions_mut().insert(launches.clone());
         let call = Call::attach(&mut request);
@@ -303,7 +316,7 @@ async fn patiently(gates: Gates, ready: Ready, charge: u64, most: Duration) -> E
     if gates.outlook(&call, charge).expected_wait > most {
         return Err(too_late());
     }
-    let mut calling = pin!(gates.call(request));
+    let mut calling = pin!(gates.call(*request));
     let waited = timeout(most, &mut calling).await;
     let ended = match (waited, launches.wait()) {
         (Ok(ended), _) => ended,

@@ -100,7 +100,7 @@ impl Service<Request> for Paths {
         if is_own(request.uri().path()) {
             return Box::pin(self.own.clone().oneshot(request));
         }
-        let shared = Arc::clone(&self.shared);
+        let (shared, request) = (Arc::clone(&self.shared), Box::new(request));
         Box::pin(async move { Ok(pass(&shared, request).await) })
     }
 }
@@ -161,7 +161,7 @@ fn panicked(_: Box<dyn Any + Send + 'static>) -> Response<Body> {
 }
 
 async fn call(State(shared): Proxy, request: Request) -> Response {
-    pass(&shared, request).await
+    pass(&shared, Box::new(request)).await
 }
 
 /// A shared ledger that is away is told; it keeps from taking calls only where nothing is sent
