@@ -1,7 +1,9 @@
 //! The server: from a socket to requests, and its end.
 
 use std::convert::Infallible;
+use std::error::Error;
 use std::fmt;
+use std::future::poll_fn;
 use std::net::SocketAddr;
 use std::pin::pin;
 use std::sync::Arc;
@@ -11,11 +13,12 @@ use std::time::Duration;
 use axum::body::Body;
 use axum::extract::ConnectInfo;
 use axum::response::{IntoResponse, Response};
-use http::{Request, Version};
+use http::Request;
+use http::header::UPGRADE;
 use hyper::body::Incoming;
-use hyper::service::service_fn;
+use hyper::server::conn::{http1, http2};
+use hyper::service::{HttpService, Service, service_fn};
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
-use hyper_util::server::conn::auto;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 use tokio::task::{JoinHandle, JoinSet};
@@ -182,72 +185,116 @@ async fn connection(
         write_time: shared.bounds.write_time,
     };
     let opened = Opened::default();
-    let socket = Checked::new(socket, limits, Arc::clone(&flaw), Arc::clone(&opened));
+    let mut socket = Checked::new(socket, limits, Arc::clone(&flaw), Arc::clone(&opened));
     let way = Way::new(opened);
     let after_http = way.clone();
-    let asked = Arc::new(AtomicU64::new(0));
-    let goes_idle = idle(Arc::clone(&asked), limits.head_time);
     let service = service_fn(move |mut request: Request<Incoming>| {
-        match request.version() {
-            Version::HTTP_2 => drop(asked.fetch_add(1, Ordering::Relaxed)),
-            _ => asked.store(OF_HTTP_1, Ordering::Relaxed),
-        }
         request.extensions_mut().insert(ConnectInfo(peer));
-        request.extensions_mut().insert(way.clone());
+        if request.headers().contains_key(UPGRADE) {
+            request.extensions_mut().insert(way.clone());
+        }
         answer(request, front.clone(), Arc::clone(&flaw))
     });
-    let server = server(limits);
-    let mut serving = pin!(server.serve_connection_with_upgrades(TokioIo::new(socket), service));
-    let served = tokio::select! {
+    let speaks_http_2 = tokio::select! {
         biased;
-        served = &mut serving => served,
-        () = end(&mut ends) => {
-            serving.as_mut().graceful_shutdown();
-            serving.await
-        }
-        was_asked = goes_idle => {
-            if !was_asked {
-                // Nothing is under way, and whoever is silent is not waited for.
-                return;
-            }
-            serving.as_mut().graceful_shutdown();
-            serving.await
+        speaks = poll_fn(|cx| Pin::new(&mut socket).poll_speaks_http_2(cx)) => speaks,
+        () = end(&mut ends) => return,
+    };
+    let socket = TokioIo::new(socket);
+    let served = match speaks_http_2 {
+        Ok(false) => over_http_1(socket, service, limits, ends).await,
+        // It is several times as large, and rare.
+        Ok(true) => Box::pin(over_http_2(socket, service, limits, ends)).await,
+        Err(error) => {
+            tracing::debug!(%error, "a connection asked nothing");
+            return;
         }
     };
     match served {
         Ok(()) => after_http.to_its_end().await,
-        Err(error) => tracing::debug!(error, "a connection broke"),
+        Err(error) => tracing::debug!(error = &error as &dyn Error, "a connection broke"),
     }
 }
 
-/// In place of a number of requests: hyper itself limits how long such a connection is
-/// idle.
-const OF_HTTP_1: u64 = u64::MAX;
+type Socket = TokioIo<Checked<TcpStream>>;
+
+async fn over_http_1<S>(
+    socket: Socket,
+    service: S,
+    limits: Limits,
+    mut ends: watch::Receiver<bool>,
+) -> hyper::Result<()>
+where
+    S: HttpService<Incoming, ResBody = Body, Error = Infallible>,
+{
+    let serving = http_1(limits).serve_connection(socket, service);
+    let mut serving = pin!(serving.with_upgrades());
+    tokio::select! {
+        biased;
+        served = &mut serving => return served,
+        () = end(&mut ends) => serving.as_mut().graceful_shutdown(),
+    }
+    serving.await
+}
+
+async fn over_http_2<S>(
+    socket: Socket,
+    service: S,
+    limits: Limits,
+    mut ends: watch::Receiver<bool>,
+) -> hyper::Result<()>
+where
+    S: Service<Request<Incoming>, Response = Response, Error = Infallible>,
+    S::Future: Send + 'static,
+{
+    let asked = AtomicU64::new(0);
+    let counted = service_fn(|request| {
+        asked.fetch_add(1, Ordering::Relaxed);
+        service.call(request)
+    });
+    let mut serving = pin!(http_2(limits).serve_connection(socket, counted));
+    tokio::select! {
+        biased;
+        served = &mut serving => return served,
+        () = end(&mut ends) => {}
+        was_asked = idle(&asked, limits.head_time) => {
+            if !was_asked {
+                // Nothing is under way, and whoever is silent is not waited for.
+                return Ok(());
+            }
+        }
+    }
+    serving.as_mut().graceful_shutdown();
+    serving.await
+}
 
 /// Waits until no request has come over HTTP/2 for as long as a connection may be idle, or
 /// for up to twice as long; and whether any came before. The client is told to go then, and
 /// what is under way goes on.
-async fn idle(asked: Arc<AtomicU64>, limit: Duration) -> bool {
+async fn idle(asked: &AtomicU64, limit: Duration) -> bool {
     let mut before = 0;
     loop {
         sleep(limit).await;
         match asked.load(Ordering::Relaxed) {
-            OF_HTTP_1 => std::future::pending().await,
             now if now == before => return now > 0,
             now => before = now,
         }
     }
 }
 
-fn server(limits: Limits) -> auto::Builder<TokioExecutor> {
-    let mut server = auto::Builder::new(TokioExecutor::new());
+/// hyper itself limits how long such a connection is idle.
+fn http_1(limits: Limits) -> http1::Builder {
+    let mut server = http1::Builder::new();
     server
-        .http1()
         .timer(TokioTimer::new())
         .header_read_timeout(limits.head_time)
         .max_buf_size(limits.head_bytes.max(8 * 1_024));
     server
-        .http2()
+}
+
+fn http_2(limits: Limits) -> http2::Builder<TokioExecutor> {
+    let mut server = http2::Builder::new(TokioExecutor::new());
+    server
         .timer(TokioTimer::new())
         .keep_alive_interval(PING)
         .keep_alive_timeout(PING)

@@ -16,7 +16,7 @@ use tokio::time::{Sleep, sleep};
 
 use super::Flaw;
 use super::patience::Patience;
-use super::scanner::Scanner;
+use super::scanner::{PREFACE, Scanner};
 
 /// So many bytes are read from the socket at once.
 const PIECE: usize = 16 * 1024;
@@ -89,6 +89,24 @@ impl<S> Checked<S> {
     }
 }
 
+impl<S: AsyncRead> Checked<S> {
+    /// Whether its peer speaks HTTP/2, as its first bytes say. They stay to be read: hyper
+    /// gets a first head in one piece, and keeps the smallest buffer that it has.
+    pub(crate) fn poll_speaks_http_2(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<io::Result<bool>> {
+        let mut this = self.project();
+        while PREFACE.starts_with(this.inbox) && this.inbox.len() < PREFACE.len() {
+            let filled = fill(this.socket.as_mut(), cx, this.inbox);
+            if ready!(in_time(filled, this.first_head, cx))? == 0 {
+                break;
+            }
+        }
+        Poll::Ready(Ok(this.inbox.starts_with(PREFACE)))
+    }
+}
+
 impl<S: AsyncRead> AsyncRead for Checked<S> {
     fn poll_read(
         self: Pin<&mut Self>,
@@ -133,14 +151,23 @@ impl<S: AsyncRead> AsyncRead for Checked<S> {
                     continue;
                 }
             }
-            let mut filled = fill(this.socket.as_mut(), cx, this.inbox);
-            if let (Some(patience), true) = (&mut this.first_head, filled.is_pending()) {
-                filled = patience.poll(cx);
-            }
-            if ready!(filled)? == 0 {
+            let filled = fill(this.socket.as_mut(), cx, this.inbox);
+            if ready!(in_time(filled, this.first_head, cx))? == 0 {
                 return Poll::Ready(Ok(()));
             }
         }
+    }
+}
+
+/// The same, or an error where it is waited for for too long.
+fn in_time(
+    filled: Poll<io::Result<usize>>,
+    patience: &mut Option<Patience>,
+    cx: &mut Context<'_>,
+) -> Poll<io::Result<usize>> {
+    match patience {
+        Some(patience) if filled.is_pending() => patience.poll(cx),
+        _ => filled,
     }
 }
 
@@ -223,6 +250,8 @@ impl<S: AsyncRead + AsyncWrite> AsyncWrite for Checked<S> {
 
 #[cfg(test)]
 mod tests {
+    use std::future::poll_fn;
+
     use tokio::io::{AsyncReadExt, AsyncWriteExt};
     use tokio::time::Instant;
 
@@ -255,12 +284,36 @@ mod tests {
         assert_eq!(flaw, Some(Flaw::BareLf));
     }
 
+    #[tokio::test]
+    async fn http_2_is_known_by_its_first_bytes_which_stay() {
+        let preface = str::from_utf8(PREFACE).unwrap();
+        for (sent, speaks) in [
+            (preface, true),
+            (GET, false),
+            ("P", false),
+            ("", false),
+            ("PRI * HTTP/2.0\r\n\r\nSM\r\n\n", false),
+        ] {
+            let flaw = FlawCell::default();
+            let mut checked = Checked::new(sent.as_bytes(), LIMITS, flaw, Opened::default());
+            let said = poll_fn(|cx| Pin::new(&mut checked).poll_speaks_http_2(cx)).await;
+            assert_eq!(said.unwrap(), speaks, "{sent}");
+            let mut seen = String::new();
+            if sent == GET || speaks {
+                checked.read_to_string(&mut seen).await.unwrap();
+                assert_eq!(seen, sent);
+            }
+        }
+    }
+
     #[tokio::test(start_paused = true)]
     async fn a_first_head_that_does_not_come_in_time_fails() {
         let (mut client, server) = tokio::io::duplex(64);
         let start = Instant::now();
         client.write_all(b"GET / HT").await.unwrap();
         let mut checked = Checked::new(server, LIMITS, FlawCell::default(), Opened::default());
+        let said = poll_fn(|cx| Pin::new(&mut checked).poll_speaks_http_2(cx)).await;
+        assert!(!said.unwrap());
         let error = checked.read_u8().await.unwrap_err();
         assert_eq!(error.kind(), io::ErrorKind::TimedOut);
         assert_eq!(start.elapsed(), LIMITS.head_time);

@@ -15,7 +15,7 @@ use super::Flaw;
 use super::head::{Framing, framing};
 
 /// How HTTP/2 begins.
-const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
+pub(super) const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 
 /// The longest line that tells the size of a chunk, its extensions included.
 const LONGEST_SIZE: usize = 256;
@@ -120,13 +120,15 @@ impl Scanner {
                     };
                 }
                 (true, 0, true) => return Err(Flaw::Malformed),
-                (true, ..) => {
-                    self.state = match framing(&bytes[..looked])? {
-                        Framing::Length(0) => HEAD,
-                        Framing::Length(length) => State::Length(length),
-                        Framing::Chunked => State::Size,
-                    };
-                }
+                (true, ..) => match framing(&bytes[..looked])? {
+                    // What is there of the body goes with the head, so that both are read
+                    // at once, into one buffer.
+                    Framing::Length(length) => {
+                        let body = &bytes[looked..];
+                        looked += self.skip(body, length, State::Length, HEAD);
+                    }
+                    Framing::Chunked => self.state = State::Size,
+                },
             }
             return Ok(looked);
         }
@@ -252,6 +254,18 @@ mod tests {
         let chunks = "3;ext=1\r\na\nb\r\nA\r\n0123456789\r\n0\r\nx: y\r\n\r\n";
         let text = format!("\r\n{GET}{post}{GET}{CHUNKED}{chunks}\r\n{GET}");
         assert_eq!(all(&text), (text.len(), None));
+    }
+
+    #[test]
+    fn a_body_passes_with_its_head_as_far_as_it_is_there() {
+        let head = "POST / HTTP/1.1\r\nhost: a\r\ncontent-length: 3\r\n\r\n";
+        for (body, passes) in [("", 0), ("ab", 2), ("abc", 3), ("abcGET /", 3)] {
+            let mut scanner = Scanner::new(LONGEST);
+            let sent = format!("{head}{body}");
+            let cleared = scanner.clear(sent.as_bytes());
+            assert_eq!(cleared, Ok(head.len() + passes), "{body}");
+            assert_eq!(scanner.is_at_head(), passes == 3, "{body}");
+        }
     }
 
     #[test]
