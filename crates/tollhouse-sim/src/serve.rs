@@ -9,7 +9,7 @@ use std::time::Duration;
 use axum::body::Body;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
-use hyper_util::rt::{TokioIo, TokioTimer};
+use hyper_util::rt::TokioIo;
 use tokio::net::{TcpListener, TcpStream, ToSocketAddrs};
 use tokio::sync::{oneshot, watch};
 use tokio::task::{JoinHandle, JoinSet};
@@ -68,7 +68,9 @@ async fn connection(service: SimService, stream: TcpStream, mut stopped: watch::
         async move { service.call(request.map(Body::new)).await }
     });
     let mut connection = http1::Builder::new()
-        .timer(TokioTimer::new())
+        // hyper would close what is idle for 30 s, and a client that sends at that moment
+        // makes an attempt that nobody sees arrive.
+        .header_read_timeout(None)
         .serve_connection(TokioIo::new(stream), service);
     let ended = tokio::select! {
         ended = &mut connection => ended,

@@ -73,6 +73,26 @@ async fn a_connection_serves_call_after_call() {
     assert_eq!(report.peak_in_flight, 1);
 }
 
+/// One that closes where its client is about to send eats a call that was never seen: an
+/// hour's test once counted an attempt at the client that no simulator had.
+#[tokio::test]
+async fn a_connection_is_kept_for_as_long_as_its_client_likes() {
+    let sim = Sim::builder().build().unwrap();
+    let served = sim.spawn(LOCAL).await.unwrap();
+    let mut sender = connect(served.addr()).await;
+    for _ in 0..2 {
+        let answer = sender.send_request(request(&hello(20))).await.unwrap();
+        answer.into_body().collect().await.unwrap();
+        sender.ready().await.unwrap();
+        // An hour goes by, to whoever has set a timer.
+        tokio::time::pause();
+        tokio::time::sleep(Duration::from_secs(3_600)).await;
+        tokio::time::resume();
+        assert!(!sender.is_closed());
+    }
+    assert_eq!(sim.report().total.completed, 2);
+}
+
 #[tokio::test]
 async fn a_client_that_leaves_mid_stream_frees_its_place() {
     let sim = Sim::builder()
