@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use axum::body::Body;
 use axum::extract::ConnectInfo;
-use axum::response::{IntoResponse, Response};
+use axum::response::Response;
 use http::Request;
 use http::header::UPGRADE;
 use hyper::body::Incoming;
@@ -26,7 +26,6 @@ use tokio::time::{sleep, timeout};
 use tower::ServiceExt;
 
 use crate::check::{Checked, FlawCell, Limits, Opened, is_stand_in};
-use crate::error::Refusal;
 use crate::routes::{Front, front};
 use crate::shared::Shared;
 use crate::tunnel::Way;
@@ -193,7 +192,10 @@ async fn connection(
         if request.headers().contains_key(UPGRADE) {
             request.extensions_mut().insert(way.clone());
         }
-        answer(request, front.clone(), Arc::clone(&flaw))
+        if let Some(flaw) = flaw.get().filter(|_| is_stand_in(&request)) {
+            request.extensions_mut().insert(*flaw);
+        }
+        front.clone().oneshot(request.map(Body::new))
     });
     let speaks_http_2 = tokio::select! {
         biased;
@@ -301,15 +303,4 @@ fn http_2(limits: Limits) -> http2::Builder<TokioExecutor> {
         .max_concurrent_streams(STREAMS)
         .max_header_list_size(u32::try_from(limits.head_bytes).unwrap_or(u32::MAX));
     server
-}
-
-async fn answer(
-    request: Request<Incoming>,
-    front: impl Front,
-    flaw: FlawCell,
-) -> Result<Response, Infallible> {
-    match flaw.get() {
-        Some(flaw) if is_stand_in(&request) => Ok(Refusal::from(*flaw).into_response()),
-        _ => front.oneshot(request.map(Body::new)).await,
-    }
 }
