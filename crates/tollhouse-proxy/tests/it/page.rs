@@ -4,10 +4,10 @@ use std::time::Duration;
 
 use serde_json::Value;
 use tokio::io::AsyncWriteExt;
-use tokio::net::TcpStream;
+use tokio::net::{TcpSocket, TcpStream};
 use tokio::time::{sleep, timeout};
 use tollhouse_openai::Account;
-use tollhouse_proxy::{Proxy, Served};
+use tollhouse_proxy::{Bounds, Proxy, Served};
 
 use crate::support::{
     LONG, ask, at_rest, before, by_hand, chat, client, connect, get, post, read_until, request_at,
@@ -165,6 +165,45 @@ async fn watchers_are_bounded_and_their_leaving_is_seen() {
     };
     timeout(LONG, again).await.expect("a seat");
     at_rest(&served).await;
+}
+
+/// Whoever takes nothing of what is written for him is let go, and keeps no seat: what is
+/// ready for him is one event, and then he is in nobody's way.
+#[tokio::test]
+async fn a_watcher_that_never_reads_is_let_go() {
+    let (_sim, provider) = sim().await;
+    let mut bounds = Bounds::default();
+    bounds.write_time = Duration::from_millis(50);
+    let proxy = Proxy::new(Account::new(wide()), client(&provider.url())).bounds(bounds);
+    // Hardly anything fits between the two.
+    let narrow = TcpSocket::new_v4().unwrap();
+    narrow.set_send_buffer_size(1).unwrap();
+    narrow.bind("127.0.0.1:0".parse().unwrap()).unwrap();
+    let served = proxy.serve(narrow.listen(64).unwrap()).unwrap();
+    let long = "x".repeat(76);
+    for n in 10..34 {
+        let name = format!("x-tollhouse-caller: {n}{}\r\n", &long[..62]);
+        ask(&served, &get(&format!("/v1/{n}{long}"), &name)).await;
+    }
+    let mut deaf = Vec::new();
+    for _ in 0..16 {
+        let socket = TcpSocket::new_v4().unwrap();
+        socket.set_recv_buffer_size(1).unwrap();
+        let mut socket = socket.connect(served.address()).await.unwrap();
+        let request = get("/tollhouse/events", "");
+        socket.write_all(request.as_bytes()).await.unwrap();
+        deaf.push(socket);
+    }
+    for socket in &deaf {
+        let mut head = [0; 12];
+        timeout(LONG, socket.peek(&mut head))
+            .await
+            .unwrap()
+            .unwrap();
+        assert_eq!(&head, b"HTTP/1.1 200");
+    }
+    at_rest(&served).await;
+    assert!(ask_head(&served).await.contains("200"), "a seat is free");
 }
 
 /// The first line of the answer to one who watches and leaves.
