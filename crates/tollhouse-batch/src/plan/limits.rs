@@ -171,19 +171,19 @@ impl Limits {
         self.meter(Limit::RequestsPerDay, requests)
     }
 
-    /// Tokens of prompts a minute; see [`Parts`].
+    /// Tokens of prompts a minute; see [`Parts`](super::Parts).
     #[must_use]
     pub fn input_tokens_per_minute(self, tokens: u64) -> Self {
         self.meter(Limit::InputTokens, tokens)
     }
 
-    /// Tokens of answers a minute; see [`Parts`].
+    /// Tokens of answers a minute; see [`Parts`](super::Parts).
     #[must_use]
     pub fn output_tokens_per_minute(self, tokens: u64) -> Self {
         self.meter(Limit::OutputTokens, tokens)
     }
 
-    /// Images a minute; see [`Parts`].
+    /// Images a minute; see [`Parts`](super::Parts).
     #[must_use]
     pub fn images_per_minute(self, images: u64) -> Self {
         self.meter(Limit::Images, images)
