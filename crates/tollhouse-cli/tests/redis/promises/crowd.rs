@@ -1,5 +1,6 @@
 //! Eight processes of one account, each with more to do than it may.
 
+use std::collections::BTreeMap;
 use std::fs;
 use std::process::Command;
 use std::time::Duration;
@@ -183,6 +184,34 @@ pub(super) async fn until_granted(redis: &Redis) {
         status["learning_seconds"] == 0.0
     })
     .await;
+}
+
+/// Waits until every process was told of all the others: each has asked twice since all were
+/// there, so that it has the answer to one of the two.
+pub(super) async fn until_known_to_all(redis: &Redis) {
+    let mut since = None;
+    until("each to know of all", || {
+        let Some(now) = status(redis).map(|status| reports(&status)) else {
+            return false;
+        };
+        let since: &Vec<u64> = match now.len() {
+            MANY => since.get_or_insert_with(|| now.clone()),
+            _ => return false,
+        };
+        now.iter().zip(since).all(|(now, then)| *now >= then + 2)
+    })
+    .await;
+}
+
+/// How often each process has asked, by its name.
+fn reports(status: &Value) -> Vec<u64> {
+    let processes = status["processes"].as_array().expect("a list");
+    let by_name: BTreeMap<_, _> = processes
+        .iter()
+        .map(|it| (it["process"].to_string(), it["reports"].as_u64()))
+        .collect();
+    let reports = by_name.into_values();
+    reports.map(|it| it.expect("a number")).collect()
 }
 
 /// What came to a server of the two commands that run a script.

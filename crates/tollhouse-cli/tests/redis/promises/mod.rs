@@ -17,7 +17,7 @@ use crate::common::{Files, Started, answers, directory, ended, start, until};
 use crate::server::Redis;
 use crate::way::Way;
 use clients::Clients;
-use crowd::{A_SECOND, Crowd, MANY, calls, status, until_granted, work};
+use crowd::{A_SECOND, Crowd, MANY, calls, status, until_granted, until_known_to_all, work};
 use table::{Row, judge};
 
 /// One after another: each needs the machine.
@@ -246,6 +246,7 @@ async fn processes_that_are_cut_off_refuse_no_more_than_the_design_says() {
         let mut children = begin(&crowd, &way.url(), &files[..cut_off]);
         children.extend(begin(&crowd, &redis.url(), &files[cut_off..]));
         crowd.until_charged(2 * A_SECOND).await;
+        until_known_to_all(&redis).await;
         let (refused, arrived) = crowd.refused();
         way.cut(true);
         sleep(long).await;
