@@ -73,8 +73,7 @@ async fn a_connection_serves_call_after_call() {
     assert_eq!(report.peak_in_flight, 1);
 }
 
-/// One that closes where its client is about to send eats a call that was never seen: an
-/// hour's test once counted an attempt at the client that no simulator had.
+/// One that is closed where its client is about to send could eat a call that nobody saw.
 #[tokio::test]
 async fn a_connection_is_kept_for_as_long_as_its_client_likes() {
     let sim = Sim::builder().build().unwrap();
