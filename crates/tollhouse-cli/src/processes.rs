@@ -106,7 +106,8 @@ fn lease(pool: &PoolStatus, process: &str) -> Option<Lease> {
     Some(lease)
 }
 
-fn by_name(amounts: &Amounts) -> BTreeMap<String, u64> {
+/// Each amount by the name of its unit, where there is any.
+pub(crate) fn by_name(amounts: &Amounts) -> BTreeMap<String, u64> {
     let named = amounts.each();
     named
         .map(|(unit, amount)| (unit.name().to_owned(), amount))

@@ -4,13 +4,12 @@ use std::fmt::{self, Write as _};
 use std::time::Duration;
 
 use serde_json::{Value, json};
-use tollhouse_openai::Unit;
-use tollhouse_openai::shared::Amounts;
 use tollhouse_redis::{LeaseStatus, MeterStatus, PoolStatus, ProcessStatus, Status};
 
 use crate::failure::{Ended, Exit};
 use crate::policy_args::Places;
 use crate::print::{Count, Counted, Span, to_stdout};
+use crate::processes::by_name;
 use crate::shared;
 
 /// So many digits of a process's number tell it from the others.
@@ -191,9 +190,9 @@ fn pool_as_json(pool: &PoolStatus) -> Value {
             "process": lease.process,
             "silent_seconds": lease.silent.as_secs_f64(),
             "weight": lease.weight,
-            "held": amounts(&lease.held),
-            "idle": amounts(&lease.idle),
-            "wanted": amounts(&lease.wanted),
+            "held": by_name(&lease.held),
+            "idle": by_name(&lease.idle),
+            "wanted": by_name(&lease.wanted),
             "waiting": lease.waiting,
             "slots": lease.slots,
         })
@@ -205,9 +204,4 @@ fn pool_as_json(pool: &PoolStatus) -> Value {
         "meters": meters.collect::<Vec<_>>(),
         "leases": leases.collect::<Vec<_>>(),
     })
-}
-
-fn amounts(amounts: &Amounts) -> Value {
-    let named = |(unit, amount): (Unit, u64)| (unit.name().to_owned(), amount.into());
-    Value::Object(amounts.each().map(named).collect())
 }
