@@ -21,7 +21,7 @@ use tower_http::catch_panic::CatchPanicLayer;
 use tower_http::request_id::{PropagateRequestIdLayer, SetRequestIdLayer};
 use tower_http::sensitive_headers::SetSensitiveHeadersLayer;
 
-use crate::check::{Flaw, is_stand_in};
+use crate::check::Flaw;
 use crate::error::Refusal;
 use crate::headers::{API_KEY, REQUEST_ID};
 use crate::keys::Admitted;
@@ -135,9 +135,7 @@ fn own(shared: Arc<Shared>) -> Router {
 /// Whether a request may be answered at all. What is seen here is what counts from then
 /// on, not an absolute-form target.
 fn check(shared: &Shared, request: &mut Request) -> Result<(), Refusal> {
-    if is_stand_in(request)
-        && let Some(flaw) = request.extensions().get::<Flaw>()
-    {
+    if let Some(flaw) = request.extensions().get::<Flaw>() {
         return Err((*flaw).into());
     }
     shared.hosts.check(request)?;

@@ -1,6 +1,6 @@
 //! What an account found for a call, told to the spans around it and inside.
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use tracing::{Level, Span};
 
@@ -51,7 +51,7 @@ impl Call {
         }
     }
 
-    fn names(&self) -> std::sync::MutexGuard<'_, Option<Names>> {
+    fn names(&self) -> MutexGuard<'_, Option<Names>> {
         let Found(names) = &self.read.found;
         names.lock().unwrap_or_else(PoisonError::into_inner)
     }

@@ -20,11 +20,10 @@ pub(crate) fn nearest<'k>(name: &str, known: impl Iterator<Item = &'k str>) -> O
     let mut in_part: Vec<_> = in_part.collect();
     in_part.sort_unstable();
     match in_part[..] {
-        [(slips, known)] => Some((slips, known)),
-        [(slips, known), (next, _), ..] if slips < next => Some((slips, known)),
+        [(_, known)] => Some(known),
+        [(slips, known), (next, _), ..] if slips < next => Some(known),
         _ => None,
     }
-    .map(|(_, known)| known)
 }
 
 /// How many slips lead from a name to such a writing of a known one, if they are few.
