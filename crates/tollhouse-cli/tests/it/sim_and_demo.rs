@@ -78,7 +78,7 @@ fn demo_keeps_its_promise_and_shows_the_difference() {
     let [_, first_come, weighed] = waits[..] else {
         panic!("{}", ran.stdout);
     };
-    assert!(weighed < first_come, "{}", ran.stdout);
+    assert!(weighed < first_come / 2.0, "{}", ran.stdout);
     // A minute of whose clock, beside a limit of which a full bucket comes on top?
     assert!(!ran.stderr.contains("last minute"), "{}", ran.stderr);
 
