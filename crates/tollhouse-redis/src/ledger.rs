@@ -20,9 +20,6 @@ use crate::{why, wire};
 /// How long anything may take, connecting included. Then the ledger is [`Away`].
 pub const DEADLINE: Duration = Duration::from_millis(100);
 
-/// The number in the key, which another layout of what is kept there would raise.
-const LAYOUT: u32 = 1;
-
 /// An account's ledger in Redis.
 ///
 /// # Cloning
@@ -65,7 +62,8 @@ impl RedisLedger {
         let address = Address::parse(address)?;
         #[cfg(feature = "tls")]
         name_the_cryptography();
-        let key = format!("tollhouse:{{{account}}}:{LAYOUT}");
+        // The same for every layout: each version finds what another one keeps.
+        let key = format!("tollhouse:{{{account}}}");
         let channel = format!("{key}:news");
         let keeper = Keeper::new(address, &channel);
         let news = keeper.news();
@@ -180,6 +178,9 @@ impl Inner {
     }
 
     fn give_up(&self, link: &Arc<dyn Link>, error: &RedisError) -> Away {
+        if let Some(why) = why::of_what_is_kept(error, &self.key) {
+            return self.keeper.away(why);
+        }
         if !is_our_own(error) {
             self.keeper.retire(link);
         }

@@ -22,12 +22,11 @@
 //!
 //! # What Redis needs
 //!
-//! Redis 6.2 or newer, or Valkey. An account is one hash, `tollhouse:{ACCOUNT}:1` (the number is
-//! that of its layout), and one channel, `tollhouse:{ACCOUNT}:1:news`, so a cluster keeps it on
-//! one node, and several accounts are side by side. It expires two days after anybody came last.
-//! A user of an access list needs
-//! `~tollhouse:* resetchannels &tollhouse:* +eval +evalsha +hget +hmget +hset +hdel +expire +time
-//! +info +publish +subscribe +hello`.
+//! Redis 6.2 or newer, or Valkey. An account is one hash, `tollhouse:{ACCOUNT}`, and one channel,
+//! `tollhouse:{ACCOUNT}:news`, so a cluster keeps it on one node, and several accounts are side by
+//! side. It expires two days after anybody came last. A user of an access list needs
+//! `~tollhouse:* resetchannels &tollhouse:* +eval +evalsha +hget +hmget +hset +hdel +exists +del
+//! +expire +time +info +publish +subscribe +hello`.
 //!
 //! A `maxmemory-policy` that evicts keys may evict the ledger; it is then met like any other
 //! loss, by four seconds in which nothing is granted. `noeviction` spares that.

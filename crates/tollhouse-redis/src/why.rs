@@ -13,6 +13,51 @@ pub(crate) fn in_words(error: &RedisError, address: &Address) -> String {
     }
 }
 
+/// What is wrong with what is kept under the account's key, if that is it: `exchange.lua` says which.
+pub(crate) fn of_what_is_kept(error: &RedisError, key: &str) -> Option<String> {
+    let told = error.to_string();
+    let is_foreign = error.code() == Some("FOREIGN") || told.contains("WRONGTYPE");
+    match error.detail().filter(|_| error.code() == Some("LAYOUT")) {
+        Some(numbers) => of_another_layout(numbers, key),
+        None if is_foreign => Some(format!(
+            "something else has the account's key {key}: another name is meant"
+        )),
+        None if is_of_values(&told) => Some(format!(
+            "what the account's key {key} has cannot be read: it is damaged, and DEL of it lets all \
+             begin anew ({told})"
+        )),
+        None => None,
+    }
+}
+
+/// Whether a script came upon values that are none: in Lua's own words, and those of its reader of
+/// MessagePack.
+fn is_of_values(told: &str) -> bool {
+    let words = ["attempt to ", "bad argument", "in input"];
+    told.contains("user_script") && words.iter().any(|it| told.contains(it))
+}
+
+/// The number that was found, and the one that is known.
+fn of_another_layout(numbers: &str, key: &str) -> Option<String> {
+    let (found, known) = numbers.split_once(' ')?;
+    let [number, other] = [found, known].map(|it| it.parse::<u64>().ok());
+    let (whose, what_now) = match number? > other? {
+        true => (
+            "a newer",
+            "give all processes one version; if no newer one is to come again, DEL of that key lets \
+             older ones begin anew",
+        ),
+        false => (
+            "an older",
+            "it is replaced four seconds after the last process of that one has gone",
+        ),
+    };
+    Some(format!(
+        "the account's key {key} has layout {found} of {whose} Tollhouse, and this one knows \
+         layout {known}: {what_now}"
+    ))
+}
+
 /// The same of an attempt to connect, in which a server that hangs up may have been spoken to in
 /// the wrong way.
 pub(crate) fn while_connecting(error: &RedisError, address: &Address) -> String {
@@ -69,9 +114,6 @@ fn meaning(error: &RedisError, told: &str, address: &Address) -> Option<&'static
         }
         _ if told.contains("OOM") => {
             "it is full: it needs a higher maxmemory, or a maxmemory-policy that evicts"
-        }
-        _ if told.contains("WRONGTYPE") => {
-            "something else has the account's key: another name is meant"
         }
         _ if told.contains("unknown command") => "it has no EVAL and EVALSHA, which are needed",
         _ if told.contains("InvalidContentType") => "it speaks no TLS: redis:// is meant",

@@ -3,7 +3,8 @@
 --   KEYS[1]  the account's ledger, a hash: LAYOUT.md
 --   ARGV[1]  the report, as JSON: src/wire/report.rs
 --   ARGV[2]  the channel on which holds are news
---   answers  nested arrays of integers: src/wire/grant.rs
+--   answers  nested arrays of integers: src/wire/grant.rs; or an error, LAYOUT or FOREIGN, where what
+--            is kept under the key is not to be touched: src/why.rs
 --
 -- Units: amounts are whole tokens, requests or images; times are microseconds; tags and
 -- prices are seconds of the scarcest thing. Arrays of amounts are in the order requests,
@@ -23,6 +24,9 @@
 -- rate of one in the period refills exactly one a microsecond.
 --
 -- A run costs time in proportion to the processes that are there, for each pool of the report.
+
+-- What all that is kept under the key is by: LAYOUT.md.
+local LAYOUT = 2
 
 local key, channel = KEYS[1], ARGV[2]
 local call, pack, parse = redis.call, cmsgpack.pack, cmsgpack.unpack
@@ -718,12 +722,32 @@ local process = report.process
 --   silent, killed, oldest   how many are put by, how many of those did not say goodbye, and when
 --                    the first of them came last
 --   pools            the fields of all pools
-local head = call('HGET', key, 'ledger')
-head = head and parse(head)
-
 local time = call('TIME')
 local machine = time[1] * SECOND + time[2]
-if not head then
+
+-- Every layout has the field `layout`: its number, and when it was last written, by the machine's
+-- clock. One of an older number to which nobody has come for longer than lease and transit is taken
+-- over: who held anything of it is gone, and has spent it. Whatever else is there is left alone.
+local is_taken_over = false
+local layout = call('HGET', key, 'layout')
+if layout or call('EXISTS', key) == 1 then
+  local number, written = string.match(layout or '', '^(%d+) (%d+)$')
+  number, written = tonumber(number), tonumber(written)
+  if not number then
+    return redis.error_reply('FOREIGN it has no number of a layout')
+  end
+  is_taken_over = number < LAYOUT and machine - written > LEASE + TRANSIT
+  if is_taken_over then
+    call('DEL', key)
+  elseif number ~= LAYOUT then
+    return redis.error_reply(string.format('LAYOUT %d %d', number, LAYOUT))
+  end
+end
+
+local head
+if layout and not is_taken_over then
+  head = parse(call('HGET', key, 'ledger'))
+else
   head = {
     life = machine, answered = 0, came = 0, began = 0, lost = false, learning = 0,
     last = machine, offset = 0, server = '', processes = {}, left = {}, pools = {},
@@ -757,6 +781,7 @@ end
 local MOST = 1000
 
 local function save()
+  write('layout', string.format('%d %.0f', LAYOUT, machine))
   write('ledger', pack(head))
   for from = 1, #writes, MOST do
     call('HSET', key, unpack(writes, from, min(from + MOST - 1, #writes)))
@@ -873,7 +898,7 @@ local function notice_what_was_lost()
   head.server = server
   local seen = report.seen
   if head.began == 0 then
-    head.began, head.lost = now, seen ~= nil
+    head.began, head.lost = now, seen ~= nil or is_taken_over
     learn(now, false)
     return
   end

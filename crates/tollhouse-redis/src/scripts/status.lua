@@ -2,12 +2,14 @@
 --
 --   KEYS[1]  the account's ledger, a hash: LAYOUT.md
 --   answers  nested arrays of integers and names: src/wire/status.rs; an empty one where there
---            is no ledger
+--            is no ledger; an error where it is none that this version can read, as exchange.lua's
 --
 -- Units: amounts are whole tokens, requests or images; times are microseconds. Levels are brought
 -- up to date as exchange.lua would, but for fractions of a token.
 --
 -- It must be atomic, since pools and processes are read one after another and belong together.
+
+local LAYOUT = 2
 
 local key = KEYS[1]
 local call, parse = redis.call, cmsgpack.unpack
@@ -20,11 +22,16 @@ local NO_LIMIT = -1
 -- Positions in a share; exchange.lua says what is there.
 local CAME, WEIGHT, MAX_SLOTS, SLOTS, HELD, IDLE, BESIDE, LINED, LENGTH = 1, 2, 6, 7, 9, 14, 19, 24, 34
 
-local head = call('HGET', key, 'ledger')
-if not head then
+if call('EXISTS', key) == 0 then
   return {}
 end
-head = parse(head)
+local number = tonumber(string.match(call('HGET', key, 'layout') or '', '^(%d+) %d+$'))
+if not number then
+  return redis.error_reply('FOREIGN it has no number of a layout')
+elseif number ~= LAYOUT then
+  return redis.error_reply(string.format('LAYOUT %d %d', number, LAYOUT))
+end
+local head = parse(call('HGET', key, 'ledger'))
 
 local time = call('TIME')
 local now = max(time[1] * SECOND + time[2] + head.offset, head.last)

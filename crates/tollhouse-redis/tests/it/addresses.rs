@@ -2,7 +2,7 @@
 
 use tollhouse::shared::{Amounts, SharedLedger};
 use tollhouse::{Per, Unit};
-use tollhouse_redis::RedisLedger;
+use tollhouse_redis::{RedisLedger, Status};
 
 use crate::support::process::Process;
 use crate::support::server::Server;
@@ -17,7 +17,7 @@ async fn is_of_use(url: &str) {
     process.want(Amounts::of(Unit::Tokens, 1_000));
     process.exchange(&ledger).await;
     assert_eq!(process.pool().idle, Amounts::of(Unit::Tokens, 1_000));
-    let status = other.status().await.expect("it answers").expect("a ledger");
+    let status = looked(&other).await;
     assert_eq!(status.pools[0].meters[0].held, 1_000);
     // That it listens from now on.
     other.news().await;
@@ -25,6 +25,19 @@ async fn is_of_use(url: &str) {
     process.exchange(&ledger).await;
     let told = tokio::time::timeout(ms(1_000), other.news()).await;
     told.expect("a hold is news");
+}
+
+/// Connecting may take longer than a look waits.
+async fn looked(ledger: &RedisLedger) -> Status {
+    let mut away = None;
+    for _ in 0..200 {
+        match ledger.status().await {
+            Ok(status) => return status.expect("a ledger"),
+            Err(why) => away = Some(why),
+        }
+        tokio::time::sleep(ms(20)).await;
+    }
+    panic!("{away:?}");
 }
 
 fn ledger(url: &str) -> RedisLedger {

@@ -325,7 +325,7 @@ async fn a_password_is_asked_for_and_never_told() {
 #[tokio::test]
 async fn a_user_with_what_the_crates_page_names_may_do_everything() {
     let rules = "on >secret ~tollhouse:* resetchannels &tollhouse:* -@all +eval +evalsha +hget +hmget +hset \
-                 +hdel +expire +time +info +publish +subscribe +hello +client|setinfo";
+                 +hdel +exists +del +expire +time +info +publish +subscribe +hello +client|setinfo";
     let server = Server::start().await;
     let mut words = vec!["ACL", "SETUSER", "toll"];
     words.extend(rules.split(' ').filter(|it| !it.is_empty()));

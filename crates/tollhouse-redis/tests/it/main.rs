@@ -4,5 +4,6 @@ mod addresses;
 mod exchange;
 mod failures;
 mod hostile;
+mod layouts;
 mod random;
 mod support;

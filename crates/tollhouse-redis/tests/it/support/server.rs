@@ -64,7 +64,7 @@ impl Server {
 
     /// The key that this crate's ledgers are under.
     pub(crate) fn key(&self) -> &'static str {
-        "tollhouse:{test}:1"
+        "tollhouse:{test}"
     }
 
     /// Stops the process where it is: it accepts, and answers nothing.
