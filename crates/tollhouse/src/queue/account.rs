@@ -478,7 +478,7 @@ impl State {
             match self.when(calls, now) {
                 When::Now => self.grant_next(calls, now),
                 When::At(at) => return self.set_timer(at, calls),
-                When::OnRelease | When::Never(_) => return,
+                When::OnRelease | When::OnChange | When::Never(_) => return,
             }
         }
     }

@@ -31,7 +31,7 @@ impl<R: Rule> Future for Idle<'_, R> {
             Some(key) => key,
             None => state.watchers.insert(None),
         };
-        let is_idle = state.inside == 0 && state.lanes.is_empty();
+        let is_idle = state.inside == 0 && state.lanes.is_deserted();
         if is_idle {
             waker = state.watchers.remove(key);
             self.key = None;

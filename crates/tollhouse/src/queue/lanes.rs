@@ -12,6 +12,9 @@
 //! more than [`PASSING`] times its own cost, so that a large request is not starved
 //! by small ones.
 //!
+//! Who cannot go for as long as the limits are what they are is set aside: it holds up
+//! nobody, and so is passed by nobody. When they change it stands where it stood.
+//!
 //! Where nobody was ever named there is one lane, and nothing is reckoned at all.
 //!
 //! What is charged while nobody waits moves no tag: the virtual time would follow at
@@ -121,9 +124,12 @@ struct Lane {
     /// Those who were here before, and so have come earlier than others in line: by
     /// first arrival, then in the order of their return.
     returned: BTreeMap<(Moment, u32), Key>,
+    /// How many stand in line.
     waiting: usize,
-    /// What those waiting are charged together.
+    /// What those are charged together.
     charge: Total,
+    /// How many were set aside.
+    aside: usize,
     in_flight: usize,
     /// What the first one costs.
     price: Cost,
@@ -143,6 +149,7 @@ impl Lane {
             returned: BTreeMap::new(),
             waiting: 0,
             charge: Total::default(),
+            aside: 0,
             in_flight: 0,
             price: Cost::NOTHING,
             passed: Cost::NOTHING,
@@ -155,7 +162,7 @@ impl Lane {
     }
 
     fn is_idle(&self) -> bool {
-        self.waiting == 0 && self.in_flight == 0
+        self.waiting == 0 && self.aside == 0 && self.in_flight == 0
     }
 
     /// Of all who wait here, adds to `total` that part which would be over before a tag;
@@ -215,8 +222,11 @@ pub(super) struct Lanes<T> {
     virtual_time: Tag,
     /// No tag is larger, or ever was.
     latest: Tag,
+    /// How many stand in line.
     waiting: usize,
     charge: Total,
+    /// Those who were set aside, by their place in the slab.
+    aside: BTreeMap<usize, Key>,
     serial: u32,
     /// Counts the times of waiting: a new one begins where somebody waits again after
     /// nobody did.
@@ -239,23 +249,37 @@ impl<T> Lanes<T> {
             latest: 0,
             waiting: 0,
             charge: Total::default(),
+            aside: BTreeMap::new(),
             serial: 0,
             spell: 0,
         }
     }
 
-    /// How many wait.
+    /// How many stand in line.
     #[inline]
     pub(super) fn len(&self) -> usize {
         self.waiting
     }
 
+    /// Whether nobody stands in line.
     #[inline]
     pub(super) fn is_empty(&self) -> bool {
         self.waiting == 0
     }
 
-    /// What those waiting are charged together.
+    /// How many wait, in line or aside.
+    #[inline]
+    pub(super) fn waiting(&self) -> usize {
+        self.waiting + self.aside.len()
+    }
+
+    /// Whether nobody waits, in line or aside.
+    #[inline]
+    pub(super) fn is_deserted(&self) -> bool {
+        self.waiting == 0 && self.aside.is_empty()
+    }
+
+    /// What those in line are charged together.
     #[inline]
     pub(super) fn charge(&self) -> Total {
         self.charge
@@ -335,12 +359,7 @@ impl<T> Lanes<T> {
             self.price_first(NOBODY, &price);
             self.rank(NOBODY);
         }
-        if self.waiting == 0 {
-            self.spell = self.spell.wrapping_add(1);
-        }
-        if self.lane(index).waiting == 0 {
-            self.begin(index);
-        }
+        self.make_way(index);
         let last = self.lane(index).newcomers.last();
         let last = last.map(|last| self.entries.get(last).arrival);
         let arrival = match first {
@@ -365,14 +384,30 @@ impl<T> Lanes<T> {
             }
             _ => self.entries.append(&mut lane.newcomers, key),
         }
-        lane.waiting += 1;
-        lane.charge.add(&charge);
-        self.waiting += 1;
-        self.charge.add(&charge);
+        self.count_in(index, &charge);
         if self.first_of(index) != was_first {
             self.first_changed(index, price);
         }
         key
+    }
+
+    /// One is about to stand in this lane.
+    fn make_way(&mut self, index: u32) {
+        if self.waiting == 0 {
+            self.spell = self.spell.wrapping_add(1);
+        }
+        if self.lane(index).waiting == 0 {
+            self.begin(index);
+        }
+    }
+
+    /// One more stands in this lane.
+    fn count_in(&mut self, index: u32, charge: &Charge) {
+        let lane = self.lane(index);
+        lane.waiting += 1;
+        lane.charge.add(charge);
+        self.waiting += 1;
+        self.charge.add(charge);
     }
 
     /// The one whose turn it is, or who passes it, is let in; what it costs is its
@@ -445,9 +480,50 @@ impl<T> Lanes<T> {
         }
     }
 
-    /// Takes one out of the line, if it stands there, and keeps it aside.
+    /// Takes one out of the line that cannot go for now.
+    pub(super) fn set_aside(&mut self, key: Key, price: impl Fn(&Charge) -> Cost) {
+        let index = self.entries.get(key).lane;
+        // Before it steps out: its lane is not to be forgotten.
+        self.lane(index).aside += 1;
+        self.step_aside(key, price);
+        self.aside.insert(key.index(), key);
+    }
+
+    /// One of those who were set aside.
+    pub(super) fn first_aside(&self) -> Option<Key> {
+        self.aside.first_key_value().map(|(_, key)| *key)
+    }
+
+    /// Puts those who were set aside where they would stand now.
+    pub(super) fn restore(&mut self, price: impl Fn(&Charge) -> Cost) {
+        for key in std::mem::take(&mut self.aside).into_values() {
+            let entry = self.entries.get(key);
+            let (index, place, charge) = (
+                entry.lane,
+                (entry.arrival, entry.serial),
+                entry.charge.get(),
+            );
+            self.lane(index).aside -= 1;
+            self.make_way(index);
+            let was_first = self.first_of(index);
+            self.lane(index).returned.insert(place, key);
+            self.count_in(index, &charge);
+            if self.first_of(index) != was_first {
+                self.first_changed(index, &price);
+            }
+        }
+    }
+
+    /// Takes one out of the line, if it stands there, and keeps it.
     pub(super) fn step_aside(&mut self, key: Key, price: impl Fn(&Charge) -> Cost) {
         let index = self.entries.get(key).lane;
+        if !self.aside.is_empty() && self.aside.remove(&key.index()).is_some() {
+            self.lane(index).aside -= 1;
+            if self.lane(index).is_idle() {
+                self.rest(index);
+            }
+            return;
+        }
         if !self.entries.is_standing(key) && self.lanes[index as usize].returned.is_empty() {
             return;
         }
@@ -655,7 +731,7 @@ impl<T> Lanes<T> {
                 },
                 is_shared: matches!(lane.owner, Owner::Shared(_)),
                 weight: lane.weight.rounded(),
-                waiting: lane.waiting,
+                waiting: lane.waiting + lane.aside,
                 in_flight: match index {
                     NOBODY => inside.saturating_sub(named),
                     _ => lane.in_flight,
@@ -1041,6 +1117,40 @@ mod tests {
     }
 
     #[test]
+    fn who_was_set_aside_stands_where_it_stood() {
+        let mut test = Test::new();
+        let [one, other] = ["one", "other"].map(|name| caller(name, 1));
+        let keys: Vec<_> = (0..4).map(|n| test.join(&one, 100, n)).collect();
+        test.join(&other, 100, 10);
+        for key in [keys[2], keys[0]] {
+            test.lanes.set_aside(key, price);
+        }
+        assert_eq!((test.lanes.len(), test.lanes.waiting()), (3, 5));
+        assert_eq!(test.order(1), [1]);
+        test.join(&one, 100, 4);
+        test.lanes.restore(price);
+        // What one has had since counts, and nothing of the time before.
+        assert_eq!(test.order(5), [10, 0, 2, 3, 4]);
+        assert!(test.lanes.is_deserted());
+    }
+
+    #[test]
+    fn a_caller_of_whom_all_were_set_aside_is_known_and_has_saved_up_nothing() {
+        let mut test = Test::new();
+        let [one, other] = ["one", "other"].map(|name| caller(name, 1));
+        let key = test.join(&one, 100, 0);
+        test.lanes.set_aside(key, price);
+        for n in 10..14 {
+            test.join(&other, 100, n);
+        }
+        assert_eq!(test.order(2), [10, 11]);
+        test.lanes.restore(price);
+        test.join(&one, 100, 1);
+        // As if it came only now.
+        assert_eq!(test.order(4), [0, 12, 1, 13]);
+    }
+
+    #[test]
     fn a_weight_that_changes_in_flight_gives_and_takes_nothing() {
         let mut test = Test::new();
         let other = caller("other", 1);
@@ -1115,7 +1225,7 @@ mod tests {
         /// lost, and at the end everybody is forgotten.
         #[test]
         fn tags_stay_together_and_nothing_is_left(
-            steps in prop::collection::vec((0u8..8, 0usize..6, 1u64..2_000), 0..400),
+            steps in prop::collection::vec((0u8..10, 0usize..6, 1u64..2_000), 0..400),
         ) {
             let names = ["a", "b", "c", "d", "e"];
             let who = |n: usize| names.get(n).map_or_else(Caller::default, |name| {
@@ -1147,6 +1257,12 @@ mod tests {
                             many -= 1;
                         }
                     }
+                    6 => {
+                        if let Some(key) = test.lanes.head() {
+                            test.lanes.set_aside(key, price);
+                        }
+                    }
+                    7 if n == 0 => test.lanes.restore(price),
                     _ => {
                         if let Some(key) = test.lanes.head() {
                             waiting.retain(|other| *other != key);
@@ -1155,7 +1271,8 @@ mod tests {
                         }
                     }
                 }
-                prop_assert_eq!(test.lanes.len(), many);
+                prop_assert_eq!(test.lanes.waiting(), many);
+                prop_assert_eq!(test.lanes.is_deserted(), many == 0);
                 // As the queue does whenever something has changed.
                 test.lanes.head();
                 let lanes = test.lanes.lanes_in_line();
@@ -1165,6 +1282,8 @@ mod tests {
                 let most = Weight::of(&Caller::default()).over(Cost::nanos(2_000_000_000));
                 prop_assert!(apart.is_none_or(|(max, min)| max - min <= most));
             }
+            test.lanes.restore(price);
+            prop_assert_eq!(test.lanes.len(), many);
             while test.lanes.head().is_some() {
                 flying.push(test.next().1);
             }

@@ -154,7 +154,7 @@ impl<R: Rule> Queue<R> {
         let moved;
         let mut state = self.lock();
         let result = change(&mut state, now);
-        if !state.lanes.is_empty() {
+        if !state.lanes.is_deserted() {
             moved = state.advance(None, now);
             drop(state);
             moved.wake();
@@ -265,7 +265,7 @@ impl<R: Rule> Queue<R> {
         }
         let mut state = self.lock();
         state.end(admitted, charge, now, end);
-        if state.lanes.is_empty() && (state.inside > 0 || state.watchers.is_empty()) {
+        if state.lanes.is_deserted() && (state.inside > 0 || state.watchers.is_empty()) {
             return;
         }
         moved = state.advance(None, now);

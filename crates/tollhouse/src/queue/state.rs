@@ -119,7 +119,7 @@ impl<R: Rule> State<R> {
     /// Everybody who waits.
     pub(super) fn ahead(&self) -> Ahead {
         Ahead {
-            waiting: self.lanes.len(),
+            waiting: self.lanes.waiting(),
             charge: self.lanes.charge(),
             pace: self
                 .move_rate
@@ -174,7 +174,7 @@ impl<R: Rule> State<R> {
         self.unlocked += 1;
         let mut stats = Stats {
             number: self.unlocked,
-            waiting: self.lanes.len(),
+            waiting: self.lanes.waiting(),
             ..Stats::default()
         };
         self.rule.show(&mut stats);
@@ -202,7 +202,7 @@ impl<R: Rule> State<R> {
 
     pub(super) fn overloaded(&mut self, ask: &Ask, now: &mut Now) -> Refused {
         Refused::Overloaded {
-            waiting: self.lanes.len(),
+            waiting: self.lanes.waiting(),
             expected_wait: self.expected_wait(ask, now),
         }
     }
@@ -266,7 +266,7 @@ impl<R: Rule> State<R> {
                 self.admit(ask.wants(), tagged, slot, now)
             })),
             When::Never(refused) => Err(refused),
-            When::Now | When::At(_) | When::OnRelease => Ok(None),
+            When::Now | When::At(_) | When::OnRelease | When::OnChange => Ok(None),
         }
     }
 
@@ -335,7 +335,7 @@ impl<R: Rule> State<R> {
     /// Refuses a newcomer who would have to wait too long, or in vain.
     pub(super) fn check(&mut self, ask: &Ask, now: &mut Now) -> Result<(), Refused> {
         let bounds = self.bounds;
-        if self.lanes.len() >= bounds.waiting
+        if self.lanes.waiting() >= bounds.waiting
             || (bounds.wait < Duration::MAX && self.expected_wait(ask, now) > bounds.wait)
         {
             return Err(self.overloaded(ask, now));
@@ -428,7 +428,7 @@ impl<R: Rule> State<R> {
             now.get();
         }
         self.note_prices();
-        if self.inside == 0 && self.lanes.is_empty() {
+        if self.inside == 0 && self.lanes.is_deserted() {
             self.call_watchers(&mut moved);
         }
         while let Some(head) = self.lanes.head() {
@@ -494,8 +494,8 @@ impl<R: Rule> State<R> {
         }
     }
 
-    /// Calls this one out of the line if the rule lets it in, or never will; else says
-    /// what it waits for.
+    /// Calls this one out of the line if the rule lets it in, or never will, and sets it
+    /// aside if it will not for now; else says what it waits for.
     fn try_call(
         &mut self,
         key: Key,
@@ -514,6 +514,11 @@ impl<R: Rule> State<R> {
             // ===> InLine
             When::At(at) => return Err(Wait::Until(at)),
             When::OnRelease => return Err(Wait::ForRelease),
+            // ===> InLine, but aside: nobody waits for it to go first
+            When::OnChange => {
+                self.set_aside(key);
+                return Ok(());
+            }
             // ===> Admitted, and the next one's turn it is
             When::Now => {
                 let slot = self.take_slot(now).ok_or(Wait::ForSlot)?;
@@ -553,7 +558,8 @@ impl<R: Rule> State<R> {
         }
     }
 
-    /// Where the rule charges other prices now, others may be first.
+    /// Where the rule charges other prices now, others may be first, and who was set
+    /// aside may go.
     #[inline]
     fn note_prices(&mut self) {
         let prices = self.rule.prices();
@@ -561,7 +567,15 @@ impl<R: Rule> State<R> {
             self.prices = prices;
             let rule = &self.rule;
             self.lanes.reprice(|charge| rule.cost(charge));
+            self.lanes.restore(|charge| rule.cost(charge));
         }
+    }
+
+    /// It cannot go for now, and the others do not wait behind it.
+    fn set_aside(&mut self, key: Key) {
+        self.forget_timer(key);
+        let rule = &self.rule;
+        self.lanes.set_aside(key, |charge| rule.cost(charge));
     }
 
     /// Calls all who wait for the last one to leave.
@@ -585,10 +599,10 @@ impl<R: Rule> State<R> {
         }
     }
 
-    /// Turns away whoever stands first.
+    /// Turns away whoever stands first, and at last those who were set aside.
     pub(super) fn turn_away(&mut self, refused: Refused) -> Option<Waker> {
-        let head = self.lanes.head()?;
-        Some(self.call(head, Place::Refused(refused)))
+        let first = self.lanes.head().or_else(|| self.lanes.first_aside())?;
+        Some(self.call(first, Place::Refused(refused)))
     }
 
     pub(super) fn forget_timer(&mut self, key: Key) {

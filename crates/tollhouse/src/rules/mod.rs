@@ -79,6 +79,9 @@ pub(crate) enum When {
     At(Moment),
     /// Not before somebody gives something back; ask again then.
     OnRelease,
+    /// Not while what is allowed is what it is, whatever is given back; ask again when
+    /// [`prices`](Rule::prices) has changed.
+    OnChange,
     /// Whatever happens, and why.
     Never(Refused),
 }
@@ -87,10 +90,11 @@ impl When {
     /// When both allow it: the later of two answers.
     #[inline]
     pub(crate) fn and(self, other: When) -> When {
-        use When::{At, Never, Now, OnRelease};
+        use When::{At, Never, Now, OnChange, OnRelease};
         match (self, other) {
             (Now, when) | (when, Now) => when,
             (never @ Never(_), _) | (_, never @ Never(_)) => never,
+            (OnChange, _) | (_, OnChange) => OnChange,
             (OnRelease, _) | (_, OnRelease) => OnRelease,
             (At(a), At(b)) => At(a.max(b)),
         }
@@ -148,7 +152,8 @@ pub(crate) trait Rule: Sized {
         Cost::LEAST
     }
 
-    /// Another number whenever [`cost`](Self::cost) answers another way than before.
+    /// Another number whenever [`cost`](Self::cost) answers another way than before, or
+    /// [`when`](Self::when) may not say [`When::OnChange`] any more.
     #[inline]
     fn prices(&self) -> u32 {
         0

@@ -245,7 +245,7 @@ impl Rule for Pool {
     fn when(&mut self, charge: &Charge, now: &mut Now) -> When {
         let own = self.rule.when(charge, now);
         match (own, &self.leases) {
-            (_, None) | (When::OnRelease | When::Never(_), _) => own,
+            (_, None) | (When::OnRelease | When::OnChange | When::Never(_), _) => own,
             (When::Now | When::At(_), Some(_)) => own.and(self.when_leased(charge, now)),
         }
     }

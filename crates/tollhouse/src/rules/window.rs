@@ -139,7 +139,7 @@ impl Window {
         let first = match self.when(total - whole * self.limit, now) {
             When::At(at) => at - now,
             When::Now => Duration::ZERO,
-            When::OnRelease | When::Never(_) => self.length,
+            When::OnRelease | When::OnChange | When::Never(_) => self.length,
         };
         rounds.saturating_add(first)
     }
@@ -359,7 +359,7 @@ mod tests {
                         prop_assert!(sum(&log, at) + cost <= limit);
                         prop_assert!(sum(&log, at - Duration::from_nanos(1)) + cost > limit);
                     }
-                    When::OnRelease => prop_assert!(cost > limit),
+                    When::OnRelease | When::OnChange => prop_assert!(cost > limit),
                     When::Never(_) => prop_assert!(false, "a window has no never"),
                 }
             }

@@ -16,7 +16,8 @@ use crate::rules::ledger::Share;
 pub enum Fallback {
     /// Goes on with its share of all limits: one part of as many as there were processes
     /// when the ledger last answered, and no less than `floor`. Nothing is there of it at
-    /// first. A request that does not fit into the share waits until the ledger is back.
+    /// first. A request that does not fit into the share waits until the ledger is back,
+    /// and holds up nobody meanwhile.
     Share {
         /// The least share, from 0 to 1; what a process has that has never been told how
         /// many there are.

@@ -562,7 +562,7 @@ impl Rule for Ledger {
             let amount = charge.get(allowed.unit);
             if amount > allowed.capacity {
                 if self.terms.has_room_later(allowed, amount) {
-                    when = when.and(When::OnRelease);
+                    when = when.and(When::OnChange);
                     continue;
                 }
                 return When::Never(too_large(allowed.unit, amount, allowed.capacity));

@@ -1,10 +1,13 @@
 //! The ledger is away, for one or for all, or its answers are lost.
 
+use std::sync::Arc;
 use std::sync::atomic::Ordering::SeqCst;
 
 use tokio::time::{Instant, sleep};
 use tollhouse::shared::Fallback;
+use tollhouse::{Caller, Gate, Pass, Refused, TpmBudgetLayer};
 
+use super::play::Process;
 use super::{MILLI, Play, SEC};
 
 /// Some of eight processes are cut off for a minute; says what share of the calls of that time was
@@ -180,6 +183,98 @@ async fn a_ledger_that_was_never_there_leaves_the_floor() {
     process.wire.is_cut.store(false, SeqCst);
     sleep(10 * SEC).await;
     process.call(40_000).await.unwrap();
+}
+
+/// One that has a tenth, which is 500 tokens a second and 30,000 at once, and nothing of that yet.
+async fn on_a_tenth(play: &Play) -> Arc<Process> {
+    let process = play.process(Fallback::Share { floor: 0.1 });
+    process.wire.is_cut.store(true, SeqCst);
+    sleep(100 * MILLI).await;
+    assert!(!process.sharing.status().is_up);
+    process
+}
+
+/// Reserves by this caller's name.
+fn ask(
+    process: &Process,
+    name: &'static str,
+    cost: u64,
+) -> impl Future<Output = Result<(), Refused>> + use<> {
+    let gate = TpmBudgetLayer::new(process.budget.clone(), move |(): &()| cost)
+        .by(move |(): &()| Caller::new(name));
+    async move {
+        let mut pass = Gate::<(), ()>::pass(&gate, &());
+        pass.admitted().await?;
+        pass.launched(
+            tollhouse::gate::Launch::ToWire,
+            &mut tollhouse::gate::Now::unread(),
+        );
+        Ok(())
+    }
+}
+
+/// What does not fit into the share waits for the ledger, and nobody waits behind it or passes it, be it
+/// of the same caller or of another, for as long as that takes.
+#[tokio::test(start_paused = true)]
+async fn what_a_share_is_too_small_for_holds_up_nobody() {
+    let play = Play::new(300_000, 0.0);
+    let process = on_a_tenth(&play).await;
+    let large = ["one", "other"].map(|name| tokio::spawn(ask(&process, name, 40_000)));
+    let nobodys = tokio::spawn(process.budget.reserve(30_001));
+    sleep(SEC).await;
+    let begun = Instant::now();
+    // More than may pass one that waits for its turn; the first has been refilled by now.
+    for n in 0..600_u32 {
+        let small = async {
+            match n % 3 {
+                0 => ask(&process, "one", 500).await.unwrap(),
+                1 => ask(&process, "third", 500).await.unwrap(),
+                _ => process.budget.reserve(500).await.unwrap().settle(500),
+            }
+        };
+        let had = tokio::time::timeout(2 * SEC, small).await;
+        had.expect("nobody is before it");
+        assert_eq!(begun.elapsed(), n * SEC);
+    }
+    assert!(process.budget.try_reserve(500).is_err());
+    sleep(SEC).await;
+    assert!(process.budget.try_reserve(500).is_ok());
+    assert_eq!(process.budget.snapshot().waiting, 3);
+
+    // It is back, and they stand where they stood: before all who come now.
+    process.wire.is_cut.store(false, SeqCst);
+    sleep(SEC).await;
+    assert!(process.sharing.status().is_up);
+    let later = tokio::spawn(ask(&process, "one", 500));
+    let [one, other] = large;
+    one.await.unwrap().unwrap();
+    assert!(!later.is_finished());
+    other.await.unwrap().unwrap();
+    nobodys.await.unwrap().unwrap().settle(30_001);
+    later.await.unwrap().unwrap();
+    assert_eq!(process.budget.snapshot().waiting, 0);
+}
+
+/// They may go at any time, are told when it is closed, and are waited for.
+#[tokio::test(start_paused = true)]
+async fn who_waits_for_more_than_a_share_may_leave() {
+    let play = Play::new(300_000, 0.0);
+    let process = on_a_tenth(&play).await;
+    let [leaves, stays] = [1, 2].map(|_| tokio::spawn(ask(&process, "large", 40_000)));
+    sleep(SEC).await;
+    assert_eq!(process.budget.snapshot().waiting, 2);
+    leaves.abort();
+    assert!(leaves.await.unwrap_err().is_cancelled());
+    let snapshot = process.budget.snapshot();
+    assert_eq!(snapshot.waiting, 1);
+    let large = snapshot
+        .callers
+        .iter()
+        .find(|it| it.name.as_deref() == Some("large"));
+    assert_eq!(large.unwrap().waiting, 1);
+    process.sharing.leave().await;
+    assert_eq!(stays.await.unwrap(), Err(Refused::Closed));
+    assert_eq!(process.budget.snapshot().waiting, 0);
 }
 
 /// Whoever looks at it, or has much to do, wakes the agent all the time: the lease ends all the same.
