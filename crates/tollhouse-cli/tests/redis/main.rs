@@ -322,6 +322,42 @@ async fn a_proxy_tells_whether_redis_is_there() {
     }
 }
 
+#[tokio::test]
+async fn a_proxy_leaves_alone_what_a_newer_version_keeps_and_says_so() {
+    let (redis, provider) = (Redis::start().await, provider().await);
+    redis
+        .ask(r#"HSET tollhouse:{default} layout "999 0""#)
+        .await;
+    let stderr = directory("redis-newer").join("stderr");
+    let child = {
+        let shared = Shared::new("redis-newer-file", &provider, &redis, "");
+        let command = shared.command(&["proxy", "--listen", "127.0.0.1:0"]);
+        start(command, &stderr)
+    };
+    let address = address(&stderr).await;
+    let found = "the account's key tollhouse:{default} has layout 999 of a newer Tollhouse";
+    is_said(&address, 200, "ready, alone: ").await;
+    is_said(&address, 200, found).await;
+    gauge_is(&address, DOWN).await;
+    let told = ask(&address, "/tollhouse/status").await;
+    assert!(told.contains(found), "{told}");
+    let warned = fs::read_to_string(&stderr).expect("it was written");
+    let warning = "WARN tollhouse::shared::agent: going on without the shared ledger";
+    let line = warned.lines().find(|line| line.contains(warning));
+    assert!(line.is_some_and(|line| line.contains(found)), "{warned}");
+    let ran = run(tollhouse(&["account", "status", "--redis", &redis.url()]));
+    assert_eq!(ran.code, Some(2), "{}", ran.stderr);
+    assert!(ran.stderr.contains(found), "{}", ran.stderr);
+    let left = redis.ask("HGETALL tollhouse:{default}").await;
+    assert_eq!(left, "*2\r\n$6\r\nlayout\r\n$5\r\n999 0\r\n+OK\r\n");
+
+    redis.ask("DEL tollhouse:{default}").await;
+    is_said(&address, 200, "ready\n").await;
+    gauge_is(&address, UP).await;
+    signal(&child, "-TERM");
+    assert_eq!(ended(child).await, Some(0));
+}
+
 /// What `/tollhouse/status` says.
 async fn state(address: &str) -> Value {
     let seen = ask(address, "/tollhouse/status").await;
