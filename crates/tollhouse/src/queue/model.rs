@@ -7,7 +7,9 @@
 //! * whoever waits is let in or turned away in the end: no wake-up is lost;
 //! * never more are inside than there are slots: nothing is granted twice;
 //! * launches keep their distance, however late a thread comes to its turn;
-//! * at the end nothing is held and nobody waits.
+//! * at the end nothing is held and nobody waits;
+//! * on leases, whoever fetches more is called whenever somebody lacks it, and what was spent, came
+//!   back or is there was given, or is owed.
 //!
 //! Built with `--cfg tollhouse_model` alone, since the checker's locks work nowhere
 //! but in its own threads:
@@ -21,22 +23,28 @@
 
 use std::future::poll_fn;
 use std::slice;
-use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering::SeqCst};
 use std::sync::{Arc, Mutex};
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
 use shuttle::future::block_on;
 use shuttle::rand::{Rng, thread_rng};
+use shuttle::sync::{Condvar, Mutex as Gate};
 use shuttle::thread::{self, JoinHandle};
 use tokio::runtime::{Builder, Runtime};
 use tokio::time::{Instant, advance};
 
-use super::{AccountSlots, Bounds, Queue, Ticket};
+use super::{AccountSlots, Bell, Bounds, Queue, Ticket};
 use crate::ask::{Arrival, Ask, Caller, Deadline};
+use crate::charge::{Amounts, Per, Unit};
 use crate::error::Refused;
-use crate::rules::{Launch, Random, Rule, Slots, Spacing};
-use crate::time::Now;
+use crate::rules::ledger::{Aimd, Learns, Ledger, Limit, Named, Share, Terms};
+use crate::rules::{
+    Agreed, Common, Granted, Launch, Limits, Need, Pool, Random, Rule, Slots, Spacing, Wish,
+};
+use crate::time::{Moment, Now};
+use crate::{Accounting, Window};
 
 const SEC: Duration = Duration::from_secs(1);
 
@@ -72,6 +80,8 @@ struct Seen<R: Rule> {
     /// Shared with other queues of an account.
     inside: Arc<AtomicUsize>,
     launches: Arc<Mutex<Vec<Instant>>>,
+    /// What those who launched are charged, in tokens.
+    spent: AtomicU64,
     /// How many are being polled: a poll happens at one instant, so that the clock
     /// stands still meanwhile.
     polled: AtomicUsize,
@@ -88,6 +98,7 @@ where
             most,
             inside: Arc::default(),
             launches: Arc::default(),
+            spent: AtomicU64::new(0),
             polled: AtomicUsize::new(0),
             over: AtomicUsize::new(0),
         })
@@ -100,6 +111,7 @@ where
             most: self.most,
             inside: Arc::clone(&self.inside),
             launches: Arc::clone(&self.launches),
+            spent: AtomicU64::new(0),
             polled: AtomicUsize::new(0),
             over: AtomicUsize::new(0),
         })
@@ -175,6 +187,8 @@ where
             let admitted = self.poll(&mut ticket, cx);
             if let Poll::Ready(Ok(())) = admitted {
                 self.launches.lock().expect("no panic").push(Instant::now());
+                self.spent
+                    .fetch_add(ticket.charge().get(Unit::Tokens), SeqCst);
                 ticket.launch(Launch::ToWire, &mut Now::unread());
             }
             self.polled.fetch_sub(1, SeqCst);
@@ -384,4 +398,254 @@ fn two_threads_in_one_order_after_another() {
         };
         shuttle::check_dfs(play, Some(4 * SCHEDULES));
     }
+}
+
+// ===== leases =====
+
+/// What leases last: six steps of the clock.
+const LEASE: Duration = Duration::from_secs(3);
+
+/// Whoever fetches leases for a pool: called by a bell, it asks and grants.
+#[derive(Default)]
+struct Agent {
+    state: Gate<AgentState>,
+    changed: Condvar,
+}
+
+#[derive(Default)]
+struct AgentState {
+    is_called: bool,
+    is_over: bool,
+}
+
+impl Bell for Agent {
+    fn ring(&self, _: Need) {
+        self.change(|state| state.is_called = true);
+    }
+}
+
+impl Agent {
+    fn change(&self, change: impl FnOnce(&mut AgentState)) {
+        change(&mut self.state.lock().expect("no panic"));
+        self.changed.notify_all();
+    }
+
+    /// Waits until it is called; `false` where it is over, and nobody can call any more.
+    fn is_called(&self) -> bool {
+        let state = self.state.lock().expect("no panic");
+        let wait = |state: &mut AgentState| !state.is_called && !state.is_over;
+        let mut state = self.changed.wait_while(state, wait).expect("no panic");
+        std::mem::take(&mut state.is_called)
+    }
+}
+
+/// A pool on leases, of a provider that limits nothing and a ledger that has enough.
+struct Leased {
+    seen: Arc<Seen<Pool>>,
+    agent: Arc<Agent>,
+    /// All that was ever granted, in tokens.
+    given: AtomicU64,
+}
+
+impl Leased {
+    /// Of so many slots, which are leased, too.
+    fn new(slots: usize) -> Arc<Self> {
+        let limits = limits(slots);
+        let (now, off) = (Moment::default(), Duration::ZERO);
+        let parts = (
+            Slots::new(slots),
+            Ledger::new(limits.terms.clone(), now),
+            Spacing::new(off, 0.0, Random::seeded(1)),
+        );
+        let mut pool = Pool::new(parts.0, parts.1, parts.2);
+        pool.share(limits, &mut Now::unread());
+        let leased = Leased {
+            seen: Seen::new(pool, slots),
+            agent: Arc::default(),
+            given: AtomicU64::new(0),
+        };
+        let bell: Arc<Agent> = Arc::clone(&leased.agent);
+        leased.seen.queue.call(bell);
+        Arc::new(leased)
+    }
+
+    fn wish(&self) -> Wish {
+        self.seen
+            .queue
+            .ask(4, &mut Now::unread(), |pool, demand, now| {
+                let limited = pool.limited();
+                let leases = pool.leases().expect("it is shared");
+                let wish = leases.ask(demand, &limited, now.get());
+                Wish {
+                    // What is granted is what all together do not have.
+                    slots_wanted: wish
+                        .slots_wanted
+                        .min(limited.max_slots.unwrap_or(0) - (limited.taken + wish.slots_idle)),
+                    ..wish
+                }
+            })
+    }
+
+    /// Asks for what is wanted, and brings it. Meanwhile anything may happen.
+    fn draw(&self) {
+        let until = Now::unread().get() + LEASE;
+        let wish = self.wish();
+        thread::yield_now();
+        let line = wish.line.iter().fold(wish.wanted, |sum, it| sum.plus(it));
+        self.given.fetch_add(line.get(Unit::Tokens), SeqCst);
+        let granted = Granted {
+            drawn: line,
+            slots: wish.slots_wanted,
+            agreed: Agreed {
+                meters: vec![Common {
+                    unit: Unit::Tokens,
+                    per: Per::Minute,
+                    rate: PLENTY,
+                    capacity: PLENTY,
+                    level: 0,
+                }],
+                has_free_slots: false,
+                ..Agreed::default()
+            },
+            ..Granted::default()
+        };
+        self.seen.queue.update(&mut Now::unread(), |pool, now| {
+            pool.renew(until, now);
+            pool.leases().expect("it is shared").grant(granted);
+        });
+    }
+
+    /// A thread that brings what is wanted whenever it is called, and never else.
+    fn serves(self: &Arc<Self>) -> JoinHandle<()> {
+        let leased = Arc::clone(self);
+        thread::spawn(move || {
+            while leased.agent.is_called() {
+                leased.draw();
+            }
+        })
+    }
+
+    /// Waits until all have been there; says how much more was given, or is owed, than was spent
+    /// or is left.
+    fn is_over(&self, threads: Vec<JoinHandle<()>>, agent: JoinHandle<()>) -> i64 {
+        self.seen.join(threads);
+        self.agent.change(|state| state.is_over = true);
+        agent.join().expect("no panic");
+        let wish = self.wish();
+        let owed = self.seen.queue.read(|pool, _| {
+            let collected = pool.ledger().collect(Now::unread().get());
+            collected.owed
+        });
+        let tokens = |amounts: &Amounts| amounts.get(Unit::Tokens);
+        let had = self.given.load(SeqCst) + tokens(&owed);
+        let left = tokens(&wish.idle) + tokens(&wish.returned);
+        had.cast_signed() - (self.seen.spent.load(SeqCst) + left).cast_signed()
+    }
+}
+
+/// More than anybody takes.
+const PLENTY: u64 = 1_000_000;
+
+fn limits(slots: usize) -> Limits {
+    Limits {
+        slots: Some(slots),
+        terms: Terms {
+            limits: vec![Limit {
+                unit: Unit::Tokens,
+                per: Per::Minute,
+                amount: PLENTY,
+            }],
+            headroom: 0.0,
+            burst: None,
+            learns: Learns::default(),
+            accounting: Accounting::default(),
+            window: Window::Off,
+            cautious_start: false,
+            max_told_delay: Duration::MAX,
+            pace: Aimd::default(),
+            named: Named::default(),
+            share: Share::default(),
+        },
+        interval: Duration::ZERO,
+        jitter: 0.0,
+    }
+}
+
+/// Two of one caller and one of another, of different sizes.
+fn sizes() -> [Ask; 3] {
+    [("one", 3), ("one", 5), ("other", 2)].map(|(name, n)| Ask::of(n).caller(Caller::new(name)))
+}
+
+/// Grants come while some wait, leave, launch and end.
+#[test]
+fn grants_come_for_who_leaves_and_who_stays() {
+    check(|_| {
+        let leased = Leased::new(1);
+        let agent = leased.serves();
+        let threads = sizes().map(|ask| leased.seen.caller(ask));
+        assert_eq!(leased.is_over(threads.into(), agent), 0);
+    });
+}
+
+/// Leases run out while one is let in on them, and while others wait for more.
+#[test]
+fn leases_run_out_under_who_was_let_in() {
+    check(|clock| {
+        let leased = Leased::new(2);
+        let agent = leased.serves();
+        let mut threads: Vec<_> = sizes().map(|ask| leased.seen.caller(ask)).into();
+        threads.push(moves_on(
+            clock,
+            slice::from_ref(&leased.seen),
+            threads.len(),
+        ));
+        assert_eq!(leased.is_over(threads, agent), 0);
+    });
+}
+
+/// Two threads alone, of which one finds the lease of the other, or none any more.
+#[test]
+fn two_threads_share_a_lease() {
+    check(|clock| {
+        let leased = Leased::new(1);
+        let agent = leased.serves();
+        let [one, other, _] = sizes();
+        let mut threads = vec![leased.seen.caller(one), leased.seen.caller(other)];
+        threads.push(moves_on(
+            clock,
+            slice::from_ref(&leased.seen),
+            threads.len(),
+        ));
+        assert_eq!(leased.is_over(threads, agent), 0);
+    });
+}
+
+/// The ledger is away for a while: all go on with a share, which is too small for one of
+/// them, or with nothing, and then on leases again.
+#[test]
+fn the_ledger_is_away_and_comes_back() {
+    // All of it, next to nothing of it, or nothing.
+    let shares = [
+        Some(Share::Drawn),
+        Some(Share::Part(4.0 / PLENTY as f64)),
+        None,
+    ];
+    check(move |clock| {
+        let share = shares[thread_rng().gen_range(0..shares.len())];
+        let leased = Leased::new(2);
+        let agent = leased.serves();
+        let mut threads: Vec<_> = sizes().map(|ask| leased.seen.caller(ask)).into();
+        let away = Arc::clone(&leased);
+        threads.push(moves_on(clock, slice::from_ref(&leased.seen), 3));
+        threads.push(thread::spawn(move || {
+            let go_alone = |pool: &mut Pool, now: &mut Now| pool.go_alone(share, now);
+            away.seen.queue.update(&mut Now::unread(), go_alone);
+            thread::yield_now();
+            // Whoever brings leases asks again by itself while it is away.
+            away.agent.ring(Need::More);
+        }));
+        // Who finds that it may launch, and does when its lease was taken away in between,
+        // is charged twice: the ledger may have taken the lease for spent already.
+        assert!(leased.is_over(threads, agent) >= 0);
+    });
 }
