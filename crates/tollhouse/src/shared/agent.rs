@@ -74,9 +74,7 @@ impl Drop for Agent {
     fn drop(&mut self) {
         let is_over = self.inner.lock().phase == Phase::Left;
         if !is_over {
-            let why = Away::because("its agent was dropped");
-            let processes = self.inner.lock().processes;
-            fall_back(&self.inner, &why, processes);
+            fall_back(&self.inner, &Away::because("its agent was dropped"));
         }
         self.inner.left.notify_waiters();
     }
@@ -260,8 +258,7 @@ impl<L: SharedLedger> Work<L> {
 
     fn fall_back_if_due(&self, why: &Away) {
         if self.falls_back_at() <= Now::unread().get() {
-            let processes = self.inner.lock().processes;
-            fall_back(&self.inner, why, processes);
+            fall_back(&self.inner, why);
         }
     }
 
@@ -398,10 +395,15 @@ fn silent() -> Away {
 }
 
 /// The lease is over, or there never was one.
-fn fall_back(inner: &Inner, why: &Away, processes: Option<u32>) {
-    let share = inner.fallback.share(processes);
+fn fall_back(inner: &Inner, why: &Away) {
+    let (share, processes) = inner.share();
     inner.enter(Phase::Away(share), Some(why.clone()), None);
     telemetry::shared_ledger(false);
-    tracing::warn!(%why, fallback = ?inner.fallback, "going on without the shared ledger");
+    tracing::warn!(
+        %why,
+        fallback = ?inner.fallback,
+        processes,
+        "going on without the shared ledger"
+    );
     inner.tell_all();
 }

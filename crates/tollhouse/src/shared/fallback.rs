@@ -14,8 +14,8 @@ use crate::rules::ledger::Share;
 #[derive(Clone, Copy, Debug, PartialEq)]
 #[non_exhaustive]
 pub enum Fallback {
-    /// Goes on with its share of all limits: one part of as many as there were processes
-    /// when the ledger last answered, and no less than `floor`. Nothing is there of it at
+    /// Goes on with its share of all limits: one part of as many as there were processes at
+    /// most in the last minute in which the ledger answered, and no less than `floor`. Nothing is there of it at
     /// first. A request that does not fit into the share waits until the ledger is back,
     /// and holds up nobody meanwhile.
     Share {

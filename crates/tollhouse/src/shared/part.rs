@@ -36,6 +36,7 @@ pub(super) struct State {
     /// Counts the changes of phase.
     pub(super) changes: u64,
     pub(super) processes: Option<u32>,
+    most: Most,
     pub(super) since: Instant,
     pub(super) why: Option<Away>,
     pub(super) is_leaving: bool,
@@ -52,6 +53,36 @@ pub(super) enum Phase {
     Away(Option<Share>),
     /// By none, any more.
     Left,
+}
+
+/// The most processes that were told of within the last one to two minutes.
+#[derive(Clone, Copy, Debug, Default)]
+struct Most {
+    /// When the present minute began; `None` where nothing was ever told.
+    since: Option<Moment>,
+    present: u32,
+    /// In the minute before.
+    before: u32,
+}
+
+impl Most {
+    const MINUTE: Duration = Duration::from_secs(60);
+
+    fn note(&mut self, processes: u32, now: Moment) {
+        let is_new = self.since.is_none_or(|since| since + Self::MINUTE <= now);
+        if is_new {
+            let is_next = self
+                .since
+                .is_some_and(|since| since + 2 * Self::MINUTE > now);
+            self.before = if is_next { self.present } else { 0 };
+            (self.since, self.present) = (Some(now), 0);
+        }
+        self.present = self.present.max(processes);
+    }
+
+    fn lately(&self) -> Option<u32> {
+        self.since.map(|_| self.present.max(self.before))
+    }
 }
 
 impl Bell for Inner {
@@ -77,6 +108,7 @@ impl Inner {
                 phase: Phase::Beginning,
                 changes: 0,
                 processes: None,
+                most: Most::default(),
                 since: Instant::now(),
                 why: None,
                 is_leaving: false,
@@ -138,7 +170,18 @@ impl Inner {
             state.changes += 1;
             state.why = why;
             state.processes = processes.or(state.processes);
+            if let Some(processes) = processes {
+                state.most.note(processes, Now::unread().get());
+            }
         }
+    }
+
+    /// The share that is this process's while the ledger is away: by the most processes that it was
+    /// told of lately. Others that were cut off before it are not told of any more, and spend
+    /// their shares all the same.
+    pub(super) fn share(&self) -> (Option<Share>, u32) {
+        let most = self.lock().most.lately();
+        (self.fallback.share(most), most.unwrap_or(0))
     }
 
     /// Tells everybody by what right they spend.
@@ -165,5 +208,30 @@ fn tell(member: &dyn Member, phase: Phase) {
         }
         Phase::Away(share) => member.go_alone(share),
         Phase::Left => member.close(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_most_is_that_of_the_last_minutes() {
+        let mut most = Most::default();
+        assert_eq!(most.lately(), None);
+        for (second, told, lately) in [
+            (0, 3, 3),
+            (59, 2, 3),
+            (60, 1, 3),
+            (119, 2, 3),
+            (120, 1, 2),
+            (180, 1, 1),
+            (200, 7, 7),
+            // Nothing was told for long.
+            (300, 2, 2),
+        ] {
+            most.note(told, Moment::default() + Duration::from_secs(second));
+            assert_eq!(most.lately(), Some(lately), "at {second} s");
+        }
     }
 }

@@ -65,6 +65,28 @@ async fn no_more_is_refused_than_goes_beyond_the_limit() {
     }
 }
 
+/// Those that are cut off later are told of fewer processes by then, but those before them spend their
+/// shares as well: all shares are one limit together, in whatever order they came to them.
+#[tokio::test(start_paused = true)]
+async fn shares_are_one_limit_though_all_are_cut_off_one_after_another() {
+    // So much headroom that nothing is refused before all are.
+    let play = Play::untold(300_000, 0.5);
+    let processes: Vec<_> = (0..8).map(|_| play.process(Fallback::default())).collect();
+    for process in &processes {
+        process.saturate(10, 100..1_000);
+    }
+    for (n, process) in (0..).zip(&processes) {
+        play.until(30 + 6 * n).await;
+        process.wire.is_cut.store(true, SeqCst);
+    }
+    play.until(90).await;
+    assert!(processes.iter().all(|it| !it.sharing.status().is_up));
+    play.until(150).await;
+    assert_eq!(play.refused(), 0);
+    let used = play.used(90, 150);
+    assert!((0.97..=1.0).contains(&used), "{used}");
+}
+
 /// Where answers tell what is left, those who are not cut off leave it to those who are.
 #[tokio::test(start_paused = true)]
 async fn nothing_is_refused_where_answers_tell_what_is_left() {
