@@ -21,6 +21,7 @@ pub(crate) enum Address {
         master: String,
         /// How to introduce ourselves to the master.
         node: RedisConnectionInfo,
+        /// Whether the master is spoken to by TLS, as the sentinels are.
         tls: bool,
     },
 }
@@ -38,8 +39,8 @@ impl fmt::Display for AddressError {
             f,
             "the address of Redis is wrong: {}; it is one of redis://HOST:PORT/DATABASE, \
              rediss:// for TLS, redis-cluster://HOST:PORT,HOST:PORT, \
-             redis-sentinel://HOST:PORT,HOST:PORT/DATABASE?sentinel=USER:PASSWORD#MASTER, with \
-             USER:PASSWORD@ before the host, or unix:///PATH",
+             redis-sentinel://HOST:PORT,HOST:PORT/DATABASE?sentinel=USER:PASSWORD#MASTER (rediss- \
+             for TLS), with USER:PASSWORD@ before the host, or unix:///PATH",
             self.why
         )
     }
@@ -167,7 +168,7 @@ fn sentinels(scheme: &str, url: &str) -> Result<Address, AddressError> {
         hosts: nodes.hosts,
         tail: "",
     };
-    let urls = theirs.urls("redis", "");
+    let urls = theirs.urls(scheme, "");
     let sentinels = urls.iter().zip(&theirs.hosts).map(|(url, host)| {
         let with_port = match host.rsplit_once(':') {
             Some((_, port)) if port.parse::<u16>().is_ok() => url.clone(),
@@ -323,6 +324,27 @@ mod tests {
         ] {
             let said = told(url);
             assert!(said.starts_with("what the sentinels are"), "{said}");
+        }
+    }
+
+    #[test]
+    #[cfg(all(feature = "sentinel", feature = "tls"))]
+    fn tls_is_for_sentinels_and_master_alike() {
+        for (url, is_tls) in [
+            ("redis-sentinel://:p@a,b:2?sentinel=:q#main", false),
+            ("valkey-sentinel://a,b:2#main", false),
+            ("rediss-sentinel://:p@a,b:2?sentinel=:q#main", true),
+            ("valkeys-sentinel://a,b:2#main", true),
+        ] {
+            let address = Address::parse(url).expect("an address");
+            assert_eq!(address.is_tls(), is_tls, "{url}");
+            assert_eq!(address.to_string(), "main of the sentinels at a:26379,b:2");
+            let Address::Sentinels { sentinels, .. } = address else {
+                panic!("sentinels");
+            };
+            let by_tls =
+                |info: &ConnectionInfo| matches!(info.addr(), ConnectionAddr::TcpTls { .. });
+            assert!(sentinels.iter().all(|it| by_tls(it) == is_tls), "{url}");
         }
     }
 

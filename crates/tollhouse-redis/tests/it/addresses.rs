@@ -154,42 +154,22 @@ async fn sentinels() {
         .expect_err("no such master");
 }
 
-/// The system's roots are what these two variables say, so the test runs itself once more, with a
-/// root of its own.
-#[tokio::test]
+/// Where a test that was started once more finds what it is to reach.
 #[cfg(feature = "tls")]
-async fn tls() {
-    const INSIDE: &str = "TOLLHOUSE_TEST_REDISS";
-    if let Ok(url) = std::env::var(INSIDE) {
-        return is_of_use(&url).await;
-    }
-    let folder = tempfile::TempDir::new().expect("a folder");
-    let at = |name: &str| folder.path().join(name).display().to_string();
-    let own = rcgen::generate_simple_self_signed(["localhost".to_owned()]).expect("a certificate");
-    std::fs::write(at("own.pem"), own.cert.pem()).expect("a file");
-    std::fs::write(at("key.pem"), own.signing_key.serialize_pem()).expect("a file");
-    let port = Server::free_port().to_string();
-    let _server = Server::with(&[
-        "--tls-port",
-        &port,
-        "--tls-cert-file",
-        &at("own.pem"),
-        "--tls-key-file",
-        &at("key.pem"),
-        "--tls-ca-cert-file",
-        &at("own.pem"),
-        "--tls-auth-clients",
-        "no",
-    ])
-    .await;
+const INSIDE: &str = "TOLLHOUSE_TEST_REDISS";
+
+/// The system's roots are what this variable says, so a test runs itself once more with a root of its own, and
+/// once with one that is of no use.
+#[cfg(feature = "tls")]
+fn is_trusted_by_its_root_alone(test: &str, url: &str, root: &str) {
     let trusted = [
-        ("right", at("own.pem"), true),
-        ("wrong", "/etc/ssl/certs/ca-certificates.crt".into(), false),
+        ("right", root, true),
+        ("wrong", "/etc/ssl/certs/ca-certificates.crt", false),
     ];
     for (which, roots, works) in trusted {
         let again = std::process::Command::new(std::env::current_exe().expect("this"))
-            .args(["--exact", "addresses::tls"])
-            .env(INSIDE, format!("rediss://localhost:{port}"))
+            .args(["--exact", test])
+            .env(INSIDE, url)
             .env("SSL_CERT_FILE", roots)
             .env("TOLLHOUSE_PATIENCE_MS", if works { "20000" } else { "500" })
             .output()
@@ -198,4 +178,101 @@ async fn tls() {
         assert_eq!(again.status.success(), works, "{which}: {said}");
         assert!(works || said.contains("certificate"), "{which}: {said}");
     }
+}
+
+/// Files of a certificate for this machine, and what a server or a sentinel is told to use them.
+#[cfg(feature = "tls")]
+struct Certified {
+    folder: tempfile::TempDir,
+    port: u16,
+}
+
+#[cfg(feature = "tls")]
+impl Certified {
+    fn new() -> Self {
+        let folder = tempfile::TempDir::new().expect("a folder");
+        let names = ["localhost", "127.0.0.1"].map(str::to_owned);
+        let own = rcgen::generate_simple_self_signed(names).expect("a certificate");
+        let certified = Certified {
+            folder,
+            port: Server::free_port(),
+        };
+        let files = [
+            ("own.pem", own.cert.pem()),
+            ("key.pem", own.signing_key.serialize_pem()),
+        ];
+        for (name, text) in files {
+            std::fs::write(certified.at(name), text).expect("a file");
+        }
+        certified
+    }
+
+    fn at(&self, name: &str) -> String {
+        self.folder.path().join(name).display().to_string()
+    }
+
+    fn settings(&self) -> [(&'static str, String); 5] {
+        [
+            ("tls-port", self.port.to_string()),
+            ("tls-cert-file", self.at("own.pem")),
+            ("tls-key-file", self.at("key.pem")),
+            ("tls-ca-cert-file", self.at("own.pem")),
+            ("tls-auth-clients", "no".to_owned()),
+        ]
+    }
+
+    /// A server of them, with these options beside.
+    async fn server(&self, more: &[&str]) -> Server {
+        let settings = self.settings();
+        let named = settings.map(|(name, value)| [format!("--{name}"), value]);
+        let mut options: Vec<_> = named.iter().flatten().map(String::as_str).collect();
+        options.extend(more);
+        Server::with(&options).await
+    }
+}
+
+#[tokio::test]
+#[cfg(feature = "tls")]
+async fn tls() {
+    if let Ok(url) = std::env::var(INSIDE) {
+        return is_of_use(&url).await;
+    }
+    let certified = Certified::new();
+    let _server = certified.server(&[]).await;
+    let url = format!("rediss://localhost:{}", certified.port);
+    is_trusted_by_its_root_alone("addresses::tls", &url, &certified.at("own.pem"));
+}
+
+/// Sentinels and master speak TLS alone to whoever comes this way, and each wants a password.
+#[tokio::test]
+#[cfg(all(feature = "sentinel", feature = "tls"))]
+async fn sentinels_over_tls() {
+    if let Ok(url) = std::env::var(INSIDE) {
+        return is_of_use(&url).await;
+    }
+    let (of_master, of_sentinel) = (Certified::new(), Certified::new());
+    let _master = of_master.server(&["--requirepass", "of-the-master"]).await;
+    // One root for both.
+    std::fs::copy(of_master.at("own.pem"), of_sentinel.at("own.pem")).expect("a file");
+    std::fs::copy(of_master.at("key.pem"), of_sentinel.at("key.pem")).expect("a file");
+    let settings = of_sentinel.settings();
+    let settings = settings.map(|(name, value)| format!("{name} {value}\n"));
+    let file = of_sentinel.folder.path().join("sentinel.conf");
+    let watches = format!(
+        "{}tls-replication yes\nsentinel monitor main 127.0.0.1 {} 1\n\
+         sentinel auth-pass main of-the-master\nrequirepass of-the-sentinel\n",
+        settings.concat(),
+        of_master.port
+    );
+    std::fs::write(&file, watches).expect("a file");
+    let _sentinel = Server::sentinel(&file).await;
+    let url = format!(
+        "rediss-sentinel://:of-the-master@localhost:{}/0?sentinel=:of-the-sentinel#main",
+        of_sentinel.port
+    );
+    is_trusted_by_its_root_alone(
+        "addresses::sentinels_over_tls",
+        &url,
+        &of_master.at("own.pem"),
+    );
 }
