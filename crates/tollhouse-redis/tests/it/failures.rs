@@ -273,6 +273,10 @@ async fn an_older_state_is_noticed_by_who_saw_a_newer_one() {
 
 #[tokio::test]
 async fn a_server_that_loads_is_away_until_it_is_done() {
+    if Server::version().starts_with("6.") {
+        // It answers nobody within the first two megabytes.
+        return eprintln!("NOT TRIED: a server before Redis 7 loads too fast to be seen at it");
+    }
     let slowly = [
         "--key-load-delay",
         "200",

@@ -108,6 +108,16 @@ impl Server {
         free_port()
     }
 
+    /// As the program tells it: `7.0.15`.
+    pub(crate) fn version() -> String {
+        let told = Command::new(program()).arg("--version").output();
+        let told = String::from_utf8(told.expect("it runs").stdout).expect("text");
+        let version = told
+            .split_once("v=")
+            .and_then(|(_, rest)| rest.split(' ').next());
+        version.expect("a version").to_owned()
+    }
+
     /// Runs a command over a connection of its own.
     pub(crate) async fn run(&self, words: &[&str]) -> Value {
         let client = redis::Client::open(self.url()).expect("an address");
@@ -180,14 +190,18 @@ fn free_port() -> u16 {
     }
 }
 
+fn program() -> String {
+    let program = std::env::var("TOLLHOUSE_REDIS_SERVER");
+    program.unwrap_or_else(|_| "redis-server".into())
+}
+
 fn spawn(
     port: u16,
     folder: &TempDir,
     options: &[String],
     environment: &[(String, String)],
 ) -> Child {
-    let program = std::env::var("TOLLHOUSE_REDIS_SERVER");
-    let program = program.unwrap_or_else(|_| "redis-server".into());
+    let program = program();
     let mut command = Command::new(&program);
     let is_sentinel = options.iter().any(|it| it == "--sentinel");
     if is_sentinel {
