@@ -129,10 +129,7 @@ pub(crate) async fn run(args: Args) -> Ended {
         false => args.client.client()?,
     };
     let upstream = openai.base_url().to_string();
-    let mut proxy = args.proxy(account.clone(), openai)?;
-    if let Some(processes) = part.processes() {
-        proxy = proxy.processes(move || processes.clone().all());
-    }
+    let proxy = part.shown_by(args.proxy(account.clone(), openai)?);
     let mut signals = Signals::listen()?;
     let listener = TcpListener::bind(args.listen)
         .await

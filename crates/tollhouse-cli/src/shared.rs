@@ -8,6 +8,7 @@ use tokio::time::{Instant, sleep, timeout};
 use tollhouse_openai::Account;
 use tollhouse_openai::account::SharedLedgerConfig;
 use tollhouse_openai::shared::{Sharing, Status};
+use tollhouse_proxy::Proxy;
 use tollhouse_redis::RedisLedger;
 
 use crate::failure::{self, BoxError};
@@ -103,6 +104,14 @@ impl Part {
     /// All that share the account.
     pub(crate) fn processes(&self) -> Option<Processes> {
         Some(self.0.as_ref()?.processes.clone())
+    }
+
+    /// A proxy whose page and status tell of all that share the account, where it is shared.
+    pub(crate) fn shown_by(&self, proxy: Proxy) -> Proxy {
+        match self.processes() {
+            Some(processes) => proxy.processes(move || processes.clone().all()),
+            None => proxy,
+        }
     }
 
     /// What is leased goes back at once, and not only when the lease ends.

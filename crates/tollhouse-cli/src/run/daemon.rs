@@ -50,7 +50,8 @@ pub(crate) async fn run(args: Args) -> Ended {
     let listener = TcpListener::bind("127.0.0.1:0").await?;
     let port = listener.local_addr()?.port();
     let secret = room.secret()?;
-    let served = Proxy::new(account.clone(), openai)
+    let served = part
+        .shown_by(Proxy::new(account.clone(), openai))
         .shared_token(secret.text())
         .vouch(move |token| secret.vouch(token))
         .metrics(metrics()?)

@@ -227,7 +227,13 @@ async fn failure_21_a_batch_that_begins_without_redis_waits_with_what_its_share_
 
 /// What a proxy answers to this path.
 async fn ask(address: &str, path: &str) -> String {
-    let request = format!("GET {path} HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\r\n");
+    ask_with(address, path, "").await
+}
+
+/// With headers, each with its end of the line.
+async fn ask_with(address: &str, path: &str, headers: &str) -> String {
+    let request =
+        format!("GET {path} HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n{headers}\r\n");
     let mut socket = TcpStream::connect(address).await.expect("it listens");
     socket
         .write_all(request.as_bytes())
@@ -360,7 +366,16 @@ async fn a_proxy_leaves_alone_what_a_newer_version_keeps_and_says_so() {
 
 /// What `/tollhouse/status` says.
 async fn state(address: &str) -> Value {
-    let seen = ask(address, "/tollhouse/status").await;
+    in_body(&ask(address, "/tollhouse/status").await)
+}
+
+/// The same to whoever has this token.
+async fn state_as(address: &str, token: &str) -> Value {
+    let header = format!("authorization: Bearer {token}\r\n");
+    in_body(&ask_with(address, "/tollhouse/status", &header).await)
+}
+
+fn in_body(seen: &str) -> Value {
     let (_, body) = seen.split_once("\r\n\r\n").expect("a body");
     serde_json::from_str(body).expect("JSON")
 }
@@ -426,41 +441,61 @@ async fn a_proxy_shows_all_processes() {
 }
 
 #[tokio::test]
-async fn a_run_shares_its_daemons_account() {
+async fn a_run_shares_its_daemons_account_and_the_daemon_shows_all_processes() {
     let (redis, provider) = (Redis::start().await, provider().await);
     let shared = Shared::new("redis-run", &provider, &redis, "");
-    let home = directory("redis-run-home");
-    let url = redis.url();
-    let look = format!(
-        "{} account status --json --redis {url} > {}",
-        env!("CARGO_BIN_EXE_tollhouse"),
-        text(&home.join("status"))
+    let stderr = directory("redis-run-proxy").join("stderr");
+    let proxy = start(
+        shared.command(&["proxy", "--listen", "127.0.0.1:0"]),
+        &stderr,
     );
-    let mut command = shared.provider.tollhouse(&[
-        "run",
-        "--config",
-        &shared.file,
-        "--redis",
-        &url,
-        "--",
-        "sh",
-        "-c",
-        &look,
-    ]);
+    is_said(&address(&stderr).await, 200, "ready\n").await;
+
+    let home = directory("redis-run-home");
+    let seen = home.join("seen");
+    let waits = format!("until [ -e {} ]; do sleep 0.05; done", text(&seen));
+    let mut command = shared.command(&["run"]);
     command
-        .env_remove("OPENAI_STAGGER_SECONDS")
+        .args(["--", "sh", "-c", &waits])
         .env("XDG_RUNTIME_DIR", &home)
         .env("PATH", std::env::var_os("PATH").expect("a path"));
-    let ran = run(command);
-    assert_eq!(ran.code, Some(0), "{}", ran.stderr);
-    let status: Value =
-        serde_json::from_str(&fs::read_to_string(home.join("status")).expect("a file"))
-            .expect("JSON");
-    assert_eq!(
-        status["processes"].as_array().map(Vec::len),
-        Some(1),
-        "{status}"
-    );
+    let run = start(command, &home.join("stderr"));
+    let (address, token) = daemon(&home.join("tollhouse")).await;
+    let is_there = |status: &Value| {
+        let all = status["processes"].as_array().into_iter().flatten();
+        let (this, others): (Vec<_>, Vec<_>) = all.partition(|it| it["this"] == true);
+        (this.len(), others.len()) == (1, 1)
+    };
+    let mut told = state_as(&address, &token).await;
+    let begin = Instant::now();
+    while !is_there(&told) {
+        assert!(begin.elapsed() < Duration::from_secs(20), "{told}");
+        sleep(Duration::from_millis(100)).await;
+        told = state_as(&address, &token).await;
+    }
+    let status = shared.status();
+    assert_eq!(status["processes"].as_array().map(Vec::len), Some(2));
+    fs::write(&seen, "").expect("a file");
+    assert_eq!(ended(run).await, Some(0));
+    signal(&proxy, "-TERM");
+    assert_eq!(ended(proxy).await, Some(0));
+}
+
+/// Where the daemon of the one room listens, and the token that opens it.
+async fn daemon(rooms: &Path) -> (String, String) {
+    let mut found = None;
+    until("the daemon", || {
+        let rooms = fs::read_dir(rooms).into_iter().flatten().flatten();
+        found = rooms.map(|room| room.path()).find_map(|room| {
+            let port = fs::read_to_string(room.join("daemon")).ok()?;
+            let port: u16 = port.split(' ').next()?.parse().ok()?;
+            let token = fs::read_to_string(room.join("token")).ok()?;
+            Some((format!("127.0.0.1:{port}"), token))
+        });
+        found.is_some()
+    })
+    .await;
+    found.expect("it was waited for")
 }
 
 #[tokio::test]
