@@ -168,6 +168,19 @@ fn lines(seed: u64, tokens: u64) -> String {
     all
 }
 
+/// Of those who write here, how many processes each that went on alone had been told of when it last did.
+pub(super) fn alone(files: &[Files]) -> Vec<u64> {
+    let told = |files: &Files| {
+        let said = fs::read_to_string(&files.stderr).unwrap_or_default();
+        let warned = said.lines().rev();
+        let line = warned
+            .filter(|line| line.contains("going on without the shared ledger"))
+            .find_map(|line| Some(line.split_once("processes=")?.1.to_owned()))?;
+        Some(line.trim().parse().expect("a number"))
+    };
+    files.iter().filter_map(told).collect()
+}
+
 /// How an account stands; `None` where Redis does not tell in time.
 pub(super) fn status(redis: &Redis) -> Option<Value> {
     let url = redis.url();

@@ -21,6 +21,14 @@ impl Row {
         }
     }
 
+    /// Says something only if this is so: not judged where it is not.
+    pub(super) fn only_if(self, is_so: bool) -> Self {
+        Row {
+            is_judged: self.is_judged && is_so,
+            ..self
+        }
+    }
+
     /// A number that may be no larger.
     pub(super) fn at_most(what: impl Into<String>, measured: f64, most: f64) -> Self {
         Row {
@@ -56,7 +64,7 @@ impl fmt::Display for Row {
         let kept = match (is_kept, is_judged) {
             (true, _) => "kept",
             (false, true) => "MISSED",
-            (false, false) => "missed (too short to be judged)",
+            (false, false) => "missed (not judged)",
         };
         write!(f, "  {what:<52}{measured:>9}  {target:<15}{kept}")
     }
