@@ -434,9 +434,10 @@ fn comparable(grant: &Grant, life: u64) -> Grant {
 
 async fn play(schedules_: u64, is_wild: bool, meters: impl Fn(&mut Rng) -> Vec<MeterTerms>) {
     let folder = TempDir::new().expect("a folder");
-    let mut clock = Some(Clock::within(folder.path()));
-    let environment = clock.as_ref().expect("it is here").environment();
-    let server = Server::within(&[], &environment).await;
+    let Some((clock, server)) = Clock::with_server(folder.path(), BEGIN).await else {
+        return;
+    };
+    let mut clock = Some(clock);
     for seed in 0..schedules(schedules_) {
         let meters = meters(&mut Rng::with_seed(seed));
         let clock_ = clock.take().expect("it is here");

@@ -5,6 +5,11 @@ use std::os::unix::fs::FileExt;
 use std::path::Path;
 use std::process::Command;
 
+use redis::Value;
+
+use super::ms;
+use super::server::Server;
+
 const SOURCE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/it/support/clock.c");
 
 /// Stands still between two settings.
@@ -33,6 +38,23 @@ impl Clock {
                 ("CLOCK".into(), path.display().to_string()),
             ],
         }
+    }
+
+    /// One that shows this, and a server that goes by it; `None`, and said, where the server counts time by
+    /// itself between its looks at the clock, as Valkey 9 does.
+    pub(crate) async fn with_server(folder: &Path, micros: u64) -> Option<(Self, Server)> {
+        let clock = Clock::within(folder);
+        clock.set(micros);
+        let server = Server::within(&[], &clock.environment()).await;
+        let second = 1_000_000;
+        let shown = [micros / second, micros % second];
+        let shown = shown.map(|it| Value::BulkString(it.to_string().into()));
+        tokio::time::sleep(ms(20)).await;
+        if server.run(&["TIME"]).await != Value::Array(shown.into()) {
+            eprintln!("NOT TRIED: this server counts time by itself");
+            return None;
+        }
+        Some((clock, server))
     }
 
     pub(crate) fn environment(&self) -> [(&str, &str); 2] {
