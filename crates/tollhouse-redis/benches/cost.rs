@@ -10,7 +10,7 @@
 //! Fails where eight processes take more than a fifth of a core, or where the hundred make a call's p99
 //! longer by more than 0.1 ms.
 //!
-//! `cargo bench -p tollhouse-redis --bench cost`
+//! `cargo bench -p tollhouse-redis`
 
 mod calls;
 

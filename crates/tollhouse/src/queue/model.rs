@@ -39,12 +39,11 @@ use super::{AccountSlots, Bell, Bounds, Queue, Ticket};
 use crate::ask::{Arrival, Ask, Caller, Deadline};
 use crate::charge::{Amounts, Per, Unit};
 use crate::error::Refused;
-use crate::rules::ledger::{Aimd, Learns, Ledger, Limit, Named, Share, Terms};
+use crate::rules::ledger::{Accounting, Aimd, Learns, Ledger, Limit, Named, Share, Terms, Window};
 use crate::rules::{
     Agreed, Common, Granted, Launch, Limits, Need, Pool, Random, Rule, Slots, Spacing, Wish,
 };
 use crate::time::{Moment, Now};
-use crate::{Accounting, Window};
 
 const SEC: Duration = Duration::from_secs(1);
 
