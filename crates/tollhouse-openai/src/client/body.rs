@@ -16,6 +16,7 @@ use pin_project_lite::pin_project;
 use tokio::time::{Instant, Sleep, sleep};
 
 use super::Error;
+use super::inline::InlineBody;
 use super::patience::Patience;
 use super::peer::poison;
 use crate::layers::verdict::VerdictBody;
@@ -66,9 +67,55 @@ impl Body for ResponseBody {
     }
 }
 
-/// hyper's body, and how long it may take.
+/// hyper's body, and the connection that it comes over.
+#[derive(Debug)]
+pub(super) enum Arriving {
+    /// Driven by a task of its own.
+    Shared {
+        body: Incoming,
+        connection: CaptureConnection,
+    },
+    /// Driven by whoever polls the body.
+    Inline { body: InlineBody },
+}
+
+impl Arriving {
+    fn poll_frame(
+        &mut self,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
+        match self {
+            Arriving::Shared { body, .. } => Pin::new(body).poll_frame(cx),
+            Arriving::Inline { body } => Pin::new(body).poll_frame(cx),
+        }
+    }
+
+    fn is_end_stream(&self) -> bool {
+        match self {
+            Arriving::Shared { body, .. } => body.is_end_stream(),
+            Arriving::Inline { body } => body.is_end_stream(),
+        }
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        match self {
+            Arriving::Shared { body, .. } => body.size_hint(),
+            Arriving::Inline { body } => body.size_hint(),
+        }
+    }
+
+    /// Lets nobody use the connection again.
+    fn give_up(&mut self) {
+        match self {
+            Arriving::Shared { connection, .. } => poison(connection),
+            Arriving::Inline { body } => body.close(),
+        }
+    }
+}
+
+/// A body, and how long it may take.
 pub(super) struct TimedBody {
-    inner: Incoming,
+    inner: Arriving,
     idle: Duration,
     /// When the whole of it must be here, unless it is a stream of events.
     deadline: Option<Instant>,
@@ -81,15 +128,10 @@ pub(super) struct TimedBody {
     /// without an error was cut all the same, though hyper calls that an end
     /// (RFC 9113, section 8.1, means what the request still had to say).
     by_stream: bool,
-    connection: CaptureConnection,
 }
 
 impl TimedBody {
-    pub(super) fn around(
-        response: Response<Incoming>,
-        patience: Patience,
-        connection: CaptureConnection,
-    ) -> Response<TimedBody> {
+    pub(super) fn around(response: Response<Arriving>, patience: Patience) -> Response<TimedBody> {
         let kind = response.headers().get(CONTENT_TYPE);
         let is_stream = kind.is_some_and(is_event_stream);
         // A time beyond all time is none.
@@ -106,7 +148,6 @@ impl TimedBody {
             waiting: false,
             failed: false,
             by_stream,
-            connection,
         })
     }
 
@@ -148,9 +189,9 @@ impl Body for TimedBody {
         if self.failed {
             return Poll::Ready(None);
         }
-        let Poll::Ready(frame) = Pin::new(&mut self.inner).poll_frame(cx) else {
+        let Poll::Ready(frame) = self.inner.poll_frame(cx) else {
             ready!(self.poll_patience(cx));
-            poison(&self.connection);
+            self.inner.give_up();
             return self.fail(Error::body_timeout());
         };
         self.waiting = false;

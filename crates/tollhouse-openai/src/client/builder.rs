@@ -157,8 +157,7 @@ impl OpenAiBuilder {
     pub fn build(self) -> Result<OpenAi, Error> {
         let base = Target::parse(&self.base_url)?;
         let authorization = self.api_key.as_deref().map(bearer).transpose()?;
-        let roots_needed = base.is_https();
-        let transport = Transport::new(roots_needed, &self.extra_roots, self.patience)?;
+        let transport = Transport::new(&base, &self.extra_roots, self.patience)?;
         Ok(OpenAi {
             account: Arc::new(Account {
                 base,

@@ -40,10 +40,10 @@ use crate::wire::transport_error::{broke_off, io_kinds};
 #[derive(Debug)]
 pub struct Error {
     kind: Kind,
-    source: Option<Source>,
+    source: Option<BoxError>,
 }
 
-type Source = Box<dyn std::error::Error + Send + Sync>;
+type BoxError = Box<dyn std::error::Error + Send + Sync>;
 
 #[derive(Debug, PartialEq, Eq)]
 enum Kind {
@@ -139,22 +139,39 @@ impl Error {
         Error::from(Kind::Body).because(error)
     }
 
-    /// An error of the client before a head came.
+    /// An error of hyper-util's client before a head came.
     pub(super) fn sending(error: hyper_util::client::legacy::Error, is_never_sent: bool) -> Error {
-        let kind = match () {
-            () if error.is_connect() && is_timeout(&error) => Kind::ConnectTimeout,
-            () if error.is_connect() => Kind::Connect,
-            () if broke_off(&error) => Kind::Closed,
-            () => Kind::Protocol,
-        };
-        let failed = Error::from(kind);
-        match is_never_sent || failed.is_connect() {
-            true => failed.because(NeverSent::new(error)),
-            false => failed.because(error),
+        match error.is_connect() {
+            true => Error::connecting(error.into()),
+            false => Error::broken(error, is_never_sent),
         }
     }
 
-    pub(super) fn because(self, source: impl Into<Source>) -> Error {
+    /// No connection could be made.
+    pub(super) fn connecting(error: BoxError) -> Error {
+        let kind = match is_timeout(&*error) {
+            true => Kind::ConnectTimeout,
+            false => Kind::Connect,
+        };
+        Error::from(kind).because(NeverSent::new(error))
+    }
+
+    /// There was a connection, and no head came over it.
+    pub(super) fn broken<E>(error: E, is_never_sent: bool) -> Error
+    where
+        E: std::error::Error + Send + Sync + 'static,
+    {
+        let kind = match broke_off(&error) {
+            true => Kind::Closed,
+            false => Kind::Protocol,
+        };
+        match is_never_sent {
+            true => Error::from(kind).because(NeverSent::new(error)),
+            false => Error::from(kind).because(error),
+        }
+    }
+
+    pub(super) fn because(self, source: impl Into<BoxError>) -> Error {
         Error {
             source: Some(source.into()),
             ..self

@@ -12,6 +12,7 @@ mod connect;
 mod deaf;
 pub(crate) mod error;
 mod future;
+mod inline;
 mod patience;
 mod peer;
 mod streaming;
@@ -38,7 +39,7 @@ pub use streaming::StreamingOpenAi;
 
 use crate::call::{CallBody, RequestBody};
 use crate::layers::verdict::WithVerdict;
-use target::Target;
+use target::{Resolved, Target};
 use transport::Transport;
 
 /// An OpenAI-style API as a [`Service`] from requests to responses.
@@ -159,16 +160,27 @@ impl OpenAi {
         }
     }
 
-    fn complete<B: CallBody>(&self, request: &mut Request<B>) -> Result<(), Error> {
-        let (uri, is_ours) = self.account.base.resolve(request.uri())?;
-        *request.uri_mut() = uri;
+    fn complete(&self, request: &mut Request<RequestBody>) -> Result<(), Error> {
+        let base = &self.account.base;
+        let is_ours = match base.resolve(request.uri())? {
+            Resolved::Here(path) if self.transport.get_ref().is_inline(request) => {
+                *request.uri_mut() = path.into();
+                true
+            }
+            Resolved::Here(path) => {
+                *request.uri_mut() = base.absolute(path);
+                true
+            }
+            Resolved::Origin => true,
+            Resolved::Elsewhere => false,
+        };
         // What kind of thing is streamed, only its sender knows.
         let is_json = request
             .body()
             .whole()
             .is_some_and(|whole| !whole.is_empty());
         let headers = request.headers_mut();
-        // Both belong to whoever sent it here (a proxy's own client); hyper
+        // Both belong to whoever sent it here (a proxy's own client); the transport
         // writes the right ones.
         headers.remove(HOST);
         headers.remove(CONTENT_LENGTH);

@@ -1,7 +1,7 @@
 //! Where a request goes: its URI, resolved against the base URL.
 
 use http::Uri;
-use http::uri::{Authority, PathAndQuery, Scheme};
+use http::uri::{Authority, Parts, PathAndQuery, Scheme};
 
 use super::Error;
 
@@ -13,6 +13,17 @@ pub(super) struct Target {
     authority: Authority,
     /// Without a slash at its end; empty where there is no path.
     path: String,
+}
+
+/// Where a request goes.
+#[derive(Debug)]
+pub(super) enum Resolved {
+    /// To the base URL's origin, by this path.
+    Here(PathAndQuery),
+    /// To the base URL's origin, as its URI says.
+    Origin,
+    /// To another origin, as its URI says.
+    Elsewhere,
 }
 
 impl Target {
@@ -51,35 +62,48 @@ impl Target {
         self.scheme == Scheme::HTTPS
     }
 
-    /// The full URI of a request, and whether it is at the base URL's origin.
-    pub(super) fn resolve(&self, uri: &Uri) -> Result<(Uri, bool), Error> {
+    /// Where a request goes.
+    pub(super) fn resolve(&self, uri: &Uri) -> Result<Resolved, Error> {
         let Some(scheme) = uri.scheme() else {
-            return Ok((self.join(uri)?, true));
+            return self.join(uri).map(Resolved::Here);
         };
         if !is_http(scheme) {
             return Err(Error::request(format!(
                 "cannot send a request to a {scheme}:// URI; http, https or a path is allowed"
             )));
         }
-        Ok((uri.clone(), self.is_origin_of(uri)))
+        Ok(match self.is_origin_of(uri) {
+            true => Resolved::Origin,
+            false => Resolved::Elsewhere,
+        })
     }
 
-    fn join(&self, uri: &Uri) -> Result<Uri, Error> {
+    /// The full URI of a path at the base URL's origin.
+    pub(super) fn absolute(&self, path: PathAndQuery) -> Uri {
+        let mut parts = Parts::default();
+        parts.scheme = Some(self.scheme.clone());
+        parts.authority = Some(self.authority.clone());
+        parts.path_and_query = Some(path);
+        Uri::from_parts(parts).expect("it has all parts")
+    }
+
+    fn join(&self, uri: &Uri) -> Result<PathAndQuery, Error> {
+        let known = uri.path_and_query().filter(|_| uri.authority().is_none());
         // `models` alone parses as a host; it can only mean a path here.
-        let relative = match uri.authority() {
-            Some(word) => format!("/{word}"),
-            None => uri
-                .path_and_query()
-                .map_or("/", PathAndQuery::as_str)
-                .to_owned(),
+        let word = uri.authority().map(|word| format!("/{word}"));
+        let relative = match (&word, known) {
+            (Some(word), _) => word,
+            (None, known) => known.map_or("/", PathAndQuery::as_str),
         };
-        let tail = self.without_shared_version(&relative);
-        Uri::builder()
-            .scheme(self.scheme.clone())
-            .authority(self.authority.clone())
-            .path_and_query(format!("{}{tail}", self.path))
-            .build()
-            .map_err(|error| Error::request(format!("no URI can be made of {uri}")).because(error))
+        let tail = self.without_shared_version(relative);
+        let head = &relative[..relative.len() - tail.len()];
+        match known {
+            // Mostly: nothing is to be written anew.
+            Some(known) if *head == self.path => Ok(known.clone()),
+            _ => PathAndQuery::try_from(format!("{}{tail}", self.path)).map_err(|error| {
+                Error::request(format!("no URI can be made of {uri}")).because(error)
+            }),
+        }
     }
 
     /// Takes the version off a path where the base URL ends in the same one.
@@ -98,6 +122,7 @@ impl Target {
         }
     }
 
+    /// Whether an absolute URI is at the base URL's origin.
     fn is_origin_of(&self, uri: &Uri) -> bool {
         let same_host = uri
             .host()
@@ -132,8 +157,11 @@ mod tests {
     fn resolved(base: &str, uri: &str) -> (String, bool) {
         let target = Target::parse(base).expect("a base URL");
         let uri = uri.parse().expect("a URI");
-        let (uri, ours) = target.resolve(&uri).expect("a target");
-        (uri.to_string(), ours)
+        match target.resolve(&uri).expect("a target") {
+            Resolved::Here(path) => (target.absolute(path).to_string(), true),
+            Resolved::Origin => (uri.to_string(), true),
+            Resolved::Elsewhere => (uri.to_string(), false),
+        }
     }
 
     #[test]

@@ -141,8 +141,8 @@ async fn the_pause_between_frames_is_what_is_timed() {
 }
 
 #[test]
-fn everything_can_be_sent_between_threads() {
-    fn check<T: Send + 'static>() {}
+fn everything_can_be_sent_between_threads_and_shared() {
+    fn check<T: Send + Sync + 'static>() {}
     fn movable<T: Unpin>() {}
     check::<OpenAi>();
     check::<ResponseFuture>();
@@ -346,7 +346,7 @@ async fn neither_key_nor_prompt_is_in_any_debug_or_error() {
     let builder = provider.client();
     let client = builder.clone().build().expect("a client");
     let mut said = format!("{builder:?} {client:?} {:?}", client.transport);
-    let mut request = post("/x");
+    let mut request = post("/x").map(RequestBody::from);
     client.complete(&mut request).expect("complete");
     said += &format!("{:?}", request.headers());
     drop(provider);

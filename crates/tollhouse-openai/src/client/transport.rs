@@ -1,4 +1,4 @@
-//! hyper's client with the attempt timeout around it.
+//! hyper's clients with the attempt timeout around them.
 
 use std::fmt;
 use std::future::Future;
@@ -8,7 +8,7 @@ use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use http::header::UPGRADE;
-use http::{Request, Response};
+use http::{Method, Request, Response, Version};
 use http_body::Body;
 use hyper_util::client::legacy::connect::{CaptureConnection, capture_connection};
 use hyper_util::client::legacy::{Client, ResponseFuture};
@@ -18,11 +18,13 @@ use tokio::time::{Instant, Sleep, sleep};
 use tower_service::Service;
 
 use super::Error;
-use super::body::TimedBody;
+use super::body::{Arriving, TimedBody};
 use super::connect::{Connector, Connectors};
+use super::inline::{self, Inline};
 use super::patience::Patience;
 use super::peer::{Kept, Peer, poison};
-use crate::call::RequestBody;
+use super::target::Target;
+use crate::call::{CallBody, RequestBody};
 
 /// What of an answer comes before anybody reads it, over HTTP/2.
 const STREAM_WINDOW: u32 = 1024 * 1024;
@@ -42,6 +44,9 @@ pub(super) struct Transport {
 }
 
 struct Clients {
+    /// For what needs no more than HTTP/1.1 at the base URL's origin, where that is without
+    /// TLS.
+    inline: Option<Arc<Inline>>,
     any: Client<Connector, RequestBody>,
     /// For requests that ask to stop being HTTP, which HTTP/2 has no words for.
     upgrading: Client<Connector, RequestBody>,
@@ -50,12 +55,12 @@ struct Clients {
 
 impl Transport {
     pub(super) fn new(
-        roots_needed: bool,
+        base: &Target,
         extra_roots: &[u8],
         patience: Patience,
     ) -> Result<Transport, Error> {
         let (connect, keep_alive) = (patience.connect, patience.keep_alive);
-        let connectors = Connectors::new(roots_needed, extra_roots, connect, keep_alive)?;
+        let connectors = Connectors::new(base.is_https(), extra_roots, connect, keep_alive)?;
         let mut client = Client::builder(TokioExecutor::new());
         client
             .timer(TokioTimer::new())
@@ -69,7 +74,15 @@ impl Transport {
             .http2_keep_alive_interval(keep_alive)
             .http2_keep_alive_timeout(keep_alive)
             .http2_keep_alive_while_idle(true);
+        let inline = match base.is_https() {
+            true => None,
+            false => {
+                let connector = connectors.http_1.clone();
+                Some(Arc::new(Inline::new(base.url().clone(), connector)?))
+            }
+        };
         let clients = Clients {
+            inline,
             any: client.build(connectors.any),
             upgrading: client.build(connectors.http_1),
             patience,
@@ -77,6 +90,16 @@ impl Transport {
         Ok(Transport {
             clients: Arc::new(clients),
         })
+    }
+
+    /// Whether a request to the base URL's origin drives its own connection. What it brings
+    /// must be there as a whole: its answer may come before, and be read by nobody.
+    pub(super) fn is_inline(&self, request: &Request<RequestBody>) -> bool {
+        self.clients.inline.is_some()
+            && request.body().whole().is_some()
+            && request.version() == Version::HTTP_11
+            && request.method() != Method::CONNECT
+            && !request.headers().contains_key(UPGRADE)
     }
 }
 
@@ -89,23 +112,39 @@ impl Service<Request<RequestBody>> for Transport {
         Poll::Ready(Ok(()))
     }
 
-    fn call(&mut self, mut request: Request<RequestBody>) -> TransportFuture {
+    fn call(&mut self, request: Request<RequestBody>) -> TransportFuture {
         tracing::debug!(
             method = %request.method(),
             path = request.uri().path(),
             body_bytes = request.body().size_hint().exact(),
             "sending a request"
         );
-        let connection = capture_connection(&mut request);
-        let client = match request.headers().contains_key(UPGRADE) {
-            true => &self.clients.upgrading,
-            false => &self.clients.any,
+        let sent = match &self.clients.inline {
+            // A URI without an origin is one for which `is_inline` was true.
+            Some(inline) if request.uri().scheme().is_none() => Sent::Inline {
+                sent: Arc::clone(inline).send(request),
+            },
+            _ => self.clients.share(request),
         };
         TransportFuture {
-            sent: client.request(request),
+            sent,
             timer: None,
             waiting: None,
             clients: Arc::clone(&self.clients),
+        }
+    }
+}
+
+impl Clients {
+    /// By a connection that others may be on.
+    fn share(&self, mut request: Request<RequestBody>) -> Sent {
+        let connection = capture_connection(&mut request);
+        let client = match request.headers().contains_key(UPGRADE) {
+            true => &self.upgrading,
+            false => &self.any,
+        };
+        Sent::Shared {
+            sent: client.request(request),
             connection,
         }
     }
@@ -114,15 +153,26 @@ impl Service<Request<RequestBody>> for Transport {
 pin_project! {
     pub(super) struct TransportFuture {
         #[pin]
-        sent: ResponseFuture,
+        sent: Sent,
         // Made at the first poll, which is sure to be inside the runtime.
         #[pin]
         timer: Option<Sleep>,
         waiting: Option<Waiting>,
         // For how long it may take.
         clients: Arc<Clients>,
-        // The one that the attempt is on, once it is known.
-        connection: CaptureConnection,
+    }
+}
+
+pin_project! {
+    #[project = SentProj]
+    enum Sent {
+        Shared {
+            #[pin]
+            sent: ResponseFuture,
+            // The one that the attempt is on, once it is known.
+            connection: CaptureConnection,
+        },
+        Inline { sent: inline::Sent },
     }
 }
 
@@ -141,7 +191,10 @@ const SHUT: Duration = Duration::from_secs(1);
 
 impl Waiting {
     /// Whether this is the first look at a peer that keeps the request back.
-    fn meets(&mut self, connection: &CaptureConnection) -> bool {
+    fn meets(&mut self, sent: &SentProj<'_>) -> bool {
+        let SentProj::Shared { connection, .. } = sent else {
+            return false;
+        };
         if self.peer.is_some() {
             return false;
         }
@@ -197,24 +250,52 @@ impl Future for TransportFuture {
             deadline: timer.deadline(),
             peer: None,
         });
-        if let Poll::Ready(result) = this.sent.poll(cx) {
-            let response = result.map_err(|error| waiting.failed(error))?;
-            tracing::debug!(status = response.status().as_u16(), "the answer began");
-            let connection = this.connection.clone();
-            return Poll::Ready(Ok(TimedBody::around(response, patience, connection)));
+        let mut sent = this.sent.project();
+        if let Poll::Ready(result) = sent.poll(cx, waiting) {
+            let answer = result?;
+            tracing::debug!(status = answer.status().as_u16(), "the answer began");
+            return Poll::Ready(Ok(TimedBody::around(answer, patience)));
         }
         let step = patience.connect.min(SHUT);
-        if waiting.meets(this.connection) {
+        if waiting.meets(&sent) {
             timer.as_mut().reset(waiting.next(step));
         }
         loop {
             ready!(timer.as_mut().poll(cx));
             if let Some(error) = waiting.ended(patience.connect) {
-                // Whatever is wrong with the connection: the next attempt is on another.
-                poison(this.connection);
+                sent.give_up();
                 return Poll::Ready(Err(error));
             }
             timer.as_mut().reset(waiting.next(step));
+        }
+    }
+}
+
+impl SentProj<'_> {
+    fn poll(
+        &mut self,
+        cx: &mut Context<'_>,
+        waiting: &Waiting,
+    ) -> Poll<Result<Response<Arriving>, Error>> {
+        match self {
+            SentProj::Shared { sent, connection } => {
+                let answer = ready!(sent.as_mut().poll(cx));
+                let answer = answer.map_err(|error| waiting.failed(error))?;
+                let connection = connection.clone();
+                Poll::Ready(Ok(answer.map(|body| Arriving::Shared { body, connection })))
+            }
+            SentProj::Inline { sent } => {
+                let answer = ready!(Pin::new(sent).poll(cx))?;
+                Poll::Ready(Ok(answer.map(|body| Arriving::Inline { body })))
+            }
+        }
+    }
+
+    /// Whatever is wrong with the connection: the next attempt is on another.
+    fn give_up(&self) {
+        // One that is driven by its call ends with it.
+        if let SentProj::Shared { connection, .. } = self {
+            poison(connection);
         }
     }
 }

@@ -309,14 +309,14 @@ fn text<'h>(found: &Found<'h>, name: &str) -> Option<&'h str> {
 /// A count: an unsigned whole number; a fraction of zeros is forgiven.
 fn number(found: &Found<'_>, name: &str) -> Option<u64> {
     let text = text(found, name)?;
-    let whole = match text.split_once('.') {
-        Some((whole, zeros)) if zeros.bytes().all(|b| b == b'0') => whole,
-        Some(_) => return None,
-        None => text,
-    };
     // `parse` alone would take a leading plus.
-    let digits = whole.bytes().all(|b| b.is_ascii_digit());
-    digits.then(|| whole.parse().ok()).flatten()
+    let digits = text.bytes().take_while(u8::is_ascii_digit).count();
+    let (whole, rest) = text.split_at(digits);
+    let is_whole = match rest.strip_prefix('.') {
+        Some(zeros) => zeros.bytes().all(|b| b == b'0'),
+        None => rest.is_empty(),
+    };
+    is_whole.then(|| whole.parse().ok()).flatten()
 }
 
 #[cfg(test)]
