@@ -7,11 +7,16 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
+use axum::Router;
+use serde_json::Value;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+use tokio::sync::watch;
 use tollhouse_sim::Sim;
 
 use crate::common::{
-    Files, Provider, answers, assert_each_once, directory, ended, lines, run, signal, start, text,
-    until,
+    Files, Provider, Upstream, answers, assert_each_once, directory, ended, lines, run, signal,
+    start, text, tollhouse_at, until,
 };
 
 const KEY: &str = "sk-PLANTED-KEY";
@@ -404,6 +409,118 @@ async fn an_ended_daemon_is_started_again_by_the_next_call() {
     a_daemon_that_ends_is_started_again("run_ended", "-TERM").await;
 }
 
+/// What a killed daemon had sent, the next one cannot know: until a first answer says how
+/// much is left, it spends no faster than tokens come.
+#[tokio::test]
+async fn a_killed_daemons_next_one_starts_cautiously() {
+    let released = watch::Sender::new(true);
+    let upstream = Upstream::start(answers_once(&released)).await;
+    let user = User::new("run_cautious");
+    let script = "echo $OPENAI_BASE_URL $OPENAI_API_KEY > told; \
+                  while ! test -e done; do sleep 0.02; done";
+    let mut command = tollhouse_at(&upstream.url, &["run", "--", "sh", "-c", script]);
+    user.is(&mut command);
+    command.env("OPENAI_TPM_LIMIT", "6000");
+    command.env("OPENAI_MAX_CONCURRENCY", "10");
+    let child = start(command, &user.file("said"));
+    let mut told = String::new();
+    until("its environment", || {
+        told = fs::read_to_string(user.file("told")).unwrap_or_default();
+        told.ends_with('\n')
+    })
+    .await;
+    let (url, token) = told.trim().split_once(' ').expect("both");
+    let address = url["http://".len()..].split('/').next().expect("a host");
+    let call = |max_tokens| {
+        let request = chat(token, max_tokens);
+        tokio::spawn(asked(address.to_owned(), request))
+    };
+    assert!(call(10).await.unwrap().starts_with("HTTP/1.1 200"));
+
+    // Five that fit: at once where an answer was seen, and one by one where none was.
+    for (in_flight, waiting) in [(5, 0), (1, 4)] {
+        released.send_replace(false);
+        let calls: Vec<_> = (0..5).map(|_| call(1_000)).collect();
+        let mut seen = (0, 0);
+        until("all five", || {
+            seen = standing(&user, token);
+            seen.0 + seen.1 == 5
+        })
+        .await;
+        assert_eq!(seen, (in_flight, waiting));
+        if waiting == 0 {
+            let daemon = user.daemon().await;
+            kill(&daemon, "-KILL");
+            until("its end", || !is_running(&daemon) || is_zombie(&daemon)).await;
+            for call in calls {
+                call.await.unwrap();
+            }
+            continue;
+        }
+        released.send_replace(true);
+        for call in calls {
+            let answer = call.await.unwrap();
+            assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
+        }
+    }
+    fs::write(user.file("done"), "").unwrap();
+    assert_eq!(ended(child).await, Some(0));
+    user.is_left().await;
+}
+
+/// A provider that answers once it is let.
+fn answers_once(released: &watch::Sender<bool>) -> Router {
+    let released = released.clone();
+    Router::new().fallback(move || {
+        let mut released = released.subscribe();
+        async move {
+            let _ = released.wait_for(|is| *is).await;
+            let used = r#"{"usage":{"prompt_tokens":8,"completion_tokens":1,"total_tokens":9}}"#;
+            ([("content-type", "application/json")], used)
+        }
+    })
+}
+
+fn chat(token: &str, max_tokens: u64) -> String {
+    let body = format!(
+        r#"{{"model":"gpt-4o","max_tokens":{max_tokens},"messages":[{{"role":"user","content":"Hi"}}]}}"#
+    );
+    format!(
+        "POST /v1/chat/completions HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\
+         authorization: Bearer {token}\r\ncontent-type: application/json\r\n\
+         content-length: {}\r\n\r\n{body}",
+        body.len()
+    )
+}
+
+/// All that comes back, to the connection's end, whatever ends it.
+async fn asked(address: String, request: String) -> String {
+    let mut socket = TcpStream::connect(&address).await.expect("it listens");
+    socket
+        .write_all(request.as_bytes())
+        .await
+        .expect("it reads");
+    let mut answer = Vec::new();
+    let _ = socket.read_to_end(&mut answer).await;
+    String::from_utf8_lossy(&answer).into_owned()
+}
+
+/// How many calls are in flight and wait at the daemon, if it is there.
+fn standing(user: &User, token: &str) -> (u64, u64) {
+    let room = user.rooms().pop().expect("a room");
+    let said = fs::read_to_string(room.join("daemon")).unwrap_or_default();
+    let Some(port) = said.split_once(' ').and_then(|(port, _)| port.parse().ok()) else {
+        return (0, 0);
+    };
+    let Some(status) = try_to_look_at(port, token) else {
+        return (0, 0);
+    };
+    let (_, body) = status.split_once("\r\n\r\n").expect("a body");
+    let status: Value = serde_json::from_str(body).expect("JSON");
+    let number = |name: &str| status["accounts"][0][name].as_u64().expect("a number");
+    (number("in_flight"), number("waiting"))
+}
+
 /// Nobody is there to remove what a killed daemon left, but for the last run.
 #[tokio::test]
 async fn what_a_killed_daemon_leaves_is_removed_by_the_last_run() {
@@ -499,9 +616,14 @@ async fn callers_are_named_after_the_command_or_as_told() {
 
 /// The status as whoever can read the token sees it.
 fn looked_at(port: u16, token: &str) -> String {
+    try_to_look_at(port, token).expect("it listens")
+}
+
+/// `None` where nobody listens.
+fn try_to_look_at(port: u16, token: &str) -> Option<String> {
     use std::io::Read;
 
-    let mut socket = std::net::TcpStream::connect(("127.0.0.1", port)).expect("it listens");
+    let mut socket = std::net::TcpStream::connect(("127.0.0.1", port)).ok()?;
     let request = format!(
         "GET /tollhouse/status HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\
          authorization: Bearer {token}\r\n\r\n"
@@ -510,7 +632,7 @@ fn looked_at(port: u16, token: &str) -> String {
     let mut seen = String::new();
     socket.read_to_string(&mut seen).expect("text");
     assert!(seen.starts_with("HTTP/1.1 200"), "{seen}");
-    seen
+    Some(seen)
 }
 
 /// Without a runtime directory, the state directory is as good.
