@@ -76,8 +76,13 @@ impl Command {
 /// Runs the command that was asked for.
 pub(crate) fn main() -> ExitCode {
     let cli = Cli::parse();
-    let ended =
-        logging::start(cli.verbose, cli.command.logging()).and_then(|()| in_runtime(cli.command));
+    let logging = logging::start(cli.verbose, cli.command.logging());
+    let ended = logging.and_then(|writing| {
+        let ended = in_runtime(cli.command);
+        // All that was logged stands before what is said last.
+        drop(writing);
+        ended
+    });
     failure::exit_code(ended)
 }
 

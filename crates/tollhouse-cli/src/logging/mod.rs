@@ -1,10 +1,15 @@
 //! What the libraries say of themselves, on stderr.
 
+mod lines;
+
 use std::io::IsTerminal;
 
 use tracing_subscriber::EnvFilter;
+use tracing_subscriber::fmt::writer::BoxMakeWriter;
 
 use crate::failure::{self, BoxError};
+use lines::Lines;
+pub(crate) use lines::Writing;
 
 /// How a command logs.
 #[derive(Clone, Copy, Debug, Default)]
@@ -15,25 +20,39 @@ pub(crate) struct Logging {
     pub(crate) is_json: bool,
 }
 
-/// Starts to log where `RUST_LOG` or `-v` ask for it, or the command does.
+/// Starts to log where `RUST_LOG` or `-v` ask for it, or the command does. A server's lines
+/// are written until what is returned is dropped.
 ///
 /// # Errors
 ///
 /// `RUST_LOG` is no filter.
-pub(crate) fn start(verbose: u8, logging: Logging) -> Result<(), BoxError> {
+pub(crate) fn start(verbose: u8, logging: Logging) -> Result<Option<Writing>, BoxError> {
     let Some(filter) = filter(verbose, logging.is_server)? else {
-        return Ok(());
+        return Ok(None);
     };
+    let (writer, writing) = writer(logging.is_server)?;
     let colours = std::io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none();
     let subscriber = tracing_subscriber::fmt()
         .with_env_filter(filter)
-        .with_writer(std::io::stderr)
+        .with_writer(writer)
         .with_ansi(colours && !logging.is_json);
     let started = match logging.is_json {
         true => subscriber.json().flatten_event(true).try_init(),
         false => subscriber.try_init(),
     };
-    started.map_err(|error| failure::because("cannot start to log", error))
+    started.map_err(|error| failure::because("cannot start to log", error))?;
+    Ok(writing)
+}
+
+/// Others than servers say little, and draw their progress in between.
+fn writer(is_server: bool) -> Result<(BoxMakeWriter, Option<Writing>), BoxError> {
+    if !is_server {
+        return Ok((BoxMakeWriter::new(std::io::stderr), None));
+    }
+    let started = Lines::start(std::io::stderr());
+    let (lines, writing) =
+        started.map_err(|error| failure::because("cannot start to log", error))?;
+    Ok((BoxMakeWriter::new(lines), Some(writing)))
 }
 
 fn filter(verbose: u8, is_server: bool) -> Result<Option<EnvFilter>, BoxError> {

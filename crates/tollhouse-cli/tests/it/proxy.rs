@@ -222,7 +222,10 @@ async fn tokens_of_the_file_name_their_callers_and_follow_it() {
     let chat = "POST /v1/chat/completions";
     let answer = running.ask(chat, "t-PLANTED-1", CHAT).await;
     assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
-    assert!(running.output().contains(r#""caller":"web""#));
+    until("its line", || {
+        running.output().contains(r#""caller":"web""#)
+    })
+    .await;
     fs::write(
         &file,
         "[tokens]\nweb = \"t-PLANTED-2\"\nnight = \"t-PLANTED-3\"\n",
