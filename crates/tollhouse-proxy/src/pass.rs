@@ -100,12 +100,13 @@ async fn through(
 ) -> Result<Answered, Instead> {
     let admitted = shared.keys.admit(request.headers())?;
     line.caller = admitted.caller.name().unwrap_or_default().to_owned();
+    // First, so that what follows has their places.
+    forget_the_connection(request.extensions_mut());
     request.extensions_mut().insert(admitted.caller);
     line.tally = admitted.tally;
     let most = max_wait(shared.max_wait, request.headers())?;
     *request.uri_mut() = provider_path(shared.keys.base_path(), request.uri())?;
     let asked = Asked::of(&mut request);
-    forget_the_connection(request.extensions_mut());
     for_provider(request.headers_mut(), admitted.keeps_key);
     detach(request.headers_mut());
     if asked.is_some() {
@@ -215,14 +216,20 @@ fn provider_path(base: &str, uri: &Uri) -> Result<Uri, Refusal> {
         let rest = path.strip_prefix(prefix)?;
         rest.starts_with(['/', '?']).then_some(rest)
     };
-    let path = match below(base).filter(|_| !base.is_empty()) {
+    let is_prefix = !base.is_empty() && base != VERSION;
+    let path = match below(base).filter(|_| is_prefix) {
         Some(rest) => rest,
-        None if below("/v1").is_some() => path,
+        // The client makes the base URL's version of this one.
+        None if below(VERSION).is_some() => path,
         None => return Err(Refusal::NotHere),
     };
+    // A copy: what it came in is the connection's.
     let path = PathAndQuery::try_from(path).map_err(|_| Refusal::NotHere)?;
     Ok(Uri::from(path))
 }
+
+/// Where the API stands for clients.
+const VERSION: &str = "/v1";
 
 /// A request that may be sent.
 struct Ready {
@@ -337,8 +344,8 @@ mod tests {
     #[test]
     fn paths_are_the_apis_or_below_the_base_urls() {
         for (base, uri, there) in [
-            ("/v1", "/v1/models?a=b", "/models?a=b"),
-            ("/v1", "http://evil.example/v1/models", "/models"),
+            ("/v1", "/v1/models?a=b", "/v1/models?a=b"),
+            ("/v1", "http://evil.example/v1/models", "/v1/models"),
             ("", "/v1/models", "/v1/models"),
             ("/openai/v1", "/v1/models", "/v1/models"),
             ("/openai/v1", "/openai/v1/models", "/models"),
@@ -354,6 +361,19 @@ mod tests {
             "/openai/v1/x",
         ] {
             assert_eq!(path("/v1", uri), Err(Refusal::NotHere), "{uri}");
+        }
+    }
+
+    /// What a call is read from is used again while it waits.
+    #[test]
+    fn a_path_is_no_part_of_what_it_came_in() {
+        for base in ["/v1", "", "/openai/v1"] {
+            let buffer = Bytes::from(b"/v1/models".to_vec());
+            let uri = Uri::from_maybe_shared(buffer.clone()).unwrap();
+            let path = provider_path(base, &uri).unwrap();
+            drop(uri);
+            assert!(buffer.is_unique(), "{base}");
+            assert_eq!(path, "/v1/models");
         }
     }
 
