@@ -18,11 +18,12 @@ use crate::together::Together;
 /// Adds what we know of a call to its answer, and goes with it to its last byte.
 ///
 /// `is_repeatable` where the gates tried again by themselves: then the client's own
-/// attempts would only multiply ours.
+/// attempts would only multiply ours. `gets_turns` as [`Together`] has it.
 pub(crate) fn answer<B>(
     mut response: Response<B>,
     mut line: Line,
     is_repeatable: bool,
+    gets_turns: bool,
 ) -> Response<axum::body::Body>
 where
     B: Body<Data = Bytes> + Send + 'static,
@@ -35,7 +36,7 @@ where
         headers.insert(SHOULD_RETRY, HeaderValue::from_static("false"));
     }
     match is_events(response.headers()) {
-        true => response.map(|body| with(Together::new(body), line)),
+        true => response.map(|body| with(Together::new(body, gets_turns), line)),
         false => response.map(|body| with(body, line)),
     }
 }

@@ -5,6 +5,7 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
+use http::uri::Scheme;
 use http::{Request, Response};
 use tollhouse_openai::account::{AccountSnapshot, Place};
 use tollhouse_openai::client::StreamingOpenAi;
@@ -37,6 +38,7 @@ pub(crate) struct Gates {
     /// Shared, and cloned for a call that is sent: it is large, and thousands may wait.
     client: Arc<Client>,
     base_path: Arc<str>,
+    has_tasks: bool,
 }
 
 type Client = Spanned<Limited<Noted>>;
@@ -55,6 +57,7 @@ pub(crate) struct Outlook {
 impl Gates {
     pub(crate) fn new(account: Account, openai: OpenAi) -> Self {
         let base_path = openai.base_url().path().trim_end_matches('/').into();
+        let has_tasks = openai.base_url().scheme() != Some(&Scheme::HTTP);
         let noted = openai
             .streaming()
             .map_request(note_launch as fn(Request<RequestBody>) -> _)
@@ -64,6 +67,7 @@ impl Gates {
             client: Arc::new(SpanLayer::new("openai").layer(account.layer().layer(noted))),
             account,
             base_path,
+            has_tasks,
         }
     }
 
@@ -77,6 +81,12 @@ impl Gates {
     /// The path before every other at the provider, without a slash at its end.
     pub(crate) fn base_path(&self) -> &str {
         &self.base_path
+    }
+
+    /// Whether the connections to the provider have tasks of their own, as the client's with
+    /// TLS have.
+    pub(crate) fn has_tasks(&self) -> bool {
+        self.has_tasks
     }
 
     /// Has the account say this, which another one of the same rules says.

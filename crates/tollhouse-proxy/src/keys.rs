@@ -92,10 +92,12 @@ impl Keys {
     }
 
     pub(crate) fn base_path(&self) -> &str {
-        match self {
-            Keys::Own { gates, .. } => gates.base_path(),
-            Keys::Theirs { accounts, .. } => accounts.pattern.base_path(),
-        }
+        self.tokens().1.base_path()
+    }
+
+    /// As [`Gates::has_tasks`].
+    pub(crate) fn upstream_has_tasks(&self) -> bool {
+        self.tokens().1.has_tasks()
     }
 
     /// The account's part in a shared ledger, if it has one.

@@ -55,7 +55,10 @@ pub(crate) async fn pass(shared: &Shared, request: Box<Request<Body>>) -> Respon
                 line,
             )
         }
-        None => answer(answered.response, line, answered.is_repeatable),
+        None => {
+            let gets_turns = shared.keys.upstream_has_tasks();
+            answer(answered.response, line, answered.is_repeatable, gets_turns)
+        }
     }
 }
 

@@ -2,8 +2,8 @@
 //!
 //! hyper's client hands over a body chunk by chunk, however many came in one piece, and
 //! its server writes whenever there is nothing more at the moment: for a stream that is
-//! one system call for each event. So whoever has something here gives the connection
-//! behind it one turn to bring more, before it is let go:
+//! one system call for each event. So what is there is gathered before it is let go. A
+//! connection that a task of its own drives gets one turn to bring more:
 //!
 //! ```text
 //! Empty -> Gathering    something came
@@ -11,7 +11,8 @@
 //! Gathering -> Empty    nothing came in a turn, or it is enough, or the end
 //! ```
 //!
-//! A turn is one of the scheduler's, microseconds; no clock runs.
+//! A turn is one of the scheduler's, microseconds; no clock runs. Where whoever polls the
+//! body drives the connection, it has brought all there is, and gets none.
 
 use std::pin::Pin;
 use std::task::{Context, Poll};
@@ -31,6 +32,8 @@ pin_project! {
         gathered: Gathered,
         // What came behind it and is no data.
         then: Option<Result<Frame<Bytes>, B::Error>>,
+        // A task of its own brings the body.
+        gets_turns: bool,
         // The body had its turn and brought nothing.
         had_turn: bool,
         is_over: bool,
@@ -45,11 +48,13 @@ enum Gathered {
 }
 
 impl<B: Body> Together<B> {
-    pub(crate) fn new(body: B) -> Self {
+    /// `gets_turns` where a task of its own brings the body.
+    pub(crate) fn new(body: B, gets_turns: bool) -> Self {
         Together {
             body,
             gathered: Gathered::One(Bytes::new()),
             then: None,
+            gets_turns,
             had_turn: false,
             is_over: false,
         }
@@ -107,7 +112,7 @@ impl<B: Body<Data = Bytes>> Body for Together<B> {
                 Poll::Ready(Some(Err(error))) => *this.then = Some(Err(error)),
                 Poll::Ready(None) => *this.is_over = true,
                 Poll::Pending if this.gathered.len() == 0 => return Poll::Pending,
-                Poll::Pending if *this.had_turn => break,
+                Poll::Pending if *this.had_turn || !*this.gets_turns => break,
                 Poll::Pending => {
                     *this.had_turn = true;
                     cx.waker().wake_by_ref();
@@ -180,7 +185,11 @@ mod tests {
     /// What is said at each poll, in words; `.` for nothing yet, and a `*` where it has
     /// asked to be polled again.
     fn said(told: impl IntoIterator<Item = Came>, polls: usize) -> String {
-        let mut body = Together::new(Told(told.into_iter().collect()));
+        said_by(told, polls, true)
+    }
+
+    fn said_by(told: impl IntoIterator<Item = Came>, polls: usize, gets_turns: bool) -> String {
+        let mut body = Together::new(Told(told.into_iter().collect()), gets_turns);
         let woken = Arc::<Woken>::default();
         let waker = Waker::from(Arc::clone(&woken));
         let mut cx = Context::from_waker(&waker);
@@ -219,6 +228,12 @@ mod tests {
     }
 
     #[test]
+    fn nobody_waits_for_what_brought_all_there_is() {
+        let together = [data("a"), data("b"), PENDING, data("c"), PENDING, PENDING];
+        assert_eq!(said_by(together, 3, false), "ab c .");
+    }
+
+    #[test]
     fn nothing_is_kept_behind_the_end() {
         assert_eq!(said([data("a"), data("b"), END, END], 2), "ab end");
         let error = Poll::Ready(Some(Err("broken")));
@@ -232,7 +247,7 @@ mod tests {
     fn enough_is_let_go_at_once() {
         static LONG: [u8; ENOUGH] = [b'x'; ENOUGH];
         let long = || Poll::Ready(Some(Ok(Frame::data(Bytes::from_static(&LONG)))));
-        let mut body = Together::new(Told([long(), long(), PENDING].into()));
+        let mut body = Together::new(Told([long(), long(), PENDING].into()), true);
         let mut cx = Context::from_waker(Waker::noop());
         for _ in 0..2 {
             let frame = Pin::new(&mut body).poll_frame(&mut cx);
