@@ -5,6 +5,7 @@
 //! interleaved, numbers are medians, and what is demanded is demanded of ratios and
 //! differences within a round, so that they mean something on any machine. CPU time is
 //! what the scheduler has counted for the subject's threads, and bears other load best.
+//! All that is ours is built by the profile `dist`, as whoever installs the command builds it.
 //!
 //! To look at one subject for longer: `-- upstream ADDRESS`, `-- bare ADDRESS UPSTREAM`
 //! and `-- load ADDRESS plain|burst|paced CONNECTIONS SECONDS` are the parts alone.
@@ -283,22 +284,20 @@ fn demands(
     ]
 }
 
-/// Builds the command as it is released, and says where it is.
+/// Builds the command by the profile that this bench was built by, and says where it is.
 fn built() -> Result<PathBuf> {
-    // target/release/deps/proxy-0123
+    // target/dist/deps/proxy-0123
     let bench = std::env::current_exe()?;
-    let target = bench.ancestors().nth(3).ok_or("a bench without a target")?;
+    let built = bench.ancestors().nth(2).and_then(Path::file_name);
+    let built = built.and_then(|name| name.to_str());
+    let target = bench.ancestors().nth(3);
+    let (built, target) = built.zip(target).ok_or("a bench without a target")?;
     let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
     let mut build = Command::new(cargo);
-    build.args([
-        "build",
-        "--quiet",
-        "--release",
-        "--package",
-        "tollhouse-cli",
-    ]);
+    build.args(["build", "--quiet", "--package", "tollhouse-cli"]);
+    build.args(["--profile", built]);
     run(build.arg("--target-dir").arg(target))?;
-    Ok(Path::new(target).join("release/tollhouse"))
+    Ok(target.join(built).join("tollhouse"))
 }
 
 fn run(command: &mut Command) -> Result<()> {
