@@ -191,8 +191,8 @@ impl Bucket {
     /// zero, and so this one's not below what is in transit.
     pub(crate) fn forgive_debt(&mut self, now: Moment) {
         self.refill(now);
-        let least = (-self.fractions(self.in_transit)).min(self.ceiling());
-        self.level = self.level.max(least);
+        // No higher than the ceiling, which is above it by the capacity.
+        self.level = self.level.max(-self.fractions(self.in_transit));
     }
 
     /// More is in transit than was taken here; the level is charged for none of it.
@@ -383,6 +383,154 @@ mod tests {
             When::At(start + 20 * SEC),
             "never raises"
         );
+    }
+
+    /// One token a second, up to sixty.
+    fn minute() -> Bucket {
+        Bucket::new(60, Per::Minute, 60, Moment::default())
+    }
+
+    fn at(second: u32) -> Moment {
+        Moment::default() + second * SEC
+    }
+
+    #[test]
+    fn an_eta_is_when_all_of_it_would_have_come() {
+        let mut bucket = minute();
+        for (total, seconds) in [(0, 0), (60, 0), (61, 1), (200, 140)] {
+            assert_eq!(bucket.eta(total, at(0)), seconds * SEC, "{total}");
+        }
+        bucket.reserve(60);
+        assert_eq!(bucket.eta(1, at(0)), SEC);
+        assert_eq!(bucket.refill_in(90 * SEC + SEC / 2), 90);
+        let nanosecond = Duration::from_nanos(1);
+        let mut third = Bucket::new(180, Per::Minute, 180, at(0));
+        third.reserve(180);
+        assert_eq!(third.eta(1, at(0)), SEC / 3 + nanosecond, "rounded up");
+        assert_eq!(third.eta(3, at(0)), SEC);
+    }
+
+    #[test]
+    fn what_comes_back_fills_it_up_to_the_ceiling() {
+        let mut bucket = minute();
+        bucket.reserve(40);
+        bucket.credit(15, at(0));
+        assert_eq!(
+            bucket.level(at(0)),
+            20,
+            "there is no room beside the transit"
+        );
+        bucket.land(40, at(0));
+        bucket.credit(15, at(0));
+        assert_eq!(bucket.level(at(0)), 35);
+        bucket.credit(100, at(0));
+        assert_eq!(bucket.level(at(0)), 60);
+    }
+
+    /// Thirty are gone at 0 s, and ten of them have refilled at 10 s: then there is room
+    /// left for twenty.
+    #[test]
+    fn what_comes_back_late_counts_as_far_as_there_was_room() {
+        // What was given back before, and what comes back now: the level after it.
+        for (before, now, level) in [(0, 5, 45), (0, 25, 60), (15, 5, 60), (15, 2, 57)] {
+            let mut bucket = minute();
+            bucket.reserve(30);
+            bucket.land(30, at(0));
+            let room = bucket.room(at(0));
+            assert_eq!(room.whole(Per::Minute), 30);
+            assert_eq!(Room::of_whole(30, Per::Minute), room);
+            bucket.credit(before, at(10));
+            bucket.credit_late(now, room, at(10));
+            assert_eq!(bucket.level(at(10)), level, "{before} + {now}");
+        }
+        // What was above a lowered capacity found no room at the other side, either.
+        let mut bucket = minute();
+        bucket.spend(30, at(0));
+        let room = bucket.room(at(0));
+        bucket.resize(60, 40, at(0));
+        assert_eq!(bucket.level(at(0)), 30);
+        bucket.resize(60, 60, at(0));
+        bucket.credit_late(30, room, at(0));
+        assert_eq!(bucket.level(at(0)), 40);
+    }
+
+    #[test]
+    fn forgiven_debt_leaves_what_is_in_transit() {
+        for (in_transit, spent, level) in [(0, 160, 0), (20, 160, -20), (20, 10, 30)] {
+            let mut bucket = minute();
+            bucket.reserve(in_transit);
+            bucket.spend(spent, at(0));
+            bucket.forgive_debt(at(0));
+            assert_eq!(bucket.level(at(0)), level, "{in_transit} {spent}");
+        }
+    }
+
+    #[test]
+    fn what_others_have_in_transit_lowers_the_ceiling_alone() {
+        let mut bucket = minute();
+        bucket.adopt(20, at(0));
+        assert_eq!((bucket.level(at(0)), bucket.in_transit()), (40, 20));
+        bucket.spend(30, at(0));
+        bucket.adopt(20, at(0));
+        assert_eq!((bucket.level(at(0)), bucket.in_transit()), (10, 40));
+        assert_eq!(bucket.level(at(30)), 20);
+        for (most, level) in [(5, 1), (-3, -3), (1, 1)] {
+            let terms = (60, Per::Minute, 60);
+            let mut standing = Bucket::standing(terms, most, 59, at(0));
+            assert_eq!((standing.level(at(0)), standing.in_transit()), (level, 59));
+        }
+    }
+
+    #[test]
+    fn nothing_refills_while_it_rests() {
+        let mut bucket = minute();
+        bucket.reserve(60);
+        bucket.land(60, at(0));
+        bucket.rest_until(at(10));
+        bucket.rest_until(at(5));
+        assert_eq!(bucket.level(at(10)), 0);
+        assert_eq!(bucket.level(at(13)), 3);
+    }
+
+    #[test]
+    fn it_is_raised_up_to_the_ceiling_and_never_lowered_by_that() {
+        let mut bucket = minute();
+        bucket.reserve(40);
+        assert!(!bucket.raise_to(20, at(0)));
+        bucket.spend(15, at(0));
+        assert!(!bucket.raise_to(5, at(0)));
+        assert!(bucket.raise_to(6, at(0)));
+        assert_eq!(bucket.level(at(0)), 6);
+        assert!(bucket.raise_to(50, at(0)));
+        assert_eq!(bucket.level(at(0)), 20);
+        bucket.lower_to(7, at(0));
+        bucket.lower_to(9, at(0));
+        assert_eq!(bucket.level(at(0)), 7);
+    }
+
+    #[test]
+    fn another_size_refills_at_another_rate_from_now_on() {
+        let mut bucket = minute();
+        bucket.spend(50, at(0));
+        bucket.resize(120, 100, at(10));
+        assert_eq!(bucket.level(at(10)), 20, "no level is added");
+        assert_eq!(bucket.level(at(20)), 40);
+        bucket.resize(0, 30, at(20));
+        assert_eq!(bucket.level(at(20)), 30);
+        assert_eq!(bucket.refill_in(60 * SEC), 1, "some of it comes");
+    }
+
+    #[test]
+    fn levels_are_rounded_down_however_large() {
+        let mut bucket = minute();
+        bucket.spend(61, at(0));
+        assert_eq!(bucket.level(at(0) + SEC / 2), -1);
+        let much = 1_000_000_000_000;
+        let mut bucket = Bucket::new(much, Per::Day, much, at(0));
+        bucket.reserve(1);
+        assert_eq!(bucket.level(at(0)), 999_999_999_999);
+        bucket.spend(2 * much, at(0));
+        assert_eq!(bucket.level(at(0)), -1_000_000_000_001);
     }
 
     proptest! {

@@ -108,4 +108,11 @@ mod tests {
             Cost(u64::MAX)
         );
     }
+
+    #[test]
+    fn a_cost_is_given_back_as_far_as_it_was_taken() {
+        assert_eq!(Cost(7).plus(Cost(3)).minus(Cost(4)), Cost(6));
+        assert_eq!(Cost(u64::MAX).plus(Cost(1)), Cost(u64::MAX));
+        assert_eq!(Cost(3).minus(Cost(4)), Cost::NOTHING);
+    }
 }

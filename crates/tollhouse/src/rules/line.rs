@@ -324,4 +324,15 @@ mod tests {
             prop_assert!(standing.is_empty());
         }
     }
+
+    #[test]
+    fn what_is_free_is_used_again() {
+        let mut line = Line::new();
+        let [first, second, third] = [1, 2, 3].map(|n| line.insert(n));
+        assert_eq!(line.remove(second), 2);
+        line.forget(first);
+        assert_eq!([line.insert(4), line.insert(5)], [first, second]);
+        assert_eq!([first, second, third].map(|key| *line.get(key)), [4, 5, 3]);
+        assert_eq!(line.insert(6).index(), 3);
+    }
 }

@@ -56,4 +56,18 @@ mod tests {
         assert_eq!(Random::seeded(7).fraction(), again.fraction());
         assert_ne!(Random::from_entropy().next(), Random::from_entropy().next());
     }
+
+    /// The first numbers of the authors' own program.
+    #[test]
+    fn numbers_are_those_of_splitmix64() {
+        let mut random = Random::seeded(1_234_567);
+        for number in [
+            6_457_827_717_110_365_317,
+            3_203_168_211_198_807_973,
+            9_817_491_932_198_370_423,
+            4_593_380_528_125_082_431,
+        ] {
+            assert_eq!(random.next(), number);
+        }
+    }
 }

@@ -444,5 +444,23 @@ mod tests {
         let turn = spacing.permitted(start);
         spacing.launched(&turn, start);
         assert_eq!(spacing.eta(2, start), start + 45 * SEC);
+        let ahead = Ahead {
+            waiting: 2,
+            ..Ahead::default()
+        };
+        let later = &mut Now::at(start + 5 * SEC);
+        let wait = spacing.expected_wait(&Charge::default(), ahead, later);
+        assert_eq!(wait, 40 * SEC);
+    }
+
+    #[test]
+    fn a_launch_that_never_was_is_no_launch() {
+        let mut turn = Turn::new(7);
+        for _ in 0..2 {
+            turn.never_launched();
+            assert_eq!((turn.number(), turn.is_launched()), (7, false));
+            turn.set_launched();
+            assert_eq!((turn.number(), turn.is_launched()), (7, true));
+        }
     }
 }

@@ -157,4 +157,30 @@ mod tests {
             assert_eq!(scope_index(scope), index);
         }
     }
+
+    #[test]
+    fn counts_of_several_rules_add_up() {
+        let mut one = Counts::default();
+        one.reserved(50);
+        one.refunded(20);
+        one.settled(30);
+        one.launched();
+        one.held();
+        one.denied(Scope::Quota);
+        let mut both = one;
+        both.add(&one);
+        let mut denials = [0; SCOPES.len()];
+        denials[scope_index(Scope::Quota)] = 2;
+        let twice = Counts {
+            reserved: 100,
+            refunded: 40,
+            settled: 60,
+            launches: 2,
+            holds: 2,
+            denials,
+        };
+        assert_eq!(both, twice);
+        both.reserved(u64::MAX);
+        assert_eq!(both.reserved, u64::MAX);
+    }
 }
