@@ -588,4 +588,198 @@ mod tests {
             When::At(start + 86_401 * SECOND)
         );
     }
+
+    fn at(second: u32) -> Moment {
+        Moment::default() + second * SECOND
+    }
+
+    /// Sixty a minute, of which so many were taken at 0 s and landed then.
+    fn spent(unit: Unit, per: Per, windowed: bool, amount: u64) -> Meter {
+        let mut meter = meter(unit, per, 60, windowed);
+        meter.reserve(amount, Some(at(0)));
+        meter.land(amount, at(0));
+        meter
+    }
+
+    #[test]
+    fn one_that_joins_has_never_refilled() {
+        let allowed = *meter(Unit::Tokens, Per::Minute, 60, false).allowed();
+        // Taken, in transit: the level.
+        for (taken, in_transit, level) in [(30, 10, 30), (1_000, 10, -10), (0, 0, 60)] {
+            let counts = (taken, in_transit);
+            let mut joining = Meter::joining(allowed, false, counts, at(0));
+            assert_eq!(
+                (joining.left(at(0)), joining.in_transit()),
+                (level, in_transit)
+            );
+        }
+        let mut windowed = Meter::joining(allowed, true, (30, 10), at(0));
+        assert_eq!(windowed.when(30, at(0)), When::Now);
+        assert_eq!(
+            windowed.when(31, at(0)),
+            When::At(at(60)),
+            "twenty count as landed"
+        );
+        let requests = *meter(Unit::Requests, Per::Minute, 60, true).allowed();
+        for (taken, when) in [(0, When::Now), (1, When::At(at(1)))] {
+            let mut paced = Meter::joining(requests, true, (taken, 0), at(0));
+            assert_eq!(paced.when(1, at(0)), when, "it may have been just now");
+        }
+    }
+
+    #[test]
+    fn without_its_window_it_has_what_that_left() {
+        let mut requests = spent(Unit::Requests, Per::Minute, true, 10);
+        requests.reserve(5, Some(at(0)));
+        assert_eq!((requests.left(at(0)), requests.in_transit()), (45, 5));
+        requests.set_windowed(false, 15, at(0));
+        assert!(!requests.is_windowed());
+        assert_eq!((requests.left(at(0)), requests.in_transit()), (45, 5));
+        assert_eq!(requests.left(at(7)), 52, "it refills");
+        // The one that comes back counts what was taken as just landed.
+        requests.set_windowed(true, 15, at(15));
+        assert!(requests.is_windowed());
+        assert_eq!(requests.when(46, at(15)), When::At(at(75)));
+        requests.set_windowed(true, 60, at(20));
+        assert_eq!(requests.when(45, at(20)), When::Now, "it was there already");
+        requests.drop_window();
+        assert!(!requests.is_windowed());
+        let mut alone = spent(Unit::Requests, Per::Minute, true, 10);
+        alone.drop_window();
+        assert!(alone.is_windowed(), "nothing else rules it");
+    }
+
+    #[test]
+    fn another_limit_adds_no_level() {
+        // What a window alone rules: the new limit, and what is left after half a minute.
+        for (limit, left) in [(60, 0), (120, 60), (30, -30)] {
+            let mut requests = spent(Unit::Requests, Per::Minute, true, 60);
+            let allowed = *meter(Unit::Requests, Per::Minute, limit, true).allowed();
+            requests.resize(allowed, at(0));
+            assert_eq!(requests.left(at(30)), left, "{limit}");
+            assert_eq!(requests.allowed().limit, limit);
+        }
+        let mut tokens = spent(Unit::Tokens, Per::Minute, true, 60);
+        let allowed = *meter(Unit::Tokens, Per::Minute, 120, true).allowed();
+        tokens.resize(allowed, at(0));
+        assert_eq!(tokens.left(at(30)), 60);
+        assert_eq!(tokens.when(60, at(30)), When::Now);
+        assert_eq!(tokens.when(61, at(31)), When::At(at(60)));
+        // The pace, too.
+        let mut requests = spent(Unit::Requests, Per::Minute, true, 1);
+        let allowed = *meter(Unit::Requests, Per::Minute, 600, true).allowed();
+        requests.resize(allowed, at(0));
+        assert_eq!(requests.when(1, at(0)), When::At(at(0) + SECOND / 10));
+    }
+
+    #[test]
+    fn debt_is_forgiven_and_a_burst_taken_away() {
+        let mut tokens = meter(Unit::Tokens, Per::Minute, 60, true);
+        tokens.owe(100, at(0));
+        assert_eq!(tokens.left(at(0)), -40);
+        assert_eq!(
+            tokens.when(1, at(0)),
+            When::At(at(60)),
+            "the window counts it, too"
+        );
+        tokens.forgive_debt(at(0));
+        assert_eq!(tokens.left(at(0)), 0);
+        for (per, drained, emptied) in [(Per::Second, 0, 0), (Per::Minute, 0, 0), (Per::Day, 60, 6)]
+        {
+            let mut meter = meter(Unit::Tokens, per, 60, false);
+            meter.drain(at(0));
+            assert_eq!(meter.left(at(0)), drained, "{per:?}");
+            meter.empty(at(0));
+            assert_eq!(meter.left(at(0)), emptied, "{per:?}");
+        }
+        let mut requests = meter(Unit::Requests, Per::Minute, 60, true);
+        requests.empty(at(0));
+        assert_eq!((requests.left(at(0)), requests.left(at(20))), (0, 20));
+    }
+
+    #[test]
+    fn what_is_told_lowers_the_level_or_else_the_pace() {
+        let mut tokens = meter(Unit::Tokens, Per::Minute, 60, true);
+        tokens.lower_pace(0, at(0));
+        assert_eq!(tokens.when(60, at(0)), When::Now, "it has a level");
+        tokens.wait_for(10, 30 * SECOND, at(0));
+        assert_eq!(tokens.when(10, at(0)), When::At(at(30)));
+        let mut requests = meter(Unit::Requests, Per::Minute, 60, true);
+        requests.lower_pace(0, at(0));
+        assert_eq!(requests.when(1, at(0)), When::At(at(1)));
+        requests.wait_for(1, 30 * SECOND, at(0));
+        assert_eq!(requests.when(1, at(0)), When::At(at(30)));
+        assert_eq!(requests.eta(2, at(0)), 31 * SECOND);
+    }
+
+    #[test]
+    fn others_slow_the_refill_alone() {
+        let mut tokens = spent(Unit::Tokens, Per::Minute, false, 60);
+        tokens.slow_to(30, at(0));
+        assert_eq!(tokens.left(at(10)), 5);
+        tokens.slow_to(1_000, at(10));
+        assert_eq!(tokens.left(at(20)), 15, "no faster than is allowed");
+        tokens.slow_to(30, at(20));
+        tokens.forget_others(at(20));
+        assert_eq!(tokens.left(at(30)), 25);
+        assert_eq!(tokens.left(at(600)), 60);
+    }
+
+    #[test]
+    fn it_is_full_when_nothing_is_spent_in_transit_or_counted() {
+        for (unit, windowed, full_at) in [
+            (Unit::Tokens, false, 10),
+            (Unit::Tokens, true, 60),
+            (Unit::Requests, false, 10),
+            (Unit::Requests, true, 60),
+        ] {
+            let mut meter = spent(unit, Per::Minute, windowed, 10);
+            assert!(!meter.is_full(at(full_at) - Duration::from_nanos(1)));
+            assert!(meter.is_full(at(full_at)), "{unit:?} {windowed}");
+            meter.reserve(1, Some(at(full_at)));
+            meter.land(1, at(full_at));
+            assert!(!meter.is_full(at(full_at)));
+            meter.reserve(1, Some(at(200)));
+            assert!(!meter.is_full(at(300)), "one is on its way");
+        }
+        // Nothing is wanting but the pace.
+        let mut requests = meter(Unit::Requests, Per::Minute, 60, true);
+        requests.lower_pace(0, at(0));
+        assert!(!requests.is_full(at(0)));
+        assert!(requests.is_full(at(1)));
+    }
+
+    #[test]
+    fn what_is_taken_at_an_unknown_instant_counts_from_the_next_known_one() {
+        let mut requests = meter(Unit::Requests, Per::Minute, 120, true);
+        for _ in 0..2 {
+            assert!(requests.has(1));
+            requests.reserve(1, None);
+        }
+        assert!(!requests.has(1));
+        requests.date(at(5));
+        requests.date(at(5) + SECOND / 2);
+        assert_eq!(requests.when(1, at(5)), When::At(at(6)));
+        assert!(!requests.has(1));
+        requests.refund(1, at(5), at(5));
+        assert_eq!(requests.when(1, at(5)), When::Now);
+        assert!(requests.has(1));
+    }
+
+    #[test]
+    fn what_is_given_back_is_there_again_at_once() {
+        let mut tokens = meter(Unit::Tokens, Per::Minute, 60, true);
+        tokens.reserve(60, Some(at(0)));
+        tokens.land(60, at(0));
+        let room = tokens.room(at(0));
+        tokens.give_back(40, at(0), room, at(2));
+        assert_eq!(tokens.left(at(2)), 42);
+        assert_eq!(tokens.when(40, at(2)), When::Now);
+        assert_eq!(tokens.when(41, at(2)), When::At(at(60)));
+        tokens.reserve(20, Some(at(2)));
+        assert_eq!((tokens.left(at(2)), tokens.in_transit()), (22, 20));
+        tokens.refund(20, at(2), at(2));
+        assert_eq!((tokens.left(at(2)), tokens.in_transit()), (42, 0));
+        assert_eq!(tokens.time_for(90), 90 * SECOND);
+    }
 }

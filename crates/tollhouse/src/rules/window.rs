@@ -316,6 +316,102 @@ mod tests {
         assert_eq!(window.eta(250, start), 180 * SEC);
     }
 
+    #[test]
+    fn an_eta_is_exact_within_the_first_window_and_whole_beyond() {
+        let start = Moment::default();
+        let mut window = Window::new(60 * SEC, 100);
+        window.add(40, start);
+        window.add(50, start + 10 * SEC);
+        let now = start + 20 * SEC;
+        // Ten are there at once, forty more at 60 s, and the others at 70 s.
+        let table = [(0, 0), (10, 0), (11, 40), (50, 40), (51, 50), (100, 50)];
+        for (total, seconds) in table {
+            assert_eq!(window.eta(total, now), seconds * SEC, "{total}");
+            assert_eq!(
+                window.eta(total + 200, now),
+                match total {
+                    0 => 60 * SEC + window.eta(100, now),
+                    _ => (120 + seconds) * SEC,
+                }
+            );
+        }
+        let mut open = Window::new(60 * SEC, 100);
+        open.reserve(100);
+        assert_eq!(open.eta(1, start), 60 * SEC, "nobody knows when it lands");
+        open.refund(100);
+        assert_eq!(open.eta(100, start), Duration::ZERO);
+    }
+
+    #[test]
+    fn what_is_left_falls_below_zero_and_follows_the_limit() {
+        let start = Moment::default();
+        let mut window = Window::standing(60 * SEC, 100, (30, 500), start);
+        assert_eq!((window.open(), window.left(start)), (30, -30));
+        window.resize(200);
+        assert_eq!(window.left(start), 70);
+        assert_eq!(window.when(71, start), When::At(start + 60 * SEC));
+        window.resize(50);
+        assert_eq!(window.when(20, start), When::At(start + 60 * SEC));
+        assert_eq!(window.when(21, start), When::OnRelease);
+        assert_eq!(window.left(start + 60 * SEC), 20);
+    }
+
+    /// Two threads tell of their landings in the wrong order.
+    #[test]
+    fn what_landed_before_the_last_leaves_with_it() {
+        let start = Moment::default();
+        let mut window = Window::new(60 * SEC, 100);
+        window.add(40, start + 5 * SEC);
+        assert_eq!(window.when(61, start + 5 * SEC), When::At(start + 65 * SEC));
+        window.add(20, start + 2 * SEC);
+        window.add(0, start + 9 * SEC);
+        let now = start + 10 * SEC;
+        assert_eq!(window.when(41, now), When::At(start + 65 * SEC));
+        assert_eq!(window.left(start + 65 * SEC), 100);
+    }
+
+    #[test]
+    fn what_is_forgiven_is_not_waited_for() {
+        let start = Moment::default();
+        let mut window = Window::new(60 * SEC, 100);
+        for second in [0, 10, 20] {
+            window.add(30, start + second * SEC);
+        }
+        let now = start + 30 * SEC;
+        // Asked before and after, so that what was looked up once is not gone by.
+        assert_eq!(window.when(41, now), When::At(start + 70 * SEC));
+        window.forgive(25, start + 10 * SEC, now);
+        assert_eq!(window.when(65, now), When::At(start + 60 * SEC));
+        assert_eq!(window.when(66, now), When::At(start + 70 * SEC));
+        assert_eq!(window.when(71, now), When::At(start + 80 * SEC));
+        window.forgive(100, start, now);
+        assert_eq!(window.left(now), 65, "no more than landed then");
+    }
+
+    #[test]
+    fn a_long_log_gathers_what_lands_within_its_grain_and_a_short_one_nothing() {
+        let start = Moment::default();
+        // Its grain is a second.
+        let mut window = Window::new(4_000 * SEC, u64::MAX / 2);
+        let (half, nanosecond) = (SEC / 2, Duration::from_nanos(1));
+        let many = u32::try_from(FINE).unwrap();
+        for n in 0..many {
+            window.add(1, start + n * half);
+        }
+        assert_eq!(window.log.len(), FINE);
+        let last = start + (many - 1) * half;
+        let landings = [
+            (SEC - nanosecond, 0),
+            (SEC, 1),
+            (SEC + half, 1),
+            (2 * SEC, 2),
+        ];
+        for (after, entries) in landings {
+            window.add(1, last + after);
+            assert_eq!(window.log.len(), FINE + entries, "{after:?}");
+        }
+    }
+
     /// A trial with a plain log made 300,000 reservations quadratic.
     #[test]
     fn the_log_stays_short_under_any_traffic() {

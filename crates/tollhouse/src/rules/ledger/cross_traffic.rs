@@ -218,6 +218,59 @@ mod tests {
         assert_eq!(others.leave(LIMIT, Per::Minute), LIMIT);
     }
 
+    fn at(millis: u64) -> Moment {
+        Moment::default() + Duration::from_millis(millis)
+    }
+
+    /// Nine hundred a second are missing over ten seconds; the memory is as long, so the
+    /// estimate comes as far as e tells, and goes as far back when nothing is missing.
+    #[test]
+    fn the_estimate_follows_in_as_many_seconds_as_it_remembers() {
+        let mut others = CrossTraffic::default();
+        others.learn(30_000, LIMIT, Per::Minute, at(0));
+        others.spent(5_000);
+        others.returned(4_000);
+        others.learn(30_000, LIMIT, Per::Minute, at(10_000));
+        let expected = 900.0 * (1.0 - (-1.0_f64).exp());
+        assert!((others.rate - expected).abs() < 1e-9, "{others:?}");
+        others.learn(50_000, LIMIT, Per::Minute, at(30_000));
+        let expected = expected * (-2.0_f64).exp();
+        assert!((others.rate - expected).abs() < 1e-9, "{others:?}");
+    }
+
+    #[test]
+    fn counts_that_come_together_are_one() {
+        let mut others = CrossTraffic::default();
+        others.learn(30_000, LIMIT, Per::Minute, at(0));
+        others.learn(20_000, LIMIT, Per::Minute, at(99));
+        assert_eq!(others.rate.to_bits(), 0);
+        others.learn(20_000, LIMIT, Per::Minute, at(100));
+        // 10,100 in a tenth of a second.
+        let expected = 101_000.0 * (1.0 - (-0.01_f64).exp());
+        assert!((others.rate - expected).abs() < 1e-6, "{others:?}");
+    }
+
+    /// A thousand a second refill: what others take of it, what is left, and what they may
+    /// have in transit.
+    #[test]
+    fn noise_is_nobodys_and_a_twentieth_is_always_left() {
+        for (rate, left, in_transit) in [
+            (-10.0, 60_000, 0),
+            (49.9, 60_000, 0),
+            (50.0, 57_000, 100),
+            (400.0, 36_000, 800),
+            (950.0, 3_000, 1_900),
+            (2_000.0, 3_000, 1_900),
+        ] {
+            let others = CrossTraffic {
+                rate,
+                ..CrossTraffic::default()
+            };
+            assert_eq!(others.leave(LIMIT, Per::Minute), left, "{rate}");
+            assert_eq!(others.in_transit(LIMIT, Per::Minute), in_transit, "{rate}");
+        }
+    }
+
     #[test]
     fn something_is_left_whatever_others_take() {
         let others = after(30, 60_000, 0, 1_900);

@@ -192,4 +192,48 @@ mod tests {
             assert!(!refill.proven(&Told::default(), at));
         }
     }
+
+    /// A use of a hundredth counts, and resets that are wrong by half a second.
+    #[test]
+    fn what_the_headers_resolution_hides_is_no_contradiction() {
+        for (first, last, proven) in [
+            (told(1000, 990, 600), told(1000, 900, 6_000), true),
+            (told(1000, 991, 540), told(1000, 900, 6_000), false),
+            (told(1000, 0, 60_500), told(1000, 500, 30_250), true),
+            (told(1000, 0, 60_501), told(1000, 500, 30_250), false),
+            (told(1000, 0, 59_500), told(1000, 500, 29_750), true),
+            (told(1000, 0, 59_499), told(1000, 500, 29_750), false),
+            // A fortieth of the limit apart, and less.
+            (told(1000, 500, 30_000), told(1000, 475, 31_500), true),
+            (told(1000, 500, 30_000), told(1000, 476, 31_440), false),
+        ] {
+            let mut refill = Refill::default();
+            assert!(!refill.proven(&first, at(0)));
+            assert!(!refill.proven(&first, at(0)));
+            assert_eq!(refill.proven(&last, at(0)), proven, "{first:?}");
+        }
+    }
+
+    /// A second's period is tried over a sixth of it, a day's over four hours.
+    #[test]
+    fn longer_periods_take_longer_to_prove() {
+        for (per, millis) in [
+            (Per::Second, 166),
+            (Per::Minute, 10_000),
+            (Per::Day, 14_400_000),
+        ] {
+            let reset = per.duration().as_millis() as u64;
+            let empty = told(1000, 0, reset);
+            let mut refill = Refill::default();
+            let mut proven_at = |millis| {
+                let at = Moment::default() + Duration::from_millis(millis);
+                refill.is_continuous(&empty, per, (at, at), at)
+            };
+            for part in 0..3 {
+                assert!(!proven_at(millis * part / 3), "{per:?}");
+            }
+            assert!(!proven_at(millis - millis / 100));
+            assert!(proven_at(millis + 1), "{per:?}");
+        }
+    }
 }

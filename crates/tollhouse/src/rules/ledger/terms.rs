@@ -344,4 +344,58 @@ mod tests {
             assert_eq!(allowed(limit, headroom), left, "{limit} {headroom}");
         }
     }
+
+    #[test]
+    fn a_part_is_of_everything_and_leaves_at_least_one() {
+        let second = Duration::from_secs(1);
+        let quarter = Share::Part(0.25);
+        assert_eq!(quarter.lengthen(2 * second), 8 * second);
+        assert_eq!(Share::Part(0.0).lengthen(second), Duration::MAX);
+        assert_eq!(
+            [0, 1, 3, 10, 600].map(|all| quarter.of(all)),
+            [1, 1, 1, 2, 150]
+        );
+        assert_eq!(Share::Part(0.8).of(600), 480, "and not 479");
+        assert_eq!([1, 40].map(|slots| quarter.of_slots(slots)), [1, 10]);
+        for all in [Share::Whole, Share::Drawn] {
+            assert_eq!((all.of(7), all.of_slots(7)), (7, 7));
+            assert_eq!(all.lengthen(second), second);
+        }
+    }
+
+    #[test]
+    fn all_that_is_to_be_learned_must_be_named() {
+        let told = |limit_tokens, limit_requests| RateLimits {
+            limit_tokens,
+            limit_requests,
+            ..RateLimits::default()
+        };
+        let answers = [
+            told(None, None),
+            told(Some(600), None),
+            told(None, Some(60)),
+            told(Some(600), Some(60)),
+            told(Some(0), Some(60)),
+            told(Some(600), Some(0)),
+        ];
+        // Which of them name all, where these are to be learned.
+        for (tokens, requests, named) in [
+            (None, false, [true; 6]),
+            (Some(1), false, [false, true, false, true, false, true]),
+            (None, true, [false, false, true, true, true, false]),
+            (Some(1), true, [false, false, false, true, false, false]),
+        ] {
+            let learns = Learns { tokens, requests };
+            assert_eq!(learns.anything(), tokens.is_some() || requests);
+            assert_eq!(answers.map(|told| learns.are_named_by(&told)), named);
+        }
+    }
+
+    #[test]
+    fn limits_reach_from_one_to_a_trillion() {
+        let table = [(0, false), (1, true), (MOST, true), (MOST + 1, false)];
+        for (number, is_one) in table {
+            assert_eq!(is_limit(number), is_one, "{number}");
+        }
+    }
 }
