@@ -588,7 +588,7 @@ impl Rule for Ledger {
         }
         let mut meters = self.meters.iter().map(|it| &it.meter);
         self.exhausted.is_none()
-            && self.trust.is_open(self.seen)
+            && self.trust.is_open()
             && meters.all(|meter| meter.has(charge.get(meter.unit())))
     }
 

@@ -133,10 +133,11 @@ impl Trust {
         }
     }
 
-    /// Whether anything may be spent: confirmed, and no hold.
+    /// Whether anything may be spent: confirmed, and so no hold, since only one that was
+    /// let in after it confirms anything.
     #[inline]
-    pub(super) fn is_open(&self, now: Moment) -> bool {
-        self.allowance.is_none() && self.held_until.is_none_or(|until| until <= now)
+    pub(super) fn is_open(&self) -> bool {
+        self.allowance.is_none()
     }
 
     pub(super) fn when(&self, cost: impl FnOnce() -> Duration, now: Moment) -> When {
@@ -294,5 +295,33 @@ mod tests {
             trust.hold(now + delay);
             assert_eq!(trust.untold(epoch), None, "one herd, one hold");
         }
+    }
+
+    #[test]
+    fn a_hold_is_over_at_its_end() {
+        let now = Moment::default();
+        let (mut trust, end) = (Trust::new(None), now + 10 * SEC);
+        assert!(trust.is_open());
+        assert_eq!(trust.held_until(now), None);
+        assert_eq!(trust.held_within(60 * SEC, now), None);
+        trust.hold(end);
+        assert!(!trust.is_open());
+        let before = |instant: Moment| instant - Duration::from_nanos(1);
+        assert_eq!(trust.held_until(before(end)), Some(end));
+        assert_eq!(trust.held_until(end), None);
+        let minute_later = end + 60 * SEC;
+        assert_eq!(trust.held_within(60 * SEC, before(minute_later)), Some(end));
+        assert_eq!(trust.held_within(60 * SEC, minute_later), None);
+    }
+
+    /// A request that is free waits for the first answer like any other.
+    #[test]
+    fn nobody_goes_beside_the_first_where_nothing_is_known() {
+        let now = Moment::default();
+        let mut trust = Trust::new(Some(Allowance::NONE));
+        let (first, _) = trust.admit(|| Duration::ZERO, now);
+        assert_eq!(trust.when(|| Duration::ZERO, now), When::OnRelease);
+        trust.forget(first);
+        assert_eq!(trust.when(|| Duration::ZERO, now), When::Now);
     }
 }
