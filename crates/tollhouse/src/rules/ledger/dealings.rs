@@ -136,7 +136,23 @@ impl Dealings {
                     (*last, *its) = (remaining, reserved);
                 }
             }
-            _ => self.heard.push(heard),
+            // One alone was both, and the less of two may be it still.
+            (Some((least, since)), None) => {
+                let (mut count, mut its) = (remaining, reserved);
+                if remaining < *least {
+                    std::mem::swap(least, &mut count);
+                    std::mem::swap(since, &mut its);
+                }
+                if its > *since {
+                    self.heard.push(Heard::Remaining {
+                        unit,
+                        per,
+                        remaining: count,
+                        reserved: its,
+                    });
+                }
+            }
+            (None, _) => self.heard.push(heard),
         }
     }
 
@@ -240,6 +256,63 @@ mod tests {
         }
         assert_eq!(dealings.heard, [left(300, 1), left(600, 3)]);
         assert!(!dealings.presses);
+    }
+
+    /// The least was once lost where the first that was told was neither it nor the latest.
+    #[test]
+    fn the_least_is_told_in_whatever_order_it_came() {
+        for (told, kept) in [
+            (
+                [(500, 1), (400, 2), (450, 3)],
+                vec![left(400, 2), left(450, 3)],
+            ),
+            (
+                [(500, 1), (450, 3), (400, 2)],
+                vec![left(400, 2), left(450, 3)],
+            ),
+            (
+                [(400, 2), (500, 1), (450, 3)],
+                vec![left(400, 2), left(450, 3)],
+            ),
+            (
+                [(450, 3), (400, 2), (500, 1)],
+                vec![left(400, 2), left(450, 3)],
+            ),
+            ([(500, 1), (450, 2), (400, 3)], vec![left(400, 3)]),
+            (
+                [(400, 1), (400, 2), (400, 2)],
+                vec![left(400, 1), left(400, 2)],
+            ),
+        ] {
+            let mut dealings = Dealings::default();
+            for (remaining, second) in told {
+                dealings.hear(left(remaining, second));
+            }
+            assert_eq!(dealings.heard, kept, "{told:?}");
+        }
+    }
+
+    #[test]
+    fn so_much_is_remembered_and_no_more() {
+        let mut dealings = Dealings::default();
+        let delay = Heard::After {
+            unit: Unit::Tokens,
+            per: Per::Minute,
+            amount: 1,
+            delay: Duration::from_secs(1),
+        };
+        for _ in 0..=MANY {
+            dealings.give_back(Moment::default(), Amounts::of(Unit::Tokens, 1));
+            dealings.give_back(Moment::default(), Amounts::NOTHING);
+            dealings.hear(delay);
+        }
+        assert_eq!((dealings.unused.len(), dealings.heard.len()), (MANY, MANY));
+        assert!(dealings.take_press(), "a delay cannot wait");
+        assert!(!dealings.take_press());
+        assert!(!dealings.take_refunded());
+        dealings.refunded();
+        assert!(dealings.take_refunded());
+        assert!(!dealings.take_refunded());
     }
 
     #[test]
