@@ -939,8 +939,12 @@ impl<F: Fn(&Charge) -> Cost> Prices<F> {
         Prices { price, each }
     }
 
-    /// Of `many` that are charged `all` together.
+    /// Of `many` that are charged `all` together. None cost nothing, though one that asks
+    /// for nothing would.
     fn of(&self, all: &Total, many: usize) -> Cost {
+        if many == 0 {
+            return Cost::NOTHING;
+        }
         let many = u64::try_from(many).unwrap_or(u64::MAX);
         (self.price)(&all.as_charge()).max(self.each.times(many))
     }
@@ -1294,5 +1298,142 @@ mod tests {
             prop_assert_eq!(test.lanes.standings(0).len(), 1);
             prop_assert!(test.lanes.lingering.is_empty());
         }
+    }
+
+    /// In thousandths: nobody's, and the others' in the order of their coming.
+    fn shares(test: &Test) -> Vec<u16> {
+        let all = test.lanes.standings(0).into_iter();
+        all.map(|it| it.share_permille).collect()
+    }
+
+    #[test]
+    fn shares_are_of_what_stands_since_somebody_waits() {
+        let mut test = Test::new();
+        let (a, b) = (caller("a", 1), caller("b", 2));
+        let first = test.join(&a, 100, 0);
+        let second = test.join(&b, 300, 1);
+        let third = test.join(&b, 300, 2);
+        test.join(&a, 100, 3);
+        assert_eq!(shares(&test), [0, 0, 0]);
+        let (_, of_a) = test.launch(first);
+        let (_, of_b) = test.launch(second);
+        assert_eq!(shares(&test), [0, 250, 750]);
+        assert_eq!(test.lanes.weight(), 3);
+        test.lanes.land(of_b, Cost::NOTHING);
+        assert_eq!(shares(&test), [0, 1_000, 0], "it came back");
+        let (_, of_b) = test.launch(third);
+        test.lanes.land(of_b, price(&Charge::tokens(100)));
+        assert_eq!(shares(&test), [0, 500, 500]);
+        assert_eq!(test.next().0, 3);
+        assert_eq!(test.lanes.weight(), 1, "of those that wait or fly");
+        test.lanes.land(of_a, of_a.cost);
+        // Somebody waits again, after nobody did.
+        test.join(&b, 300, 4);
+        assert_eq!(shares(&test), [0, 0, 0]);
+    }
+
+    #[test]
+    fn what_is_given_back_after_all_have_gone_gives_nobody_an_advantage() {
+        let mut test = Test::new();
+        let (a, b) = (caller("a", 1), caller("b", 1));
+        for n in 0..2 {
+            test.join(&a, 100, n);
+            test.join(&b, 100, 10 + n);
+        }
+        let flying: Vec<_> = (0..4).map(|_| test.next().1).collect();
+        // One turned out larger, when nobody waited.
+        test.lanes.land(flying[0], price(&Charge::tokens(1_000)));
+        for n in 2..4 {
+            test.join(&b, 100, 10 + n);
+            test.join(&a, 100, n);
+        }
+        assert_eq!(test.order(4), [12, 2, 13, 3]);
+    }
+
+    /// Of others those count that would be over before a newcomer, as that part of all
+    /// who wait there.
+    #[test]
+    fn a_newcomer_is_told_who_goes_before_it() {
+        let mut test = Test::new();
+        let (a, b) = (caller("a", 1), caller("b", 1));
+        let ahead = |test: &Test, who: &Caller, tokens: u64| {
+            let (waiting, total) = test.lanes.ahead_of(who, &Charge::tokens(tokens), price);
+            (waiting, total.get(Unit::Tokens))
+        };
+        assert_eq!(ahead(&test, &a, 100), (0, 0));
+        for n in 0..3 {
+            test.join(&a, 100, n);
+        }
+        assert_eq!(ahead(&test, &a, 100), (3, 300), "all of its own");
+        for (who, tokens, expected) in [
+            (&b, 100, (1, 100)),
+            (&b, 200, (2, 200)),
+            (&b, 1_000, (3, 300)),
+            (&caller("c", 2), 100, (0, 50)),
+            (&caller("c", 2), 400, (2, 200)),
+        ] {
+            assert_eq!(ahead(&test, who, tokens), expected, "{who:?} {tokens}");
+        }
+        for n in 0..3 {
+            test.join(&b, 100, 10 + n);
+        }
+        assert_eq!(ahead(&test, &b, 100), (6, 600));
+        assert_eq!(ahead(&test, &caller("c", 1), 100), (2, 200));
+        let waits = |test: &Test, who: &Caller| {
+            let (waiting, total) = test.lanes.waiting_of(who);
+            (waiting, total.get(Unit::Tokens))
+        };
+        assert_eq!(
+            (waits(&test, &b), waits(&test, &caller("c", 1))),
+            ((3, 300), (0, 0))
+        );
+        // Its last has gone, and it is a hundred ahead of the other's.
+        let (_, first) = test.next();
+        assert_eq!(ahead(&test, &a, 100), (5, 500));
+        test.order(3);
+        test.lanes.land(first, first.cost);
+        assert_eq!(test.order(2), [2, 12]);
+        assert_eq!(ahead(&test, &a, 100), (0, 0));
+    }
+
+    /// Who flies and does not wait begins at the present, or where it has come to.
+    #[test]
+    fn one_that_comes_again_stands_behind_what_it_had() {
+        let mut test = Test::new();
+        let (a, b) = (caller("a", 1), caller("b", 1));
+        test.join(&a, 100, 0);
+        for n in 0..8 {
+            test.join(&b, 100, 10 + n);
+        }
+        let ahead = |test: &Test, tokens: u64| {
+            let (waiting, _) = test.lanes.ahead_of(&a, &Charge::tokens(tokens), price);
+            waiting
+        };
+        assert_eq!(test.next().0, 0);
+        assert_eq!(
+            ahead(&test, 100),
+            2,
+            "up to its own hundred, and the one it wants"
+        );
+        assert_eq!(test.order(4), [10, 11, 12, 13]);
+        test.head();
+        assert_eq!(ahead(&test, 100), 1, "the others have overtaken it");
+    }
+
+    #[test]
+    fn a_name_beyond_a_thousand_has_a_light_lanes_place() {
+        let mut test = Test::new();
+        let one_more = caller("one more", 1);
+        for n in 0..NAMED as u32 {
+            let ahead = test.lanes.ahead_of(&one_more, &Charge::tokens(50), price);
+            assert_eq!(
+                ahead.0, 0,
+                "they are over later than half of what they want"
+            );
+            test.join(&Caller::new(format!("{n}")), 100, n);
+        }
+        let (waiting, total) = test.lanes.ahead_of(&one_more, &Charge::tokens(50), price);
+        assert_eq!(waiting, NAMED, "of a sixty-fourth of the weight");
+        assert_eq!(total.get(Unit::Tokens), 100 * NAMED as u64);
     }
 }

@@ -664,3 +664,33 @@ async fn a_callers_next_is_told_its_place_and_when_it_goes() {
     all.shutdown().await;
     assert_eq!((next("web"), next("batch")), (None, None));
 }
+
+/// Of what others have in line that counts which would go before: in launches, too.
+#[tokio::test(start_paused = true)]
+async fn an_eta_counts_who_goes_before() {
+    let tokens = TokenBudget::per_minute(60).window(Window::Off);
+    let launches = TokenBudget::unlimited().stagger(10 * SEC);
+    // Three of a batch, of ten tokens each, at one a second; each takes ten seconds, then.
+    // Of those that began where a later caller does, launches count the first; how many of
+    // its tokens go before is reckoned by the tags, which are the same.
+    for (limits, late_goes) in [(tokens, 9), (launches, 19)] {
+        let budget = limits.build().unwrap();
+        spend(&budget, Ask::of(60)).await;
+        let ask = |caller| Ask::of(10).caller(caller);
+        let mut line: Vec<_> = (0..3)
+            .map(|_| Polled::new(budget.reserve(ask(batch()))))
+            .collect();
+        assert!(line.iter_mut().all(|call| call.poll().is_pending()));
+        assert_eq!(budget.eta(ask(batch())), 40 * SEC);
+        assert_eq!(budget.eta(ask(Caller::new("new"))), 20 * SEC);
+        sleep(SEC).await;
+        let mut late = Polled::new(budget.reserve(ask(Caller::new("late"))));
+        assert!(late.poll().is_pending());
+        let next = |caller: &Caller| {
+            let next = budget.next_in_line(caller)?;
+            Some((next.place, next.expected_wait.as_secs()))
+        };
+        assert_eq!(next(&batch()), Some((1, 9)));
+        assert_eq!(next(&Caller::new("late")), Some((2, late_goes)));
+    }
+}
