@@ -299,8 +299,11 @@ mod tests {
         let backoff = Backoff::default().seed(7);
         let all: Vec<Duration> = backoff.delays().collect();
         for before in [0, 1, 3, 4, 5, u32::MAX] {
-            let left: Vec<Duration> = backoff.delays_after(before).collect();
+            let delays = backoff.delays_after(before);
+            let told = delays.size_hint();
+            let left: Vec<Duration> = delays.collect();
             assert_eq!(left, all[all.len().min(before as usize)..]);
+            assert_eq!(told, (left.len(), Some(left.len())));
         }
     }
 

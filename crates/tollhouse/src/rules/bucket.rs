@@ -228,13 +228,10 @@ impl Bucket {
             .min(self.fractions(cost).saturating_sub(refilled));
     }
 
-    /// Raises the level to `least`, up to the ceiling; says whether it rose.
-    pub(crate) fn raise_to(&mut self, least: u64, now: Moment) -> bool {
+    /// Raises the level to `least`, up to the ceiling.
+    pub(crate) fn raise_to(&mut self, least: u64, now: Moment) {
         self.refill(now);
-        let raised = self.fractions(least).min(self.ceiling());
-        let rose = raised > self.level;
-        self.rise(raised - self.level);
-        rose
+        self.rise(self.fractions(least) - self.level);
     }
 
     /// Changes what it refills and holds. A level above the new ceiling falls
@@ -496,13 +493,11 @@ mod tests {
     fn it_is_raised_up_to_the_ceiling_and_never_lowered_by_that() {
         let mut bucket = minute();
         bucket.reserve(40);
-        assert!(!bucket.raise_to(20, at(0)));
         bucket.spend(15, at(0));
-        assert!(!bucket.raise_to(5, at(0)));
-        assert!(bucket.raise_to(6, at(0)));
-        assert_eq!(bucket.level(at(0)), 6);
-        assert!(bucket.raise_to(50, at(0)));
-        assert_eq!(bucket.level(at(0)), 20);
+        for (least, level) in [(4, 5), (6, 6), (50, 20), (50, 20)] {
+            bucket.raise_to(least, at(0));
+            assert_eq!(bucket.level(at(0)), level, "{least}");
+        }
         bucket.lower_to(7, at(0));
         bucket.lower_to(9, at(0));
         assert_eq!(bucket.level(at(0)), 7);

@@ -419,6 +419,12 @@ mod tests {
             }
             assert_eq!(spacing.at(at(6)), When::At(at(next)));
         }
+        // Off as before, it is not timed yet.
+        let mut late = spacing(Duration::ZERO, 0.0);
+        let _turn = late.permitted(at(0));
+        late.set_interval(Duration::ZERO, 0.0, &mut Now::at(at(1)));
+        switch_on(&mut late, 4);
+        assert_eq!(late.at(at(4)), When::At(at(19)));
         // Given back, whether it is switched on before or after it.
         for late in [true, false] {
             let mut spacing = spacing(Duration::ZERO, 0.0);

@@ -1,13 +1,14 @@
 //! What is refused instead of waiting, and how the gates are closed.
 
 use std::cell::Cell;
+use std::task::Poll;
 use std::time::Duration;
 
 use crate::support::counting::Polled;
 use bytes::Bytes;
 use futures_util::FutureExt;
 use http_body_util::{BodyExt, Full};
-use tokio::time::{Instant, sleep, timeout};
+use tokio::time::{Instant, advance, sleep, timeout};
 use tollhouse::{
     ConcurrencyLayer, GateLayer, Refused, StaggerLayer, TokenBudget, TpmBudgetLayer, Window,
 };
@@ -236,4 +237,57 @@ async fn no_request_may_cost_more_than_the_burst() {
     };
     assert_eq!(budget.try_reserve(5_001).unwrap_err(), refused);
     assert!(budget.try_reserve(5_000).is_ok());
+}
+
+/// The mean of some eight releases, of which the first took 8 s and the next 16 s.
+#[tokio::test(start_paused = true)]
+async fn how_long_slots_take_is_told_by_how_they_came_lately() {
+    let budget = TokenBudget::unlimited().max_concurrency(1);
+    let budget = budget.max_waiting(4).build().unwrap();
+    let mut inside = budget.try_reserve(1).unwrap();
+    let mut waiting: Vec<_> = (0..4).map(|_| Polled::new(budget.reserve(1))).collect();
+    assert!(waiting.iter_mut().all(|call| call.poll().is_pending()));
+    for (seconds, expected) in [(3, 0), (8, 8 * 3), (16, 9 * 2)] {
+        advance(seconds * SEC).await;
+        inside.settle(1);
+        let Poll::Ready(Ok(next)) = waiting.remove(0).poll() else {
+            panic!("it is let in");
+        };
+        inside = next;
+        assert_eq!(budget.eta(1), expected * SEC, "after {seconds}");
+    }
+    for _ in 0..3 {
+        waiting.push(Polled::new(budget.reserve(1)));
+        assert!(waiting.last_mut().unwrap().poll().is_pending());
+    }
+    let refused = budget.reserve(1).await.unwrap_err();
+    let expected_wait = 9 * 5 * SEC;
+    let waiting = 4;
+    assert_eq!(
+        refused,
+        Refused::Overloaded {
+            waiting,
+            expected_wait
+        }
+    );
+    drop(inside);
+}
+
+/// Nobody is woken to find that there is something to wait for yet.
+#[tokio::test(start_paused = true)]
+async fn who_waits_for_idleness_is_woken_by_the_last_to_leave() {
+    let budget = TokenBudget::unlimited().max_concurrency(1).build().unwrap();
+    let first = budget.try_reserve(1).unwrap();
+    let mut waits = Polled::new(budget.reserve(1));
+    assert!(waits.poll().is_pending());
+    let mut idle = Polled::new(budget.idle());
+    assert!(idle.poll().is_pending());
+    first.settle(1);
+    let Poll::Ready(Ok(second)) = waits.poll() else {
+        panic!("it is let in");
+    };
+    assert_eq!(idle.woken(), 0, "one is inside");
+    second.settle(1);
+    assert_eq!(idle.woken(), 1);
+    assert!(idle.poll().is_ready());
 }

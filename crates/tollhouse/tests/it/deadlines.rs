@@ -129,3 +129,26 @@ async fn a_deadline_in_the_middle_of_a_line_is_kept_to_the_instant() {
     assert_eq!(start.elapsed(), 40 * SEC);
     assert_eq!(budget.snapshot().waiting, 0);
 }
+
+/// How fast they come back is not known for sure.
+#[tokio::test(start_paused = true)]
+async fn nobody_is_too_late_for_a_slot_before_his_deadline() {
+    let budget = TokenBudget::unlimited().max_concurrency(1).build().unwrap();
+    let mut inside = budget.try_reserve(1).unwrap();
+    for _ in 0..3 {
+        let next = budget.reserve(1);
+        let (next, ()) = tokio::join!(next, async {
+            sleep(10 * SEC).await;
+            inside.settle(1);
+        });
+        inside = next.unwrap();
+    }
+    assert_eq!(budget.eta(1), 10 * SEC, "by what is expected");
+    let start = Instant::now();
+    let (in_time, ()) = tokio::join!(budget.reserve(until(1, 2 * SEC)), async {
+        sleep(SEC).await;
+        inside.settle(1);
+    });
+    assert!(in_time.is_ok());
+    assert_eq!(start.elapsed(), SEC);
+}

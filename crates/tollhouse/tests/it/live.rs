@@ -387,3 +387,38 @@ async fn absurd_usage_closes_no_meter_that_comes_later() {
     // A minute's limit and the longest answer, as debt of the minute's.
     assert_eq!(budget.snapshot().meters[1].level, 1_000_000 - 128_600);
 }
+
+/// What was dropped on its way is in transit, and nobody settles it.
+#[tokio::test(start_paused = true)]
+async fn a_meter_that_comes_later_awaits_no_usage_of_what_was_dropped() {
+    let dropped = async |budget: &TokenBudget, cost| {
+        budget.reserve(cost).await.unwrap().launched();
+    };
+    let budget = TokenBudget::unlimited().build().unwrap();
+    dropped(&budget, 100).await;
+    let kept = budget.reserve(50).await.unwrap();
+    kept.launched();
+    budget.set_limits(tokens(600)).unwrap();
+    let now = budget.snapshot().meters[0];
+    assert_eq!((now.in_transit, now.outstanding), (150, 50));
+    kept.settle(50);
+    assert_eq!(budget.snapshot().meters[0].outstanding, 0);
+
+    // Learned from the answer to a next one, which may itself be bounded by it.
+    for cost in [50, 5_000] {
+        let learning = tokens(1_000).learn_tokens(true);
+        let account = account(learning.meter(Unit::Tokens, Per::Day, 1_000_000));
+        dropped(&account.budget, 5_000).await;
+        let told = remaining(2_000, 0);
+        account.call(cost, Duration::ZERO, told).await.unwrap();
+        let now = account.budget.snapshot();
+        assert_eq!((now.in_transit, now.outstanding), (2_000, 0), "{cost}");
+        for meter in now.meters {
+            assert_eq!(
+                (meter.in_transit, meter.outstanding),
+                (2_000, 0),
+                "{meter:?}"
+            );
+        }
+    }
+}

@@ -151,13 +151,13 @@ async fn an_answer_that_says_nothing_changes_nothing() {
 #[tokio::test(start_paused = true)]
 async fn a_cautious_start_spends_a_tenth_as_it_refills_until_an_answer_confirms() {
     let account = account(ten_a_second().cautious_start(true));
-    let first = account.call(40, 5 * SEC, silence());
+    let first = account.call(40, 8 * SEC, silence());
     let within = account.call(20, 5 * SEC, silence());
     let beyond = account.call(10, Duration::ZERO, silence());
     let launched = join3(first, within, beyond).await;
     assert_eq!(launched.0.unwrap(), 0);
     assert_eq!(launched.1.unwrap(), 4, "once the first has been refilled");
-    assert_eq!(launched.2.unwrap(), 5, "not before the first answer");
+    assert_eq!(launched.2.unwrap(), 8, "not before the first answer");
 }
 
 #[tokio::test(start_paused = true)]

@@ -255,3 +255,33 @@ async fn an_answer_from_before_a_hold_proves_nothing_about_its_end() {
     let (_, launched) = join(old, held).await;
     assert_eq!(launched, (5, 35));
 }
+
+/// One that tells a delay may be chance; a second one soon after it says that the limits
+/// are not those that we know, unless it tells what is left.
+#[tokio::test(start_paused = true)]
+async fn a_second_told_refusal_slows_the_pace_where_it_explains_nothing() {
+    let counts = |tokens, requests| RateLimits {
+        remaining_tokens: tokens,
+        remaining_requests: requests,
+        ..RateLimits::default()
+    };
+    for (limits, percent) in [
+        (counts(None, None), 70),
+        (counts(Some(100), None), 100),
+        (counts(None, Some(100)), 100),
+    ] {
+        let account = account(ten_a_second());
+        let told = Observation {
+            limits,
+            ..denial(Scope::Tokens, Some(SEC))
+        };
+        account.call(10, SEC, told).await.ok();
+        assert_eq!(account.budget.snapshot().pace_percent, 100);
+        account.call(10, SEC, told).await.ok();
+        assert_eq!(
+            account.budget.snapshot().pace_percent,
+            percent,
+            "{limits:?}"
+        );
+    }
+}

@@ -10,8 +10,8 @@ use bytes::Bytes;
 use http_body::{Body, Frame};
 use tokio::time::{Instant, sleep, timeout};
 use tollhouse::{
-    Backoff, ConcurrencyLayer, Decision, Error, GateLayer, RetryLayer, Scope, StaggerLayer,
-    TokenBudget, TpmBudgetLayer,
+    Backoff, ConcurrencyLayer, Decision, Error, GateLayer, RetryBudget, RetryLayer, Scope,
+    StaggerLayer, TokenBudget, TpmBudgetLayer,
 };
 use tower::{Layer, ServiceBuilder, ServiceExt, service_fn};
 
@@ -231,4 +231,37 @@ async fn dropped_while_it_waits_makes_no_further_attempt() {
     assert!(timeout(15 * SEC, client.oneshot(())).await.is_err());
     sleep(60 * SEC).await;
     assert_eq!(calls.get(), 2);
+}
+
+/// Whoever asks from now on does so by the new numbers, and the call on its way by the old.
+#[tokio::test(start_paused = true)]
+async fn another_backoff_and_another_budget_hold_from_the_next_call_on() {
+    let overloaded = |_: Result<&u16, &std::io::Error>| Decision::Retry {
+        after: Some(SEC),
+        scope: Scope::Overload,
+    };
+    let asked = Rc::new(Cell::new(0));
+    let counts = Rc::clone(&asked);
+    let failing = service_fn(move |()| {
+        counts.set(counts.get() + 1);
+        async { Ok::<_, std::io::Error>(503) }
+    });
+    let budget = RetryBudget::new(0.0, 10);
+    let layer = RetryLayer::new(Backoff::new(SEC).max_attempts(2), overloaded);
+    let layer = layer.budget(budget.clone());
+    let client = layer.layer(failing);
+    let attempts = async || {
+        let before = asked.get();
+        client.clone().oneshot(()).await.unwrap();
+        asked.get() - before
+    };
+    assert_eq!((attempts().await, budget.left()), (2, 9));
+    layer.set_backoff(Backoff::new(SEC).max_attempts(4));
+    assert_eq!((attempts().await, budget.left()), (4, 6));
+    // What was retried within the last minute still counts.
+    budget.set(0.0, 5);
+    assert_eq!((attempts().await, budget.left()), (2, 0));
+    layer.set_budget(None);
+    assert_eq!(attempts().await, 4);
+    assert_eq!(format!("{budget:?}"), "RetryBudget { left: 0, .. }");
 }

@@ -4,10 +4,10 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use crate::support::channel::{Channel, Item, data, of_length, streamed};
-use bytes::Bytes;
+use bytes::{Buf, Bytes};
 use http::{HeaderMap, Response};
 use http_body::{Body, Frame};
-use http_body_util::BodyExt;
+use http_body_util::{BodyExt, Full};
 use tokio::sync::mpsc::UnboundedSender;
 use tokio::time::{Instant, advance, timeout};
 use tollhouse::concurrency::Slot;
@@ -294,4 +294,18 @@ async fn a_call_that_is_never_answered_is_charged() {
     advance(SEC).await;
     assert_eq!(budget.snapshot().in_transit, 0);
     assert_eq!(budget.snapshot().level, 900);
+}
+
+/// A buffer that is one after another is seen whole, not its first alone.
+#[tokio::test(start_paused = true)]
+async fn all_pieces_of_a_chunk_are_counted() {
+    let budget = TokenBudget::per_minute(1_000).build().unwrap();
+    let gate = TpmBudgetLayer::new(budget.clone(), |_: &()| 100).usage(Bytewise::default());
+    let answer = service_fn(|()| async {
+        let pieces = [b'a'; 60].as_slice().chain([b'b'; 90].as_slice());
+        Ok::<_, std::io::Error>(Response::new(Full::new(pieces)))
+    });
+    let response = GateLayer::new(gate).layer(answer).oneshot(()).await;
+    response.unwrap().into_body().collect().await.unwrap();
+    assert_eq!(budget.snapshot().level, 850);
 }

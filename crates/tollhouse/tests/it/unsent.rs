@@ -284,3 +284,16 @@ impl tollhouse::Mark<(), Result<(), Error>> for Counting {
         }
     }
 }
+
+/// The request may have been written before the connection broke.
+#[tokio::test(start_paused = true)]
+async fn a_call_that_fails_at_once_stays_charged() {
+    for (gates, client) in each(service_fn(|_| async {
+        Err::<(), _>(io::Error::from(io::ErrorKind::ConnectionReset))
+    })) {
+        let error = client.oneshot(SEC).await.unwrap_err();
+        assert!(!error.is_never_sent());
+        let now = gates.budget.snapshot();
+        assert_eq!((now.level, now.in_transit), (23_000, 7_000));
+    }
+}

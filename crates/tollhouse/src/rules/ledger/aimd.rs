@@ -199,7 +199,7 @@ mod tests {
         assert!(!pace.is_repeated(at(11), at(13)), "its herd");
         assert!(pace.is_repeated(at(20), at(22)));
         pace.slow(at(22));
-        assert!(!pace.is_repeated(at(21), at(23)), "sent before it slowed");
+        assert!(!pace.is_repeated(at(22), at(23)), "sent before it slowed");
         assert!(pace.is_repeated(at(30), at(31)));
         assert!(!pace.is_repeated(at(700), at(701)), "long ago");
     }
