@@ -463,3 +463,75 @@ async fn the_snapshot_names_the_pools_that_wait_for_a_slot() {
     sleep(SEC).await;
     assert!(slots.snapshot().waiting.is_empty());
 }
+
+/// How fast a pool's calls come to slots says how long they are waited for, where there
+/// are none.
+#[tokio::test(start_paused = true)]
+async fn an_eta_is_told_by_the_pace_as_long_as_there_is_no_slot() {
+    let slots = AccountSlots::new(1);
+    let pool = open(&slots);
+    let mut inside = pool.try_reserve(1).unwrap();
+    let mut waiting: Vec<_> = (0..3).map(|_| line(&pool, &Caller::default())).collect();
+    for _ in 0..2 {
+        advance(10 * SEC).await;
+        over(inside);
+        let Poll::Ready(Ok(next)) = waiting.remove(0).poll() else {
+            panic!("it is let in");
+        };
+        inside = next;
+    }
+    assert_eq!(pool.eta(1), 2 * 10 * SEC);
+    slots.set_max(3);
+    assert!(waiting.remove(0).poll().is_ready());
+    assert_eq!(pool.eta(1), Duration::ZERO);
+    drop(inside);
+}
+
+/// The same limits again, and the same slots in them, cost a pool nothing.
+#[tokio::test(start_paused = true)]
+async fn limits_that_are_set_again_leave_a_pool_where_it_stands() {
+    let slots = AccountSlots::new(1);
+    let (first, second) = (open(&slots), open(&slots));
+    let held = first.try_reserve(1).unwrap();
+    let mut waits = line(&first, &Caller::default());
+    let mut comes_later = line(&second, &Caller::default());
+    let limits = TokenBudget::unlimited().account_slots(&slots);
+    first.set_limits(limits).unwrap();
+    assert_eq!(
+        (slots.snapshot().in_use, slots.snapshot().waiting.len()),
+        (1, 2)
+    );
+    over(held);
+    assert!(comes_later.poll().is_pending());
+    assert!(waits.poll().is_ready());
+}
+
+/// Another caller of a pool comes first by its weight, and is in the line of pools what it
+/// is in its own.
+#[tokio::test(start_paused = true)]
+async fn a_pool_stands_as_the_caller_whose_turn_it_is() {
+    let slots = AccountSlots::new(1);
+    let (busy, mixed) = (open(&slots), open(&slots));
+    let mut held = busy.try_reserve(1).unwrap();
+    let (batch, web) = (Caller::new("batch"), Caller::new("web").weight(100));
+    let mut calls = Line(Vec::new());
+    for _ in 0..4 {
+        calls.0.push(("busy", line(&busy, &batch)));
+        calls.0.push(("batch", line(&mixed, &batch)));
+    }
+    let mut order = Vec::new();
+    for turn in 0..10 {
+        if turn == 2 {
+            for _ in 0..3 {
+                calls.0.push(("web", line(&mixed, &web)));
+            }
+        }
+        over(held);
+        let (name, next) = calls.admitted().pop().expect("there is a slot");
+        order.push(name);
+        held = next;
+    }
+    assert_eq!(&order[2..5], ["web"; 3], "{order:?}");
+    let busy = order.iter().filter(|name| **name == "busy").count();
+    assert_eq!((busy, order.len()), (4, 10), "{order:?}");
+}

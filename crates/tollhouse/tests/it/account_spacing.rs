@@ -381,3 +381,21 @@ async fn a_slot_that_is_free_and_timely_goes_to_who_asks_only_where_nobody_stand
     };
     pass.launched();
 }
+
+/// A newcomer goes behind all of its own pool that wait, and one of each other pool.
+#[tokio::test(start_paused = true)]
+async fn an_eta_counts_one_of_each_other_pool() {
+    let slots = slots(4, 10 * SEC);
+    let (one, other) = (open(&slots), open(&slots));
+    one.try_reserve(1).unwrap().launched();
+    assert_eq!((one.eta(1), other.eta(1)), (10 * SEC, 10 * SEC));
+    let mut ones = [line(&one), line(&one)];
+    assert_eq!((one.eta(1), other.eta(1)), (30 * SEC, 20 * SEC));
+    let others = [line(&other), line(&other), line(&other)];
+    assert_eq!((one.eta(1), other.eta(1)), (40 * SEC, 50 * SEC));
+    drop(others);
+    assert_eq!(one.eta(1), 30 * SEC);
+    // A head that looks again is where it was.
+    assert!(ones[0].poll().is_pending());
+    assert_eq!((one.eta(1), slots.snapshot().waiting.len()), (30 * SEC, 1));
+}

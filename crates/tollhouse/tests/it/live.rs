@@ -4,7 +4,7 @@ use std::task::Poll;
 use std::time::Duration;
 
 use futures_util::future::join_all;
-use tokio::time::{Instant, advance, sleep};
+use tokio::time::{Instant, advance, sleep, sleep_until};
 use tollhouse::{
     Accounting, ConcurrencyLayer, Denial, Per, Refused, Scope, StaggerLayer, TokenBudget,
     TokenBudgetBuilder, Unit, Window,
@@ -421,4 +421,55 @@ async fn a_meter_that_comes_later_awaits_no_usage_of_what_was_dropped() {
             );
         }
     }
+}
+
+/// What happened at 0 s, and from when on nothing is known of it that a new budget would
+/// not know.
+#[tokio::test(start_paused = true)]
+async fn a_budget_rests_once_nothing_is_left_of_what_happened() {
+    type Happens = fn(&TokenBudget);
+    let tokens = || TokenBudget::per_minute(600).window(Window::Off);
+    let spent: Happens = |budget| budget.try_reserve(100).unwrap().settle(100);
+    let dropped: Happens = |budget| budget.try_reserve(100).unwrap().launched();
+    let held: Happens = |budget| budget.hold(Instant::now() + 30 * SEC);
+    let table: [(TokenBudgetBuilder, Happens, u32); 6] = [
+        (tokens(), |_| {}, 0),
+        (tokens(), spent, 10),
+        // Its ceiling is lowered until it lands.
+        (tokens(), dropped, 12),
+        // A minute after its end.
+        (tokens(), held, 90),
+        (TokenBudget::per_minute(600), spent, 60),
+        (TokenBudget::unlimited().stagger(15 * SEC), dropped, 15),
+    ];
+    for (limits, happens, rests_after) in table {
+        let budget = limits.build().unwrap();
+        let start = Instant::now();
+        happens(&budget);
+        let rests = start + rests_after * SEC;
+        if rests_after > 0 {
+            sleep_until(rests - Duration::from_millis(1)).await;
+            assert!(!budget.is_at_rest(), "{rests_after}");
+        }
+        sleep_until(rests).await;
+        assert!(budget.is_at_rest(), "{rests_after}");
+        let inside = budget.try_reserve(0).unwrap();
+        assert!(!budget.is_at_rest(), "somebody is inside");
+        drop(inside);
+    }
+    // A slowed pace is known of until it has recovered.
+    let account = account(tokens());
+    let mut told = silence();
+    let (scope, after) = (Scope::Tokens, None);
+    told.denial = Some(Denial { scope, after });
+    account.quick(1).await;
+    account.call(1, SEC, told).await.unwrap();
+    assert_eq!(account.budget.snapshot().pace_percent, 70);
+    sleep(600 * SEC).await;
+    assert!(!account.budget.is_at_rest());
+    account.quick(1).await;
+    assert_eq!(account.budget.snapshot().pace_percent, 100);
+    // The first after a hold took the burst along.
+    sleep(60 * SEC).await;
+    assert!(account.budget.is_at_rest());
 }
