@@ -1037,4 +1037,246 @@ mod tests {
         let wish = leases.ask(&waiting(&[]), &ALONE, at(1_999));
         assert_eq!(wish.wanted, tokens(2_252 - 500, 23 - 5));
     }
+
+    /// Those that are booked, and all that ever went back.
+    fn launches(leases: &Leases) -> (usize, u64) {
+        (leases.launches.booked.len(), leases.launches.returned)
+    }
+
+    #[test]
+    fn a_lease_that_is_over_lets_nobody_launch_and_refuses_nobody() {
+        let mut leases = leased(tokens(500, 2));
+        leases.grant(Granted {
+            agreed: Agreed {
+                meters: vec![tokens_a_minute(1_000)],
+                ..Agreed::default()
+            },
+            ..Granted::default()
+        });
+        let mut when = |amount, now| leases.when(&Charge::tokens(amount), &ALONE, at(now));
+        assert_eq!(when(1_000, 0), When::OnRelease, "all of it may be drawn");
+        assert!(matches!(when(1_001, 0), When::Never(_)));
+        assert_eq!(when(1_001, 2_000), When::OnRelease, "nobody knows by then");
+        assert_eq!(leases.when_launched(&ALONE, at(1_999)), When::Now);
+        assert_eq!(leases.when_launched(&ALONE, at(2_000)), When::OnRelease);
+        let wait = |now| leases.expected_wait(&Charge::tokens(500), &Ahead::default(), at(now));
+        assert_eq!(wait(1_999), Duration::ZERO);
+        assert!(wait(2_000) > Duration::ZERO);
+    }
+
+    #[test]
+    fn booked_launches_are_of_their_lease() {
+        let spaced = Limited {
+            interval: SECOND,
+            ..ALONE
+        };
+        let mut leases = leased(Amounts::NOTHING);
+        leases.grant(Granted {
+            launches: vec![at(1_000), at(0)],
+            ..Granted::default()
+        });
+        assert_eq!(leases.take_slot(&ALONE, at(0)), (1, None), "none is needed");
+        assert_eq!(leases.take_slot(&spaced, at(0)), (1, Some(at(0))));
+        assert_eq!(leases.take_slot(&spaced, at(0)), (1, None), "not yet");
+        assert_eq!(launches(&leases), (1, 0));
+        leases.give_launch_back(at(0), 1);
+        assert_eq!(launches(&leases), (2, 0));
+        leases.give_launch_back(at(0), 7);
+        assert_eq!(launches(&leases), (2, 1), "of another lease");
+        assert!(!leases.is_nothing());
+
+        leases.lose(true);
+        assert_eq!(launches(&leases), (0, 3));
+        assert!(leases.is_nothing());
+        assert_eq!(leases.take_slot(&spaced, at(0)), (2, None), "on no lease");
+        leases.renew(at(4_000));
+        leases.grant(Granted {
+            launches: vec![at(2_000)],
+            ..Granted::default()
+        });
+        assert_eq!(leases.take_slot(&spaced, at(2_000)), (3, Some(at(2_000))));
+        leases.close();
+        leases.give_launch_back(at(2_000), 3);
+        assert_eq!(launches(&leases), (0, 4), "nobody is let in any more");
+        assert!(!leased(tokens(1, 0)).is_nothing());
+    }
+
+    #[test]
+    fn what_was_had_on_another_lease_goes_back() {
+        let mut line = Line::new();
+        let mut leases = leased(tokens(500, 5));
+        let [first, second, third] = [0; 3].map(|_| key(&mut line));
+        leases.take(first, &Charge::tokens(100), &ALONE, at(0));
+        leases.take(second, &Charge::tokens(200), &ALONE, at(0));
+        leases.lose(false);
+        leases.renew(at(4_000));
+        leases.refund(first);
+        assert_eq!(leases.idle, Amounts::NOTHING);
+        assert_eq!(leases.returned, tokens(300, 4));
+        leases.close();
+        leases.refund(second);
+        assert_eq!(
+            (leases.idle, leases.returned),
+            (Amounts::NOTHING, tokens(500, 5))
+        );
+        // Let in before anything was shared.
+        assert!(leases.has_lapsed(third, at(0)));
+        assert_eq!(leases.owes(third, at(0)), Some(Amounts::NOTHING));
+    }
+
+    #[test]
+    fn no_more_is_wanted_than_can_be_launched() {
+        let limited = |taken, interval| Limited {
+            taken,
+            max_slots: Some(8),
+            interval,
+        };
+        // Slots that nobody has, the interval, and for how many something is wanted.
+        for (has_free_slots, interval, reach) in [
+            (true, Duration::ZERO, 6),
+            (false, Duration::ZERO, 2),
+            (true, SECOND / 2, 3),
+        ] {
+            let mut leases = leased(Amounts::NOTHING);
+            leases.grant(Granted {
+                slots: 3,
+                agreed: Agreed {
+                    has_free_slots,
+                    ..Agreed::default()
+                },
+                ..Granted::default()
+            });
+            let wish = leases.ask(&waiting(&[100; 6]), &limited(2, interval), at(0));
+            assert_eq!(wish.line.len(), reach);
+            assert_eq!(
+                (wish.slots_idle, leases.slots),
+                (1, 3),
+                "they are waited for"
+            );
+            assert_eq!(wish.of_calls().wanted, Amounts::NOTHING);
+        }
+    }
+
+    #[test]
+    fn booked_launches_go_back_where_nobody_waits() {
+        let spaced = Limited {
+            interval: SECOND,
+            ..ALONE
+        };
+        let mut leases = leased(Amounts::NOTHING);
+        let granted = || Granted {
+            launches: vec![at(0), at(1_000)],
+            ..Granted::default()
+        };
+        leases.grant(granted());
+        let wish = leases.ask(&waiting(&[100]), &spaced, at(0));
+        assert_eq!((wish.launches_idle, wish.launches_returned), (2, 0));
+        let wish = leases.ask(&waiting(&[]), &spaced, at(0));
+        assert_eq!((wish.launches_idle, wish.launches_returned), (0, 2));
+        leases.grant(granted());
+        let wish = leases.ask(&waiting(&[100]), &ALONE, at(0));
+        assert_eq!((wish.launches_idle, wish.launches_returned), (0, 4));
+    }
+
+    #[test]
+    fn slots_that_calls_hold_are_counted_without_a_lease() {
+        let limited = Limited {
+            taken: 2,
+            max_slots: Some(8),
+            interval: Duration::ZERO,
+        };
+        let mut leases = leased(Amounts::NOTHING);
+        leases.lose(true);
+        leases.ask(&waiting(&[100]), &limited, at(0));
+        assert_eq!(leases.slots, 2);
+    }
+
+    /// Of eight that two processes share, four are an even share.
+    #[test]
+    fn slots_above_an_even_share_are_offered_now_and_then() {
+        let limited = |max_slots| Limited {
+            taken: 8,
+            max_slots,
+            interval: Duration::ZERO,
+        };
+        let full = |slots| {
+            let mut leases = Leases::new(at(0));
+            leases.renew(at(0) + 10 * YIELDS);
+            leases.grant(Granted {
+                slots,
+                agreed: Agreed {
+                    max_slots: Some(8),
+                    has_free_slots: false,
+                    processes: 2,
+                    ..Agreed::default()
+                },
+                ..Granted::default()
+            });
+            leases
+        };
+        let nanosecond = Duration::from_nanos(1);
+        let mut leases = full(8);
+        let mut slots = |now, max_slots| {
+            leases.ask(&waiting(&[100; 20]), &limited(max_slots), now);
+            leases.slots
+        };
+        assert_eq!(slots(at(0) + YIELDS - nanosecond, None), 8);
+        assert_eq!(slots(at(0) + YIELDS, None), 7);
+        assert_eq!(slots(at(0) + 2 * YIELDS - nanosecond, None), 7);
+        assert_eq!(slots(at(0) + 2 * YIELDS, None), 6);
+        // Of two that are allowed here, one.
+        assert_eq!(slots(at(0) + 3 * YIELDS, Some(2)), 5);
+        // An eighth of what is too much.
+        let mut leases = full(24);
+        leases.ask(&waiting(&[100; 20]), &limited(None), at(0) + YIELDS);
+        assert_eq!(leases.slots, 21);
+        // As long as there is nothing to offer, the time does not begin anew.
+        let mut leases = full(4);
+        leases.ask(&waiting(&[100; 20]), &limited(None), at(0) + YIELDS);
+        leases.slots = 8;
+        leases.ask(&waiting(&[100; 20]), &limited(None), at(0) + YIELDS);
+        assert_eq!(leases.slots, 7);
+    }
+
+    #[test]
+    fn what_is_used_for_a_moment_is_not_unused() {
+        let mut line = Line::new();
+        let mut leases = Leases::new(at(0));
+        leases.renew(at(60_000));
+        leases.grant(Granted {
+            drawn: tokens(100, 10),
+            ..Granted::default()
+        });
+        let used = key(&mut line);
+        leases.take(used, &Charge::tokens(60), &ALONE, at(0));
+        leases.refund(used);
+        for second in 1..=2 {
+            let wish = leases.ask(&waiting(&[]), &ALONE, at(second * 1_000));
+            assert_eq!(wish.returned, Amounts::NOTHING, "{second}");
+        }
+        let again = key(&mut line);
+        leases.take(again, &Charge::tokens(60), &ALONE, at(2_500));
+        leases.refund(again);
+        for second in 3..=4 {
+            let wish = leases.ask(&waiting(&[]), &ALONE, at(second * 1_000));
+            assert_eq!(wish.returned.get(Unit::Tokens), 0, "{second}");
+        }
+        let wish = leases.ask(&waiting(&[]), &ALONE, at(6_000));
+        assert_eq!(wish.returned.get(Unit::Tokens), 40, "but for one request");
+    }
+
+    #[test]
+    fn a_long_silence_ends_with_a_new_second() {
+        let mut recent = Recent::new(at(0));
+        recent.take(&tokens(10, 1), at(100));
+        assert_eq!(recent.since, at(0));
+        recent.take(&tokens(10, 1), at(1_000));
+        assert_eq!(recent.since, at(1_000));
+        recent.take(&tokens(10, 1), at(3_999));
+        assert_eq!(recent.since, at(3_000));
+        recent.take(&tokens(10, 1), at(9_500));
+        assert_eq!(recent.since, at(9_500));
+        assert!(recent.was_used_within(SECOND, at(10_499)));
+        assert!(!recent.was_used_within(SECOND, at(10_500)));
+    }
 }
