@@ -217,3 +217,32 @@ impl Correction {
 fn signed(tokens: u64) -> i64 {
     i64::try_from(tokens).unwrap_or(i64::MAX)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_refund_that_was_told_is_taken_off_those_that_follow() {
+        let mut correction = Correction::default();
+        correction.account_anew(100);
+        // Unused, still outstanding: what is given back of it.
+        for (unused, outstanding, given) in [(30, 50, 0), (90, 50, 20), (10, 50, 10)] {
+            assert_eq!(correction.settled(unused, outstanding), given);
+        }
+        correction.account_anew(100);
+        assert_eq!(correction.settled(30, 0), 0);
+        assert_eq!(correction.settled(30, 50), 30, "none of those is left");
+    }
+
+    #[test]
+    fn what_left_at_the_instant_of_worse_news_is_not_newer() {
+        let news = Moment::default() + MINUTE;
+        let mut correction = Correction::default();
+        assert!(correction.is_newer(Moment::default()));
+        correction.distrust_before(news);
+        correction.distrust_before(Moment::default());
+        assert!(!correction.is_newer(news));
+        assert!(correction.is_newer(news + Duration::from_nanos(1)));
+    }
+}

@@ -17,6 +17,8 @@ mod model;
 mod refill;
 mod snapshot;
 mod terms;
+#[cfg(test)]
+mod tests;
 mod trust;
 mod unsent;
 
