@@ -1203,11 +1203,7 @@ mod tests {
             test.join(&Caller::new(format!("{n}")), 100, n);
         }
         let known = test.lanes.standings(0);
-        assert!(
-            known.len() <= 1 + NAMED + SHARED as usize,
-            "{}",
-            known.len()
-        );
+        assert_eq!(known.len(), 1 + NAMED + SHARED as usize);
         // Every one of the first has a turn, while the others have one together.
         let turns: Vec<_> = (0..NAMED + 64).map(|_| test.next()).collect();
         let others = turns.iter().filter(|it| it.0 >= NAMED as u32).count();
@@ -1315,9 +1311,15 @@ mod tests {
         let third = test.join(&b, 300, 2);
         test.join(&a, 100, 3);
         assert_eq!(shares(&test), [0, 0, 0]);
+        assert_eq!(test.lanes.charge().get(Unit::Tokens), 800);
         let (_, of_a) = test.launch(first);
         let (_, of_b) = test.launch(second);
         assert_eq!(shares(&test), [0, 250, 750]);
+        let in_flight = test.lanes.standings(7).into_iter().map(|it| it.in_flight);
+        assert!(
+            in_flight.eq([5, 1, 1]),
+            "nobody's are those that are no other's"
+        );
         assert_eq!(test.lanes.weight(), 3);
         test.lanes.land(of_b, Cost::NOTHING);
         assert_eq!(shares(&test), [0, 1_000, 0], "it came back");
@@ -1435,5 +1437,41 @@ mod tests {
         let (waiting, total) = test.lanes.ahead_of(&one_more, &Charge::tokens(50), price);
         assert_eq!(waiting, NAMED, "of a sixty-fourth of the weight");
         assert_eq!(total.get(Unit::Tokens), 100 * NAMED as u64);
+    }
+
+    /// Nobody gains by it, and the head has waited.
+    #[test]
+    fn nobody_passes_who_would_be_over_at_the_same_time() {
+        let mut test = Test::new();
+        test.join(&caller("b", 1), 500, 0);
+        test.join(&caller("b", 1), 500, 1);
+        assert_eq!(test.next().0, 0);
+        test.join(&caller("a", 1), 1_000, 2);
+        assert_eq!((test.head(), test.passer()), (2, None));
+        test.join(&caller("c", 1), 999, 3);
+        assert_eq!((test.head(), test.passer()), (2, Some(3)));
+    }
+
+    #[test]
+    fn who_was_here_before_goes_before_a_newcomer_of_the_same_moment() {
+        let mut test = Test::new();
+        let all = caller("all", 1);
+        for n in 0..2 {
+            test.join(&all, 1, n);
+        }
+        let first = Some(Moment::default() + std::time::Duration::from_nanos(1));
+        test.join_again(&all, 1, first, 2);
+        let mut key = test.lanes.head().expect("somebody waits");
+        let mut told = Vec::new();
+        let index = test.lanes.known_lane_of(&all).expect("known");
+        loop {
+            told.push(*test.lanes.get_mut(key));
+            match test.lanes.after(index, key) {
+                Some(next) => key = next,
+                None => break,
+            }
+        }
+        assert_eq!(told, [2, 0, 1]);
+        assert_eq!(test.order(3), [2, 0, 1]);
     }
 }

@@ -656,3 +656,26 @@ impl MoveRate {
         };
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::rules::Slots;
+    use crate::rules::stats::SlotLevels;
+
+    #[test]
+    fn each_letting_go_has_a_number_of_its_own() {
+        let mut state = State::new(Slots::new(1), Bounds::NONE);
+        let (ask, now) = (Ask::of(1), &mut Now::at(Moment::default()));
+        let entered = state.enter(&ask, now).map(|it| it.is_some());
+        assert_eq!(entered, Ok(true));
+        state.join(&ask, Waker::noop().clone(), now);
+        let shown = |number| Stats {
+            number,
+            waiting: 1,
+            slots: Some(SlotLevels { taken: 1, max: 1 }),
+            ..Stats::default()
+        };
+        assert_eq!([state.stats(), state.stats()], [shown(1), shown(2)]);
+    }
+}

@@ -165,7 +165,9 @@ async fn what_never_left_leaves_no_gap_and_what_was_refused_does() {
     unsent.ended(End::NeverSent, &mut Now::unread());
 
     let mut cut_off = pass();
+    let start = Instant::now();
     cut_off.admitted().await.unwrap();
+    assert_eq!(start.elapsed(), Duration::ZERO, "that turn was nobody's");
     cut_off.launched(Launch::ToWire, &mut Now::unread());
     cut_off.ended(End::Cut, &mut Now::unread());
     assert_eq!(other.eta(1), 10 * SEC);

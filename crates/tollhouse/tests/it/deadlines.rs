@@ -152,3 +152,24 @@ async fn nobody_is_too_late_for_a_slot_before_his_deadline() {
     assert!(in_time.is_ok());
     assert_eq!(start.elapsed(), SEC);
 }
+
+/// Behind two of its own, ten seconds apart, it would be launched after thirty.
+#[tokio::test(start_paused = true)]
+async fn launches_of_ones_own_are_waited_for_in_any_case() {
+    let budget = TokenBudget::unlimited().stagger(10 * SEC).build().unwrap();
+    assert!(budget.reserve(until(1, Duration::ZERO)).await.is_ok());
+    budget.reserve(1).await.unwrap().launched();
+    let mut line = [
+        Polled::new(budget.reserve(1)),
+        Polled::new(budget.reserve(1)),
+    ];
+    assert!(line.iter_mut().all(|call| call.poll().is_pending()));
+    let start = Instant::now();
+    let refused = budget.reserve(until(1, 29 * SEC)).await.unwrap_err();
+    assert_eq!((refused, start.elapsed()), (too_late(30), Duration::ZERO));
+    let mut in_time = Polled::new(budget.reserve(until(1, 30 * SEC)));
+    assert!(in_time.poll().is_pending());
+    // Of another caller it may yet go first.
+    let other = until(1, 10 * SEC).caller(Caller::new("other"));
+    assert!(Polled::new(budget.reserve(other)).poll().is_pending());
+}

@@ -285,3 +285,33 @@ async fn a_second_told_refusal_slows_the_pace_where_it_explains_nothing() {
         );
     }
 }
+
+/// However short the delay is that is told, a day's limit is nothing to wait in line for;
+/// the longest counts.
+#[tokio::test(start_paused = true)]
+async fn of_two_days_that_are_used_up_the_longer_counts() {
+    let account = account(ten_a_second());
+    let tokens = account.call(0, SEC, denial(Scope::TokensPerDay, Some(60 * SEC)));
+    let requests = account.call(0, SEC, denial(Scope::RequestsPerDay, Some(90 * SEC)));
+    let shorter = account.call(0, SEC, denial(Scope::TokensPerDay, Some(30 * SEC)));
+    for refused in join_all([tokens, requests, shorter]).await {
+        refused.unwrap();
+    }
+    let (scope, until) = (Scope::RequestsPerDay, account.start + 91 * SEC);
+    let expected = Refused::Exhausted { scope, until };
+    assert_eq!(account.budget.reserve(1).await.unwrap_err(), expected);
+    sleep_until(until).await;
+    account.quick(1).await;
+}
+
+/// Ten of 600 were asked for, and one request of 600: what of both is there.
+#[tokio::test(start_paused = true)]
+async fn a_told_delay_is_of_the_meters_that_ran_out() {
+    for (scope, levels) in [(Scope::Tokens, [-290, 599]), (Scope::Requests, [590, -299])] {
+        let account = account(ten_a_second().requests_per_minute(600));
+        let told = denial(scope, Some(30 * SEC));
+        account.call(10, Duration::ZERO, told).await.unwrap();
+        let meters = account.budget.snapshot().meters;
+        assert_eq!([meters[0].level, meters[1].level], levels, "{scope}");
+    }
+}
