@@ -425,6 +425,14 @@ mod tests {
         late.set_interval(Duration::ZERO, 0.0, &mut Now::at(at(1)));
         switch_on(&mut late, 4);
         assert_eq!(late.at(at(4)), When::At(at(19)));
+        // One is given back, and another is still to be used.
+        let mut two = spacing(Duration::ZERO, 0.0);
+        let (first, _second) = (two.permitted(at(0)), two.permitted(at(0)));
+        two.given_back(first);
+        let prices = two.prices();
+        switch_on(&mut two, 4);
+        assert_eq!(two.at(at(4)), When::At(at(19)));
+        assert_ne!(two.prices(), prices, "a launch costs something by now");
         // Given back, whether it is switched on before or after it.
         for late in [true, false] {
             let mut spacing = spacing(Duration::ZERO, 0.0);

@@ -386,6 +386,8 @@ mod tests {
         assert_eq!(window.when(71, now), When::At(start + 80 * SEC));
         window.forgive(100, start, now);
         assert_eq!(window.left(now), 65, "no more than landed then");
+        window.forgive(100, start + 20 * SEC, now);
+        assert_eq!(window.left(now), 95);
     }
 
     #[test]

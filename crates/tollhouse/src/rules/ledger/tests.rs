@@ -279,6 +279,7 @@ fn what_others_are_to_be_told_is_collected() {
     let mut ledger = tokens(600);
     assert!(ledger.dealings().is_none());
     ledger.deal();
+    assert!(ledger.dealings().is_some());
     let _waits = ledger.taken_at(100, 0);
     let flies = ledger.launched_at(50, 0);
     let landed = ledger.launched_at(70, 0);
@@ -344,6 +345,10 @@ fn what_others_take_is_left_to_them() {
         let key = ledger.launched_at(5_000, 1);
         ledger.unsend(key, &mut Now::at(at(2)));
     };
+    let never_left: fn(&mut Ledger) = |ledger| {
+        let key = ledger.launched_at(5_000, 1);
+        ledger.unsend(key, &mut Now::at(at(4)));
+    };
     let windowed = || {
         Ledger::new(
             Terms {
@@ -367,6 +372,7 @@ fn what_others_take_is_left_to_them() {
         (whole(), LIMIT, spends, 10_000),
         (whole(), LIMIT, gives_back, slowed),
         (whole(), LIMIT, never_leaves, slowed),
+        (whole(), LIMIT, never_left, slowed),
         (whole(), 2 * LIMIT, nothing, 10_000),
         (windowed(), LIMIT, nothing, 10_000),
         (drawn(), LIMIT, nothing, 10_000),
@@ -386,6 +392,7 @@ fn what_others_take_is_left_to_them() {
     assert_eq!(ledger.share(), Share::Drawn);
     assert_eq!(ledger.grows(10, 20), 10_000);
     ledger.set_share(Share::Whole, at(20));
+    ledger.resize(at(20));
     assert_eq!(ledger.grows(20, 25), 5_000);
 }
 
@@ -422,4 +429,29 @@ async fn the_clock_is_read_on_the_way_in_where_that_matters() {
     advance(SEC).await;
     assert!(read.is_open(&Charge::tokens(1), &mut Now::read()));
     assert_eq!(read.seen, now());
+}
+
+/// The count of one that was let in may raise the level that is shared, too; of one that
+/// was refused it only lowers it.
+#[test]
+fn others_are_told_to_whom_a_count_was_told() {
+    let denial = Denial {
+        scope: Scope::Requests,
+        after: None,
+    };
+    for (denial, reserved) in [(None, Some(at(3))), (Some(denial), None)] {
+        let mut ledger = tokens(600);
+        ledger.deal();
+        let key = ledger.launched_at(100, 3);
+        let limits = told(Some(600), Some(400));
+        ledger.observe_answer(key, &Observation { limits, denial }, at(4));
+        let (unit, per) = TOKENS;
+        let heard = Heard::Remaining {
+            unit,
+            per,
+            remaining: 400,
+            reserved,
+        };
+        assert_eq!(ledger.collect(at(4)).heard, [heard]);
+    }
 }
