@@ -801,7 +801,8 @@ mod tests {
             |leases: &mut Leases, amount, now| leases.when(&Charge::tokens(amount), &ALONE, now);
         assert_eq!(when(&mut leases, 500, at(0)), When::Now);
         assert_eq!(when(&mut leases, 501, at(0)), When::OnRelease);
-        assert!(leases.take_call());
+        assert!(leases.calls() && leases.take_call());
+        assert!(!leases.calls());
         assert_eq!(when(&mut leases, 501, at(0)), When::OnRelease);
         assert!(!leases.take_call(), "it was told");
         leases.ask(&waiting(&[501]), &ALONE, at(0));

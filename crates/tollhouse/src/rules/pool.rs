@@ -342,3 +342,99 @@ impl Rule for Pool {
         self.rule.take_notes()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::ledger::{Limit, TOKENS};
+    use super::super::{Granted, Random};
+    use super::*;
+    use crate::charge::{Amounts, Unit};
+
+    fn at(millis: u64) -> Moment {
+        Moment::default() + Duration::from_millis(millis)
+    }
+
+    fn amounts(tokens: u64, requests: u64) -> Amounts {
+        Amounts::of(Unit::Tokens, tokens).and(Unit::Requests, requests)
+    }
+
+    /// With 500 tokens and five requests on a lease, until the second second.
+    fn on_a_lease() -> Pool {
+        let (unit, per) = TOKENS;
+        let amount = 600;
+        let terms = Terms::plain(&[Limit { unit, per, amount }]);
+        let limits = Limits {
+            slots: None,
+            terms: terms.clone(),
+            interval: Duration::ZERO,
+            jitter: 0.0,
+        };
+        let spacing = Spacing::new(Duration::ZERO, 0.0, Random::seeded(1));
+        let mut pool = Pool::new(Slots::unlimited(), Ledger::new(terms, at(0)), spacing);
+        let now = &mut Now::at(at(0));
+        pool.share(limits, now);
+        pool.renew(at(2_000), now);
+        let leases = pool.leases().expect("they are shared");
+        leases.grant(Granted {
+            drawn: amounts(500, 5),
+            ..Granted::default()
+        });
+        pool
+    }
+
+    impl Pool {
+        fn taken(&mut self, tokens: u64) -> Held {
+            self.take(&Charge::tokens(tokens), &mut Now::at(at(0)))
+        }
+
+        fn owes(&mut self, now: Moment) -> Amounts {
+            self.ledger().collect(now).owed
+        }
+    }
+
+    #[test]
+    fn somebody_is_called_for_what_is_lacking_and_for_what_cannot_wait() {
+        let mut pool = on_a_lease();
+        assert_eq!((pool.calls(), pool.take_call()), (false, None));
+        let when = pool.when(&Charge::tokens(501), &mut Now::at(at(0)));
+        assert_eq!(when, When::OnRelease);
+        assert!(pool.calls());
+        assert_eq!(pool.take_call(), Some(Need::More));
+        assert_eq!((pool.calls(), pool.take_call()), (false, None), "once");
+        pool.ledger().hold(at(1_000), at(0));
+        assert!(pool.calls());
+        assert_eq!(pool.take_call(), Some(Need::Word));
+        assert!(!pool.calls());
+    }
+
+    #[test]
+    fn who_was_let_in_lapses_with_its_lease_until_it_is_launched() {
+        let mut pool = on_a_lease();
+        let (waits, goes) = (pool.taken(100), pool.taken(100));
+        pool.launch(&goes, Launch::ToWire, &mut Now::at(at(1_000)));
+        for (millis, has_lapsed) in [(1_999, false), (2_000, true)] {
+            let now = &mut Now::at(at(millis));
+            assert_eq!(pool.has_lapsed(&waits, now), has_lapsed);
+            assert!(!pool.has_lapsed(&goes, now), "it is on its way");
+        }
+    }
+
+    #[test]
+    fn what_leaves_after_its_lease_is_owed_once() {
+        let mut pool = on_a_lease();
+        let (in_time, late, answered) = (pool.taken(10), pool.taken(20), pool.taken(40));
+        let after = at(3_000);
+        pool.launch(&in_time, Launch::ToWire, &mut Now::at(at(1_000)));
+        pool.launch(&in_time, Launch::ToWire, &mut Now::at(after));
+        assert_eq!(pool.owes(after), Amounts::NOTHING);
+        pool.launch(&late, Launch::ToWire, &mut Now::at(after));
+        assert_eq!(pool.owes(after), amounts(20, 1));
+        // Nobody said that it was launched, and its answer is here.
+        pool.answered(&answered, &Observation::default(), &mut Now::at(after));
+        assert_eq!(pool.owes(after), amounts(60, 2));
+        for held in [in_time, late, answered] {
+            pool.release(held, &mut Now::at(after));
+        }
+        assert_eq!(pool.owes(after), amounts(60, 2));
+    }
+}

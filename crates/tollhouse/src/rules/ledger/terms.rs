@@ -321,6 +321,26 @@ impl Terms {
     }
 }
 
+#[cfg(test)]
+impl Terms {
+    /// These limits and nothing else.
+    pub(crate) fn plain(limits: &[Limit]) -> Terms {
+        Terms {
+            limits: limits.to_vec(),
+            headroom: 0.0,
+            burst: None,
+            learns: Learns::default(),
+            accounting: Accounting::AsRequested,
+            window: Window::Off,
+            cautious_start: false,
+            max_told_delay: Duration::from_secs(120),
+            pace: Aimd::default(),
+            named: Named::default(),
+            share: Share::default(),
+        }
+    }
+}
+
 /// The limit that most providers name.
 pub(crate) const TOKENS: (Unit, Per) = (Unit::Tokens, Per::Minute);
 

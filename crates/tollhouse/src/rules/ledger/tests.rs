@@ -18,33 +18,17 @@ fn by_the_minute(unit: Unit, amount: u64) -> Limit {
     Limit { unit, per, amount }
 }
 
-fn terms(limits: &[Limit]) -> Terms {
-    Terms {
-        limits: limits.to_vec(),
-        headroom: 0.0,
-        burst: None,
-        learns: Learns::default(),
-        accounting: Accounting::AsRequested,
-        window: Window::Off,
-        cautious_start: false,
-        max_told_delay: 120 * SEC,
-        pace: Aimd::default(),
-        named: Named::default(),
-        share: Share::default(),
-    }
-}
-
 /// Tokens and requests are to be learned, and else these are gone on with.
 fn learning(fallback: u64, requests: bool) -> Terms {
     let tokens = Some(fallback);
     Terms {
         learns: Learns { tokens, requests },
-        ..terms(&[])
+        ..Terms::plain(&[])
     }
 }
 
 fn ledger(limits: &[Limit]) -> Ledger {
-    Ledger::new(terms(limits), at(0))
+    Ledger::new(Terms::plain(limits), at(0))
 }
 
 /// So many tokens a minute.
@@ -184,7 +168,7 @@ fn limits_that_are_set_again_are_not_waited_for_again() {
         (unknown.unlearned, unknown.terms.limit(TOKENS)),
         (true, None)
     );
-    unknown.set_terms(terms(&[]), at(0));
+    unknown.set_terms(Terms::plain(&[]), at(0));
     assert!(!unknown.unlearned);
 }
 
@@ -249,7 +233,7 @@ fn a_first_answer_is_waited_for_until_it_names_all() {
     }
     // What is not to be learned is not taken over, nor what is no limit.
     for (mut terms, limits) in [
-        (terms(&[]), both(Some(600))),
+        (Terms::plain(&[]), both(Some(600))),
         (learning(1_000, false), both(Some(0))),
         (learning(1_000, false), both(Some(MOST + 1))),
     ] {
@@ -401,11 +385,11 @@ fn what_others_take_is_left_to_them() {
 async fn the_clock_is_read_on_the_way_in_where_that_matters() {
     let limits = [by_the_minute(Unit::Tokens, 600)];
     let now = || Moment::from(Instant::now());
-    let plain = || Ledger::new(terms(&limits), now());
+    let plain = || Ledger::new(Terms::plain(&limits), now());
     let auto = Ledger::new(
         Terms {
             window: Window::Auto,
-            ..terms(&limits)
+            ..Terms::plain(&limits)
         },
         now(),
     );
