@@ -19,12 +19,12 @@ use http_body::{Body, Frame};
 use http_body_util::{BodyExt, Limited};
 use serde_json::{Value, json};
 use tokio::time::{Instant, Sleep, sleep};
-use tollhouse_openai::Call;
+use tollhouse_openai::account::Place;
 
 use crate::answer::{EVENTS, attempts, is_events, tell_charge};
 use crate::call::{Launches, Line};
 use crate::error::Refusal;
-use crate::gates::{self, Gates, Outlook};
+use crate::gates::{self, Outlook};
 
 /// An error's body is read no further than that.
 const LONGEST_ERROR: usize = 1024 * 1024;
@@ -41,10 +41,7 @@ pub(crate) type Calling = Pin<Box<dyn Future<Output = Ended> + Send>>;
 /// What is known of a call that waits.
 pub(crate) struct Wait {
     pub(crate) launches: Launches,
-    pub(crate) gates: Gates,
-    pub(crate) call: Call,
-    /// In tokens.
-    pub(crate) charge: u64,
+    pub(crate) place: Place,
     /// How it was when the call came.
     pub(crate) first: Outlook,
     pub(crate) since: Instant,
@@ -121,7 +118,7 @@ impl Wait {
     /// Its place and what is left of its wait, in seconds. Whoever comes now stands behind
     /// it, so that neither is more than what he would be told.
     fn outlook(&self) -> (usize, u64) {
-        let now = self.gates.outlook(&self.call, self.charge);
+        let now = Outlook::of(&self.place);
         let place = now.waiting.min(self.first.waiting.saturating_add(1));
         let left = self.first.expected_wait;
         let left = left.saturating_sub(self.since.elapsed());

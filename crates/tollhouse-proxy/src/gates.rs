@@ -12,7 +12,7 @@ use tollhouse_openai::client::StreamingOpenAi;
 use tollhouse_openai::policy::{Limited, LimitedBody};
 use tollhouse_openai::shared::Sharing;
 use tollhouse_openai::spans::{SpanLayer, Spanned, SpannedBody};
-use tollhouse_openai::{Account, AccountConfig, Call, OpenAi, RequestBody, ResponseBody};
+use tollhouse_openai::{Account, AccountConfig, OpenAi, RequestBody, ResponseBody};
 use tower::util::{MapRequest, MapResponse};
 use tower::{Layer, Service, ServiceExt};
 
@@ -49,9 +49,19 @@ pub(crate) type Calling = <Client as Service<Request<RequestBody>>>::Future;
 /// How long a call would wait.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Outlook {
-    /// How many wait already.
+    /// How many go before it.
     pub(crate) waiting: usize,
     pub(crate) expected_wait: Duration,
+}
+
+impl Outlook {
+    /// Of who comes to this place now.
+    pub(crate) fn of(place: &Place) -> Self {
+        Outlook {
+            waiting: place.ahead(),
+            expected_wait: place.expected_wait(),
+        }
+    }
 }
 
 impl Gates {
@@ -111,17 +121,8 @@ impl Gates {
     }
 
     /// Where a call belongs, and what it will be charged.
-    pub(crate) fn place(&self, call: &Call) -> Place {
-        self.account.place(call)
-    }
-
-    pub(crate) fn outlook(&self, call: &Call, charge: u64) -> Outlook {
-        let model = call.model().unwrap_or_default();
-        let budget = self.account.budget(model, call.endpoint());
-        Outlook {
-            waiting: budget.snapshot().waiting,
-            expected_wait: budget.eta(charge),
-        }
+    pub(crate) fn place(&self, request: &Request<RequestBody>) -> Place {
+        self.account.place(request)
     }
 
     /// Nobody waits and nothing is in flight.

@@ -2,6 +2,7 @@
 
 use std::net::SocketAddr;
 use std::pin::pin;
+use std::sync::Arc;
 use std::time::Duration;
 
 use axum::body::Body;
@@ -14,6 +15,7 @@ use http::{Extensions, HeaderMap, HeaderValue, Request, StatusCode, Uri, Version
 use http_body::Body as _;
 use http_body_util::{BodyExt, Limited};
 use tokio::time::{Instant, sleep, timeout};
+use tollhouse_openai::account::Place;
 use tollhouse_openai::error::Error;
 use tollhouse_openai::{Call, RequestBody};
 use tower_http::request_id::RequestId;
@@ -23,7 +25,7 @@ use crate::answer::{answer, attempts};
 use crate::call::{Launches, Line};
 use crate::comments::{Calling, Ended, Late, Wait};
 use crate::error::Refusal;
-use crate::gates::{self, Gates};
+use crate::gates::{self, Gates, Outlook};
 use crate::headers::{ATTEMPTS, MAX_WAIT, detach, for_provider};
 use crate::held::{Counted, Share};
 use crate::shared::Shared;
@@ -120,12 +122,12 @@ async fn through(
 
     let mut share = shared.held.share();
     let ready = Ready::of(shared, request, &mut share).await?;
-    let place = admitted.gates.place(&ready.call);
+    let place = admitted.gates.place(&ready.request);
     line.charge = place.charge;
     line.read = Some(ready.launches.read_since(line.came));
     let model = ready.call.model().unwrap_or_default();
     line.model = model.chars().take(LONGEST_MODEL).collect();
-    line.pool = place.pool;
+    line.pool = Arc::clone(&place.pool);
     ready.launches.tell(&shared.page, &line.pool, line.charge);
 
     let (launches, upload) = (ready.launches.clone(), ready.upload);
@@ -135,12 +137,13 @@ async fn through(
         .filter(|_| most.is_none() && ready.call.streams());
     // What few calls need is boxed, so that it takes no room in all the others.
     let result = match (most, every) {
-        (Some(most), _) => Box::pin(patiently(admitted.gates, ready, line.charge, most)).await,
+        (Some(most), _) => Box::pin(patiently(admitted.gates, ready, place, most)).await,
         (None, Some(every)) => {
-            let in_time = in_time(admitted.gates, ready, line.charge, share, every);
+            let in_time = in_time(admitted.gates, ready, place, share, every);
             Box::pin(in_time).await?
         }
         (None, None) => {
+            drop(place);
             let ended = admitted.gates.call(*ready.request).await;
             ended.map_err(|error| failed(&error, upload))
         }
@@ -172,16 +175,14 @@ fn forget_the_connection(extensions: &mut Extensions) {
 async fn in_time(
     gates: Gates,
     ready: Ready,
-    charge: u64,
+    place: Place,
     share: Share,
     every: Duration,
 ) -> Result<Ended, Instead> {
     let wait = Wait {
         launches: ready.launches.clone(),
-        first: gates.outlook(&ready.call, charge),
-        gates: gates.clone(),
-        call: ready.call.clone(),
-        charge,
+        first: Outlook::of(&place),
+        place,
         since: Instant::now(),
     };
     let mut calling: Calling = Box::pin(async move {
@@ -312,18 +313,18 @@ fn failed(error: &Error, upload: Option<usize>) -> (Refusal, u32) {
 
 /// Calls, and does not begin to wait, nor goes on waiting, for longer than `most`. A
 /// call that was launched in time is waited for.
-async fn patiently(gates: Gates, ready: Ready, charge: u64, most: Duration) -> Ended {
+async fn patiently(gates: Gates, ready: Ready, place: Place, most: Duration) -> Ended {
     let Ready {
         request,
-        call,
         launches,
         upload,
+        ..
     } = ready;
     let too_late = || {
-        let outlook = gates.outlook(&call, charge);
+        let outlook = Outlook::of(&place);
         (Refusal::TooLate { outlook, most }, 0)
     };
-    if gates.outlook(&call, charge).expected_wait > most {
+    if place.expected_wait() > most {
         return Err(too_late());
     }
     let mut calling = pin!(gates.call(*request));

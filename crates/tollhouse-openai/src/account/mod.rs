@@ -29,8 +29,9 @@ mod tokens;
 use std::fmt;
 use std::path::Path;
 use std::sync::Arc;
+use std::time::Duration;
 
-use http::HeaderMap;
+use http::{HeaderMap, Request};
 use tollhouse::{Ask, Caller, Charge, Cost, TokenBudget};
 
 pub use changes::{Change, Changes};
@@ -40,11 +41,11 @@ pub use error::{AccountError, Problem};
 pub use shared::{SharedLedgerConfig, SharedSnapshot};
 pub use snapshot::{AccountSnapshot, DryRunSnapshot, PoolCaller, PoolMeter, PoolSnapshot};
 
-use crate::call::{Call, Endpoint};
-use crate::policy::budget::{CallPass, FindPool, PoolGate, charge_of};
+use crate::call::{Call, CallBody, Endpoint};
+use crate::policy::budget::{CallPass, FindPool, PoolGate, ask_of, charge_of};
 use crate::policy::{Policy, PolicyConfig, PolicyLayer};
 use models::Kind;
-use pools::Pools;
+use pools::{Pool, Pools};
 
 /// Everything one key may use: a live handle of a pool for each model.
 ///
@@ -357,35 +358,54 @@ impl Account {
         }
     }
 
-    /// Where a call of this model is about to stand, and what it costs; for whoever tells
-    /// of each call and passes by no [`explain`](Self::explain), which copies the numbers.
-    /// The pool is made where it is not there yet.
+    /// Where a request is about to stand, and what it costs; for whoever tells of each call
+    /// and passes by no [`explain`](Self::explain), which copies the numbers. It goes by what
+    /// [`layer`](Self::layer) goes by: the model and the caller as they are told, and the
+    /// deadline. The pool is made where it is not there yet.
     ///
     /// # Examples
     ///
     /// ```
     /// use bytes::Bytes;
     /// use http::Request;
-    /// use tollhouse_openai::{Account, Call};
+    /// use tollhouse_openai::Account;
     ///
     /// # #[tokio::main(flavor = "current_thread", start_paused = true)]
     /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
     /// let account = Account::from_toml("[models.\"gpt-*\"]\ntokens_per_minute = 9000")?;
     /// let body = r#"{"model": "gpt-4o", "input": "Hi there", "max_output_tokens": 50}"#;
-    /// let call = Call::of(&Request::post("/v1/responses").body(Bytes::from(body))?);
-    /// let place = account.place(&call);
+    /// let place = account.place(&Request::post("/v1/responses").body(Bytes::from(body))?);
     /// assert_eq!(&*place.pool, "gpt-*");
     /// assert!(place.charge > 50);
+    /// assert_eq!(place.ahead(), 0);
+    /// assert!(place.expected_wait().is_zero());
     /// # Ok(())
     /// # }
     /// ```
-    pub fn place(&self, call: &Call) -> Place {
-        let model = call.model().unwrap_or_default();
-        let pool = self.pools.find(model, call.endpoint());
+    pub fn place<Q: CallBody>(&self, request: &Request<Q>) -> Place {
+        let call = Call::of(request);
+        let (pool, ask) = self.find(&call, request.headers(), ask_of(request));
         Place {
-            charge: pool.gate.estimator.cost(call),
+            charge: pool.gate.estimator.cost(&call),
             pool: Arc::clone(&pool.id.name),
+            ask: ask.charge(charge_of(&call, &pool.gate.estimator)),
+            budget: pool.budget(),
         }
+    }
+
+    /// The pool of a call, and the ask with who asks.
+    fn find(&self, call: &Call, headers: &HeaderMap, ask: Ask) -> (Arc<Pool>, Ask) {
+        // A user's: under no lock.
+        let told = self.model_of.as_ref();
+        let told = told.and_then(|model_of| model_of(call, headers));
+        let model = told.as_deref().or(call.model()).unwrap_or_default();
+        let caller = self.caller_of.as_ref();
+        let ask = match caller.and_then(|caller_of| caller_of(call, headers)) {
+            Some(caller) => ask.caller(caller),
+            None => ask,
+        };
+        let ask = self.pools.weigh(ask);
+        (self.pools.find(model, call.endpoint()), ask)
     }
 
     /// Begins a shutdown: turns away whoever waits and whoever comes from now on, with
@@ -404,17 +424,7 @@ impl Account {
 
 impl FindPool for Account {
     fn enter(&self, call: &Call, headers: &HeaderMap, ask: Ask) -> CallPass {
-        // A user's: under no lock.
-        let told = self.model_of.as_ref();
-        let told = told.and_then(|model_of| model_of(call, headers));
-        let model = told.as_deref().or(call.model()).unwrap_or_default();
-        let caller = self.caller_of.as_ref();
-        let ask = match caller.and_then(|caller_of| caller_of(call, headers)) {
-            Some(caller) => ask.caller(caller),
-            None => ask,
-        };
-        let ask = self.pools.weigh(ask);
-        let pool = self.pools.find(model, call.endpoint());
+        let (pool, ask) = self.find(call, headers, ask);
         #[cfg(feature = "spans")]
         call.found(&pool.id.name, ask.label());
         pool.enter(call, ask)
@@ -429,14 +439,33 @@ impl fmt::Debug for Account {
     }
 }
 
-/// Where a call stands; made by [`Account::place`].
-#[derive(Clone, Debug, PartialEq, Eq)]
+/// Where a request is about to stand; made by [`Account::place`].
+///
+/// # Cloning
+///
+/// Clones tell of the same pool, which stays while one of them does.
+#[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct Place {
     /// The pool's name.
     pub pool: Arc<str>,
     /// What the call may be charged before anything is learned of such calls, in tokens.
     pub charge: u64,
+    budget: TokenBudget,
+    ask: Ask,
+}
+
+impl Place {
+    /// How many of those who wait in the pool would go before it, if it came now; see
+    /// [`TokenBudget::ahead`].
+    pub fn ahead(&self) -> usize {
+        self.budget.ahead(self.ask.clone())
+    }
+
+    /// How long it would wait, if it came now; see [`TokenBudget::eta`].
+    pub fn expected_wait(&self) -> Duration {
+        self.budget.eta(self.ask.clone())
+    }
 }
 
 /// Which pool a call belongs to, why, and with which numbers; made by

@@ -171,7 +171,7 @@ impl<Q: CallBody, B> Gate<Request<Q>, Response<B>> for PoolGate {
 }
 
 /// Who asks, until when, and since when, as far as a request's extensions say it.
-fn ask_of<Q>(request: &Request<Q>) -> Ask {
+pub(crate) fn ask_of<Q>(request: &Request<Q>) -> Ask {
     let said = request.extensions();
     let mut ask = Ask::default();
     if let Some(caller) = said.get::<Caller>() {

@@ -8,6 +8,7 @@ use http::Request;
 use tokio::io::AsyncWriteExt;
 use tollhouse_openai::{Account, OpenAi};
 use tollhouse_proxy::Proxy;
+use tollhouse_sim::Sim;
 use tower::ServiceExt;
 
 use crate::support::{
@@ -36,6 +37,36 @@ fn chat_as(token: &str, mark: &str) -> String {
         &headers,
         &chat(&format!(r#","user":"{mark}""#)),
     )
+}
+
+/// Who has a weight does not stand behind what others sent before, and is not told so.
+#[tokio::test]
+async fn a_longest_wait_is_held_against_the_callers_own_line() {
+    let sim = Sim::builder().build().unwrap();
+    let provider = sim.spawn("127.0.0.1:0").await.unwrap();
+    let file = FILE.replace("stagger_seconds = 0", "stagger_seconds = 0.3");
+    let account = Account::from_toml(&file).unwrap();
+    let served = serve(Proxy::new(account, client(&provider.url()))).await;
+    let mut waiting = Vec::new();
+    for n in 0..30 {
+        let mut socket = connect(&served).await;
+        let request = chat_as("t-of-night", &format!("night{n}"));
+        socket.write_all(request.as_bytes()).await.unwrap();
+        waiting.push(socket);
+    }
+    let all_wait = async {
+        while looked_at(&served).await["accounts"][0]["waiting"].as_u64() < Some(20) {
+            tokio::time::sleep(std::time::Duration::from_millis(2)).await;
+        }
+    };
+    let all_wait = tokio::time::timeout(LONG, all_wait);
+    all_wait.await.expect("they wait");
+    let patient = |token: &str| {
+        let headers = format!("authorization: Bearer {token}\r\nx-tollhouse-max-wait: 3\r\n");
+        post("/v1/chat/completions", &headers, &chat(""))
+    };
+    assert_eq!(ask(&served, &patient("t-of-night")).await.status, 429);
+    assert_eq!(ask(&served, &patient("t-of-web")).await.status, 200);
 }
 
 /// The order in which the provider sees calls that all wait for one slot.

@@ -232,6 +232,12 @@ impl TokenBudget {
         self.queue.expected_wait(&ask.into(), &mut Now::unread())
     }
 
+    /// How many of those who wait would go before this request, if it came now: an estimate,
+    /// as [`eta`](Self::eta) makes it.
+    pub fn ahead(&self, ask: impl Into<Ask>) -> usize {
+        self.queue.ahead(&ask.into())
+    }
+
     /// How a caller's next request stands in line; `None` where none of its own waits,
     /// or it shares a lane because there are too many names at once.
     ///

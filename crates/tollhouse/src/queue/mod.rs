@@ -137,6 +137,11 @@ impl<R: Rule> Queue<R> {
         self.lock().expected_wait(ask, now)
     }
 
+    /// How many would go before this one, if it came now.
+    pub(crate) fn ahead(&self, ask: &Ask) -> usize {
+        self.lock().ahead_of(ask).waiting
+    }
+
     /// How many stand before this caller's first request that waits, and how long that
     /// is expected to wait from now on; `None` where none waits.
     pub(crate) fn next_of(&self, caller: &Caller, now: &mut Now) -> Option<(usize, Duration)> {

@@ -130,7 +130,7 @@ impl<R: Rule> State<R> {
     }
 
     /// Those who would go before this one, if it came now.
-    fn ahead_of(&self, ask: &Ask) -> Ahead {
+    pub(super) fn ahead_of(&self, ask: &Ask) -> Ahead {
         let rule = &self.rule;
         let price = |charge: &Charge| rule.cost(charge);
         let (waiting, charge) = self.lanes.ahead_of(ask.who(), ask.wants(), price);

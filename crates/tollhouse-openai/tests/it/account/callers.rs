@@ -5,7 +5,7 @@ use std::convert::Infallible;
 use std::sync::{Arc, Mutex};
 
 use bytes::Bytes;
-use http::{Request, Response};
+use http::{HeaderValue, Request, Response};
 use http_body_util::Full;
 use std::time::Duration;
 use tokio::task::yield_now;
@@ -134,6 +134,36 @@ async fn a_weight_is_a_share_wherever_it_comes_from() {
         assert!((4..=5).contains(&of_batch), "{order}");
         assert!(!both[1..].contains("bb"), "{order}");
     }
+}
+
+/// Who has a lane of its own does not stand behind a batch, and is not told so.
+#[tokio::test(start_paused = true)]
+async fn a_place_is_told_by_who_asks() {
+    let account = of_file(&[("web", 8)]).caller_by(|_, headers| {
+        let name = headers.get("x-name")?.to_str().ok()?;
+        Some(Caller::new(name))
+    });
+    let of = |name: &'static str| {
+        let mut request = chat("gpt-4o", 100);
+        let name = HeaderValue::from_static(name);
+        request.headers_mut().insert("x-name", name);
+        request
+    };
+    let client = account.layer().layer(noting(&Order::default()));
+    let calls: Vec<_> = (0..21)
+        .map(|_| tokio::spawn(client.clone().oneshot(of("batch"))))
+        .collect();
+    yield_now().await;
+    let place = |name| {
+        let place = account.place(&of(name));
+        (place.ahead(), place.expected_wait())
+    };
+    assert_eq!(place("batch"), (20, 21 * SEC));
+    assert_eq!(place("web"), (0, SEC));
+    for call in calls {
+        call.await.expect("no panic").expect("an answer");
+    }
+    assert_eq!(place("batch"), (0, SEC));
 }
 
 #[tokio::test(start_paused = true)]

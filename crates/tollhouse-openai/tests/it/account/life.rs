@@ -179,6 +179,7 @@ async fn a_model_may_be_told_by_a_closure() {
     request
         .headers_mut()
         .insert("x-team", "blue".parse().unwrap());
+    assert_eq!(&*account.place(&request).pool, "blue");
     call(&client, request).await;
     call(&client, chat("gpt-4o-2024-08-06", 100)).await;
     let mut azure = chat("gpt-4o", 100);
