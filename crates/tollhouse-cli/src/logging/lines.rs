@@ -9,6 +9,7 @@
 //! ```
 
 use std::io::{self, Write};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
@@ -18,6 +19,9 @@ const PAUSE: Duration = Duration::from_millis(10);
 
 /// Bytes that are gathered; what comes beyond them before they are written is dropped.
 const MOST: usize = 1024 * 1024;
+
+/// How long the end waits for a reader of the log.
+const LAST: Duration = Duration::from_secs(2);
 
 /// Where lines are gathered.
 #[derive(Debug, Default)]
@@ -35,23 +39,40 @@ struct Gathered {
     is_over: bool,
 }
 
-/// The thread that writes. Dropping it waits until all is written.
+/// The thread that writes. Dropping it waits until all is written, two seconds at most:
+/// who reads no log keeps nobody from ending.
 #[derive(Debug)]
 pub(crate) struct Writing {
     lines: Arc<Lines>,
     thread: Option<JoinHandle<()>>,
+    /// Nothing ever comes of it; the thread drops its end when it ends.
+    ended: Receiver<()>,
+    patience: Duration,
 }
 
 impl Lines {
     /// Gathers lines from now on, for `out`.
     pub(super) fn start(out: impl Write + Send + 'static) -> io::Result<(Arc<Lines>, Writing)> {
+        Lines::start_ending_within(LAST, out)
+    }
+
+    fn start_ending_within(
+        patience: Duration,
+        out: impl Write + Send + 'static,
+    ) -> io::Result<(Arc<Lines>, Writing)> {
         let lines = Arc::<Lines>::default();
         let writes = Arc::clone(&lines);
+        let (ends, ended) = channel();
         let thread = thread::Builder::new().name("log".to_owned());
-        let thread = thread.spawn(move || writes.write_to(out))?;
+        let thread = thread.spawn(move || {
+            let _ends = ends;
+            writes.write_to(out);
+        })?;
         let writing = Writing {
             lines: Arc::clone(&lines),
             thread: Some(thread),
+            ended,
+            patience,
         };
         Ok((lines, writing))
     }
@@ -128,6 +149,9 @@ impl Drop for Writing {
     fn drop(&mut self) {
         self.lines.lock().is_over = true;
         self.lines.woken.notify_one();
+        if self.ended.recv_timeout(self.patience) == Err(RecvTimeoutError::Timeout) {
+            return;
+        }
         if let Some(thread) = self.thread.take() {
             // Who panicked there has written to stderr himself.
             let _ = thread.join();
@@ -183,6 +207,22 @@ mod tests {
         drop(writing);
         assert_eq!(sees.recv().unwrap(), b"second\nthird\n");
         assert!(sees.recv().is_err(), "that was all");
+    }
+
+    #[test]
+    fn a_reader_that_stands_still_keeps_nobody_from_ending() {
+        let (written, sees) = channel();
+        let (lets, waits) = channel();
+        let reader = Reader {
+            written,
+            lets: waits,
+        };
+        let (lines, writing) = Lines::start_ending_within(PAUSE, reader).expect("a thread");
+        say(&lines, "first\n");
+        sees.recv().unwrap();
+        drop(writing);
+        // Still there, and still not reading.
+        lets.send(()).expect("it waits");
     }
 
     #[test]
