@@ -71,13 +71,16 @@ async fn eight_processes_use_what_one_account_allows() {
     let files = work("promise-eight", long.as_secs() + 15);
     let _children = begin(&crowd, &redis.url(), &files);
     crowd.until_saturated().await;
-    let (before, asked) = (crowd.charged(), calls(&redis).await);
+    let (before, since) = (crowd.charged(), Instant::now());
+    let asked = calls(&redis).await;
     sleep(long).await;
     let used = before.used_until(crowd.charged());
     let asked = calls(&redis).await - asked;
-    let each = asked as f64 / long.as_secs_f64() / MANY as f64;
+    // It is later by as much as the machine was busy with others.
+    let took = since.elapsed().as_secs_f64();
+    let each = asked as f64 / took / MANY as f64;
     // Each may have come once more within the time than its pace has room for.
-    let most = 4.0 + 1.0 / long.as_secs_f64();
+    let most = 4.0 + 1.0 / took;
     judge(
         &format!("Eight processes with more to do than they may, {long:?}"),
         &[
