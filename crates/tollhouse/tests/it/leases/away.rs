@@ -83,8 +83,10 @@ async fn shares_are_one_limit_though_all_are_cut_off_one_after_another() {
     assert!(processes.iter().all(|it| !it.sharing.status().is_up));
     play.until(150).await;
     assert_eq!(play.refused(), 0);
+    // By the first instant each may have saved up for one that waits.
+    let saved = 8.0 * 1_000.0 / 150_000.0;
     let used = play.used(90, 150);
-    assert!((0.97..=1.0).contains(&used), "{used}");
+    assert!((0.97..=1.0 + saved).contains(&used), "{used}");
 }
 
 /// Where answers tell what is left, those who are not cut off leave it to those who are.
