@@ -16,8 +16,7 @@ use super::error::{AccountError, Problem};
 use super::shared::{self, SharedLedgerConfig};
 use super::tokens;
 use crate::call::Endpoint;
-use crate::policy::config::{KEYS, Key, Place};
-use crate::policy::nearest::nearest;
+use crate::policy::config::{KEYS, Key, Place, not_known};
 use crate::policy::value::{Allowed, Setting, Value};
 
 /// A file is small; what is larger is another file.
@@ -382,11 +381,7 @@ impl<'t> Reader<'t> {
         entry: &Entry<'_, 't>,
         known: impl Iterator<Item = &'k str>,
     ) {
-        let name = shortened(entry.name);
-        let what = match nearest(entry.name, known) {
-            Some(known) => format!("{name} is not known: {known} is meant, perhaps"),
-            None => format!("{name} is not known"),
-        };
+        let what = not_known(entry.name, known);
         self.problems
             .push(Problem::said(section, what).at_line(entry.line));
     }
@@ -449,13 +444,5 @@ fn value_of(value: &DeValue<'_>) -> Value {
             _ => Value::Other(number.as_str().to_owned()),
         },
         other => Value::Other(other.type_str().to_owned()),
-    }
-}
-
-/// A name in a message is no longer than a line.
-fn shortened(name: &str) -> String {
-    match name.char_indices().nth(60) {
-        Some((end, _)) => format!("{}...", &name[..end]),
-        None => name.to_owned(),
     }
 }

@@ -229,6 +229,15 @@ impl Key {
         KEYS.iter().find(|key| key.name == name)
     }
 
+    /// The one of which this is the variable's name, or the flag's.
+    fn elsewhere(name: &str) -> Option<&'static Key> {
+        let name = name.to_ascii_uppercase().replace('-', "_");
+        let bare = |name: &'static str| name.strip_prefix("OPENAI_").unwrap_or(name);
+        let mut all = Key::with_variables();
+        let found = all.find(|(_, variable)| [*variable, bare(variable)].contains(&&*name));
+        found.map(|(key, _)| key)
+    }
+
     /// Those that have variables, in the order of their table.
     pub(crate) fn with_variables() -> impl Iterator<Item = (&'static Key, &'static str)> {
         KEYS.iter()
@@ -379,7 +388,9 @@ impl<'de> Deserialize<'de> for PolicyConfig {
             fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<PolicyConfig, A::Error> {
                 let mut config = PolicyConfig::default();
                 while let Some(name) = map.next_key::<String>()? {
-                    let key = Key::named(&name).ok_or_else(|| A::Error::custom(unknown(&name)))?;
+                    let key = Key::named(&name).ok_or_else(|| {
+                        A::Error::custom(not_known(&name, KEYS.iter().map(|key| key.name)))
+                    })?;
                     let value = map.next_value()?;
                     if !key.put(&mut config, &value) {
                         let bad = BadSetting::of_key(key.name, &value, key.allowed);
@@ -394,11 +405,22 @@ impl<'de> Deserialize<'de> for PolicyConfig {
     }
 }
 
-fn unknown(name: &str) -> String {
-    let known = nearest(name, KEYS.iter().map(|key| key.name));
-    match known {
-        Some(known) => format!("{name} is not known: {known} is meant, perhaps"),
-        None => format!("{name} is not known"),
+/// What is said of a key that is none of those allowed: which one is meant, if it is the name
+/// of a variable or a flag, or near to a key; else all of them.
+pub(crate) fn not_known<'k>(name: &str, allowed: impl Iterator<Item = &'k str>) -> String {
+    let allowed: Vec<_> = allowed.collect();
+    let is_allowed = |key: &&Key| allowed.contains(&key.name);
+    let elsewhere = Key::elsewhere(name).filter(is_allowed).map(|key| key.name);
+    let meant = elsewhere.or_else(|| nearest(name, allowed.iter().copied()));
+    // A name in a message is no longer than a line.
+    let name = match name.char_indices().nth(60) {
+        Some((end, _)) => format!("{}...", &name[..end]),
+        None => name.to_owned(),
+    };
+    match (meant, &allowed[..]) {
+        (Some(meant), _) => format!("{name} is not known: {meant} is meant, perhaps"),
+        (None, [only]) => format!("{name} is not known: {only} is all that is allowed"),
+        (None, all) => format!("{name} is not known: allowed are {}", all.join(", ")),
     }
 }
 

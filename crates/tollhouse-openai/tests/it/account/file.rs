@@ -168,13 +168,28 @@ fn failure_40_what_is_wrong_is_told_with_line_key_and_the_nearest_known() {
             "line 1, [models]: it is integer, and a section is meant",
         ),
         (
-            "[defaults]\nname = \"mine\"",
-            "line 2, [defaults]: name is not known",
+            "[account]\ncolour = 3",
+            "line 2, [account]: colour is not known: allowed are max_concurrency, dry_run",
+        ),
+        (
+            "[callers.web]\ncolour = 3",
+            "line 2, [callers.\"web\"]: colour is not known: weight is all that is allowed",
+        ),
+        (
+            "[defaults]\ntpm_limit = 3\nbackoff-base-seconds = 1\nOPENAI_TPM_HEADROOM = 0",
+            "line 2, [defaults]: tpm_limit is not known: tokens_per_minute is meant, perhaps; \
+             line 3, [defaults]: backoff-base-seconds is not known: backoff_base_seconds is \
+             meant, perhaps; \
+             line 4, [defaults]: OPENAI_TPM_HEADROOM is not known: headroom is meant, perhaps",
         ),
     ] {
         let error = Account::from_toml(file).expect_err(file);
         assert_eq!(error.to_string(), said, "{file}");
     }
+    let named = Account::from_toml("[defaults]\nname = \"mine\"").unwrap_err();
+    let said =
+        "line 2, [defaults]: name is not known: allowed are max_concurrency, stagger_seconds, ";
+    assert!(named.to_string().starts_with(said), "{named}");
     let twice = Account::from_toml("[defaults]\nheadroom = 0.1\nheadroom = 0.2").unwrap_err();
     assert_eq!(twice.problems()[0].line(), Some(3), "{twice}");
 }
