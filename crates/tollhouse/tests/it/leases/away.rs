@@ -89,13 +89,15 @@ async fn shares_are_one_limit_though_all_are_cut_off_one_after_another() {
     assert!((0.97..=1.0 + saved).contains(&used), "{used}");
 }
 
-/// Where answers tell what is left, those who are not cut off leave it to those who are.
+/// Where answers tell what is left, those who are not cut off leave it to those who are. Without
+/// any headroom a large one may come when the others have just spent the last of it: one of a
+/// hundred and fifty, in a few of a hundred plays.
 #[tokio::test(start_paused = true)]
 async fn nothing_is_refused_where_answers_tell_what_is_left() {
-    for (some, headroom) in [(2, 0.15), (1, 0.0), (2, 0.0)] {
+    for (some, headroom, most) in [(2, 0.15, 0.0), (1, 0.0, 0.02), (2, 0.0, 0.02)] {
         let play = Play::new(300_000, headroom);
         let (refused, _) = cut_off(play, some, Fallback::default()).await;
-        assert!(refused <= 0.005, "{refused} with {some} at {headroom}");
+        assert!(refused <= most, "{refused} with {some} at {headroom}");
     }
 }
 
