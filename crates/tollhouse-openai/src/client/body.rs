@@ -1,7 +1,6 @@
 //! What the body of an answer may take, and how it ends.
 
 use std::fmt;
-use std::future::Future;
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
@@ -17,7 +16,7 @@ use tokio::time::{Instant, Sleep, sleep};
 
 use super::Error;
 use super::inline::InlineBody;
-use super::patience::Patience;
+use super::patience::{Patience, poll_over};
 use super::peer::poison;
 use crate::layers::verdict::VerdictBody;
 use crate::wire::sse::is_event_stream;
@@ -163,7 +162,7 @@ impl TimedBody {
                 patience.as_mut().reset(until);
             }
         }
-        patience.as_mut().poll(cx)
+        poll_over(patience.as_mut(), cx)
     }
 
     /// Whether all the time that there was for the whole of it is over.

@@ -21,7 +21,7 @@ use super::Error;
 use super::body::{Arriving, TimedBody};
 use super::connect::{Connector, Connectors};
 use super::inline::{self, Inline};
-use super::patience::Patience;
+use super::patience::{Patience, poll_over};
 use super::peer::{Kept, Peer, poison};
 use super::target::Target;
 use crate::call::{CallBody, RequestBody};
@@ -261,7 +261,7 @@ impl Future for TransportFuture {
             timer.as_mut().reset(waiting.next(step));
         }
         loop {
-            ready!(timer.as_mut().poll(cx));
+            ready!(poll_over(timer.as_mut(), cx));
             if let Some(error) = waiting.ended(patience.connect) {
                 sent.give_up();
                 return Poll::Ready(Err(error));

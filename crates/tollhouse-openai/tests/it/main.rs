@@ -9,3 +9,4 @@ mod streams;
 mod support;
 mod tls;
 mod uploads;
+mod upstreams;
