@@ -25,6 +25,7 @@ use std::task::{Context, Poll, Waker};
 use http::header::HOST;
 use http::{HeaderValue, Request, Response, Uri};
 use hyper::client::conn::http1;
+use tokio::runtime::Handle;
 use tokio::task::coop::unconstrained;
 use tower_service::Service;
 
@@ -48,6 +49,8 @@ struct Connection {
     sender: http1::SendRequest<RequestBody>,
     /// None once it is over.
     driver: Option<http1::Connection<Socket, RequestBody>>,
+    /// Where it was made, and where it is told what comes on it.
+    runtime: Handle,
 }
 
 type Socket = <Connector as Service<Uri>>::Response;
@@ -111,6 +114,7 @@ impl Inline {
         Ok(Box::new(Connection {
             sender,
             driver: Some(driver),
+            runtime: Handle::current(),
         }))
     }
 }

@@ -2,8 +2,8 @@ use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Duration;
 
-use tokio::runtime::Handle;
-use tokio::task::JoinHandle;
+use tokio::runtime::{Handle, Id};
+use tokio::task::AbortHandle;
 use tokio::time::{Instant, sleep_until};
 
 use super::Connection;
@@ -14,76 +14,114 @@ pub(super) const IDLE: Duration = Duration::from_secs(90);
 /// Connections on which there is nobody.
 #[derive(Default)]
 pub(super) struct Pool {
-    idle: Mutex<Idle>,
+    /// Mostly one.
+    rooms: Mutex<Vec<Room>>,
+}
+
+/// Those of one runtime, which alone tells what comes on them. Where it does not run, a call
+/// in another one would wait in vain; where it has ended, they have, too.
+struct Room {
+    runtime: Id,
+    /// The one that was used last stands last.
+    connections: VecDeque<Kept>,
+    /// Closes those that are idle for too long; there while there are any.
+    sweeper: Option<AbortHandle>,
 }
 
 /// A connection, and since when it is idle.
 type Kept = (Box<Connection>, Instant);
 
-#[derive(Default)]
-struct Idle {
-    /// The one that was used last stands last.
-    connections: VecDeque<Kept>,
-    /// Closes those that are idle for too long; over where there was none.
-    sweeper: Option<JoinHandle<()>>,
-}
-
 impl Pool {
     /// The one that was used last, so that others fall out of use.
     pub(super) fn take(&self) -> Option<Box<Connection>> {
-        let taken = self.lock().connections.pop_back();
-        taken.map(|(connection, _)| connection)
+        let runtime = Handle::current().id();
+        let mut rooms = self.lock();
+        let room = rooms.iter_mut().find(|room| room.runtime == runtime)?;
+        let (connection, _) = room.connections.pop_back()?;
+        Some(connection)
     }
 
-    /// Keeps a connection for the next call. Outside of a runtime it is closed.
+    /// Keeps a connection for the next call in its runtime.
     pub(super) fn give_back(self: &Arc<Self>, connection: Box<Connection>) {
-        let Ok(runtime) = Handle::try_current() else {
-            return;
-        };
-        let mut idle = self.lock();
-        idle.connections.push_back((connection, Instant::now()));
-        // One that ended with its runtime is over, too.
-        if idle.sweeper.as_ref().is_none_or(JoinHandle::is_finished) {
-            idle.sweeper = Some(runtime.spawn(sweep(Arc::downgrade(self))));
+        let runtime = connection.runtime.clone();
+        let mut rooms = self.lock();
+        let room = Room::of(&mut rooms, runtime.id());
+        room.connections.push_back((connection, Instant::now()));
+        if !room.is_swept() {
+            let sweeper = runtime.spawn(sweep(Arc::downgrade(self), room.runtime));
+            room.sweeper = Some(sweeper.abort_handle());
+            // Where the runtime has ended, the sweeper has at once.
+            let over: Vec<_> = rooms.extract_if(.., |room| !room.is_swept()).collect();
+            // They are closed under no lock.
+            drop(rooms);
+            drop(over);
         }
     }
 
     /// Takes out what is idle for too long, and tells when to look again.
-    fn sweep(&self) -> (Vec<Kept>, Option<Instant>) {
-        let mut idle = self.lock();
+    fn sweep(&self, runtime: Id) -> (Vec<Kept>, Option<Instant>) {
+        let mut rooms = self.lock();
+        let room = Room::of(&mut rooms, runtime);
         let now = Instant::now();
         let is_over = |(_, since): &Kept| *since + IDLE <= now;
-        let many = idle
-            .connections
-            .iter()
-            .take_while(|one| is_over(one))
-            .count();
-        let swept = idle.connections.drain(..many).collect();
-        let next = idle.connections.front().map(|(_, since)| *since + IDLE);
+        let many = room.connections.iter();
+        let many = many.take_while(|one| is_over(one)).count();
+        let swept = room.connections.drain(..many).collect();
+        let next = room.connections.front().map(|(_, since)| *since + IDLE);
         if next.is_none() {
-            idle.sweeper = None;
+            room.sweeper = None;
         }
         (swept, next)
     }
 
     #[cfg(test)]
     pub(super) fn len(&self) -> usize {
-        self.lock().connections.len()
+        self.lock().iter().map(|room| room.connections.len()).sum()
     }
 
     /// No connection is ever half in it.
-    fn lock(&self) -> MutexGuard<'_, Idle> {
-        self.idle.lock().unwrap_or_else(PoisonError::into_inner)
+    fn lock(&self) -> MutexGuard<'_, Vec<Room>> {
+        self.rooms.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-async fn sweep(pool: Weak<Pool>) {
+// ===== impl Room =====
+
+impl Room {
+    fn of(rooms: &mut Vec<Room>, runtime: Id) -> &mut Room {
+        let known = rooms.iter().position(|room| room.runtime == runtime);
+        let at = known.unwrap_or_else(|| {
+            rooms.push(Room {
+                runtime,
+                connections: VecDeque::new(),
+                sweeper: None,
+            });
+            rooms.len() - 1
+        });
+        &mut rooms[at]
+    }
+
+    fn is_swept(&self) -> bool {
+        let sweeper = self.sweeper.as_ref();
+        sweeper.is_some_and(|sweeper| !sweeper.is_finished())
+    }
+}
+
+impl Drop for Room {
+    fn drop(&mut self) {
+        if let Some(sweeper) = &self.sweeper {
+            sweeper.abort();
+        }
+    }
+}
+
+async fn sweep(pool: Weak<Pool>, runtime: Id) {
     let mut next = Instant::now() + IDLE;
     loop {
         sleep_until(next).await;
         let Some(pool) = pool.upgrade() else { return };
+        let (swept, then) = pool.sweep(runtime);
         // They are closed under no lock.
-        let (swept, then) = pool.sweep();
         drop(swept);
         match then {
             Some(then) => next = then,

@@ -8,6 +8,7 @@ mod drops;
 mod early;
 mod ends;
 mod framing;
+mod pool;
 mod stalls;
 mod support;
 mod wakers;
