@@ -2,7 +2,7 @@
 
 use bytes::BytesMut;
 use http::header::{
-    ACCEPT_ENCODING, AUTHORIZATION, CONNECTION, COOKIE, EXPECT, PROXY_AUTHENTICATE,
+    ACCEPT_ENCODING, AUTHORIZATION, CONNECTION, CONTENT_LENGTH, COOKIE, EXPECT, PROXY_AUTHENTICATE,
     PROXY_AUTHORIZATION, TE, TRANSFER_ENCODING, UPGRADE,
 };
 use http::{HeaderMap, HeaderName, HeaderValue};
@@ -71,6 +71,10 @@ fn join_cookies(headers: &mut HeaderMap) {
 
 /// Leaves of an answer's headers what the client is to see.
 pub(crate) fn for_client(headers: &mut HeaderMap) {
+    // Chunks end where they say, whatever is said beside them (RFC 9112, section 6.3).
+    if headers.contains_key(TRANSFER_ENCODING) {
+        headers.remove(CONTENT_LENGTH);
+    }
     // The provider's word on pages is not about this origin.
     without_hops(headers, |name| {
         name.as_str().starts_with("access-control-") || is_ours(name)

@@ -11,4 +11,5 @@ mod realtime;
 mod secrets;
 mod support;
 mod tokens;
+mod upstreams;
 mod waits;
