@@ -31,6 +31,7 @@ use tokio::time::Instant;
 
 use crate::answer::RateLimits;
 use crate::ask::{Ask, Caller};
+use crate::charge::Unit;
 use crate::error::Refused;
 use crate::queue::{Queue, Ticket};
 use crate::rules::Pool;
@@ -430,6 +431,24 @@ impl TokenBudget {
         let (mut snapshot, callers) = self.queue.read_all(look);
         snapshot.callers = callers;
         snapshot
+    }
+
+    /// The most of a unit that one request may take, and more is [too
+    /// large](Refused::TooLarge); `None` where nothing bounds it.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use tollhouse::{TokenBudget, Unit};
+    ///
+    /// let budget = TokenBudget::per_minute(30_000).headroom(0.15).build()?;
+    /// assert_eq!(budget.most(Unit::Tokens), Some(25_500));
+    /// assert_eq!(budget.most(Unit::Images), None);
+    /// # Ok::<(), tollhouse::budget::ConfigError>(())
+    /// ```
+    pub fn most(&self, unit: Unit) -> Option<u64> {
+        let now = Now::unread().get();
+        self.queue.read(|pool, _| pool.most(unit, now))
     }
 
     /// Whether nothing would be forgotten if this handle were dropped and the same

@@ -6,7 +6,7 @@ use super::ledger::{Dealings, Ledger, Share, Snapshot, Terms};
 use super::stats::{Note, Stats};
 use super::{Ahead, Charged, Cost, Key, Launch, Leases, Limited, Need, Rule, Slots, Spacing, When};
 use crate::answer::Observation;
-use crate::charge::Charge;
+use crate::charge::{Charge, Unit};
 use crate::time::{Moment, Now};
 
 /// Calls in flight, what the meters have, and the time between launches: one rule,
@@ -222,6 +222,11 @@ impl Pool {
         let (_, ledger, spacing) = &mut self.rule;
         let nothing_leased = self.leases.as_ref().is_none_or(|it| it.leases.is_nothing());
         nothing_leased && spacing.next(now).is_none() && ledger.is_at_rest(now)
+    }
+
+    pub(crate) fn most(&mut self, unit: Unit, now: Moment) -> Option<u64> {
+        let (_, ledger, _) = &mut self.rule;
+        ledger.most(unit, now)
     }
 
     pub(crate) fn snapshot(&mut self, ahead: Ahead, now: &mut Now) -> Snapshot {

@@ -515,14 +515,20 @@ impl Ledger {
         open && self.outstanding == 0 && meters.all(|meter| meter.is_full(now))
     }
 
+    /// The most of a unit that one request may take, if anything bounds it.
+    pub(crate) fn most(&mut self, unit: Unit, now: Moment) -> Option<u64> {
+        self.catch_up(now);
+        let meters = self.meters.iter().map(|it| it.meter.allowed());
+        let of_unit = meters.filter(|allowed| allowed.unit == unit);
+        of_unit.map(|allowed| self.terms.room(allowed)).min()
+    }
+
     /// How it stands, and how many wait.
     pub(crate) fn snapshot(&mut self, waiting: usize, now: Moment) -> Snapshot {
         let now = self.catch_up(now);
         let of_all = |it: &mut Metered| {
             let mut meter = it.snapshot(now);
-            // What a part is too small for waits until there is more again.
-            let later = self.terms.room_later(it.meter.allowed());
-            meter.capacity = later.unwrap_or(meter.capacity);
+            meter.capacity = self.terms.room(it.meter.allowed());
             meter
         };
         let meters: Vec<_> = self.meters.iter_mut().map(of_all).collect();

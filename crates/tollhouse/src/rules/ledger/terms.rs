@@ -246,8 +246,13 @@ impl Terms {
         self.room_later(part).is_some_and(|room| amount <= room)
     }
 
+    /// The most that fits: what a part is too small for waits until there is more again.
+    pub(crate) fn room(&self, part: &Allowed) -> u64 {
+        self.room_later(part).unwrap_or(part.capacity)
+    }
+
     /// The most that fits into the whole, where this process has a part of it.
-    pub(crate) fn room_later(&self, part: &Allowed) -> Option<u64> {
+    fn room_later(&self, part: &Allowed) -> Option<u64> {
         let of = |limit: &&Limit| (limit.unit, limit.per) == (part.unit, part.per);
         let is_part = matches!(self.share, Share::Part(_));
         let limit = self.limits.iter().filter(|_| is_part).find(of)?;

@@ -146,6 +146,19 @@ fn usage_that_cannot_be_is_settled_as_far_as_it_is_believed() {
 }
 
 #[test]
+fn the_most_of_a_unit_is_what_its_narrowest_meter_takes() {
+    let by_the_day = Limit {
+        per: Per::Day,
+        ..by_the_minute(Unit::Tokens, 400)
+    };
+    let requests = by_the_minute(Unit::Requests, 60);
+    let mut ledger = ledger(&[requests, by_the_minute(Unit::Tokens, 600), by_the_day]);
+    assert_eq!(ledger.most(Unit::Tokens, at(0)), Some(400));
+    assert_eq!(ledger.most(Unit::Requests, at(0)), Some(60));
+    assert_eq!(ledger.most(Unit::Images, at(0)), None);
+}
+
+#[test]
 fn limits_that_are_set_again_are_not_waited_for_again() {
     let mut known = Ledger::new(learning(1_000, false), at(0));
     let first = known.launched_at(10, 0);

@@ -5,7 +5,7 @@ use std::sync::atomic::Ordering::SeqCst;
 
 use tokio::time::{Instant, sleep};
 use tollhouse::shared::Fallback;
-use tollhouse::{Caller, Gate, Pass, Refused, TpmBudgetLayer};
+use tollhouse::{Caller, Gate, Pass, Refused, TpmBudgetLayer, Unit};
 
 use super::play::Process;
 use super::{MILLI, Play, SEC};
@@ -204,6 +204,7 @@ async fn a_ledger_that_was_never_there_leaves_the_floor() {
         (told.meters[0].rate, told.meters[0].capacity),
         (30_000, 300_000)
     );
+    assert_eq!(process.budget.most(Unit::Tokens), Some(300_000));
     let large = tokio::time::timeout(60 * SEC, process.call(40_000));
     assert!(large.await.is_err());
     process.wire.is_cut.store(false, SeqCst);
