@@ -4,11 +4,12 @@
 //! asks the allocator for.
 
 use std::alloc::System;
+use std::future::ready;
 use std::time::Duration;
 
 use bytes::Bytes;
 use http::{Request, Response};
-use http_body_util::{BodyExt, Empty};
+use http_body_util::{BodyExt, Full};
 use stats_alloc::{INSTRUMENTED_SYSTEM, Region, StatsAlloc};
 use tokio::runtime::{Builder, Runtime};
 use tollhouse::Error;
@@ -29,6 +30,7 @@ const CALLS: usize = 1_000;
 fn main() {
     a_budget_allocates_nothing();
     a_policy_adds_nothing();
+    what_is_learned_adds_nothing();
     an_account_adds_nothing();
     println!("test result: ok. A call that need not wait allocates nothing at the gates.");
 }
@@ -74,11 +76,19 @@ fn a_budget_allocates_nothing() {
     }
 }
 
+/// Answers at once, with this.
+fn says(
+    answer: &'static str,
+) -> impl Service<Request<Bytes>, Response = Response<Full<Bytes>>, Error = Error, Future: Send> + Clone
+{
+    service_fn(move |_: Request<Bytes>| ready(Ok(Response::new(Full::from(answer)))))
+}
+
 /// Answers at once, with nothing.
 fn provider()
--> impl Service<Request<Bytes>, Response = Response<Empty<Bytes>>, Error = Error, Future: Send> + Clone
+-> impl Service<Request<Bytes>, Response = Response<Full<Bytes>>, Error = Error, Future: Send> + Clone
 {
-    service_fn(async |_: Request<Bytes>| Ok(Response::new(Empty::new())))
+    says("")
 }
 
 /// A request that has been read, as it is by whoever comes first.
@@ -133,6 +143,23 @@ fn a_policy_adds_nothing() {
         policy <= gateless,
         "{policy} with gates, {gateless} without"
     );
+}
+
+/// Of answers that used less than was estimated, and of such that used more.
+fn what_is_learned_adds_nothing() {
+    for answer in [
+        r#"{"usage":{"total_tokens":2}}"#,
+        r#"{"usage":{"total_tokens":200}}"#,
+    ] {
+        let unlearned = allocations_of(&policy().layer().layer(says(answer)), None);
+        let learning = policy().learn_factor(true);
+        let learned = allocations_of(&learning.layer().layer(says(answer)), None);
+        let factor = learning.learned()[0].factor;
+        assert!(
+            learned <= unlearned,
+            "{learned} by {factor:?}, {unlearned} unlearned"
+        );
+    }
 }
 
 /// With its pools, slots over all of them, and callers that have weights.

@@ -66,13 +66,6 @@ impl BudgetGate {
         }
     }
 
-    /// The most tokens that one request may cost.
-    fn most(&self) -> u64 {
-        let meters = self.budget.snapshot().meters;
-        let tokens = meters.iter().filter(|meter| meter.unit == Unit::Tokens);
-        tokens.map(|meter| meter.capacity).min().unwrap_or(u64::MAX)
-    }
-
     /// The budget.
     pub(crate) fn budget(&self) -> &TokenBudget {
         &self.budget
@@ -91,7 +84,9 @@ impl BudgetGate {
         };
         let learned = self.learned.as_ref();
         let tokens = match learned {
-            Some(learned) => learned.cost(&estimate, || self.most()),
+            Some(learned) => learned.cost(&estimate, || {
+                self.budget.most(Unit::Tokens).unwrap_or(u64::MAX)
+            }),
             None => estimate.tokens,
         };
         let charge = match self.splits {

@@ -8,15 +8,15 @@
 
 mod quantile;
 
-use std::collections::HashMap;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
 use crate::wire::cost::Estimate;
 use crate::wire::request::Endpoint;
 use quantile::Quantile;
 
 /// The most models and endpoints that are kept apart; of more, the one that
-/// was learned of least recently is forgotten.
+/// was learned of least recently is forgotten. Mostly there are few, and they are looked
+/// through.
 const MOST_KEYS: usize = 256;
 
 /// A longer name of a model is not worth remembering; none is known.
@@ -86,28 +86,36 @@ pub struct LearnedFactor {
 /// Clones share everything.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Learned {
-    keys: Arc<Mutex<Keys>>,
+    tracks: Arc<Mutex<Tracks>>,
 }
 
 /// Tells one call's real usage to the factor of its model and endpoint.
-#[derive(Debug)]
+///
+/// It has a place in the meter of each answer, and is as small as it can be.
+#[derive(Clone, Debug)]
 pub(crate) struct Lesson {
-    learned: Learned,
-    key: Key,
+    key: Arc<Key>,
     estimate: u64,
 }
 
-type Key = (Endpoint, Box<str>);
+/// A model at an endpoint, and who learns of it. Lessons of what is known share one.
+#[derive(Debug)]
+struct Key {
+    endpoint: Endpoint,
+    model: Box<str>,
+    learned: Weak<Mutex<Tracks>>,
+}
 
 #[derive(Debug, Default)]
-struct Keys {
-    tracks: HashMap<Key, Track>,
+struct Tracks {
+    tracks: Vec<Track>,
     /// All calls learned of, which is the time here.
     calls: u64,
 }
 
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct Track {
+    key: Arc<Key>,
     quantile: Quantile,
     calls: u64,
     latest: u64,
@@ -129,26 +137,36 @@ impl Learned {
     }
 
     fn factor(&self, estimate: &Estimate<'_>) -> Option<f64> {
-        let key = key(estimate)?;
-        self.keys().tracks.get(&key)?.quantile.get()
+        let model = model(estimate)?;
+        let tracks = lock(&self.tracks);
+        tracks.find(estimate.endpoint, model)?.quantile.get()
     }
 
     /// For the meter of a call's answer.
     pub(crate) fn lesson(&self, estimate: &Estimate<'_>) -> Option<Lesson> {
         Some(Lesson {
-            learned: self.clone(),
-            key: key(estimate)?,
+            key: self.key(estimate.endpoint, model(estimate)?),
             estimate: estimate.tokens,
         })
     }
 
+    fn key(&self, endpoint: Endpoint, model: &str) -> Arc<Key> {
+        match lock(&self.tracks).find(endpoint, model) {
+            Some(known) => Arc::clone(&known.key),
+            None => Arc::new(Key {
+                endpoint,
+                model: model.into(),
+                learned: Arc::downgrade(&self.tracks),
+            }),
+        }
+    }
+
     /// What is known, in the order of endpoints and models.
     pub(crate) fn snapshot(&self) -> Vec<LearnedFactor> {
-        let keys = self.keys();
-        let known = keys.tracks.iter();
-        let known = known.map(|((endpoint, model), track)| LearnedFactor {
-            endpoint: endpoint.name(),
-            model: model.to_string(),
+        let tracks = lock(&self.tracks);
+        let known = tracks.tracks.iter().map(|track| LearnedFactor {
+            endpoint: track.key.endpoint.name(),
+            model: track.key.model.to_string(),
             factor: track.quantile.get(),
             calls: track.calls,
         });
@@ -156,50 +174,80 @@ impl Learned {
         known.sort_by(|a, b| (a.endpoint, &a.model).cmp(&(b.endpoint, &b.model)));
         known
     }
+}
 
-    /// Counts are counts, whoever panicked while holding them.
-    fn keys(&self) -> MutexGuard<'_, Keys> {
-        self.keys.lock().unwrap_or_else(PoisonError::into_inner)
-    }
+/// Counts are counts, whoever panicked while holding them.
+fn lock(tracks: &Mutex<Tracks>) -> MutexGuard<'_, Tracks> {
+    tracks.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 impl Lesson {
     pub(crate) fn learn(&self, used: u64) {
         let ratio = used as f64 / self.estimate as f64;
-        self.learned.keys().learn(&self.key, ratio);
+        // Where nobody learns any more, there is nobody to tell.
+        if let Some(learned) = self.key.learned.upgrade() {
+            lock(&learned).learn(&self.key, ratio);
+        }
     }
 }
 
-impl Keys {
-    fn learn(&mut self, key: &Key, ratio: f64) {
-        if !self.tracks.contains_key(key) {
-            self.make_room();
-            self.tracks.insert(key.clone(), Track::default());
-        }
+impl Tracks {
+    fn find(&self, endpoint: Endpoint, model: &str) -> Option<&Track> {
+        let mut tracks = self.tracks.iter();
+        tracks.find(|track| track.is_of(endpoint, model))
+    }
+
+    fn learn(&mut self, key: &Arc<Key>, ratio: f64) {
         self.calls += 1;
-        if let Some(track) = self.tracks.get_mut(key) {
-            track.quantile.add(ratio);
-            track.calls += 1;
-            track.latest = self.calls;
-        }
+        let calls = self.calls;
+        let track = self.track(key);
+        track.quantile.add(ratio);
+        track.calls += 1;
+        track.latest = calls;
+    }
+
+    fn track(&mut self, key: &Arc<Key>) -> &mut Track {
+        let mut tracks = self.tracks.iter();
+        let known = tracks.position(|track| track.is_of(key.endpoint, &key.model));
+        let at = known.unwrap_or_else(|| {
+            self.make_room();
+            self.tracks.push(Track::new(key));
+            self.tracks.len() - 1
+        });
+        &mut self.tracks[at]
     }
 
     fn make_room(&mut self) {
         if self.tracks.len() < MOST_KEYS {
             return;
         }
-        let stalest = self.tracks.iter().min_by_key(|(_, track)| track.latest);
-        if let Some(key) = stalest.map(|(key, _)| key.clone()) {
-            self.tracks.remove(&key);
+        let tracks = self.tracks.iter().enumerate();
+        let stalest = tracks.min_by_key(|(_, track)| track.latest);
+        if let Some((at, _)) = stalest {
+            self.tracks.swap_remove(at);
         }
     }
 }
 
-/// The key of a request, if it is one to learn of.
-fn key(estimate: &Estimate<'_>) -> Option<Key> {
-    let model = estimate.model?;
-    let worth = estimate.tokens > 0 && model.len() <= MOST_NAME_BYTES;
-    worth.then(|| (estimate.endpoint, model.into()))
+impl Track {
+    fn new(key: &Arc<Key>) -> Self {
+        Track {
+            key: Arc::clone(key),
+            quantile: Quantile::default(),
+            calls: 0,
+            latest: 0,
+        }
+    }
+
+    fn is_of(&self, endpoint: Endpoint, model: &str) -> bool {
+        self.key.endpoint == endpoint && *self.key.model == *model
+    }
+}
+
+/// The model of a request, if it is one to learn of.
+fn model<'e>(estimate: &Estimate<'e>) -> Option<&'e str> {
+    let worth = |model: &&str| estimate.tokens > 0 && model.len() <= MOST_NAME_BYTES;
+    estimate.model.filter(worth)
 }
 
 #[cfg(test)]

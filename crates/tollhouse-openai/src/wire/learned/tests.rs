@@ -63,6 +63,20 @@ fn models_and_endpoints_are_learned_apart() {
 }
 
 #[test]
+fn calls_that_began_before_anything_was_learned_teach_the_same() {
+    let learned = Learned::default();
+    let call = estimate("a", 10, 100);
+    let [first, second] = [0, 1].map(|_| learned.lesson(&call).expect("a lesson"));
+    first.learn(300);
+    second.learn(300);
+    let known = learned.snapshot();
+    assert_eq!((known.len(), known[0].calls), (1, 2));
+    // Whoever is told of them may be gone.
+    drop(learned);
+    first.learn(300);
+}
+
+#[test]
 fn a_factor_below_one_stops_at_what_is_charged_up_front() {
     let learned = Learned::default();
     let call = estimate("a", 900, 1_000);

@@ -1,6 +1,6 @@
 //! What is known of a call before its answer.
 
-use std::sync::Arc;
+use std::num::NonZeroU64;
 
 use http::Response;
 use tollhouse::Usage;
@@ -30,21 +30,21 @@ use crate::wire::learned::{Learned, Lesson};
 /// ```
 #[derive(Clone, Debug, Default)]
 pub struct Asked {
-    prompt: Option<u64>,
-    lesson: Option<Arc<Lesson>>,
+    /// In tokens; every prompt has one.
+    prompt: Option<NonZeroU64>,
+    lesson: Option<Lesson>,
 }
 
 impl Asked {
     pub(crate) fn new(estimate: &Estimate<'_>, learned: Option<&Learned>) -> Self {
-        let lesson = learned.and_then(|learned| learned.lesson(estimate));
         Asked {
-            prompt: Some(estimate.prompt),
-            lesson: lesson.map(Arc::new),
+            prompt: NonZeroU64::new(estimate.prompt.max(1)),
+            lesson: learned.and_then(|learned| learned.lesson(estimate)),
         }
     }
 
     pub(super) fn prompt(&self) -> Option<u64> {
-        self.prompt
+        self.prompt.map(NonZeroU64::get)
     }
 
     pub(super) fn learn(&self, used: u64) {
