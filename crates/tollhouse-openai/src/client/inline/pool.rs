@@ -43,11 +43,11 @@ impl Pool {
 
     /// Keeps a connection for the next call in its runtime.
     pub(super) fn give_back(self: &Arc<Self>, connection: Box<Connection>) {
-        let runtime = connection.runtime.clone();
         let mut rooms = self.lock();
-        let room = Room::of(&mut rooms, runtime.id());
+        let room = Room::of(&mut rooms, connection.runtime.id());
+        let unswept = (!room.is_swept()).then(|| connection.runtime.clone());
         room.connections.push_back((connection, Instant::now()));
-        if !room.is_swept() {
+        if let Some(runtime) = unswept {
             let sweeper = runtime.spawn(sweep(Arc::downgrade(self), room.runtime));
             room.sweeper = Some(sweeper.abort_handle());
             // Where the runtime has ended, the sweeper has at once.
