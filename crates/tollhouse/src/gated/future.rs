@@ -119,10 +119,10 @@ where
             }
             StateProj::Called { future } => ready!(future.poll(cx)),
         };
-        let mut pass = this.pass.take().expect(POLLED_AFTER_READY);
         Poll::Ready(match result {
-            Ok(response) => Ok(H::hold(response, pass, &mut now)),
+            Ok(response) => Ok(H::hold(response, this.pass, &mut now)),
             Err(error) => {
+                let mut pass = this.pass.take().expect(POLLED_AFTER_READY);
                 let error = Error::inner(error);
                 if error.is_never_sent() {
                     pass.ended(End::NeverSent, &mut now);
@@ -163,7 +163,7 @@ impl<P: Pass> Drop for Launching<'_, P> {
     }
 }
 
-const POLLED_AFTER_READY: &str = "a future is not polled after it was ready";
+pub(super) const POLLED_AFTER_READY: &str = "a future is not polled after it was ready";
 
 impl<S, Req, P, H> fmt::Debug for ResponseFuture<S, Req, P, H>
 where

@@ -5,7 +5,7 @@ use std::task::{Context, Poll};
 use tower_service::Service;
 
 use super::body::HeldBody;
-use super::future::ResponseFuture;
+use super::future::{POLLED_AFTER_READY, ResponseFuture};
 use crate::error::{BoxError, Error};
 use crate::gate::{Gate, Launch, Now, PassFor};
 
@@ -131,8 +131,8 @@ pub trait Hold<Res, P>: sealed::Sealed {
     type Held;
 
     /// Shows the answer to its pass, and hands it on with the pass inside or
-    /// ended.
-    fn hold(response: Res, pass: P, now: &mut Now) -> Self::Held;
+    /// ended: none is left where it was.
+    fn hold(response: Res, pass: &mut Option<P>, now: &mut Now) -> Self::Held;
 }
 
 /// The pass is held to the end of the body, so a stream holds its slot until
@@ -157,7 +157,8 @@ where
 {
     type Held = http::Response<HeldBody<B, P>>;
 
-    fn hold(response: http::Response<B>, mut pass: P, now: &mut Now) -> Self::Held {
+    fn hold(response: http::Response<B>, pass: &mut Option<P>, now: &mut Now) -> Self::Held {
+        let mut pass = pass.take().expect(POLLED_AFTER_READY);
         pass.answered(&response, now);
         response.map(|body| HeldBody::new(body, pass, now))
     }
@@ -169,7 +170,7 @@ where
 impl<P> Hold<sealed::Nothing, P> for UntilBodyEnd {
     type Held = sealed::Nothing;
 
-    fn hold(nothing: sealed::Nothing, _: P, _: &mut Now) -> sealed::Nothing {
+    fn hold(nothing: sealed::Nothing, _: &mut Option<P>, _: &mut Now) -> sealed::Nothing {
         nothing
     }
 }
@@ -177,8 +178,11 @@ impl<P> Hold<sealed::Nothing, P> for UntilBodyEnd {
 impl<Res, P: PassFor<Res>> Hold<Res, P> for UntilResponse {
     type Held = Res;
 
-    fn hold(response: Res, mut pass: P, now: &mut Now) -> Res {
-        pass.completed(&response, now);
+    /// It ends where it is: moved first, it would have to be written down anew.
+    fn hold(response: Res, pass: &mut Option<P>, now: &mut Now) -> Res {
+        let ends = pass.as_mut().expect(POLLED_AFTER_READY);
+        ends.completed(&response, now);
+        *pass = None;
         response
     }
 }
