@@ -37,16 +37,24 @@ impl<'q, R: Rule> Guard<'q, R> {
         }
     }
 
-    /// Lets a newcomer in, where nobody waits and the rule allows it; that is told, too.
+    /// The same as under the lock; that one was let in is told, too.
     #[inline(always)]
+    pub(super) fn let_in(&mut self, ask: &Ask, now: &mut Now) -> Option<Admitted<R::Held>> {
+        let admitted = State::let_in(self, ask, now);
+        self.let_in |= admitted.is_some();
+        admitted
+    }
+
+    /// Lets a newcomer in, where nobody waits and the rule allows it.
     pub(super) fn enter(
         &mut self,
         ask: &Ask,
         now: &mut Now,
     ) -> Result<Option<Admitted<R::Held>>, Refused> {
-        let entered = State::enter(self, ask, now)?;
-        self.let_in |= entered.is_some();
-        Ok(entered)
+        match self.is_open_to(ask, now)? {
+            true => Ok(self.let_in(ask, now)),
+            false => Ok(None),
+        }
     }
 }
 

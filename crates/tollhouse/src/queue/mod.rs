@@ -264,12 +264,25 @@ impl<R: Rule> Queue<R> {
         now: &mut Now,
         end: impl FnOnce(&mut R, R::Held, &mut Now) -> Charged,
     ) {
+        self.leave(now, |state, now| state.end(admitted, charge, now, end));
+    }
+
+    /// An admitted request leaves that never reached the provider, launched though it may be.
+    fn unsend(&self, admitted: Admitted<R::Held>, charge: &Charge, now: &mut Now) {
+        self.leave(now, |state, now| {
+            state.never_left(&admitted);
+            state.end(admitted, charge, now, R::unsend);
+        });
+    }
+
+    #[inline]
+    fn leave(&self, now: &mut Now, end: impl FnOnce(&mut State<R>, &mut Now)) {
         let moved;
         if R::IS_TIMED {
             now.get();
         }
         let mut state = self.lock();
-        state.end(admitted, charge, now, end);
+        end(&mut state, now);
         if state.lanes.is_deserted() && (state.inside > 0 || state.watchers.is_empty()) {
             return;
         }

@@ -37,6 +37,8 @@ pub(super) struct State<R: Rule> {
     /// Invariant: of those it holds `inside`,
     /// and at most one more that it was granted.
     pub(super) seat: Option<Seat>,
+    /// What those who are inside owe.
+    dues: Line<Due>,
     /// Who waits for the last one to leave: those in line have not been woken.
     pub(super) watchers: Line<Option<Waker>>,
     /// Called when the rule has a need that only somebody outside can meet.
@@ -83,18 +85,19 @@ impl Wait {
 /// What was given to one who was let in.
 pub(super) struct Admitted<H> {
     pub(super) held: H,
+    /// Mostly there is nothing else.
+    due: Option<Key>,
+}
+
+/// What one who was let in owes to others than the rule.
+///
+/// Most owe nothing, so it is kept apart: what was given is moved some times on its way,
+/// and each who waits has room for it.
+struct Due {
+    /// To its lane.
     tagged: Tagged,
     /// Of those that were shared with other queues, when it was let in.
     slot: Option<Slot>,
-}
-
-impl<H> Admitted<H> {
-    /// It was launched, and never left all the same.
-    pub(super) fn never_left(&mut self) {
-        if let Some(slot) = &mut self.slot {
-            slot.never_left();
-        }
-    }
 }
 
 impl<R: Rule> State<R> {
@@ -110,6 +113,7 @@ impl<R: Rule> State<R> {
             inside: 0,
             closed: false,
             seat: None,
+            dues: Line::new(),
             watchers: Line::new(),
             bell: None,
             unlocked: 0,
@@ -240,13 +244,10 @@ impl<R: Rule> State<R> {
         }
     }
 
-    /// Lets a newcomer in, where nobody waits and the rule allows it.
+    /// Whether a newcomer may go in at once, if there is a slot for it: nobody waits, and
+    /// the rule allows it.
     #[inline(always)]
-    pub(super) fn enter(
-        &mut self,
-        ask: &Ask,
-        now: &mut Now,
-    ) -> Result<Option<Admitted<R::Held>>, Refused> {
+    pub(super) fn is_open_to(&mut self, ask: &Ask, now: &mut Now) -> Result<bool, Refused> {
         if self.closed {
             return Err(Refused::Closed);
         }
@@ -256,18 +257,23 @@ impl<R: Rule> State<R> {
             let expected_wait = self.expected_wait(ask, now);
             return Err(Refused::TooLate { expected_wait });
         }
-        let when = match self.lanes.is_empty() && self.rule.is_open(ask.wants(), now) {
-            true => When::Now,
-            false => self.rule.when(ask.wants(), now),
-        };
-        match when {
-            When::Now if self.lanes.is_empty() => Ok(self.take_slot(now).map(|slot| {
-                let tagged = self.lanes.fly(ask.who());
-                self.admit(ask.wants(), tagged, slot, now)
-            })),
-            When::Never(refused) => Err(refused),
-            When::Now | When::At(_) | When::OnRelease | When::OnChange => Ok(None),
+        let is_first = self.lanes.is_empty();
+        if is_first && self.rule.is_open(ask.wants(), now) {
+            return Ok(true);
         }
+        match self.rule.when(ask.wants(), now) {
+            When::Now => Ok(is_first),
+            When::Never(refused) => Err(refused),
+            When::At(_) | When::OnRelease | When::OnChange => Ok(false),
+        }
+    }
+
+    /// Lets a newcomer in to whom it [is open](Self::is_open_to), if there is a slot.
+    #[inline(always)]
+    pub(super) fn let_in(&mut self, ask: &Ask, now: &mut Now) -> Option<Admitted<R::Held>> {
+        let slot = self.take_slot(now)?;
+        let tagged = self.lanes.fly(ask.who());
+        Some(self.admit(ask.wants(), tagged, slot, now))
     }
 
     #[inline]
@@ -280,7 +286,22 @@ impl<R: Rule> State<R> {
     ) -> Admitted<R::Held> {
         self.inside += 1;
         let held = self.rule.take(charge, now);
-        Admitted { held, tagged, slot }
+        let owes = !tagged.is_not() || slot.is_some();
+        let due = owes.then(|| self.dues.insert(Due { tagged, slot }));
+        Admitted { held, due }
+    }
+
+    fn slot_of(&self, admitted: &Admitted<R::Held>) -> Option<&Slot> {
+        self.dues.get(admitted.due?).slot.as_ref()
+    }
+
+    /// What one owes who is over.
+    fn take_due(&mut self, due: Option<Key>) -> Due {
+        let nothing = Due {
+            tagged: Tagged::NOT,
+            slot: None,
+        };
+        due.map_or(nothing, |key| self.dues.remove(key))
     }
 
     /// Whether a shared slot was granted that nobody has used yet.
@@ -312,16 +333,27 @@ impl<R: Rule> State<R> {
     #[inline]
     pub(super) fn launch(&mut self, admitted: &Admitted<R::Held>, to: Launch, now: &mut Now) {
         self.rule.launch(&admitted.held, to, now);
-        if let (Some(seat), Some(slot)) = (&self.seat, &admitted.slot) {
+        if let Some(seat) = &self.seat
+            && let Some(slot) = self.slot_of(admitted)
+        {
             seat.launch(slot, now);
+        }
+    }
+
+    /// It was launched, and never left all the same.
+    pub(super) fn never_left(&mut self, admitted: &Admitted<R::Held>) {
+        if let Some(key) = admitted.due
+            && let Some(slot) = &mut self.dues.get_mut(key).slot
+        {
+            slot.never_left();
         }
     }
 
     /// Whether what an admitted request holds has lapsed.
     pub(super) fn has_lapsed(&mut self, admitted: &Admitted<R::Held>, now: &mut Now) -> bool {
-        let slot = self.seat.as_ref().zip(admitted.slot.as_ref());
-        self.rule.has_lapsed(&admitted.held, now)
-            || slot.is_some_and(|(seat, slot)| seat.has_lapsed(slot, now))
+        let has_lapsed = self.rule.has_lapsed(&admitted.held, now);
+        let slot = self.seat.as_ref().zip(self.slot_of(admitted));
+        has_lapsed || slot.is_some_and(|(seat, slot)| seat.has_lapsed(slot, now))
     }
 
     /// The same of one who was called.
@@ -368,7 +400,8 @@ impl<R: Rule> State<R> {
         waker: Waker,
         now: &mut Now,
     ) -> Key {
-        let Admitted { held, tagged, slot } = admitted;
+        let Admitted { held, due } = admitted;
+        let Due { tagged, slot } = self.take_due(due);
         self.inside -= 1;
         self.rule.release(held, now);
         self.give_back_slot(slot, Charged::Nothing, now);
@@ -386,15 +419,21 @@ impl<R: Rule> State<R> {
         now: &mut Now,
         end: impl FnOnce(&mut R, R::Held, &mut Now) -> Charged,
     ) {
-        let Admitted { held, tagged, slot } = admitted;
-        // Mostly nobody was named, and then it need not be kept for later.
-        let tagged = (!tagged.is_not()).then_some(tagged);
+        let Admitted { held, due } = admitted;
         self.inside -= 1;
         let charged = end(&mut self.rule, held, now);
+        if due.is_some() || self.seat.is_some() {
+            self.pay(due, charge, charged, now);
+        }
+    }
+
+    /// One who is over pays what it owes, so much of its charge standing.
+    fn pay(&mut self, due: Option<Key>, charge: &Charge, charged: Charged, now: &mut Now) {
+        let Due { tagged, slot } = self.take_due(due);
         self.give_back_slot(slot, charged, now);
-        let Some(tagged) = tagged else {
+        if tagged.is_not() {
             return;
-        };
+        }
         let stands = match charged {
             Charged::Whole => tagged.cost,
             Charged::Nothing => Cost::NOTHING,
@@ -667,8 +706,8 @@ mod tests {
     fn each_letting_go_has_a_number_of_its_own() {
         let mut state = State::new(Slots::new(1), Bounds::NONE);
         let (ask, now) = (Ask::of(1), &mut Now::at(Moment::default()));
-        let entered = state.enter(&ask, now).map(|it| it.is_some());
-        assert_eq!(entered, Ok(true));
+        assert_eq!(state.is_open_to(&ask, now), Ok(true));
+        assert!(state.let_in(&ask, now).is_some());
         state.join(&ask, Waker::noop().clone(), now);
         let shown = |number| Stats {
             number,

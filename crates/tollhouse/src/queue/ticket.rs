@@ -125,17 +125,27 @@ impl<R: Rule> Ticket<R> {
 
     #[inline]
     fn enter(&mut self, cx: &mut Context<'_>, now: &mut Now) -> Poll<Result<(), Refused>> {
-        let entered = self.queue.lock().enter(&self.ask, now);
-        match entered {
-            Ok(Some(admitted)) => self.let_in(admitted),
-            Ok(None) => self.join(cx, now),
-            Err(refused) => Poll::Ready(self.refused(refused, None)),
+        let mut queue = self.queue.lock();
+        match queue.is_open_to(&self.ask, now) {
+            Ok(true) => {
+                if let Some(admitted) = queue.let_in(&self.ask, now) {
+                    self.state = State::Admitted(admitted);
+                    drop(queue);
+                    return self.let_in();
+                }
+            }
+            Ok(false) => {}
+            Err(refused) => {
+                drop(queue);
+                return Poll::Ready(self.refused(refused, None));
+            }
         }
+        drop(queue);
+        self.join(cx, now)
     }
 
     #[inline(always)]
-    fn let_in(&mut self, admitted: Admitted<R::Held>) -> Poll<Result<(), Refused>> {
-        self.state = State::Admitted(admitted);
+    fn let_in(&mut self) -> Poll<Result<(), Refused>> {
         self.tell_caller(None);
         tracing::trace!(gate = R::NAME, cost = %self.charge(), "admitted");
         Poll::Ready(Ok(()))
@@ -149,8 +159,9 @@ impl<R: Rule> Ticket<R> {
         let mut queue = self.queue.lock();
         let joined = match queue.enter(&self.ask, now) {
             Ok(Some(admitted)) => {
+                self.state = State::Admitted(admitted);
                 drop(queue);
-                return self.let_in(admitted);
+                return self.let_in();
             }
             Ok(None) => queue.check(&self.ask, now),
             Err(refused) => Err(refused),
@@ -334,10 +345,10 @@ impl<R: Rule> Ticket<R> {
 
     /// Leaves as one that never reached the provider.
     pub(crate) fn unsend(&mut self, now: &mut Now) {
-        if let State::Admitted(admitted) = &mut self.state {
-            admitted.never_left();
+        match std::mem::replace(&mut self.state, State::Done) {
+            State::Admitted(admitted) => self.queue.unsend(admitted, self.ask.wants(), now),
+            other => self.state = other,
         }
-        self.finish(now, R::unsend);
     }
 
     /// Gives back what can be given back, and leaves the queue.

@@ -8,17 +8,38 @@
 //! lines may share a slab: each but the first has its [`Ends`] somewhere else.
 
 use std::fmt;
+use std::num::NonZeroU32;
 
 /// Names an entry until it is removed.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+///
+/// Its place in the slab is kept with all bits turned, so that it is never 0 and a key
+/// that may be missing is no larger than one that is there.
+#[derive(Clone, Copy, PartialEq, Eq)]
 #[cfg_attr(test, derive(Hash))]
-pub(crate) struct Key(u32);
+pub(crate) struct Key(NonZeroU32);
 
 impl Key {
+    /// `None` of [`NONE`].
+    #[inline]
+    fn at(place: u32) -> Option<Key> {
+        NonZeroU32::new(!place).map(Key)
+    }
+
+    #[inline]
+    const fn place(self) -> u32 {
+        !self.0.get()
+    }
+
     /// Its place in the slab, for whoever keeps something beside it.
     #[inline]
     pub(crate) fn index(self) -> usize {
-        self.0 as usize
+        self.place() as usize
+    }
+}
+
+impl fmt::Debug for Key {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("Key").field(&self.place()).finish()
     }
 }
 
@@ -30,7 +51,7 @@ const NONE: u32 = u32::MAX;
 const fn aside(key: Key) -> Links {
     Links {
         before: NONE,
-        after: key.0,
+        after: key.place(),
     }
 }
 
@@ -67,13 +88,13 @@ impl Ends {
     /// The first in line.
     #[inline]
     pub(crate) fn first(&self) -> Option<Key> {
-        (self.first != NONE).then_some(Key(self.first))
+        Key::at(self.first)
     }
 
     /// The last in line.
     #[inline]
     pub(crate) fn last(&self) -> Option<Key> {
-        (self.last != NONE).then_some(Key(self.last))
+        Key::at(self.last)
     }
 }
 
@@ -125,10 +146,10 @@ impl<T> Line<T> {
     /// The same, made where it stays.
     #[inline]
     pub(crate) fn insert_with(&mut self, entry: impl FnOnce() -> T) -> Key {
-        let key = Key(self.free);
-        let Some(slot) = self.slots.get_mut(key.index()) else {
+        let Some(key) = Key::at(self.free) else {
             return self.push(entry());
         };
+        let slot = &mut self.slots[key.index()];
         self.free = slot.links.after;
         slot.links = aside(key);
         slot.entry = Some(entry());
@@ -137,17 +158,17 @@ impl<T> Line<T> {
 
     /// There is no free slot.
     fn push(&mut self, entry: T) -> Key {
-        let index = u32::try_from(self.slots.len()).expect("under four billion entries");
-        assert_ne!(index, NONE, "under four billion entries");
+        let place = u32::try_from(self.slots.len()).ok();
+        let key = place.and_then(Key::at).expect("under four billion entries");
         if self.slots.len() == self.slots.capacity() {
             // By a quarter, so that no more than that is there for nobody.
             self.slots.reserve_exact(self.slots.len() / 4 + 4);
         }
         self.slots.push(Slot {
-            links: aside(Key(index)),
+            links: aside(key),
             entry: Some(entry),
         });
-        Key(index)
+        key
     }
 
     /// Lets an entry that stands aside join the end of the line.
@@ -169,18 +190,18 @@ impl<T> Line<T> {
     /// Lets an entry that stands aside join the end of a line of its slab.
     #[inline]
     pub(crate) fn append(&mut self, ends: &mut Ends, key: Key) {
-        let last = ends.last;
+        let last = ends.last();
         let links = self.links(key);
-        debug_assert_eq!(links.after, key.0, "it stands aside");
+        debug_assert_eq!(links.after, key.place(), "it stands aside");
         *links = Links {
-            before: last,
+            before: ends.last,
             after: NONE,
         };
         match last {
-            NONE => ends.first = key.0,
-            last => self.links(Key(last)).after = key.0,
+            None => ends.first = key.place(),
+            Some(last) => self.links(last).after = key.place(),
         }
-        ends.last = key.0;
+        ends.last = key.place();
         ends.standing += 1;
     }
 
@@ -190,16 +211,16 @@ impl<T> Line<T> {
     pub(crate) fn unlink(&mut self, ends: &mut Ends, key: Key) -> bool {
         let links = self.links(key);
         let Links { before, after } = std::mem::replace(links, aside(key));
-        if after == key.0 {
+        if after == key.place() {
             return false;
         }
-        match before {
-            NONE => ends.first = after,
-            before => self.links(Key(before)).after = after,
+        match Key::at(before) {
+            None => ends.first = after,
+            Some(before) => self.links(before).after = after,
         }
-        match after {
-            NONE => ends.last = before,
-            after => self.links(Key(after)).before = before,
+        match Key::at(after) {
+            None => ends.last = before,
+            Some(after) => self.links(after).before = before,
         }
         ends.standing -= 1;
         true
@@ -225,7 +246,7 @@ impl<T> Line<T> {
     #[inline]
     fn free(&mut self, key: Key) {
         self.links(key).after = self.free;
-        self.free = key.0;
+        self.free = key.place();
     }
 
     #[inline]
@@ -241,12 +262,12 @@ impl<T> Line<T> {
     /// Who stands after this one, which stands in some line of the slab.
     pub(crate) fn next(&mut self, key: Key) -> Option<Key> {
         let after = self.links(key).after;
-        (after != NONE).then_some(Key(after))
+        Key::at(after)
     }
 
     /// Everything in the slab, standing or not.
     pub(crate) fn entries_mut(&mut self) -> impl Iterator<Item = (Key, &mut T)> {
-        let keys = (0..).map(Key);
+        let keys = (0..).map_while(Key::at);
         keys.zip(&mut self.slots)
             .filter_map(|(key, slot)| Some((key, slot.entry.as_mut()?)))
     }
@@ -254,7 +275,7 @@ impl<T> Line<T> {
     /// Whether it stands in a line of its slab.
     #[inline]
     pub(crate) fn is_standing(&self, key: Key) -> bool {
-        self.slots[key.index()].links.after != key.0
+        self.slots[key.index()].links.after != key.place()
     }
 
     #[inline]
