@@ -387,7 +387,7 @@ where
     fn answered(&mut self, response: &Res, now: &mut Now) {
         let told = self.observe.observe(response);
         self.ticket.update(now, |pool, held, now| {
-            pool.answered(held, &told, now);
+            pool.answered(*held, &told, now);
         });
         self.meter = Some(self.usage.meter(response));
     }
@@ -397,8 +397,7 @@ where
         let told = self.observe.observe(response);
         let used = self.usage.meter(response).charged(End::Complete);
         self.ticket.finish(now, |pool, held, now| {
-            pool.answered(&held, &told, now);
-            pool.end(held, None, used, now)
+            pool.completed(held, &told, used, now)
         });
     }
 }

@@ -284,6 +284,29 @@ impl<T> Line<T> {
     }
 }
 
+/// What somebody keeps beside the entries of a line, by their keys.
+///
+/// There is always one: of an entry that nobody kept anything of, what was kept of another
+/// one in its place, or else the default.
+#[derive(Debug)]
+#[cfg_attr(test, derive(Clone, Hash))]
+pub(crate) struct Beside<T>(Vec<T>);
+
+impl<T: Default> Beside<T> {
+    pub(crate) const fn new() -> Self {
+        Beside(Vec::new())
+    }
+
+    #[inline]
+    pub(crate) fn of(&mut self, key: Key) -> &mut T {
+        let index = key.index();
+        if index >= self.0.len() {
+            self.0.resize_with(index + 1, T::default);
+        }
+        &mut self.0[index]
+    }
+}
+
 const NAMED: &str = "a key names its entry until it is removed";
 
 impl<T> fmt::Debug for Line<T> {

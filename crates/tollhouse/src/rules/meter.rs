@@ -188,10 +188,8 @@ impl Meter {
     /// How much room the level has, to be remembered for
     /// [`give_back`](Self::give_back).
     #[inline]
-    pub(crate) fn room(&mut self, now: Moment) -> Room {
-        self.level
-            .as_mut()
-            .map_or(Room::default(), |level| level.room(now))
+    pub(crate) fn room(&mut self, now: Moment) -> Option<Room> {
+        self.level.as_mut().map(|level| level.room(now))
     }
 
     /// The provider gave `unused` back of what landed at `landed`, when there was
@@ -771,7 +769,7 @@ mod tests {
         let mut tokens = meter(Unit::Tokens, Per::Minute, 60, true);
         tokens.reserve(60, Some(at(0)));
         tokens.land(60, at(0));
-        let room = tokens.room(at(0));
+        let room = tokens.room(at(0)).expect("tokens have a level");
         tokens.give_back(40, at(0), room, at(2));
         assert_eq!(tokens.left(at(2)), 42);
         assert_eq!(tokens.when(40, at(2)), When::Now);

@@ -28,7 +28,7 @@ use crate::time::{Moment, Now};
 pub(crate) use bucket::{Bucket, Room};
 pub(crate) use cost::{Charged, Cost};
 pub(crate) use leases::{Agreed, Common, Demand, Granted, LATELY, Leases, Limited, Wish};
-pub(crate) use line::{Ends, Key, Line};
+pub(crate) use line::{Beside, Ends, Key, Line};
 pub(crate) use meter::{Allowed, Meter};
 pub(crate) use pool::{Limits, Pool};
 pub(crate) use random::Random;

@@ -3,8 +3,11 @@
 use std::time::Duration;
 
 use super::ledger::{Dealings, Ledger, Share, Snapshot, Terms};
+use super::spacing::Turn;
 use super::stats::{Note, Stats};
-use super::{Ahead, Charged, Cost, Key, Launch, Leases, Limited, Need, Rule, Slots, Spacing, When};
+use super::{
+    Ahead, Beside, Charged, Cost, Key, Launch, Leases, Limited, Need, Rule, Slots, Spacing, When,
+};
 use crate::answer::Observation;
 use crate::charge::{Charge, Unit};
 use crate::time::{Moment, Now};
@@ -14,6 +17,8 @@ use crate::time::{Moment, Now};
 #[derive(Debug)]
 pub(crate) struct Pool {
     rule: Parts,
+    /// Each request's turn to launch. Kept apart, so that what a request holds is a number.
+    turns: Beside<Turn>,
     /// Where the limits are shared with other processes: then the parts above stand for
     /// the whole account, or for this process's part of it while the shared ledger is away.
     leases: Option<Box<Shared>>,
@@ -40,13 +45,11 @@ pub(crate) struct Limits {
     pub(crate) jitter: f64,
 }
 
-/// What an admitted request holds of each.
-pub(crate) type Held = <Parts as Rule>::Held;
-
 impl Pool {
     pub(crate) fn new(slots: Slots, ledger: Ledger, spacing: Spacing) -> Self {
         Pool {
             rule: (slots, ledger, spacing),
+            turns: Beside::new(),
             leases: None,
         }
     }
@@ -127,9 +130,9 @@ impl Pool {
 
     /// A request is handed on, for the first time perhaps.
     #[inline]
-    fn leaves(&mut self, held: &Held, now: &mut Now) {
-        if self.leases.is_some() && !held.2.is_launched() {
-            self.owe(held.1, now);
+    fn leaves(&mut self, key: Key, now: &mut Now) {
+        if self.leases.is_some() && !self.turns.of(key).is_launched() {
+            self.owe(key, now);
         }
     }
 
@@ -143,8 +146,16 @@ impl Pool {
         }
     }
 
-    /// A request is over. What it took comes back if it never left, and is owed if it did.
+    /// A request is over.
+    #[inline]
     fn settle_lease(&mut self, key: Key, was_launched: bool, now: &mut Now) {
+        if self.leases.is_some() {
+            self.settle_leased(key, was_launched, now);
+        }
+    }
+
+    /// What it took comes back if it never left, and is owed if it did.
+    fn settle_leased(&mut self, key: Key, was_launched: bool, now: &mut Now) {
         let Some(dealings) = self.rule.1.dealings() else {
             return;
         };
@@ -162,13 +173,26 @@ impl Pool {
     /// The head of an answer is here. Where nobody said that its request was
     /// launched, it was launched at this very instant.
     #[inline]
-    pub(crate) fn answered(&mut self, held: &Held, told: &Observation, now: &mut Now) {
-        if !held.2.is_launched() {
-            self.leaves(held, now);
-            self.rule.2.launch(&held.2, Launch::ToWire, now);
+    pub(crate) fn answered(&mut self, key: Key, told: &Observation, now: &mut Now) {
+        if !self.turns.of(key).is_launched() {
+            self.leaves(key, now);
+            self.rule.2.launch(self.turns.of(key), Launch::ToWire, now);
         }
-        let key: Key = held.1;
         self.rule.1.observe_answer(key, told, now.get());
+    }
+
+    /// The whole answer is here: as [`answered`](Self::answered) and [`end`](Self::end) in
+    /// one.
+    #[inline]
+    pub(crate) fn completed(
+        &mut self,
+        key: Key,
+        told: &Observation,
+        used: Option<Charge>,
+        now: &mut Now,
+    ) -> Charged {
+        self.answered(key, told, now);
+        self.end(key, None, used, now)
     }
 
     /// The request is over: with what its body told, if it told a refusal, and what
@@ -176,18 +200,18 @@ impl Pool {
     #[inline]
     pub(crate) fn end(
         &mut self,
-        held: Held,
+        key: Key,
         told: Option<&Observation>,
         used: Option<Charge>,
         now: &mut Now,
     ) -> Charged {
-        let (slot, key, turn) = held;
         let (slots, ledger, spacing) = &mut self.rule;
         if let Some(told) = told {
             ledger.observe_answer(key, told, now.get());
         }
         let charged = ledger.close(key, used, now.get());
-        slots.release(slot, now);
+        slots.release((), now);
+        let turn = std::mem::take(self.turns.of(key));
         let was_launched = turn.is_launched();
         spacing.release(turn, now);
         self.settle_lease(key, was_launched, now);
@@ -200,22 +224,29 @@ impl Pool {
         leases.map_or(When::Now, |it| it.when(charge, &limited, now.get()))
     }
 
-    fn take_leased(&mut self, charge: &Charge, now: &mut Now) -> Held {
+    #[inline]
+    fn take_unleased(&mut self, charge: &Charge, now: &mut Now) -> Key {
+        let ((), key, turn) = self.rule.take(charge, now);
+        *self.turns.of(key) = turn;
+        key
+    }
+
+    fn take_leased(&mut self, charge: &Charge, now: &mut Now) -> Key {
         let limited = self.limited();
-        let held = self.rule.take(charge, now);
+        let key = self.take_unleased(charge, now);
         if let Some(leases) = self.leases() {
-            leases.take(held.1, charge, &limited, now.get());
+            leases.take(key, charge, &limited, now.get());
         }
-        held
+        key
     }
 
     /// Whether what it was let in on is over, and it has not been launched.
-    fn has_lease_lapsed(&mut self, held: &Held, now: &mut Now) -> bool {
-        let is_shared = self.leases.is_some() && !held.2.is_launched();
+    fn has_lease_lapsed(&mut self, key: Key, now: &mut Now) -> bool {
+        let is_shared = self.leases.is_some() && !self.turns.of(key).is_launched();
         is_shared
             && self
                 .leases()
-                .is_some_and(|it| it.has_lapsed(held.1, now.get()))
+                .is_some_and(|it| it.has_lapsed(key, now.get()))
     }
 
     pub(crate) fn is_at_rest(&mut self, now: Moment) -> bool {
@@ -244,7 +275,7 @@ impl Rule for Pool {
     const NAME: &'static str = "budget";
     const IS_TIMED: bool = true;
     const LAPSES: bool = Parts::LAPSES;
-    type Held = Held;
+    type Held = Key;
 
     #[inline]
     fn when(&mut self, charge: &Charge, now: &mut Now) -> When {
@@ -262,29 +293,31 @@ impl Rule for Pool {
     }
 
     #[inline]
-    fn take(&mut self, charge: &Charge, now: &mut Now) -> Held {
+    fn take(&mut self, charge: &Charge, now: &mut Now) -> Key {
         if self.leases.is_some() {
             return self.take_leased(charge, now);
         }
-        self.rule.take(charge, now)
+        self.take_unleased(charge, now)
     }
 
     #[inline]
-    fn launch(&mut self, held: &Held, to: Launch, now: &mut Now) {
-        self.leaves(held, now);
-        self.rule.launch(held, to, now);
+    fn launch(&mut self, key: &Key, to: Launch, now: &mut Now) {
+        self.leaves(*key, now);
+        let (_, ledger, spacing) = &mut self.rule;
+        ledger.launch(key, to, now);
+        spacing.launch(self.turns.of(*key), to, now);
     }
 
     #[inline]
-    fn release(&mut self, held: Held, now: &mut Now) -> Charged {
-        self.end(held, None, None, now)
+    fn release(&mut self, key: Key, now: &mut Now) -> Charged {
+        self.end(key, None, None, now)
     }
 
     /// Whether it is charged, the ledger knows.
-    fn unsend(&mut self, held: Held, now: &mut Now) -> Charged {
-        let (slot, key, turn) = held;
+    fn unsend(&mut self, key: Key, now: &mut Now) -> Charged {
         let (slots, ledger, spacing) = &mut self.rule;
-        slots.unsend(slot, now);
+        slots.unsend((), now);
+        let turn = std::mem::take(self.turns.of(key));
         let was_launched = turn.is_launched();
         spacing.unsend(turn, now);
         let charged = ledger.unsend(key, now);
@@ -303,8 +336,11 @@ impl Rule for Pool {
     }
 
     #[inline]
-    fn has_lapsed(&mut self, held: &Held, now: &mut Now) -> bool {
-        self.rule.has_lapsed(held, now) || self.has_lease_lapsed(held, now)
+    fn has_lapsed(&mut self, key: &Key, now: &mut Now) -> bool {
+        let (_, ledger, spacing) = &mut self.rule;
+        ledger.has_lapsed(key, now)
+            || spacing.has_lapsed(self.turns.of(*key), now)
+            || self.has_lease_lapsed(*key, now)
     }
 
     fn expected_wait(&mut self, charge: &Charge, ahead: Ahead, now: &mut Now) -> Duration {
@@ -388,7 +424,7 @@ mod tests {
     }
 
     impl Pool {
-        fn taken(&mut self, tokens: u64) -> Held {
+        fn taken(&mut self, tokens: u64) -> Key {
             self.take(&Charge::tokens(tokens), &mut Now::at(at(0)))
         }
 
@@ -435,7 +471,7 @@ mod tests {
         pool.launch(&late, Launch::ToWire, &mut Now::at(after));
         assert_eq!(pool.owes(after), amounts(20, 1));
         // Nobody said that it was launched, and its answer is here.
-        pool.answered(&answered, &Observation::default(), &mut Now::at(after));
+        pool.answered(answered, &Observation::default(), &mut Now::at(after));
         assert_eq!(pool.owes(after), amounts(60, 2));
         for held in [in_time, late, answered] {
             pool.release(held, &mut Now::at(after));

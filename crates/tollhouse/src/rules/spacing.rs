@@ -45,7 +45,7 @@ struct Start {
 ///
 /// It is used by whoever has the lock of its rule, so nobody comes between a look at it
 /// and a change.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub(crate) struct Turn(AtomicU64);
 
 impl Turn {

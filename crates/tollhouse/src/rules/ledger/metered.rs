@@ -6,7 +6,7 @@ use super::correction::{Correction, Mark};
 use super::terms::{Accounting, Terms};
 use super::{Entry, MeterSnapshot, Sent, Stage, Told};
 use crate::charge::Charge;
-use crate::rules::{Allowed, Key, Meter, Room};
+use crate::rules::{Allowed, Beside, Key, Meter, Room};
 use crate::time::Moment;
 
 /// Whose answer it is that tells something.
@@ -35,9 +35,9 @@ pub(super) struct Metered {
     pub(super) belief: Belief,
     /// Reserved and not settled.
     pub(super) outstanding: u64,
-    /// By the slots of the ledger's entries, as far as any was used. Kept apart
-    /// from them, so that an entry needs no list of its own.
-    parts: Vec<Part>,
+    /// Of each of the ledger's entries. Kept apart from them, so that an entry needs no list
+    /// of its own.
+    parts: Beside<Part>,
 }
 
 /// What is remembered of one reservation.
@@ -57,7 +57,7 @@ impl Metered {
             correction: Correction::default(),
             belief: Belief::default(),
             outstanding: 0,
-            parts: Vec::new(),
+            parts: Beside::new(),
         }
     }
 
@@ -79,7 +79,7 @@ impl Metered {
         self.outstanding = self.outstanding.saturating_add(amount);
         self.correction.charged(amount);
         let mark = self.correction.mark(before);
-        *self.part(key) = Part {
+        *self.parts.of(key) = Part {
             mark,
             room: Room::default(),
         };
@@ -88,14 +88,16 @@ impl Metered {
     #[inline]
     pub(super) fn land(&mut self, key: Key, amount: u64, at: Moment) {
         self.meter.land(amount, at);
-        self.part(key).room = self.meter.room(at);
+        if let Some(room) = self.meter.room(at) {
+            self.parts.of(key).room = room;
+        }
     }
 
     /// What landed turns out never to have left, or not so much of it.
     pub(super) fn raise(&mut self, key: Key, amount: u64, landed: Moment, now: Moment) {
         self.stand(amount);
         self.correction.spared(amount);
-        let room = self.part(key).room;
+        let room = self.parts.of(key).room;
         self.meter.give_back(amount, landed, room, now);
     }
 
@@ -139,7 +141,7 @@ impl Metered {
             self.meter.owe(used - reserved, now);
         } else if terms.accounting == Accounting::AsUsed {
             let unused = self.correction.settled(reserved - used, self.outstanding);
-            let room = self.part(key).room;
+            let room = self.parts.of(key).room;
             self.meter.give_back(unused, landed, room, now);
         }
     }
@@ -182,7 +184,7 @@ impl Metered {
         if verdict != Verdict::Believed {
             told.remaining = None;
         }
-        let sent = from.map(|from| (self.part(from.key).mark, from.sent));
+        let sent = from.map(|from| (self.parts.of(from.key).mark, from.sent));
         self.correction
             .learn(&told, sent, terms, &mut self.meter, now);
         verdict == Verdict::Lost
@@ -225,13 +227,5 @@ impl Metered {
     /// more. What its counts have in them of that already is not given twice.
     pub(super) fn account_anew(&mut self) {
         self.correction.account_anew(self.outstanding);
-    }
-
-    #[inline]
-    fn part(&mut self, key: Key) -> &mut Part {
-        if key.index() >= self.parts.len() {
-            self.parts.resize(key.index() + 1, Part::default());
-        }
-        &mut self.parts[key.index()]
     }
 }

@@ -230,7 +230,6 @@ impl Ledger {
     }
 
     /// Whatever was reserved since the clock was last read was reserved by now.
-    #[inline]
     fn date(&mut self) {
         while let Some(key) = self.undated.pop() {
             self.transit.get_mut(key).dated = self.seen;
@@ -310,11 +309,11 @@ impl Ledger {
     /// An answer to `key` came, or somebody says that it did.
     #[inline]
     pub(crate) fn answered(&mut self, key: Key, confirms: bool, now: Moment) {
-        self.land(key, now);
-        let entry = self.transit.get_mut(key);
-        if entry.answered {
+        if self.transit.get(key).answered {
             return;
         }
+        self.land(key, now);
+        let entry = self.transit.get_mut(key);
         entry.answered = true;
         self.trust.forget(entry.epoch);
         if confirms {
