@@ -170,6 +170,14 @@ pub struct Observation {
     pub denial: Option<Denial>,
 }
 
+impl Observation {
+    /// Itself, if it tells anything.
+    #[inline]
+    pub(crate) fn news(&self) -> Option<&Self> {
+        (*self != Observation::default()).then_some(self)
+    }
+}
+
 /// Reads from the head of an answer what it tells about the account.
 ///
 /// Any `Fn(&Res) -> Observation` is one.

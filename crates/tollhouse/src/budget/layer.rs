@@ -374,7 +374,7 @@ impl<U, O, M: Meter> Pass for BudgetPass<U, O, M> {
             denial: Some(denial),
         });
         self.ticket.finish(now, |pool, held, now| {
-            pool.end(held, told.as_ref(), used, now)
+            pool.end(held, told.as_ref(), used.as_ref(), now)
         });
     }
 }
@@ -387,7 +387,7 @@ where
     fn answered(&mut self, response: &Res, now: &mut Now) {
         let told = self.observe.observe(response);
         self.ticket.update(now, |pool, held, now| {
-            pool.answered(*held, &told, now);
+            pool.answered(*held, told.news(), now);
         });
         self.meter = Some(self.usage.meter(response));
     }
@@ -395,9 +395,10 @@ where
     /// Both at once, under one lock.
     fn completed(&mut self, response: &Res, now: &mut Now) {
         let told = self.observe.observe(response);
+        let told = told.news();
         let used = self.usage.meter(response).charged(End::Complete);
         self.ticket.finish(now, |pool, held, now| {
-            pool.completed(held, &told, used, now)
+            pool.completed(held, told, used.as_ref(), now)
         });
     }
 }

@@ -129,7 +129,7 @@ impl Reservation {
         let actual = actual.into();
         let mut now = Now::unread();
         self.ticket.finish(&mut now, |pool, held, now| {
-            pool.end(held, None, Some(actual), now)
+            pool.end(held, None, Some(&actual), now)
         });
     }
 }

@@ -172,8 +172,8 @@ impl Pool {
 
     /// The head of an answer is here. Where nobody said that its request was
     /// launched, it was launched at this very instant.
-    #[inline]
-    pub(crate) fn answered(&mut self, key: Key, told: &Observation, now: &mut Now) {
+    #[inline(always)]
+    pub(crate) fn answered(&mut self, key: Key, told: Option<&Observation>, now: &mut Now) {
         if !self.turns.of(key).is_launched() {
             self.leaves(key, now);
             self.rule.2.launch(self.turns.of(key), Launch::ToWire, now);
@@ -187,8 +187,8 @@ impl Pool {
     pub(crate) fn completed(
         &mut self,
         key: Key,
-        told: &Observation,
-        used: Option<Charge>,
+        told: Option<&Observation>,
+        used: Option<&Charge>,
         now: &mut Now,
     ) -> Charged {
         self.answered(key, told, now);
@@ -202,11 +202,11 @@ impl Pool {
         &mut self,
         key: Key,
         told: Option<&Observation>,
-        used: Option<Charge>,
+        used: Option<&Charge>,
         now: &mut Now,
     ) -> Charged {
         let (slots, ledger, spacing) = &mut self.rule;
-        if let Some(told) = told {
+        if told.is_some() {
             ledger.observe_answer(key, told, now.get());
         }
         let charged = ledger.close(key, used, now.get());
@@ -471,7 +471,7 @@ mod tests {
         pool.launch(&late, Launch::ToWire, &mut Now::at(after));
         assert_eq!(pool.owes(after), amounts(20, 1));
         // Nobody said that it was launched, and its answer is here.
-        pool.answered(answered, &Observation::default(), &mut Now::at(after));
+        pool.answered(answered, None, &mut Now::at(after));
         assert_eq!(pool.owes(after), amounts(60, 2));
         for held in [in_time, late, answered] {
             pool.release(held, &mut Now::at(after));

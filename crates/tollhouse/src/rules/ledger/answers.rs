@@ -20,21 +20,20 @@ impl Ledger {
     ///
     /// That it was counted comes first, and is all where it tells nothing and nothing
     /// is waited for.
-    #[inline]
-    pub(crate) fn observe_answer(&mut self, key: Key, told: &Observation, now: Moment) {
+    #[inline(always)]
+    pub(crate) fn observe_answer(&mut self, key: Key, told: Option<&Observation>, now: Moment) {
         let now = self.catch_up(now);
-        let good = told.denial.is_none();
+        let good = told.is_none_or(|told| told.denial.is_none());
         self.answered(key, good, now);
-        let is_plain = good && told.limits == RateLimits::default();
-        if !is_plain || self.unlearned || !self.terms.pace.is_full() {
-            self.heed(key, told, good, now);
+        if told.is_some() || self.unlearned || !self.terms.pace.is_full() {
+            self.heed(key, told.copied().unwrap_or_default(), good, now);
         }
     }
 
     /// The limits come first, since everything else is reckoned by them; then the
     /// refusal, which may hold or slow everybody; then the counts, which correct every
     /// meter they speak of, whichever of them refused.
-    fn heed(&mut self, key: Key, told: &Observation, good: bool, now: Moment) {
+    fn heed(&mut self, key: Key, told: Observation, good: bool, now: Moment) {
         self.told = true;
         if self.terms.learns.anything() {
             self.adopt(&told.limits, good, now);

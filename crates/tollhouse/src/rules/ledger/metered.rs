@@ -85,7 +85,7 @@ impl Metered {
         };
     }
 
-    #[inline]
+    #[inline(always)]
     pub(super) fn land(&mut self, key: Key, amount: u64, at: Moment) {
         self.meter.land(amount, at);
         if let Some(room) = self.meter.room(at) {

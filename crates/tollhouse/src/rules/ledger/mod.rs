@@ -279,7 +279,7 @@ impl Ledger {
 
     /// The provider has surely counted this one by `at`, launched or handed on
     /// as it was, or at that instant.
-    #[inline]
+    #[inline(always)]
     fn land(&mut self, key: Key, at: Moment) {
         let entry = self.transit.get_mut(key);
         match entry.stage {
@@ -309,9 +309,12 @@ impl Ledger {
     /// An answer to `key` came, or somebody says that it did.
     #[inline]
     pub(crate) fn answered(&mut self, key: Key, confirms: bool, now: Moment) {
-        if self.transit.get(key).answered {
-            return;
+        if !self.transit.get(key).answered {
+            self.first_answered(key, confirms, now);
         }
+    }
+
+    fn first_answered(&mut self, key: Key, confirms: bool, now: Moment) {
         self.land(key, now);
         let entry = self.transit.get_mut(key);
         entry.answered = true;
@@ -325,10 +328,10 @@ impl Ledger {
     /// what it reserved, or with nothing where it never left. Says what its caller
     /// has had: of a refusal, nothing.
     #[inline]
-    pub(crate) fn close(&mut self, key: Key, used: Option<Charge>, now: Moment) -> Charged {
+    pub(crate) fn close(&mut self, key: Key, used: Option<&Charge>, now: Moment) -> Charged {
         let was_refused = self.transit.get_mut(key).refused;
         let charged = match used {
-            Some(used) => self.settle(key, &used, now),
+            Some(used) => self.settle(key, used, now),
             None => self.abandon(key, now),
         };
         match was_refused {

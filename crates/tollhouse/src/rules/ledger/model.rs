@@ -516,7 +516,7 @@ impl World {
                 after: Some(Duration::from_secs(LONG)),
             }),
         };
-        self.ledger.observe_answer(key, &told, self.now());
+        self.ledger.observe_answer(key, told.news(), self.now());
     }
 
     fn settle(&mut self, n: usize) {
@@ -530,7 +530,7 @@ impl World {
         let used = charge.get(unit).saturating_add_signed(extra);
         self.counts[0].untold -= extra.max(0);
         self.ledger
-            .close(key, Some(Charge::of(unit, used)), self.now());
+            .close(key, Some(&Charge::of(unit, used)), self.now());
     }
 
     /// Nobody on our side asks for it any more.

@@ -79,7 +79,7 @@ fn what_is_shown_is_of_tokens_wherever_they_stand() {
     let kept = ledger.launched_at(100, 0);
     let given_back = ledger.taken_at(50, 0);
     ledger.abandon(given_back, at(0));
-    ledger.close(kept, Some(Charge::tokens(70)), at(0));
+    ledger.close(kept, Some(&Charge::tokens(70)), at(0));
     ledger.launched_at(200, 0);
     ledger.hold(at(10), at(0));
     let stats = ledger.shown();
@@ -112,7 +112,7 @@ fn what_was_bounded_does_not_stand_whole() {
     ] {
         let mut ledger = unlimited();
         let key = ledger.launched_at(asked, 0);
-        assert_eq!(ledger.close(key, Some(Charge::tokens(7)), at(0)), stands);
+        assert_eq!(ledger.close(key, Some(&Charge::tokens(7)), at(0)), stands);
         assert_eq!(ledger.outstanding, 0);
     }
     // What an answer that names no limit bounds.
@@ -122,7 +122,7 @@ fn what_was_bounded_does_not_stand_whole() {
     ] {
         let mut ledger = Ledger::new(learning(1_000, false), at(0));
         let key = ledger.launched_at(asked, 0);
-        assert_eq!(ledger.close(key, Some(Charge::tokens(500)), at(0)), stands);
+        assert_eq!(ledger.close(key, Some(&Charge::tokens(500)), at(0)), stands);
         assert_eq!(
             ledger.take_notes(),
             [Note::NoTokenLimit { fallback: 1_000 }]
@@ -137,7 +137,7 @@ fn usage_that_cannot_be_is_settled_as_far_as_it_is_believed() {
     let key = ledger.launched_at(100, 0);
     // No usage takes a second request.
     let used = Charge::tokens(1_000_000).and(Unit::Requests, 5);
-    ledger.close(key, Some(used), at(0));
+    ledger.close(key, Some(&used), at(0));
     let believed = 600 + 128_000;
     assert_eq!(ledger.shown().counts.settled, believed);
     let left: Vec<_> = ledger.snapshot(0, at(0)).meters;
@@ -162,7 +162,7 @@ fn the_most_of_a_unit_is_what_its_narrowest_meter_takes() {
 fn limits_that_are_set_again_are_not_waited_for_again() {
     let mut known = Ledger::new(learning(1_000, false), at(0));
     let first = known.launched_at(10, 0);
-    known.observe_answer(first, &Observation::default(), at(0));
+    known.observe_answer(first, None, at(0));
     assert_eq!(
         (known.unlearned, known.terms.limit(TOKENS)),
         (false, Some(1_000))
@@ -238,7 +238,7 @@ fn a_first_answer_is_waited_for_until_it_names_all() {
     ] {
         let mut ledger = Ledger::new(learning(fallback, true), at(0));
         let first = ledger.launched_at(10, 0);
-        ledger.observe_answer(first, &answer, at(0));
+        ledger.observe_answer(first, Some(&answer), at(0));
         assert_eq!(ledger.unlearned, unlearned, "{answer:?}");
         let told = ledger.take_notes().into_iter();
         let told: Vec<_> = told.filter(|it| !matches!(it, Note::Held { .. })).collect();
@@ -290,7 +290,7 @@ fn what_others_are_to_be_told_is_collected() {
         Amounts::of(Unit::Tokens, 100).and(Unit::Requests, 1)
     );
     assert!(!ledger.presses());
-    ledger.close(flies, Some(Charge::tokens(60)), at(2));
+    ledger.close(flies, Some(&Charge::tokens(60)), at(2));
     assert!(!ledger.presses(), "that can wait");
     assert_eq!(ledger.collect(at(2)).owed, Amounts::of(Unit::Tokens, 10));
 
@@ -441,7 +441,7 @@ fn others_are_told_to_whom_a_count_was_told() {
         ledger.deal();
         let key = ledger.launched_at(100, 3);
         let limits = told(Some(600), Some(400));
-        ledger.observe_answer(key, &Observation { limits, denial }, at(4));
+        ledger.observe_answer(key, Some(&Observation { limits, denial }), at(4));
         let (unit, per) = TOKENS;
         let heard = Heard::Remaining {
             unit,
