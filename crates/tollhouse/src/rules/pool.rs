@@ -197,7 +197,7 @@ impl Pool {
 
     /// The request is over: with what its body told, if it told a refusal, and what
     /// it really used, where that is known.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn end(
         &mut self,
         key: Key,

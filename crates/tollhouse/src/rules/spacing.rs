@@ -222,7 +222,7 @@ impl Rule for Spacing {
         self.is_off()
     }
 
-    #[inline]
+    #[inline(always)]
     fn take(&mut self, _: &Charge, now: &mut Now) -> Turn {
         self.untimed = self.is_off();
         Turn::new(match self.untimed {
@@ -231,7 +231,7 @@ impl Rule for Spacing {
         })
     }
 
-    #[inline]
+    #[inline(always)]
     fn launch(&mut self, turn: &Turn, _: Launch, now: &mut Now) {
         if turn.is_launched() {
             return;
