@@ -31,7 +31,13 @@ impl Future for Reserve {
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let ticket = self.ticket.as_mut().expect("polled after it was ready");
-        ready!(ticket.poll_admitted(cx, &mut Now::read()))?;
+        // Whoever lets somebody in out of the line knows when that was. What is had at once
+        // may be handed on much later, and counts from now on.
+        let mut now = match ticket.is_in_line() {
+            true => Now::unread(),
+            false => Now::read(),
+        };
+        ready!(ticket.poll_admitted(cx, &mut now))?;
         let ticket = self.ticket.take().expect("it was there just now");
         Poll::Ready(Ok(Reservation::new(ticket)))
     }

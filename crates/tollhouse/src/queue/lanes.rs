@@ -845,14 +845,18 @@ impl<T> Lanes<T> {
     }
 
     /// Another one is the first of its lane, or nobody.
+    #[inline]
     fn first_changed(&mut self, index: u32, price: impl Fn(&Charge) -> Cost) {
+        self.lane(index).passed = Cost::NOTHING;
+        if !self.is_plain() {
+            self.rank_anew(index, price);
+        }
+    }
+
+    fn rank_anew(&mut self, index: u32, price: impl Fn(&Charge) -> Cost) {
         if self.lane(index).waiting > 0 {
-            self.lane(index).passed = Cost::NOTHING;
             self.price_first(index, &price);
             return self.rank(index);
-        }
-        if self.is_plain() {
-            return;
         }
         self.leave_out(index);
         if self.waiting == 0 {

@@ -47,16 +47,20 @@ impl Moved {
     /// Wakes all, each for itself, then goes on with the first panic, as if
     /// that waker had been the last: it is not ours to hide.
     fn wake_all(&mut self) {
-        let mut panic: Option<Box<dyn Any + Send>> = None;
-        for waker in self.first.take().into_iter().chain(self.others.drain(..)) {
-            let woken = catch_unwind(AssertUnwindSafe(|| waker.wake()));
-            panic = panic.or(woken.err());
+        let mut panic = self.first.take().and_then(wake);
+        for waker in std::mem::take(&mut self.others) {
+            panic = panic.or(wake(waker));
         }
         match panic {
             Some(panic) if !std::thread::panicking() => resume_unwind(panic),
             _ => {}
         }
     }
+}
+
+/// Its panic, if it does.
+fn wake(waker: Waker) -> Option<Box<dyn Any + Send>> {
+    catch_unwind(AssertUnwindSafe(|| waker.wake())).err()
 }
 
 impl Drop for Moved {

@@ -128,7 +128,7 @@ impl<R: Rule> State<R> {
             pace: self
                 .move_rate
                 .as_ref()
-                .map_or(Duration::ZERO, |rate| rate.mean),
+                .map_or(Duration::ZERO, |rate| Duration::from_nanos(rate.mean)),
             in_flight: self.inside,
         }
     }
@@ -677,21 +677,21 @@ impl<R: Rule> State<R> {
 /// the rule itself cannot know.
 #[derive(Default)]
 pub(super) struct MoveRate {
-    pub(super) last: Option<Moment>,
-    pub(super) mean: Duration,
+    last: Option<Moment>,
+    /// In nanoseconds.
+    mean: u64,
 }
 
 impl MoveRate {
     /// A moving mean over some eight moves.
-    pub(super) fn moved(&mut self, now: Moment) {
+    fn moved(&mut self, now: Moment) {
         let Some(last) = self.last.replace(now) else {
             return;
         };
-        let gap = now - last;
-        self.mean = if self.mean.is_zero() {
-            gap
-        } else {
-            (self.mean * 7 + gap) / 8
+        let gap = now.nanos_since(last);
+        self.mean = match self.mean {
+            0 => gap,
+            mean => mean.saturating_mul(7).saturating_add(gap) / 8,
         };
     }
 }

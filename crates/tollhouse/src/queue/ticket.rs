@@ -67,6 +67,11 @@ impl<R: Rule> Ticket<R> {
         self.ask.wants()
     }
 
+    /// Whether it stands in line, as far as it knows.
+    pub(crate) fn is_in_line(&self) -> bool {
+        matches!(self.state, State::InLine { .. })
+    }
+
     /// What was given; `None` unless admitted.
     pub(crate) fn held(&self) -> Option<&R::Held> {
         match &self.state {
