@@ -77,18 +77,11 @@ impl<R: Rule> DerefMut for Guard<'_, R> {
 const LOCKED: &str = "a guard holds the lock until it is dropped";
 
 impl<R: Rule> Drop for Guard<'_, R> {
+    /// Mostly there is nothing to tell, and the lock goes by itself.
     #[inline]
     fn drop(&mut self) {
-        let Some(mut state) = self.state.take() else {
-            return;
-        };
-        let stats = telemetry::ON.then(|| state.stats());
-        match state.has_news() {
-            true => tell_news(state, self.queue.pool()),
-            false => drop(state),
-        }
-        if let Some(stats) = stats {
-            self.tell(stats);
+        if telemetry::ON || self.has_news() {
+            self.let_go();
         }
     }
 }
@@ -107,6 +100,20 @@ fn tell_news<R: Rule>(mut state: MutexGuard<'_, State<R>>, pool: Option<&str>) {
 }
 
 impl<R: Rule> Guard<'_, R> {
+    fn let_go(&mut self) {
+        let Some(mut state) = self.state.take() else {
+            return;
+        };
+        let stats = telemetry::ON.then(|| state.stats());
+        match state.has_news() {
+            true => tell_news(state, self.queue.pool()),
+            false => drop(state),
+        }
+        if let Some(stats) = stats {
+            self.tell(stats);
+        }
+    }
+
     fn tell(&self, stats: Stats) {
         let queue = self.queue;
         let again = || queue.lock_untold().stats();

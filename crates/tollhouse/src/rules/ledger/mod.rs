@@ -327,7 +327,7 @@ impl Ledger {
     /// The reservation ends: with its real cost where that is known, else with
     /// what it reserved, or with nothing where it never left. Says what its caller
     /// has had: of a refusal, nothing.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn close(&mut self, key: Key, used: Option<&Charge>, now: Moment) -> Charged {
         let was_refused = self.transit.get_mut(key).refused;
         let charged = match used {
