@@ -114,3 +114,20 @@ async fn who_gives_up_before_the_launch_leaves_no_trace_in_the_pace() {
     assert_eq!(start.elapsed(), 1_000 * MILLI);
     drop((second, third));
 }
+
+#[tokio::test(start_paused = true)]
+async fn what_is_taken_by_hand_counts_from_when_it_was_taken() {
+    let (start, budget) = (Instant::now(), budget());
+    let first = budget.reserve(1).await.unwrap();
+    advance(900 * MILLI).await;
+    let second = budget.reserve(1).await.unwrap();
+    // Out of the line, too.
+    let third = budget.reserve(1).await.unwrap();
+    assert_eq!(start.elapsed(), 1_000 * MILLI);
+    advance(400 * MILLI).await;
+    let fourth = budget.reserve(1).await.unwrap();
+    assert_eq!(start.elapsed(), 1_900 * MILLI);
+    let fifth = budget.reserve(1).await.unwrap();
+    assert_eq!(start.elapsed(), 2_000 * MILLI);
+    drop((first, second, third, fourth, fifth));
+}
