@@ -178,12 +178,21 @@ impl<P> Hold<sealed::Nothing, P> for UntilBodyEnd {
 impl<Res, P: PassFor<Res>> Hold<Res, P> for UntilResponse {
     type Held = Res;
 
-    /// It ends where it is: moved first, it would have to be written down anew.
     fn hold(response: Res, pass: &mut Option<P>, now: &mut Now) -> Res {
-        let ends = pass.as_mut().expect(POLLED_AFTER_READY);
-        ends.completed(&response, now);
-        *pass = None;
+        let ending = Ending(pass);
+        let pass = ending.0.as_mut().expect(POLLED_AFTER_READY);
+        pass.completed(&response, now);
         response
+    }
+}
+
+/// Ends a pass where it is, since it is large to move, and even where whoever reads the
+/// answer panics.
+struct Ending<'p, P>(&'p mut Option<P>);
+
+impl<P> Drop for Ending<'_, P> {
+    fn drop(&mut self) {
+        *self.0 = None;
     }
 }
 

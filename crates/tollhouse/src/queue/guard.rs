@@ -37,7 +37,7 @@ impl<'q, R: Rule> Guard<'q, R> {
         }
     }
 
-    /// The same as under the lock; that one was let in is told, too.
+    /// Lets a newcomer in as [`State::let_in`] does; that is told, too.
     #[inline(always)]
     pub(super) fn let_in(&mut self, ask: &Ask, now: &mut Now) -> Option<Admitted<R::Held>> {
         let admitted = State::let_in(self, ask, now);
@@ -100,6 +100,7 @@ fn tell_news<R: Rule>(mut state: MutexGuard<'_, State<R>>, pool: Option<&str>) {
 }
 
 impl<R: Rule> Guard<'_, R> {
+    /// Lets go of the lock, then tells what happened under it and how it stands.
     fn let_go(&mut self) {
         let Some(mut state) = self.state.take() else {
             return;

@@ -1,7 +1,9 @@
 //! Whoever leaves, at any point, leaves no hole: what was not launched comes
 //! back exactly once, and the next one is woken.
 
+use std::convert::Infallible;
 use std::future::{Future, poll_fn};
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::pin;
 use std::task::Poll;
 use std::time::Duration;
@@ -51,6 +53,23 @@ async fn failure_01_dropped_while_queued_hands_its_timer_on() {
     };
     let (elapsed, ()) = join(next, leave).await;
     assert_eq!(elapsed, 10 * SEC);
+}
+
+/// The call may live on, but what it held must not.
+#[tokio::test(start_paused = true)]
+async fn whoever_reads_an_answer_and_panics_leaves_nothing_behind() {
+    let budget = TokenBudget::per_minute(60).max_concurrency(1);
+    let budget = budget.build().expect("a valid budget");
+    let read = |_: &u64| -> Option<u64> { panic!("the reader's own") };
+    let client = TpmBudgetLayer::new(budget.clone(), |_: &u64| 1)
+        .usage(read)
+        .until_response()
+        .layer(service_fn(async |n: u64| Ok::<_, Infallible>(n)));
+    let mut call = Polled::new(client.oneshot(1));
+    let polled = AssertUnwindSafe(|| call.poll().is_ready());
+    assert!(catch_unwind(polled).is_err());
+    assert_eq!(budget.snapshot().in_flight, 0);
+    drop(call);
 }
 
 /// As in embassy-rs/embassy PR 6964: the one who was woken leaves before it
