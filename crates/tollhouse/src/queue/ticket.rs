@@ -225,9 +225,9 @@ impl<R: Rule> Ticket<R> {
                     }
                 }
             }
-            // Who was let in by somebody else may come late to what he was given.
-            let was_let_in = R::LAPSES && matches!(queue.lanes.get_mut(*key), Place::Admitted(_));
-            if is_new || queue.lanes.is_head(*key) {
+            // Whoever called it has moved the line on.
+            let was_called = !matches!(queue.lanes.get_mut(*key), Place::InLine(_));
+            if !was_called && (is_new || queue.lanes.is_head(*key)) {
                 moved = queue.advance(Some(*key), now);
             } else {
                 // It was the head once, and gives up the timer that it had as such.
@@ -236,7 +236,8 @@ impl<R: Rule> Ticket<R> {
             // ===> Admitted, Refused: called just now, or by somebody else
             if !matches!(queue.lanes.get_mut(*key), Place::InLine(_)) {
                 let place = queue.fetch(*key);
-                let is_late = was_let_in && queue.is_lapsed(&place, now);
+                // Who was let in by somebody else may come late to what he was given.
+                let is_late = R::LAPSES && was_called && queue.is_lapsed(&place, now);
                 drop(queue);
                 moved.wake();
                 let waited = since.map(|since| now.get() - since);
