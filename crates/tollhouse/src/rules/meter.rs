@@ -142,6 +142,12 @@ impl Meter {
         }
     }
 
+    /// Whether it counts from the instant at which something is taken.
+    #[inline]
+    pub(crate) fn is_paced(&self) -> bool {
+        self.pace.is_some()
+    }
+
     /// What was reserved at an instant that nobody knows counts from this one, which is
     /// no sooner.
     #[inline]

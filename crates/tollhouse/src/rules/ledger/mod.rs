@@ -66,7 +66,7 @@ pub(crate) struct Ledger {
     seen: Moment,
     /// Nothing lands by itself before.
     landing: Moment,
-    /// What was reserved since `seen`, at an instant that nobody read.
+    /// What was reserved since `seen`, at an instant that nobody read and a pace counts from.
     undated: Vec<Key>,
     /// Whether anything was told since somebody last read the clock on his way in.
     told: bool,
@@ -633,6 +633,7 @@ impl Rule for Ledger {
                 launched: None,
             },
         });
+        let mut is_paced = false;
         for metered in &mut self.meters {
             let amount = charge.get(metered.meter.unit());
             if amount > 0 {
@@ -641,8 +642,9 @@ impl Rule for Ledger {
             if drains {
                 metered.meter.drain(now);
             }
+            is_paced |= metered.meter.is_paced();
         }
-        if dated.is_none() {
+        if is_paced && dated.is_none() {
             self.undated.push(key);
         }
         let tokens = charge.get(Unit::Tokens);
