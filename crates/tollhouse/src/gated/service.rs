@@ -178,6 +178,7 @@ impl<P> Hold<sealed::Nothing, P> for UntilBodyEnd {
 impl<Res, P: PassFor<Res>> Hold<Res, P> for UntilResponse {
     type Held = Res;
 
+    #[inline(always)]
     fn hold(response: Res, pass: &mut Option<P>, now: &mut Now) -> Res {
         let ending = Ending(pass);
         let pass = ending.0.as_mut().expect(POLLED_AFTER_READY);
@@ -191,6 +192,7 @@ impl<Res, P: PassFor<Res>> Hold<Res, P> for UntilResponse {
 struct Ending<'p, P>(&'p mut Option<P>);
 
 impl<P> Drop for Ending<'_, P> {
+    #[inline]
     fn drop(&mut self) {
         *self.0 = None;
     }
