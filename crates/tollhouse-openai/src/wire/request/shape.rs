@@ -193,12 +193,11 @@ impl<'de> Fields<'de> {
         // An empty field is as good as none.
         let schemas = schemas.filter(|json| *json != "null");
         let calls = [self.tools, self.functions].into_iter().flatten();
-        let asked = [
-            self.max_tokens,
-            self.max_completion_tokens,
-            self.max_output_tokens,
-        ];
         let number = |count: Option<Count>| count.and_then(|count| count.0);
+        // No array of these: one by value costs thousands of instructions, as it is compiled.
+        let asked = number(self.max_tokens)
+            .max(number(self.max_completion_tokens))
+            .max(number(self.max_output_tokens));
         let content = Option::unwrap_or_default;
         let (instructions, prompt) = (content(self.instructions), content(self.prompt));
         let items = content(self.messages).items.max(content(self.input).items);
@@ -215,7 +214,7 @@ impl<'de> Fields<'de> {
             has_functions: calls
                 .map(RawValue::get)
                 .any(|json| json.contains("function")),
-            longest_answer: asked.into_iter().filter_map(number).max(),
+            longest_answer: asked,
             answers: answers.saturating_mul(prompt.items.max(1)),
             continues_elsewhere: content(self.previous_response_id).text_bytes > 0
                 || content(self.conversation).text_bytes > 0
