@@ -1,6 +1,8 @@
 //! What the head of an HTTP/1 request says of its body, read strictly.
-
-use httparse::{EMPTY_HEADER, Error, Header, Request, Status};
+//!
+//! hyper reads each head again, and refuses what is none. So this reader has to find out
+//! two things alone: that hyper sees the same lines, and how the body is framed. It looks
+//! at each line once, and of most no further than to the end of the name.
 
 use super::Flaw;
 
@@ -14,72 +16,156 @@ pub(super) enum Framing {
     Chunked,
 }
 
-/// Reads a complete head.
-pub(super) fn framing(head: &[u8]) -> Result<Framing, Flaw> {
-    let mut headers = [EMPTY_HEADER; MOST_HEADERS];
-    let mut request = Request::new(&mut headers);
-    match request.parse(head) {
-        Ok(Status::Complete(length)) if length == head.len() => {}
-        Err(Error::TooManyHeaders) => return Err(Flaw::TooManyHeaders),
-        _ => return Err(Flaw::Malformed),
-    }
-    if request.method == Some("CONNECT") {
-        return Err(Flaw::Connect);
-    }
-    one_host(request.headers)?;
-    body(request.headers, request.version == Some(1))
+/// What the lines of a head have said so far.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Head {
+    lines: usize,
+    is_http_11: bool,
+    is_connect: bool,
+    hosts: usize,
+    lengths: usize,
+    /// What the first of them says; `None` where that is no number.
+    length: Option<u64>,
+    codings: usize,
+    /// Whether the first of them is the only one that there may be.
+    is_chunked: bool,
 }
 
-fn one_host(headers: &[Header<'_>]) -> Result<(), Flaw> {
-    let mut hosts = values(headers, "host");
-    match (hosts.next(), hosts.next()) {
-        (None, _) => Err(Flaw::NoHost),
-        (Some(_), Some(_)) => Err(Flaw::DoubleHost),
-        (Some(_), None) => Ok(()),
+impl Head {
+    /// Takes in the next line, which is without its end and not empty.
+    pub(super) fn line(&mut self, line: &[u8]) -> Result<(), Flaw> {
+        self.lines += 1;
+        match self.lines {
+            1 => self.request(line),
+            2.. if self.lines > MOST_HEADERS + 1 => Err(Flaw::TooManyHeaders),
+            _ => self.header(line),
+        }
+    }
+
+    fn request(&mut self, line: &[u8]) -> Result<(), Flaw> {
+        let mut parts = line.split(|byte| *byte == b' ');
+        let (Some(method), Some(target), Some(version), None) =
+            (parts.next(), parts.next(), parts.next(), parts.next())
+        else {
+            return Err(Flaw::Malformed);
+        };
+        let is_target =
+            !target.is_empty() && !target.contains(&b'\t') && str::from_utf8(target).is_ok();
+        if method.is_empty() || token(method) < method.len() || !is_target {
+            return Err(Flaw::Malformed);
+        }
+        self.is_connect = method == b"CONNECT";
+        self.is_http_11 = match version {
+            b"HTTP/1.1" => true,
+            b"HTTP/1.0" => false,
+            _ => return Err(Flaw::Malformed),
+        };
+        Ok(())
+    }
+
+    fn header(&mut self, line: &[u8]) -> Result<(), Flaw> {
+        let (name, rest) = line.split_at(token(line));
+        // Neither a space before the colon nor a line that goes on with the one before.
+        let value = rest.strip_prefix(b":").filter(|_| !name.is_empty());
+        let value = value.ok_or(Flaw::Malformed)?;
+        match name.len() {
+            4 if name.eq_ignore_ascii_case(b"host") => self.hosts += 1,
+            14 if name.eq_ignore_ascii_case(b"content-length") => {
+                self.length = number(value.trim_ascii());
+                self.lengths += 1;
+            }
+            17 if name.eq_ignore_ascii_case(b"transfer-encoding") => {
+                self.is_chunked = value.trim_ascii().eq_ignore_ascii_case(b"chunked");
+                self.codings += 1;
+            }
+            _ => {}
+        }
+        Ok(())
+    }
+
+    /// How the body is framed, of a head whose lines are all there.
+    pub(super) fn framing(&self) -> Result<Framing, Flaw> {
+        match self.hosts {
+            _ if self.is_connect => Err(Flaw::Connect),
+            0 => Err(Flaw::NoHost),
+            1 => self.body(),
+            _ => Err(Flaw::DoubleHost),
+        }
+    }
+
+    fn body(&self) -> Result<Framing, Flaw> {
+        match (self.lengths, self.codings) {
+            (2.., _) => Err(Flaw::DoubleLength),
+            (0, 0) => Ok(Framing::Length(0)),
+            (_, 0) => self.length.map(Framing::Length).ok_or(Flaw::BadLength),
+            _ if !self.is_http_11 => Err(Flaw::CodingInHttp10),
+            (1, _) => Err(Flaw::LengthAndCoding),
+            (_, 1) if self.is_chunked => Ok(Framing::Chunked),
+            _ => Err(Flaw::OtherCoding),
+        }
     }
 }
 
-fn body(headers: &[Header<'_>], is_http_11: bool) -> Result<Framing, Flaw> {
-    let mut lengths = values(headers, "content-length");
-    let length = lengths.next();
-    if lengths.next().is_some() {
-        return Err(Flaw::DoubleLength);
-    }
-    let mut codings = values(headers, "transfer-encoding");
-    let Some(coding) = codings.next() else {
-        return length.map_or(Ok(0), number).map(Framing::Length);
+/// Whether lines, with their ends, hold nothing but what may stand in a head. Their names
+/// are looked at one by one; this is for what stands behind them, and goes through all at
+/// once, so that it is compiled to look at many bytes together.
+pub(super) fn plain(lines: &[u8]) -> Result<(), Flaw> {
+    let next = lines.iter().skip(1).chain(b"\n");
+    let is_bare_cr = |byte: u8, next: u8| (byte == b'\r') & (next != b'\n');
+    let is_control = |byte: u8| {
+        ((byte < b' ') & (byte != b'\t') & (byte != b'\r') & (byte != b'\n')) | (byte == 0x7f)
     };
-    match () {
-        () if !is_http_11 => Err(Flaw::CodingInHttp10),
-        () if length.is_some() => Err(Flaw::LengthAndCoding),
-        () if codings.next().is_some() => Err(Flaw::OtherCoding),
-        () if !coding.eq_ignore_ascii_case(b"chunked") => Err(Flaw::OtherCoding),
-        () => Ok(Framing::Chunked),
+    let (mut bare_cr, mut control) = (false, false);
+    for (byte, next) in lines.iter().zip(next) {
+        bare_cr |= is_bare_cr(*byte, *next);
+        control |= is_control(*byte);
+    }
+    match (bare_cr, control) {
+        (true, _) => Err(Flaw::BareCr),
+        (false, true) => Err(Flaw::Malformed),
+        (false, false) => Ok(()),
     }
 }
 
 /// Digits and nothing else: no sign, no list, no space.
-fn number(digits: &[u8]) -> Result<u64, Flaw> {
-    let text = str::from_utf8(digits).map_err(|_| Flaw::BadLength)?;
+fn number(digits: &[u8]) -> Option<u64> {
+    let text = str::from_utf8(digits).ok()?;
     let all_digits = text.bytes().all(|byte| byte.is_ascii_digit());
-    match text.parse() {
-        Ok(number) if all_digits => Ok(number),
-        _ => Err(Flaw::BadLength),
-    }
+    text.parse().ok().filter(|_| all_digits)
 }
 
-fn values<'h>(headers: &'h [Header<'h>], name: &'h str) -> impl Iterator<Item = &'h [u8]> {
-    let named = move |header: &&Header<'h>| header.name.eq_ignore_ascii_case(name);
-    headers.iter().filter(named).map(|header| header.value)
+/// How many bytes at the front may stand in a name or a method (RFC 9110, section 5.6.2).
+fn token(line: &[u8]) -> usize {
+    let end = line.iter().position(|byte| !TOKEN[usize::from(*byte)]);
+    end.unwrap_or(line.len())
 }
+
+static TOKEN: [bool; 256] = {
+    let (mut table, mut byte) = ([false; 256], 0);
+    while byte < 128 {
+        table[byte] = (byte as u8).is_ascii_alphanumeric();
+        byte += 1;
+    }
+    let (others, mut at) = (b"!#$%&'*+-.^_`|~", 0);
+    while at < others.len() {
+        table[others[at] as usize] = true;
+        at += 1;
+    }
+    table
+};
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
 
     fn of(lines: &str) -> Result<Framing, Flaw> {
-        let lines = lines.replace('|', "\r\n");
-        framing(format!("{lines}\r\n\r\n").as_bytes())
+        let mut head = Head::default();
+        for line in lines.split('|') {
+            head.line(line.as_bytes())?;
+        }
+        head.framing()
     }
 
     #[test]
@@ -162,5 +248,97 @@ mod tests {
             of(&format!("GET / HTTP/1.1|host: a{many}")),
             Err(Flaw::TooManyHeaders)
         );
+    }
+
+    /// The same by hyper's own parser, of lines that end as they must.
+    fn by_httparse(head: &[u8]) -> Option<Framing> {
+        let mut headers = [httparse::EMPTY_HEADER; MOST_HEADERS];
+        let mut request = httparse::Request::new(&mut headers);
+        let read = request.parse(head).ok()?;
+        if read != httparse::Status::Complete(head.len()) || request.method == Some("CONNECT") {
+            return None;
+        }
+        let values = |name: &str| -> Vec<&[u8]> {
+            let named = |header: &&httparse::Header<'_>| header.name.eq_ignore_ascii_case(name);
+            let headers = request.headers.iter().filter(named);
+            headers.map(|header| header.value).collect()
+        };
+        let (lengths, codings) = (values("content-length"), values("transfer-encoding"));
+        match (&values("host")[..], &lengths[..], &codings[..]) {
+            ([_], [], []) => Some(Framing::Length(0)),
+            ([_], [length], []) => number(length).map(Framing::Length),
+            ([_], [], [coding]) if request.version == Some(1) => coding
+                .eq_ignore_ascii_case(b"chunked")
+                .then_some(Framing::Chunked),
+            _ => None,
+        }
+    }
+
+    /// By this reader, as the scanner has it read the lines.
+    fn by_lines(head: &[u8]) -> Option<Framing> {
+        let lines = head.strip_suffix(b"\r\n\r\n")?;
+        plain(&head[..head.len() - 2]).ok()?;
+        let mut read = Head::default();
+        for line in lines.split(|byte| *byte == b'\n') {
+            let line = line.strip_suffix(b"\r").unwrap_or(line);
+            read.line(line).ok()?;
+        }
+        read.framing().ok()
+    }
+
+    fn heads() -> impl Strategy<Value = Vec<u8>> {
+        let first = prop::sample::select(vec![
+            "GET / HTTP/1.1",
+            "POST /a?b=%20 HTTP/1.0",
+            "CONNECT a:443 HTTP/1.1",
+            "GET  / HTTP/1.1",
+            "GET / HTTP/2.0",
+            "G\tT / HTTP/1.1",
+        ]);
+        let names = prop::sample::select(vec![
+            "host",
+            "Content-Length",
+            "transfer-encoding",
+            "x-y",
+            "accept",
+            "",
+            " x",
+        ]);
+        let colons = prop::sample::select(vec![":", ": ", ":\t", " : ", "", ":  "]);
+        let values = prop::sample::select(vec![
+            "a",
+            "",
+            "12",
+            "+1",
+            "chunked",
+            "Chunked ",
+            "gzip, chunked",
+            "\u{e9}",
+            "a\u{0}b",
+            "a\tb",
+        ]);
+        let header =
+            (names, colons, values).prop_map(|(name, colon, value)| [name, colon, value].concat());
+        let headers = prop::collection::vec(header, 0..6);
+        let change = prop::option::of((any::<prop::sample::Index>(), any::<u8>()));
+        (first, headers, change).prop_map(|(first, headers, change)| {
+            let lines = [&[first.to_owned(), "host: a".to_owned()], &headers[..]].concat();
+            let mut head = lines.join("\r\n").into_bytes();
+            if let Some((at, byte)) = change.filter(|(_, byte)| !matches!(byte, b'\r' | b'\n')) {
+                let at = at.index(head.len());
+                if !matches!(head[at], b'\r' | b'\n') {
+                    head[at] = byte;
+                }
+            }
+            [&head[..], b"\r\n\r\n"].concat()
+        })
+    }
+
+    proptest! {
+        /// What stands before hyper understands a head as hyper does, or not at all.
+        #[test]
+        fn heads_are_understood_as_hyper_understands_them(head in heads()) {
+            prop_assert_eq!(by_lines(&head), by_httparse(&head), "{:?}", String::from_utf8_lossy(&head));
+        }
     }
 }

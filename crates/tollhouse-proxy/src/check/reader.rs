@@ -47,6 +47,7 @@ pin_project! {
     /// A head is handed on when it is complete and without a flaw. In place of one
     /// that has a flaw another is read, and the flaw stands in the cell; what comes
     /// after it is thrown away. A flaw in a body fails the reading.
+    #[project = CheckedProj]
     pub(crate) struct Checked<S> {
         #[pin]
         socket: S,
@@ -116,13 +117,7 @@ impl<S: AsyncRead> AsyncRead for Checked<S> {
         let mut this = self.project();
         loop {
             if *this.cleared > 0 {
-                let length = buffer.remaining().min(*this.cleared);
-                buffer.put_slice(&this.inbox[..length]);
-                this.inbox.advance(length);
-                *this.cleared -= length;
-                if this.inbox.is_empty() {
-                    *this.inbox = BytesMut::new();
-                }
+                this.hand_on(buffer);
                 return Poll::Ready(Ok(()));
             }
             if this.flaw.get().is_some() {
@@ -130,6 +125,12 @@ impl<S: AsyncRead> AsyncRead for Checked<S> {
             }
             if this.opened.load(Ordering::Acquire) {
                 this.scanner.open();
+            }
+            if this.inbox.is_empty() {
+                match ready!(this.poll_into(cx, buffer))? {
+                    Came::MayBeRead => return Poll::Ready(Ok(())),
+                    Came::IsKeptBack => continue,
+                }
             }
             match this.scanner.clear(this.inbox) {
                 Ok(0) => {}
@@ -139,15 +140,7 @@ impl<S: AsyncRead> AsyncRead for Checked<S> {
                     continue;
                 }
                 Err(flaw) => {
-                    let is_head = this.scanner.is_at_head();
-                    // Nobody sets it twice: nothing is scanned from now on.
-                    let _ = this.flaw.set(flaw);
-                    if !is_head {
-                        return Poll::Ready(Err(io::Error::new(io::ErrorKind::InvalidData, flaw)));
-                    }
-                    this.inbox.clear();
-                    this.inbox.extend_from_slice(STAND_IN);
-                    *this.cleared = STAND_IN.len();
+                    this.refuse(flaw)?;
                     continue;
                 }
             }
@@ -156,6 +149,70 @@ impl<S: AsyncRead> AsyncRead for Checked<S> {
                 return Poll::Ready(Ok(()));
             }
         }
+    }
+}
+
+/// What became of what came.
+enum Came {
+    /// Some of it, or nothing, which is the end.
+    MayBeRead,
+    IsKeptBack,
+}
+
+impl<S: AsyncRead> CheckedProj<'_, S> {
+    /// Reads to where it is wanted, and leaves there what may be read, which mostly is all
+    /// of it; the rest is kept back. Nothing may be in the inbox.
+    fn poll_into(
+        &mut self,
+        cx: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<Came>> {
+        let before = buffer.filled().len();
+        let read = self.socket.as_mut().poll_read(cx, buffer);
+        let read = read.map_ok(|()| buffer.filled().len() - before);
+        ready!(in_time(read, self.first_head, cx))?;
+        let came = &buffer.filled()[before..];
+        let cleared = match self.scanner.clear(came) {
+            Ok(cleared) => cleared,
+            Err(flaw) => {
+                buffer.set_filled(before);
+                self.refuse(flaw)?;
+                return Poll::Ready(Ok(Came::IsKeptBack));
+            }
+        };
+        self.inbox.extend_from_slice(&came[cleared..]);
+        let is_kept_back = cleared == 0 && !came.is_empty();
+        buffer.set_filled(before + cleared);
+        if is_kept_back {
+            return Poll::Ready(Ok(Came::IsKeptBack));
+        }
+        *self.first_head = None;
+        Poll::Ready(Ok(Came::MayBeRead))
+    }
+
+    /// Hands on what may be read of the inbox.
+    fn hand_on(&mut self, buffer: &mut ReadBuf<'_>) {
+        let length = buffer.remaining().min(*self.cleared);
+        buffer.put_slice(&self.inbox[..length]);
+        self.inbox.advance(length);
+        *self.cleared -= length;
+        if self.inbox.is_empty() {
+            *self.inbox = BytesMut::new();
+        }
+    }
+
+    /// Puts another head in the place of a flawed one; fails where it is a body.
+    fn refuse(&mut self, flaw: Flaw) -> io::Result<()> {
+        let is_head = self.scanner.is_at_head();
+        // Nobody sets it twice: nothing is scanned from now on.
+        let _ = self.flaw.set(flaw);
+        if !is_head {
+            return Err(io::Error::new(io::ErrorKind::InvalidData, flaw));
+        }
+        self.inbox.clear();
+        self.inbox.extend_from_slice(STAND_IN);
+        *self.cleared = STAND_IN.len();
+        Ok(())
     }
 }
 

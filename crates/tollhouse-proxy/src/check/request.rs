@@ -4,7 +4,7 @@ use std::net::IpAddr;
 
 use http::header::{HOST, ORIGIN};
 use http::uri::Authority;
-use http::{HeaderMap, HeaderValue, Method, Request};
+use http::{HeaderMap, HeaderName, HeaderValue, Method, Request};
 
 use super::Flaw;
 
@@ -70,9 +70,11 @@ fn host<B>(request: &Request<B>) -> Result<Authority, Flaw> {
     }
 }
 
+const FETCH_SITE: HeaderName = HeaderName::from_static("sec-fetch-site");
+
 /// A browser tells where a page is from that calls; one of another origin may not.
 fn own_origin(headers: &HeaderMap, host: &Authority) -> Result<(), Flaw> {
-    let site = headers.get("sec-fetch-site").map(HeaderValue::as_bytes);
+    let site = headers.get(FETCH_SITE).map(HeaderValue::as_bytes);
     let is_other_site = site.is_some_and(|site| site == b"cross-site" || site == b"same-site");
     let is_other_origin = headers.get_all(ORIGIN).iter().any(|origin| {
         let origin = origin.to_str().unwrap_or_default();

@@ -9,10 +9,10 @@
 //!                  Size (the last) -> Trailers -> Head ..
 //! ```
 
-use memchr::memchr;
+use memchr::{memchr, memchr_iter};
 
 use super::Flaw;
-use super::head::{Framing, framing};
+use super::head::{Framing, Head, plain};
 
 /// How HTTP/2 begins.
 pub(super) const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
@@ -31,12 +31,7 @@ pub(super) struct Scanner {
 enum State {
     Start,
     Opaque,
-    /// So many bytes of it are lines that were looked at; `blank` after an empty line
-    /// before it.
-    Head {
-        looked: usize,
-        blank: bool,
-    },
+    Head(Looked),
     /// So many bytes of a body are still to come.
     Length(u64),
     Size,
@@ -46,10 +41,40 @@ enum State {
     Trailers(usize),
 }
 
-const HEAD: State = State::Head {
-    looked: 0,
-    blank: false,
-};
+/// What was seen of a head that is not complete yet.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Looked {
+    /// So many bytes of it are lines that were looked at.
+    bytes: usize,
+    /// After an empty line before it.
+    blank: bool,
+    head: Head,
+}
+
+impl Looked {
+    fn nothing(blank: bool) -> Self {
+        Looked {
+            bytes: 0,
+            blank,
+            head: Head::default(),
+        }
+    }
+}
+
+/// How a head's lines ended.
+enum End {
+    /// There are no more of them yet.
+    Open,
+    /// By an empty line before any other.
+    Blank,
+    Whole(Framing),
+}
+
+impl State {
+    fn head() -> Self {
+        State::Head(Looked::nothing(false))
+    }
+}
 
 impl Scanner {
     pub(super) fn new(longest_head: usize) -> Self {
@@ -66,7 +91,7 @@ impl Scanner {
 
     /// Whether what comes next is a head, or the rest of one.
     pub(super) fn is_at_head(&self) -> bool {
-        matches!(self.state, State::Start | State::Head { .. })
+        matches!(self.state, State::Start | State::Head(_))
     }
 
     /// Whether the rest of a request is still to come.
@@ -83,8 +108,8 @@ impl Scanner {
         match self.state {
             State::Start => self.start(bytes),
             State::Opaque => Ok(bytes.len()),
-            State::Head { looked, blank } => self.head(bytes, looked, blank),
-            State::Length(left) => Ok(self.skip(bytes, left, State::Length, HEAD)),
+            State::Head(looked) => self.head(bytes, looked),
+            State::Length(left) => Ok(self.skip(bytes, left, State::Length, State::head())),
             State::Size => self.size(bytes),
             State::Chunk(left) => Ok(self.skip(bytes, left, State::Chunk, State::ChunkEnd)),
             State::ChunkEnd => self.chunk_end(bytes),
@@ -98,45 +123,62 @@ impl Scanner {
         }
         self.state = match bytes.starts_with(PREFACE) {
             true => State::Opaque,
-            false => HEAD,
+            false => State::head(),
         };
         self.clear(bytes)
     }
 
-    fn head(&mut self, bytes: &[u8], mut looked: usize, blank: bool) -> Result<usize, Flaw> {
-        while let Some(line) = line(&bytes[looked..])? {
-            let before = looked;
-            looked += line.len() + CRLF.len();
-            if looked > self.longest_head {
+    fn head(&mut self, bytes: &[u8], before: Looked) -> Result<usize, Flaw> {
+        let mut looked = before;
+        let end = self.lines(bytes, &mut looked);
+        // What is wrong inside of lines stands before what is wrong with the next one.
+        plain(&bytes[before.bytes..looked.bytes])?;
+        match end? {
+            End::Open if bytes.len() > self.longest_head => Err(Flaw::HeadTooLong),
+            End::Open => {
+                self.state = State::Head(looked);
+                Ok(0)
+            }
+            End::Blank => {
+                self.state = State::Head(Looked::nothing(true));
+                Ok(CRLF.len())
+            }
+            // What is there of the body goes with the head, so that both are read at once,
+            // into one buffer.
+            End::Whole(Framing::Length(length)) => {
+                let body = &bytes[looked.bytes..];
+                Ok(looked.bytes + self.skip(body, length, State::Length, State::head()))
+            }
+            End::Whole(Framing::Chunked) => {
+                self.state = State::Size;
+                Ok(looked.bytes)
+            }
+        }
+    }
+
+    /// Looks at the lines that are there; those in which nothing is wrong are counted.
+    fn lines(&self, bytes: &[u8], looked: &mut Looked) -> Result<End, Flaw> {
+        let lines = &bytes[looked.bytes..];
+        let (mut begin, from) = (0, looked.bytes);
+        for end in memchr_iter(b'\n', lines) {
+            let line = lines[begin..end].strip_suffix(b"\r").ok_or(Flaw::BareLf)?;
+            begin = end + 1;
+            if from + begin > self.longest_head {
                 return Err(Flaw::HeadTooLong);
             }
-            match (line.is_empty(), before, blank) {
-                (false, ..) => continue,
+            match (line.is_empty(), looked.bytes, looked.blank) {
+                (false, ..) => looked.head.line(line)?,
                 // One before a request is forgiven, as RFC 9112, section 2.2, asks.
-                (true, 0, false) => {
-                    self.state = State::Head {
-                        looked: 0,
-                        blank: true,
-                    };
-                }
+                (true, 0, false) => return Ok(End::Blank),
                 (true, 0, true) => return Err(Flaw::Malformed),
-                (true, ..) => match framing(&bytes[..looked])? {
-                    // What is there of the body goes with the head, so that both are read
-                    // at once, into one buffer.
-                    Framing::Length(length) => {
-                        let body = &bytes[looked..];
-                        looked += self.skip(body, length, State::Length, HEAD);
-                    }
-                    Framing::Chunked => self.state = State::Size,
-                },
+                (true, ..) => {
+                    looked.bytes = from + begin;
+                    return looked.head.framing().map(End::Whole);
+                }
             }
-            return Ok(looked);
+            looked.bytes = from + begin;
         }
-        if bytes.len() > self.longest_head {
-            return Err(Flaw::HeadTooLong);
-        }
-        self.state = State::Head { looked, blank };
-        Ok(0)
+        Ok(End::Open)
     }
 
     fn skip(&mut self, bytes: &[u8], left: u64, more: fn(u64) -> State, then: State) -> usize {
@@ -179,7 +221,7 @@ impl Scanner {
         let length = line.len() + CRLF.len();
         not_too_long(&bytes[..length], left)?;
         self.state = match line.is_empty() {
-            true => HEAD,
+            true => State::head(),
             false => State::Trailers(seen.saturating_add(length)),
         };
         Ok(length)
