@@ -90,8 +90,13 @@ pub(crate) fn attempts<B>(response: &Response<B>) -> u32 {
 }
 
 fn put(headers: &mut HeaderMap, name: HeaderName, number: u64) {
-    headers.insert(name, HeaderValue::from(number));
+    // Most waits are 0 ms and most calls one attempt, for which nothing is allocated.
+    let digit = usize::try_from(number).ok().and_then(|n| DIGITS.get(n..=n));
+    let value = digit.map_or_else(|| HeaderValue::from(number), HeaderValue::from_static);
+    headers.insert(name, value);
 }
+
+const DIGITS: &str = "0123456789";
 
 fn millis(time: Duration) -> u64 {
     u64::try_from(time.as_millis()).unwrap_or(u64::MAX)

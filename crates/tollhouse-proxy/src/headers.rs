@@ -1,10 +1,7 @@
 //! Headers that are ours, and those that end here.
 
 use bytes::BytesMut;
-use http::header::{
-    ACCEPT_ENCODING, AUTHORIZATION, CONNECTION, CONTENT_LENGTH, COOKIE, EXPECT, PROXY_AUTHENTICATE,
-    PROXY_AUTHORIZATION, TE, TRANSFER_ENCODING, UPGRADE,
-};
+use http::header::{CONNECTION, CONTENT_LENGTH, COOKIE, TE, TRANSFER_ENCODING};
 use http::{HeaderMap, HeaderName, HeaderValue};
 
 pub(crate) const REQUEST_ID: HeaderName = HeaderName::from_static("x-tollhouse-request-id");
@@ -17,30 +14,25 @@ pub(crate) const POOL: HeaderName = HeaderName::from_static("x-tollhouse-pool");
 pub(crate) const SHOULD_RETRY: HeaderName = HeaderName::from_static("x-should-retry");
 pub(crate) const API_KEY: HeaderName = HeaderName::from_static("api-key");
 
-const KEEP_ALIVE: HeaderName = HeaderName::from_static("keep-alive");
-const PROXY_CONNECTION: HeaderName = HeaderName::from_static("proxy-connection");
-
 /// Leaves of a request's headers what the provider is to see.
 pub(crate) fn for_provider(headers: &mut HeaderMap, keeps_key: bool) {
     let takes_trailers = headers.get(TE).is_some_and(names_trailers);
-    // Usage is read from answers that are not packed; and hyper has answered the
-    // expectation.
-    without_hops(headers, |name| {
-        *name == ACCEPT_ENCODING || *name == EXPECT || is_ours(name)
+    trim(headers, |name| match name {
+        // Usage is read from answers that are not packed; and hyper has answered the
+        // expectation.
+        "accept-encoding" | "expect" => true,
+        "authorization" | "api-key" => !keeps_key,
+        name => is_ours(name),
     });
     if takes_trailers {
         headers.insert(TE, HeaderValue::from_static("trailers"));
-    }
-    if !keeps_key {
-        headers.remove(AUTHORIZATION);
-        headers.remove(API_KEY);
     }
     join_cookies(headers);
 }
 
 /// Gives the values bytes of their own, all of them in one piece. They came as parts of
 /// the buffer that the connection was read into, which would stay for as long as the call
-/// waits; and what is in one piece is cloned for an attempt without an allocation.
+/// waits. It costs as much as parsing them, so what need not wait keeps what it has.
 pub(crate) fn detach(headers: &mut HeaderMap) {
     let length = headers.values().map(HeaderValue::len).sum();
     let mut own = BytesMut::with_capacity(length);
@@ -76,13 +68,14 @@ pub(crate) fn for_client(headers: &mut HeaderMap) {
         headers.remove(CONTENT_LENGTH);
     }
     // The provider's word on pages is not about this origin.
-    without_hops(headers, |name| {
-        name.as_str().starts_with("access-control-") || is_ours(name)
+    trim(headers, |name| {
+        name.starts_with("access-control-") || is_ours(name)
     });
 }
 
-/// Takes out what RFC 9110, section 7.6.1, ends here, and whatever else is not to go on.
-fn without_hops(headers: &mut HeaderMap, other: fn(&HeaderName) -> bool) {
+/// Takes out what RFC 9110, section 7.6.1, ends here, and whatever else is not to go on;
+/// and marks what is secret, which HTTP/2 then keeps in no table.
+fn trim(headers: &mut HeaderMap, is_other: impl Fn(&str) -> bool) {
     let named: Vec<HeaderName> = headers
         .get_all(CONNECTION)
         .iter()
@@ -90,24 +83,38 @@ fn without_hops(headers: &mut HeaderMap, other: fn(&HeaderName) -> bool) {
         .flat_map(|value| value.split(','))
         .filter_map(|name| name.trim().parse().ok())
         .collect();
-    let ends = |name: &&HeaderName| HOPS.contains(name) || named.contains(name) || other(name);
-    let ending: Vec<_> = headers.keys().filter(ends).cloned().collect();
+    let mut ending = Vec::new();
+    for (name, value) in headers.iter_mut() {
+        let text = name.as_str();
+        if is_hop(text) || is_other(text) || named.contains(name) {
+            ending.push(name.clone());
+        } else if is_secret(text) {
+            value.set_sensitive(true);
+        }
+    }
     for name in ending {
         headers.remove(name);
     }
 }
 
-/// A static and no constant, of which each comparison would make one and drop it.
-static HOPS: [HeaderName; 8] = [
-    CONNECTION,
-    KEEP_ALIVE,
-    PROXY_AUTHENTICATE,
-    PROXY_AUTHORIZATION,
-    PROXY_CONNECTION,
-    TE,
-    TRANSFER_ENCODING,
-    UPGRADE,
-];
+/// Told by text, which is compared by its length first.
+fn is_hop(name: &str) -> bool {
+    matches!(
+        name,
+        "connection"
+            | "keep-alive"
+            | "proxy-authenticate"
+            | "proxy-authorization"
+            | "proxy-connection"
+            | "te"
+            | "transfer-encoding"
+            | "upgrade"
+    )
+}
+
+fn is_secret(name: &str) -> bool {
+    matches!(name, "authorization" | "api-key" | "cookie" | "set-cookie")
+}
 
 fn names_trailers(value: &HeaderValue) -> bool {
     let value = value.to_str().unwrap_or_default();
@@ -117,8 +124,8 @@ fn names_trailers(value: &HeaderValue) -> bool {
 }
 
 /// What this proxy and its clients say to each other.
-fn is_ours(name: &HeaderName) -> bool {
-    name.as_str().starts_with("x-tollhouse-")
+fn is_ours(name: &str) -> bool {
+    name.starts_with("x-tollhouse-")
 }
 
 #[cfg(test)]

@@ -26,7 +26,7 @@ use tokio::time::{sleep, timeout};
 use tower::ServiceExt;
 
 use crate::check::{Checked, FlawCell, Limits, Opened, is_stand_in};
-use crate::routes::{Front, front};
+use crate::routes::{Front, front, is_own};
 use crate::shared::Shared;
 use crate::tunnel::Way;
 
@@ -188,7 +188,10 @@ async fn connection(
     let way = Way::new(opened);
     let after_http = way.clone();
     let service = service_fn(move |mut request: Request<Incoming>| {
-        request.extensions_mut().insert(ConnectInfo(peer));
+        // Calls are let in whoever is at the other end.
+        if is_own(request.uri().path()) {
+            request.extensions_mut().insert(ConnectInfo(peer));
+        }
         if request.headers().contains_key(UPGRADE) {
             request.extensions_mut().insert(way.clone());
         }

@@ -11,14 +11,13 @@ use axum::response::{IntoResponse, Response};
 use bytes::Bytes;
 use http::header::CONTENT_TYPE;
 use http::uri::PathAndQuery;
-use http::{Extensions, HeaderMap, HeaderValue, Request, StatusCode, Uri, Version};
+use http::{HeaderMap, HeaderValue, Request, StatusCode, Uri, Version};
 use http_body::Body as _;
 use http_body_util::{BodyExt, Limited};
 use tokio::time::{Instant, sleep, timeout};
 use tollhouse_openai::account::Place;
 use tollhouse_openai::error::Error;
 use tollhouse_openai::{Call, RequestBody};
-use tower_http::request_id::RequestId;
 use tower_http::timeout::TimeoutBody;
 
 use crate::answer::{answer, attempts};
@@ -35,8 +34,12 @@ use crate::with_size::WithSize;
 /// Hands a call on, and its answer back as it comes. The request is boxed, or it would
 /// have a place in the future of each function that it is handed through, of which
 /// thousands may wait.
-pub(crate) async fn pass(shared: &Shared, request: Box<Request<Body>>) -> Response {
-    let mut line = Line::begin(&request, &shared.counts, &shared.page);
+pub(crate) async fn pass(
+    shared: &Shared,
+    request: Box<Request<Body>>,
+    id: &HeaderValue,
+) -> Response {
+    let mut line = Line::begin(&request, id, &shared.counts, &shared.page);
     let answered = match through(shared, request, &mut line).await {
         Ok(answered) => answered,
         Err(Instead::Late(late)) => return late.answer(line),
@@ -105,15 +108,14 @@ async fn through(
 ) -> Result<Answered, Instead> {
     let admitted = shared.keys.admit(request.headers())?;
     line.caller = admitted.caller.name().unwrap_or_default().to_owned();
-    // First, so that what follows has their places.
-    forget_the_connection(request.extensions_mut());
+    // Nobody asks for it any more, and each attempt would copy it.
+    request.extensions_mut().remove::<ConnectInfo<SocketAddr>>();
     request.extensions_mut().insert(admitted.caller);
     line.tally = admitted.tally;
     let most = max_wait(shared.max_wait, request.headers())?;
     *request.uri_mut() = provider_path(shared.keys.base_path(), request.uri())?;
     let asked = Asked::of(&mut request);
     for_provider(request.headers_mut(), admitted.keeps_key);
-    detach(request.headers_mut());
     if asked.is_some() {
         Asked::ask(request.headers_mut(), admitted.keeps_key);
     }
@@ -121,8 +123,11 @@ async fn through(
     *request.version_mut() = Version::HTTP_11;
 
     let mut share = shared.held.share();
-    let ready = Ready::of(shared, request, &mut share).await?;
+    let mut ready = Ready::of(shared, request, &mut share).await?;
     let place = admitted.gates.place(&ready.request);
+    if !place.expected_wait().is_zero() {
+        detach(ready.request.headers_mut());
+    }
     line.charge = place.charge;
     line.read = Some(ready.launches.read_since(line.came));
     let model = ready.call.model().unwrap_or_default();
@@ -163,12 +168,6 @@ async fn through(
             Err(refusal.into())
         }
     }
-}
-
-/// Takes out what nobody asks for any more, and each attempt would copy.
-fn forget_the_connection(extensions: &mut Extensions) {
-    extensions.remove::<ConnectInfo<SocketAddr>>();
-    extensions.remove::<RequestId>();
 }
 
 /// Calls, and waits for no longer than `every` until the client is to hear of it.

@@ -4,8 +4,9 @@ use std::hash::{BuildHasher, RandomState};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use http::{HeaderValue, Request};
-use tower_http::request_id::{MakeRequestId, RequestId};
+use http::{HeaderMap, HeaderValue};
+
+use crate::headers::REQUEST_ID;
 
 /// A number for each, hashed by keys that the operating system gave once: 128 bits that
 /// nobody can foretell, and no question to the system for each request.
@@ -19,16 +20,25 @@ pub(crate) struct RequestIds {
     given: Arc<AtomicU64>,
 }
 
-impl MakeRequestId for RequestIds {
-    fn make_request_id<B>(&mut self, _: &Request<B>) -> Option<RequestId> {
-        let number = self.given.fetch_add(1, Ordering::Relaxed);
-        let halves = self
-            .hashers
-            .each_ref()
-            .map(|hasher| hasher.hash_one(number));
-        let id = HeaderValue::from_bytes(&digits(halves)).ok()?;
-        Some(RequestId::new(id))
+impl RequestIds {
+    /// What a client calls its request, or else one that is made up.
+    pub(crate) fn of(&self, headers: &HeaderMap) -> HeaderValue {
+        match headers.get(REQUEST_ID) {
+            // A copy: what it came in is the connection's.
+            Some(theirs) => copy(theirs.as_bytes()),
+            None => copy(&self.make()),
+        }
     }
+
+    fn make(&self) -> [u8; 32] {
+        let number = self.given.fetch_add(1, Ordering::Relaxed);
+        let hashers = self.hashers.each_ref();
+        digits(hashers.map(|hasher| hasher.hash_one(number)))
+    }
+}
+
+fn copy(id: &[u8]) -> HeaderValue {
+    HeaderValue::from_bytes(id).expect("it is one, or digits")
 }
 
 /// 32 hexadecimal digits.
@@ -52,15 +62,21 @@ mod tests {
 
     #[test]
     fn no_id_is_given_twice() {
-        let mut one = RequestIds::default();
+        let one = RequestIds::default();
         let mut given = HashSet::new();
         for _ in 0..1_000 {
-            // A clone of the layer is in every connection.
-            for ids in [&mut one.clone(), &mut one] {
-                let id = ids.make_request_id(&Request::new(())).unwrap();
-                assert!(given.insert(id.into_header_value()));
+            // A clone is in every connection.
+            for ids in [&one.clone(), &one] {
+                assert!(given.insert(ids.of(&HeaderMap::new())));
             }
         }
+    }
+
+    #[test]
+    fn a_clients_own_id_is_kept() {
+        let theirs = HeaderValue::from_static("mine");
+        let headers = HeaderMap::from_iter([(REQUEST_ID, theirs.clone())]);
+        assert_eq!(RequestIds::default().of(&headers), theirs);
     }
 
     #[test]
