@@ -106,25 +106,26 @@ impl Head {
     }
 }
 
-/// Whether lines, with their ends, hold nothing but what may stand in a head. Their names
-/// are looked at one by one; this is for what stands behind them, and goes through all at
-/// once, so that it is compiled to look at many bytes together.
+/// Whether lines, with their ends, hold nothing but what may stand in a head. Names are
+/// looked at one by one; this is for what stands behind them. No byte ends it early, so that
+/// it is compiled to look at many together.
 pub(super) fn plain(lines: &[u8]) -> Result<(), Flaw> {
-    let next = lines.iter().skip(1).chain(b"\n");
-    let is_bare_cr = |byte: u8, next: u8| (byte == b'\r') & (next != b'\n');
-    let is_control = |byte: u8| {
-        ((byte < b' ') & (byte != b'\t') & (byte != b'\r') & (byte != b'\n')) | (byte == 0x7f)
-    };
-    let (mut bare_cr, mut control) = (false, false);
-    for (byte, next) in lines.iter().zip(next) {
-        bare_cr |= is_bare_cr(*byte, *next);
-        control |= is_control(*byte);
-    }
+    let next = lines.get(1..).unwrap_or_default();
+    let pairs = lines.iter().zip(next);
+    let bare_cr = pairs.fold(false, |is, (byte, next)| {
+        is | ((*byte == b'\r') & (*next != b'\n'))
+    });
+    let control = lines.iter().fold(false, |is, byte| is | is_control(*byte));
     match (bare_cr, control) {
         (true, _) => Err(Flaw::BareCr),
         (false, true) => Err(Flaw::Malformed),
         (false, false) => Ok(()),
     }
+}
+
+/// But for those that end a line, and the tab.
+fn is_control(byte: u8) -> bool {
+    ((byte < b' ') & !matches!(byte, b'\t' | b'\r' | b'\n')) | (byte == 0x7f)
 }
 
 /// Digits and nothing else: no sign, no list, no space.
