@@ -13,6 +13,8 @@ pub(super) struct Target {
     authority: Authority,
     /// Without a slash at its end; empty where there is no path.
     path: String,
+    /// The path's last segment, where it is a version.
+    version: Option<String>,
 }
 
 /// Where a request goes.
@@ -46,10 +48,13 @@ impl Target {
             .filter(|(_, authority)| !authority.host().is_empty())
             .filter(|_| parsed.query().is_none())
             .ok_or_else(refuse)?;
+        let path = parsed.path().trim_end_matches('/');
+        let version = path.rsplit('/').next().filter(|last| is_version(last));
         Ok(Target {
             scheme: scheme.clone(),
             authority: authority.clone(),
-            path: parsed.path().trim_end_matches('/').to_owned(),
+            path: path.to_owned(),
+            version: version.map(str::to_owned),
             url: parsed,
         })
     }
@@ -108,16 +113,14 @@ impl Target {
 
     /// Takes the version off a path where the base URL ends in the same one.
     fn without_shared_version<'p>(&self, path: &'p str) -> &'p str {
-        let version = self.path.rsplit('/').next().unwrap_or_default();
+        let Some(version) = &self.version else {
+            return path;
+        };
         let rest = path
             .strip_prefix('/')
-            .and_then(|path| path.strip_prefix(version));
+            .and_then(|path| path.strip_prefix(&**version));
         match rest {
-            Some(rest)
-                if is_version(version) && (rest.is_empty() || rest.starts_with(['/', '?'])) =>
-            {
-                rest
-            }
+            Some(rest) if rest.is_empty() || rest.starts_with(['/', '?']) => rest,
             _ => path,
         }
     }

@@ -21,15 +21,32 @@ pub(super) struct Bucket {
 pub(super) struct Found<'h> {
     headers: &'h HeaderMap,
     limits: Vec<(&'h str, &'h HeaderValue)>,
+    is_groqs: bool,
 }
 
 impl<'h> Found<'h> {
     pub(super) fn among(headers: &'h HeaderMap) -> Self {
-        let named = headers.iter().map(|(name, value)| (name.as_str(), value));
-        Found {
+        let mut found = Found {
             headers,
-            limits: named.filter(|(name, _)| speaks_of_limits(name)).collect(),
+            limits: Vec::new(),
+            is_groqs: false,
+        };
+        for (name, value) in headers {
+            match name.as_str() {
+                name if speaks_of_limits(name) => found.note(name, value),
+                GROQ => found.is_groqs = true,
+                _ => {}
+            }
         }
+        found
+    }
+
+    fn note(&mut self, name: &'h str, value: &'h HeaderValue) {
+        if self.limits.is_empty() {
+            // As many as two buckets have.
+            self.limits.reserve(6);
+        }
+        self.limits.push((name, value));
     }
 
     fn get(&self, name: &str) -> Option<&'h HeaderValue> {
@@ -182,7 +199,7 @@ pub(super) fn project_tokens(found: &Found<'_>) -> Bucket {
 
 fn always(bucket: Bucket, window: Duration, found: &Found<'_>) -> Bucket {
     match bucket.limit {
-        Some(_) if found.headers.contains_key(GROQ) => Bucket {
+        Some(_) if found.is_groqs => Bucket {
             window: Some(window),
             ..bucket
         },
@@ -303,20 +320,24 @@ fn seconds_or_epoch(found: &Found<'_>, text: &str) -> Option<Duration> {
 }
 
 fn text<'h>(found: &Found<'h>, name: &str) -> Option<&'h str> {
-    found.get(name)?.to_str().ok().map(str::trim)
+    found.get(name)?.to_str().ok().map(str::trim_ascii)
 }
 
 /// A count: an unsigned whole number; a fraction of zeros is forgiven.
 fn number(found: &Found<'_>, name: &str) -> Option<u64> {
-    let text = text(found, name)?;
-    // `parse` alone would take a leading plus.
-    let digits = text.bytes().take_while(u8::is_ascii_digit).count();
+    let text = found.get(name)?.as_bytes().trim_ascii();
+    let digits = text.iter().take_while(|byte| byte.is_ascii_digit()).count();
     let (whole, rest) = text.split_at(digits);
-    let is_whole = match rest.strip_prefix('.') {
-        Some(zeros) => zeros.bytes().all(|b| b == b'0'),
+    let is_whole = match rest.strip_prefix(b".") {
+        Some(zeros) => zeros.iter().all(|byte| *byte == b'0'),
         None => rest.is_empty(),
     };
-    is_whole.then(|| whole.parse().ok()).flatten()
+    if whole.is_empty() || !is_whole {
+        return None;
+    }
+    whole.iter().try_fold(0_u64, |number, digit| {
+        number.checked_mul(10)?.checked_add(u64::from(digit - b'0'))
+    })
 }
 
 #[cfg(test)]
