@@ -1,6 +1,5 @@
 //! Headers that are ours, and those that end here.
 
-use bytes::BytesMut;
 use http::header::{CONNECTION, CONTENT_LENGTH, COOKIE, TE, TRANSFER_ENCODING};
 use http::{HeaderMap, HeaderName, HeaderValue};
 
@@ -28,21 +27,6 @@ pub(crate) fn for_provider(headers: &mut HeaderMap, keeps_key: bool) {
         headers.insert(TE, HeaderValue::from_static("trailers"));
     }
     join_cookies(headers);
-}
-
-/// Gives the values bytes of their own, all of them in one piece. They came as parts of
-/// the buffer that the connection was read into, which would stay for as long as the call
-/// waits. It costs as much as parsing them, so what need not wait keeps what it has.
-pub(crate) fn detach(headers: &mut HeaderMap) {
-    let length = headers.values().map(HeaderValue::len).sum();
-    let mut own = BytesMut::with_capacity(length);
-    for value in headers.values_mut() {
-        own.extend_from_slice(value.as_bytes());
-        if let Ok(mut copy) = HeaderValue::from_maybe_shared(own.split().freeze()) {
-            copy.set_sensitive(value.is_sensitive());
-            *value = copy;
-        }
-    }
 }
 
 /// HTTP/2 may send cookies one by one; HTTP/1.1 may not (RFC 9113, section 8.2.3).
@@ -130,8 +114,6 @@ fn is_ours(name: &str) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use bytes::Bytes;
-
     use super::*;
 
     fn left(headers: &[(&str, &str)], trim: impl FnOnce(&mut HeaderMap)) -> String {
@@ -171,23 +153,6 @@ mod tests {
         assert_eq!(own, "openai-beta te trailer");
         let kept = left(&headers, |headers| for_provider(headers, true));
         assert_eq!(kept, "authorization openai-beta te trailer");
-    }
-
-    #[test]
-    fn values_are_kept_but_not_what_they_were_a_part_of() {
-        let buffer = Bytes::from(b"one two".to_vec());
-        let value = |range| HeaderValue::from_maybe_shared(buffer.slice(range)).unwrap();
-        let mut headers = HeaderMap::new();
-        headers.append("x", value(0..3));
-        let mut secret = value(4..7);
-        secret.set_sensitive(true);
-        headers.append("x", secret);
-        assert!(!buffer.is_unique());
-        detach(&mut headers);
-        assert!(buffer.is_unique());
-        let all: Vec<_> = headers.get_all("x").iter().collect();
-        assert_eq!(all, ["one", "two"]);
-        assert!(!all[0].is_sensitive() && all[1].is_sensitive());
     }
 
     #[test]

@@ -25,7 +25,7 @@ use crate::call::{Launches, Line};
 use crate::comments::{Calling, Ended, Late, Wait};
 use crate::error::Refusal;
 use crate::gates::{self, Gates, Outlook};
-use crate::headers::{ATTEMPTS, MAX_WAIT, detach, for_provider};
+use crate::headers::{ATTEMPTS, MAX_WAIT, for_provider};
 use crate::held::{Counted, Share};
 use crate::shared::Shared;
 use crate::tunnel::Asked;
@@ -123,11 +123,8 @@ async fn through(
     *request.version_mut() = Version::HTTP_11;
 
     let mut share = shared.held.share();
-    let mut ready = Ready::of(shared, request, &mut share).await?;
+    let ready = Ready::of(shared, request, &mut share).await?;
     let place = admitted.gates.place(&ready.request);
-    if !place.expected_wait().is_zero() {
-        detach(ready.request.headers_mut());
-    }
     line.charge = place.charge;
     line.read = Some(ready.launches.read_since(line.came));
     let model = ready.call.model().unwrap_or_default();

@@ -1,10 +1,10 @@
-use std::fmt::Write as _;
 use std::hash::{BuildHasher, RandomState};
 
-use http::{HeaderMap, HeaderName, HeaderValue, Request, Response};
+use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Response};
 use tollhouse::Arrival;
 use tollhouse::retry::{Attempts, Mark};
 
+use super::draft::Draft;
 use crate::call::CallBody;
 
 /// As the official SDKs call it; 0 on a first attempt.
@@ -64,7 +64,8 @@ impl<B, R> Mark<Request<B>, Result<Response<R>, tollhouse::Error>> for AttemptHe
     }
 
     fn mark(&self, request: &mut Request<B>, attempt: u32) {
-        write(request, attempt);
+        let method = request.method().clone();
+        write(&method, request.headers_mut(), attempt);
     }
 
     fn count(&self, outcome: &mut Result<Response<R>, tollhouse::Error>, attempts: u32) {
@@ -72,15 +73,13 @@ impl<B, R> Mark<Request<B>, Result<Response<R>, tollhouse::Error>> for AttemptHe
     }
 }
 
-fn write<B>(request: &mut Request<B>, attempt: u32) {
-    let is_read = request.method().is_safe();
-    let headers = request.headers_mut();
+fn write(method: &Method, headers: &mut HeaderMap, attempt: u32) {
     let count = match attempt {
         0 | 1 => HeaderValue::from_static("0"),
         more => HeaderValue::from(more - 1),
     };
     headers.insert(RETRY_COUNT, count);
-    if !is_read {
+    if !method.is_safe() {
         headers.entry(IDEMPOTENCY_KEY).or_insert_with(new_key);
     }
 }
@@ -98,16 +97,16 @@ fn tell<R>(outcome: &mut Result<Response<R>, tollhouse::Error>, attempts: u32) {
 #[derive(Clone, Copy, Debug)]
 pub(super) struct PolicyMark;
 
-impl<B, R> Mark<Request<B>, Result<Response<R>, tollhouse::Error>> for PolicyMark
+impl<B, R> Mark<Draft<B>, Result<Response<R>, tollhouse::Error>> for PolicyMark
 where
     B: CallBody,
 {
-    fn spent(&self, request: &Request<B>) -> u32 {
-        retry_count(request.headers())
+    fn spent(&self, draft: &Draft<B>) -> u32 {
+        draft.show(retry_count)
     }
 
-    fn mark(&self, request: &mut Request<B>, attempt: u32) {
-        write(request, attempt);
+    fn mark(&self, draft: &mut Draft<B>, attempt: u32) {
+        draft.edit(|method, headers| write(method, headers, attempt));
     }
 
     const TELLS_ARRIVAL: bool = true;
@@ -115,14 +114,14 @@ where
     /// Says in its extensions when a call came for the first time, if nobody did, so
     /// that a retry keeps its place in line. A first attempt comes when it comes, and
     /// needs no word of it, which would have to be allocated.
-    fn came(&self, request: &mut Request<B>, first: Arrival) {
-        if request.extensions().get::<Arrival>().is_none() {
-            request.extensions_mut().insert(first);
+    fn came(&self, draft: &mut Draft<B>, first: Arrival) {
+        if draft.request().extensions().get::<Arrival>().is_none() {
+            draft.extensions_mut().insert(first);
         }
     }
 
-    fn repeats(&self, request: &Request<B>) -> bool {
-        request.body().whole().is_some()
+    fn repeats(&self, draft: &Draft<B>) -> bool {
+        draft.request().body().whole().is_some()
     }
 
     fn count(&self, outcome: &mut Result<Response<R>, tollhouse::Error>, attempts: u32) {
@@ -141,11 +140,17 @@ fn retry_count(headers: &HeaderMap) -> u32 {
 /// randomness, another one at every call.
 fn new_key() -> HeaderValue {
     let random = RandomState::new();
-    let mut key = String::with_capacity("tollhouse-".len() + 32);
-    let [high, low] = [0_u8, 1].map(|half| random.hash_one(half));
-    write!(key, "tollhouse-{high:016x}{low:016x}").expect("a string takes everything");
-    HeaderValue::try_from(key).expect("letters, digits and a hyphen")
+    let halves = [0_u8, 1].map(|half| random.hash_one(half).to_be_bytes());
+    let mut key = *b"tollhouse-00000000000000000000000000000000";
+    let (_, digits) = key.split_at_mut("tollhouse-".len());
+    for (byte, pair) in halves.as_flattened().iter().zip(digits.chunks_exact_mut(2)) {
+        pair[0] = DIGITS[usize::from(byte >> 4)];
+        pair[1] = DIGITS[usize::from(byte & 15)];
+    }
+    HeaderValue::from_bytes(&key).expect("letters, digits and a hyphen")
 }
+
+const DIGITS: &[u8; 16] = b"0123456789abcdef";
 
 #[cfg(test)]
 mod tests {

@@ -1,7 +1,7 @@
 //! The gate before a pool, or before several of which each request has one.
 
 use std::fmt::Debug;
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
@@ -13,6 +13,7 @@ use tollhouse::{
 };
 
 use super::PolicyConfig;
+use super::draft::{Draft, Headers};
 use super::told::{ToldLimits, Watched};
 use crate::call::{Call, CallBody};
 use crate::policy::AnswerReader;
@@ -147,21 +148,22 @@ pub(crate) enum PoolGate {
     Each(Arc<dyn FindPool>),
 }
 
-impl<Q: CallBody, B> Gate<Request<Q>, Response<B>> for PoolGate {
+impl<Q: CallBody, B> Gate<Draft<Q>, Response<B>> for PoolGate {
     type Pass = CallPass;
 
-    fn pass(&self, request: &Request<Q>) -> CallPass {
-        Gate::<_, Response<B>>::pass_as(self, request, ask_of(request))
+    fn pass(&self, draft: &Draft<Q>) -> CallPass {
+        Gate::<_, Response<B>>::pass_as(self, draft, ask_of(draft.request()))
     }
 
-    fn pass_as(&self, request: &Request<Q>, ask: Ask) -> CallPass {
-        let call = Call::of(request);
-        match self {
+    fn pass_as(&self, draft: &Draft<Q>, ask: Ask) -> CallPass {
+        let call = Call::of(draft.request());
+        let pass = match self {
             PoolGate::One(pool, told) => {
                 CallPass::new(pool.enter(&call, ask)).watched(told.watch(&call))
             }
-            PoolGate::Each(pools) => pools.enter(&call, request.headers(), ask),
-        }
+            PoolGate::Each(pools) => draft.show(|headers| pools.enter(&call, headers, ask)),
+        };
+        pass.of(draft.headers())
     }
 }
 
@@ -194,6 +196,8 @@ pub(crate) struct CallPass {
     dry: Option<DryRun>,
     /// Where its answer's limits may be news.
     watched: Option<Watched>,
+    /// What is packed once it waits.
+    headers: Weak<Headers>,
 }
 
 /// Who is told, and what to ask for the wait.
@@ -210,7 +214,14 @@ impl CallPass {
             pool: Some(pool),
             dry: None,
             watched: None,
+            headers: Weak::new(),
         }
+    }
+
+    /// Has these packed if it waits.
+    fn of(mut self, headers: Weak<Headers>) -> Self {
+        self.headers = headers;
+        self
     }
 
     /// Has its answer's limits looked at.
@@ -243,6 +254,17 @@ impl CallPass {
         self
     }
 
+    /// Waits, with as little as there must be, unless it goes on without.
+    fn wait(&mut self) -> Poll<Result<(), Refused>> {
+        let polled = self.pass_by(None);
+        if polled.is_pending()
+            && let Some(headers) = std::mem::take(&mut self.headers).upgrade()
+        {
+            headers.rest();
+        }
+        polled
+    }
+
     /// Goes on without, and tells what would have been.
     fn pass_by(&mut self, met: Option<Refused>) -> Poll<Result<(), Refused>> {
         let Some(dry) = self.dry.take() else {
@@ -266,7 +288,7 @@ impl Pass for CallPass {
         match polled {
             Poll::Ready(Ok(())) => Poll::Ready(Ok(())),
             Poll::Ready(Err(refused)) => self.pass_by(Some(refused)),
-            Poll::Pending => self.pass_by(None),
+            Poll::Pending => self.wait(),
         }
     }
 

@@ -10,6 +10,7 @@ use tower_layer::Layer;
 
 use super::attempts::PolicyMark;
 use super::budget::{BudgetGate, PoolGate};
+use super::draft::{Drafting, Sending};
 use super::limited::{AsksForUsage, Limited};
 use super::told::ToldLimits;
 use super::{Limit, PolicyConfig};
@@ -85,8 +86,9 @@ impl<S> Layer<S> for PolicyLayer {
     type Service = Limited<S>;
 
     fn layer(&self, inner: S) -> Limited<S> {
-        let gated = self.gate.layer(WithVerdict::new(inner));
-        let stack = IncludeUsage::new(self.attempts.retry.layer(gated));
+        let gated = self.gate.layer(Sending::new(WithVerdict::new(inner)));
+        let retry = self.attempts.retry.layer(gated);
+        let stack = IncludeUsage::new(Drafting::new(retry));
         Limited::new(stack, self.attempts.asks_for_usage.clone())
     }
 }

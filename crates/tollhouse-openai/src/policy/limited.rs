@@ -19,16 +19,17 @@ use tower_service::Service;
 use super::AnswerReader;
 use super::attempts::PolicyMark;
 use super::budget::{CallPass, PoolGate};
+use super::draft::{Draft, Drafting, Sending};
 use crate::call::{Call, CallBody};
 use crate::layers::include_usage::{IncludeUsage, IncludeUsageFuture, WithoutUsage};
 use crate::layers::verdict::{VerdictBody, WithVerdict};
 
-pub(super) type Gate<S> = Gated<WithVerdict<S>, PoolGate>;
+pub(super) type Gate<S> = Gated<Sending<WithVerdict<S>>, PoolGate>;
 
-pub(super) type Stack<S> = IncludeUsage<Retry<Gate<S>, AnswerReader, PolicyMark>>;
+pub(super) type Stack<S> = IncludeUsage<Drafting<Retry<Gate<S>, AnswerReader, PolicyMark>>>;
 
 type StackFuture<S, Q> =
-    IncludeUsageFuture<retry::ResponseFuture<Gate<S>, AnswerReader, Request<Q>, PolicyMark>>;
+    IncludeUsageFuture<retry::ResponseFuture<Gate<S>, AnswerReader, Draft<Q>, PolicyMark>>;
 
 type StackBody<B> = WithoutUsage<HeldBody<VerdictBody<B>, CallPass>>;
 
@@ -75,18 +76,20 @@ impl<S> Limited<S> {
 
     /// The client.
     pub fn get_ref(&self) -> &S {
-        self.stack.get_ref().get_ref().get_ref().get_ref()
+        let retry = &self.stack.get_ref().inner;
+        retry.get_ref().get_ref().inner.get_ref()
     }
 
     /// The client.
     pub fn get_mut(&mut self) -> &mut S {
-        self.stack.get_mut().get_mut().get_mut().get_mut()
+        let retry = &mut self.stack.get_mut().inner;
+        retry.get_mut().get_mut().inner.get_mut()
     }
 
     /// The client, and no limits any more.
     pub fn into_inner(self) -> S {
-        let retry = self.stack.into_inner();
-        retry.into_inner().into_inner().into_inner()
+        let retry = self.stack.into_inner().inner;
+        retry.into_inner().into_inner().inner.into_inner()
     }
 }
 

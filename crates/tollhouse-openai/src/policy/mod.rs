@@ -4,6 +4,7 @@ mod attempts;
 pub(crate) mod budget;
 mod builder;
 pub(crate) mod config;
+mod draft;
 mod error;
 pub(crate) mod layer;
 mod limit;
