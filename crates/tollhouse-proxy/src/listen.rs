@@ -5,7 +5,7 @@ use std::error::Error;
 use std::fmt;
 use std::future::poll_fn;
 use std::net::SocketAddr;
-use std::pin::pin;
+use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
@@ -16,6 +16,7 @@ use axum::response::Response;
 use http::Request;
 use http::header::UPGRADE;
 use hyper::body::Incoming;
+use hyper::server::conn::http1::UpgradeableConnection;
 use hyper::server::conn::{http1, http2};
 use hyper::service::{HttpService, Service, service_fn};
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
@@ -184,7 +185,7 @@ async fn connection(
         write_time: shared.bounds.write_time,
     };
     let opened = Opened::default();
-    let mut socket = Checked::new(socket, limits, Arc::clone(&flaw), Arc::clone(&opened));
+    let socket = Checked::new(socket, limits, Arc::clone(&flaw), Arc::clone(&opened));
     let way = Way::new(opened);
     let after_http = way.clone();
     let service = service_fn(move |mut request: Request<Incoming>| {
@@ -200,20 +201,17 @@ async fn connection(
         }
         front.clone().oneshot(request.map(Body::new))
     });
-    let speaks_http_2 = tokio::select! {
-        biased;
-        speaks = poll_fn(|cx| Pin::new(&mut socket).poll_speaks_http_2(cx)) => speaks,
-        () = end(&mut ends) => return,
+    let Some((socket, speaks_http_2)) = greeted(socket, &mut ends).await else {
+        return;
     };
     let socket = TokioIo::new(socket);
     let served = match speaks_http_2 {
-        Ok(false) => over_http_1(socket, service, limits, ends).await,
-        // It is several times as large, and rare.
-        Ok(true) => Box::pin(over_http_2(socket, service, limits, ends)).await,
-        Err(error) => {
-            tracing::debug!(%error, "a connection asked nothing");
-            return;
+        false => {
+            let serving = http_1(limits).serve_connection(socket, service);
+            over_http_1(pin!(serving.with_upgrades()), ends).await
         }
+        // It is several times as large, and rare.
+        true => Box::pin(over_http_2(socket, service, limits, ends)).await,
     };
     match served {
         Ok(()) => after_http.to_its_end().await,
@@ -223,17 +221,33 @@ async fn connection(
 
 type Socket = TokioIo<Checked<TcpStream>>;
 
+/// A connection that has begun to speak, and whether it speaks HTTP/2. It goes in and comes
+/// out again, so that it has one place in the future of the function that it belongs to.
+async fn greeted(
+    mut socket: Checked<TcpStream>,
+    ends: &mut watch::Receiver<bool>,
+) -> Option<(Checked<TcpStream>, bool)> {
+    let speaks = tokio::select! {
+        biased;
+        speaks = poll_fn(|cx| Pin::new(&mut socket).poll_speaks_http_2(cx)) => speaks,
+        () = end(ends) => return None,
+    };
+    match speaks {
+        Ok(speaks_http_2) => Some((socket, speaks_http_2)),
+        Err(error) => {
+            tracing::debug!(%error, "a connection asked nothing");
+            None
+        }
+    }
+}
+
 async fn over_http_1<S>(
-    socket: Socket,
-    service: S,
-    limits: Limits,
+    mut serving: Pin<&mut UpgradeableConnection<Socket, S>>,
     mut ends: watch::Receiver<bool>,
 ) -> hyper::Result<()>
 where
     S: HttpService<Incoming, ResBody = Body, Error = Infallible>,
 {
-    let serving = http_1(limits).serve_connection(socket, service);
-    let mut serving = pin!(serving.with_upgrades());
     tokio::select! {
         biased;
         served = &mut serving => return served,

@@ -1,8 +1,9 @@
 //! A call, from its head to the answer's.
 
 use std::net::SocketAddr;
-use std::pin::pin;
+use std::pin::{Pin, pin};
 use std::sync::Arc;
+use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use axum::body::Body;
@@ -14,6 +15,7 @@ use http::uri::PathAndQuery;
 use http::{HeaderMap, HeaderValue, Request, StatusCode, Uri, Version};
 use http_body::Body as _;
 use http_body_util::{BodyExt, Limited};
+use pin_project_lite::pin_project;
 use tokio::time::{Instant, sleep, timeout};
 use tollhouse_openai::account::Place;
 use tollhouse_openai::error::Error;
@@ -27,6 +29,7 @@ use crate::error::Refusal;
 use crate::gates::{self, Gates, Outlook};
 use crate::headers::{ATTEMPTS, MAX_WAIT, for_provider};
 use crate::held::{Counted, Share};
+use crate::keys::Admitted;
 use crate::shared::Shared;
 use crate::tunnel::Asked;
 use crate::with_size::WithSize;
@@ -106,50 +109,36 @@ async fn through(
     mut request: Box<Request<Body>>,
     line: &mut Line,
 ) -> Result<Answered, Instead> {
-    let admitted = shared.keys.admit(request.headers())?;
-    line.caller = admitted.caller.name().unwrap_or_default().to_owned();
+    let Admitted {
+        gates,
+        caller,
+        tally,
+        keeps_key,
+    } = shared.keys.admit(request.headers())?;
+    line.caller = caller.name().unwrap_or_default().to_owned();
     // Nobody asks for it any more, and each attempt would copy it.
     request.extensions_mut().remove::<ConnectInfo<SocketAddr>>();
-    request.extensions_mut().insert(admitted.caller);
-    line.tally = admitted.tally;
+    request.extensions_mut().insert(caller);
+    line.tally = tally;
     let most = max_wait(shared.max_wait, request.headers())?;
     *request.uri_mut() = provider_path(shared.keys.base_path(), request.uri())?;
     let asked = Asked::of(&mut request);
-    for_provider(request.headers_mut(), admitted.keeps_key);
+    for_provider(request.headers_mut(), keeps_key);
     if asked.is_some() {
-        Asked::ask(request.headers_mut(), admitted.keeps_key);
+        Asked::ask(request.headers_mut(), keeps_key);
     }
     // Each leg has a version of its own.
     *request.version_mut() = Version::HTTP_11;
 
     let mut share = shared.held.share();
     let ready = Ready::of(shared, request, &mut share).await?;
-    let place = admitted.gates.place(&ready.request);
-    line.charge = place.charge;
-    line.read = Some(ready.launches.read_since(line.came));
-    let model = ready.call.model().unwrap_or_default();
-    line.model = model.chars().take(LONGEST_MODEL).collect();
-    line.pool = Arc::clone(&place.pool);
-    ready.launches.tell(&shared.page, &line.pool, line.charge);
-
-    let (launches, upload) = (ready.launches.clone(), ready.upload);
-    // Who is told at once that it takes too long is not told that it takes long.
-    let every = shared
-        .comments
-        .filter(|_| most.is_none() && ready.call.streams());
-    // What few calls need is boxed, so that it takes no room in all the others.
-    let result = match (most, every) {
-        (Some(most), _) => Box::pin(patiently(admitted.gates, ready, place, most)).await,
-        (None, Some(every)) => {
-            let in_time = in_time(admitted.gates, ready, place, share, every);
-            Box::pin(in_time).await?
-        }
-        (None, None) => {
-            drop(place);
-            let ended = admitted.gates.call(*ready.request).await;
-            ended.map_err(|error| failed(&error, upload))
-        }
-    };
+    let Begun {
+        way,
+        launches,
+        upload,
+        share: _share,
+    } = begin(shared, gates, ready, most, share, line);
+    let result = way.await?;
     line.wait = launches.wait();
     match result {
         Ok(response) => {
@@ -164,6 +153,85 @@ async fn through(
             line.attempts = attempts;
             Err(refusal.into())
         }
+    }
+}
+
+/// A call that is begun.
+struct Begun {
+    way: Way,
+    launches: Launches,
+    upload: Option<usize>,
+    /// What it holds, it holds until it is answered.
+    share: Option<Share>,
+}
+
+pin_project! {
+    /// A call that is under way. What few calls need is boxed, so that it takes no room in
+    /// all the others.
+    #[project = WayProj]
+    enum Way {
+        Plain { #[pin] calling: gates::Calling, upload: Option<usize> },
+        Boxed { calling: Pin<Box<dyn Future<Output = Result<Ended, Instead>> + Send>> },
+    }
+}
+
+impl Future for Way {
+    type Output = Result<Ended, Instead>;
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        match self.project() {
+            WayProj::Plain { calling, upload } => {
+                let ended = ready!(calling.poll(cx));
+                Poll::Ready(Ok(ended.map_err(|error| failed(&error, *upload))))
+            }
+            WayProj::Boxed { calling } => calling.as_mut().poll(cx),
+        }
+    }
+}
+
+/// Begins a call, and notes what is known of it then. It is no part of the function that
+/// waits, in whose future all would keep its room that was borrowed here.
+fn begin(
+    shared: &Shared,
+    gates: Gates,
+    ready: Ready,
+    most: Option<Duration>,
+    share: Share,
+    line: &mut Line,
+) -> Begun {
+    let place = gates.place(&ready.request);
+    line.charge = place.charge;
+    line.read = Some(ready.launches.read_since(line.came));
+    let model = ready.call.model().unwrap_or_default();
+    line.model = model.chars().take(LONGEST_MODEL).collect();
+    line.pool = Arc::clone(&place.pool);
+    ready.launches.tell(&shared.page, &line.pool, line.charge);
+
+    let (launches, upload) = (ready.launches.clone(), ready.upload);
+    // Who is told at once that it takes too long is not told that it takes long.
+    let every = shared
+        .comments
+        .filter(|_| most.is_none() && ready.call.streams());
+    let (way, share) = match (most, every) {
+        (Some(most), _) => {
+            let patiently = async move { Ok(patiently(gates, ready, place, most).await) };
+            let calling = Box::pin(patiently);
+            (Way::Boxed { calling }, Some(share))
+        }
+        (None, Some(every)) => {
+            let calling = Box::pin(in_time(gates, ready, place, share, every));
+            (Way::Boxed { calling }, None)
+        }
+        (None, None) => {
+            let calling = gates.call(*ready.request);
+            (Way::Plain { calling, upload }, Some(share))
+        }
+    };
+    Begun {
+        way,
+        launches,
+        upload,
+        share,
     }
 }
 

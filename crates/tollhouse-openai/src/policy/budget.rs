@@ -193,7 +193,8 @@ pub(crate) trait Watch: Send + Sync {
 pub(crate) struct CallPass {
     /// Dropped where a dry run lets the call pass without.
     pool: Option<OfPool>,
-    dry: Option<DryRun>,
+    /// Boxed: most calls have none, and thousands may wait.
+    dry: Option<Box<DryRun>>,
     /// Where its answer's limits may be news.
     watched: Option<Watched>,
     /// What is packed once it waits.
@@ -245,12 +246,12 @@ impl CallPass {
         budget: TokenBudget,
         ask: Ask,
     ) -> Self {
-        self.dry = Some(DryRun {
+        self.dry = Some(Box::new(DryRun {
             watch,
             pool,
             budget,
             ask,
-        });
+        }));
         self
     }
 
@@ -272,8 +273,14 @@ impl CallPass {
         };
         // Out of line first, so that it does not wait for itself.
         self.pool = None;
-        let met = met.map_or_else(|| Ok(dry.budget.eta(dry.ask)), Err);
-        dry.watch.passed(&dry.pool, met);
+        let DryRun {
+            watch,
+            pool,
+            budget,
+            ask,
+        } = *dry;
+        let met = met.map_or_else(|| Ok(budget.eta(ask)), Err);
+        watch.passed(&pool, met);
         Poll::Ready(Ok(()))
     }
 }
