@@ -54,10 +54,12 @@ impl RequestFacts {
     }
 
     fn head(method: &Method, path: &str) -> Self {
-        let reads = [Method::GET, Method::HEAD, Method::OPTIONS, Method::DELETE];
         RequestFacts {
             endpoint: Endpoint::of(path),
-            is_read: reads.contains(method),
+            is_read: matches!(
+                *method,
+                Method::GET | Method::HEAD | Method::OPTIONS | Method::DELETE
+            ),
             deployment: deployment(path).map(Box::from),
             bytes: None,
             shape: None,

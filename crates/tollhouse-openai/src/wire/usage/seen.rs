@@ -81,7 +81,10 @@ impl Seen {
     /// Looks for the key, which may have begun in an earlier piece.
     fn before<'d>(&mut self, mut last: u64, data: &'d [u8]) -> &'d [u8] {
         let key = u64::from_be_bytes(KEY);
-        for (at, byte) in data.iter().enumerate().take(KEY.len() - 1) {
+        // Mostly nothing came before, and the key can only be in here.
+        let is_first = last == 0 && data.len() >= KEY.len();
+        let near = if is_first { 0 } else { KEY.len() - 1 };
+        for (at, byte) in data.iter().enumerate().take(near) {
             last = (last << 8) | u64::from(*byte);
             if last == key {
                 self.state = State::Inside(Value::default());
