@@ -13,14 +13,12 @@ use bytes::Bytes;
 use http::header::CONTENT_TYPE;
 use http::uri::PathAndQuery;
 use http::{HeaderMap, HeaderValue, Request, StatusCode, Uri, Version};
-use http_body::Body as _;
 use http_body_util::{BodyExt, Limited};
 use pin_project_lite::pin_project;
 use tokio::time::{Instant, sleep, timeout};
 use tollhouse_openai::account::Place;
 use tollhouse_openai::error::Error;
 use tollhouse_openai::{Call, RequestBody};
-use tower_http::timeout::TimeoutBody;
 
 use crate::answer::{answer, attempts};
 use crate::call::{Launches, Line};
@@ -31,8 +29,8 @@ use crate::headers::{ATTEMPTS, MAX_WAIT, for_provider};
 use crate::held::{Counted, Share};
 use crate::keys::Admitted;
 use crate::shared::Shared;
+use crate::timed::Timed;
 use crate::tunnel::Asked;
-use crate::with_size::WithSize;
 
 /// Hands a call on, and its answer back as it comes. The request is boxed, or it would
 /// have a place in the future of each function that it is handed through, of which
@@ -319,8 +317,7 @@ impl Ready {
         let bounds = &shared.bounds;
         let upload = is_multipart(request.headers()).then_some(bounds.upload_bytes);
         let (head, body) = request.into_parts();
-        let size = body.size_hint();
-        let body = WithSize::new(TimeoutBody::new(bounds.body_idle, body), size);
+        let body = Timed::new(body, bounds.body_idle);
         let body = match upload {
             Some(most) => RequestBody::streamed(Box::pin(Limited::new(body, most))),
             None => whole(body, bounds.body_bytes, share).await?,
