@@ -2,7 +2,7 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Stdio};
+use std::process::Stdio;
 use std::time::Duration;
 
 use serde_json::Value;
@@ -10,14 +10,16 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tollhouse_sim::Sim;
 
-use crate::common::{Provider, directory, ended, interrupt, run, tollhouse, tollhouse_at, until};
+use crate::common::{
+    Provider, Started, directory, ended, interrupt, run, tollhouse, tollhouse_at, until,
+};
 
 const CHAT: &str =
     r#"{"model":"gpt-4o","max_tokens":20,"messages":[{"role":"user","content":"PLANTED-PROMPT"}]}"#;
 
 /// The proxy as a process.
 pub(crate) struct Running {
-    pub(crate) child: Child,
+    pub(crate) child: Started,
     pub(crate) address: String,
     said: PathBuf,
 }
@@ -34,7 +36,7 @@ impl Running {
                 fs::File::create(said.with_extension("out")).unwrap(),
             ))
             .stderr(Stdio::from(fs::File::create(&said).unwrap()));
-        let child = command.spawn().expect("it starts");
+        let child = Started::from(command.spawn().expect("it starts"));
         until("the address", || {
             fs::read_to_string(&said).unwrap().contains("export")
         })
