@@ -13,7 +13,7 @@ use tollhouse_openai::{OpenAi, OpenAiBuilder};
 use tower::ServiceExt;
 
 /// Long enough for any machine; nothing waits for so long where all is well.
-pub(crate) const LONG: Duration = Duration::from_secs(20);
+pub(crate) const LONG: Duration = Duration::from_secs(60);
 
 /// What a call reads that nobody disturbs.
 pub(crate) const SECOND: &str = "HTTP/1.1 200 OK\r\ncontent-length: 6\r\n\r\nsecond";
