@@ -27,10 +27,11 @@ use http::{HeaderValue, Request, Response, Uri};
 use hyper::client::conn::http1;
 use tokio::runtime::Handle;
 use tokio::task::coop::unconstrained;
+use tokio::task::yield_now;
 use tower_service::Service;
 
 pub(super) use body::InlineBody;
-use pool::Pool;
+use pool::{FRESH, Pool};
 
 use super::Error;
 use super::connect::Connector;
@@ -88,7 +89,11 @@ impl Inline {
             request.headers_mut().insert(HOST, self.host.clone());
             // One that was idle may have ended in this moment. What it gives back unsent is
             // sent by the next.
-            while let Some(idle) = self.pool.take() {
+            while let Some((idle, since)) = self.pool.take() {
+                if since.elapsed() >= FRESH {
+                    // A runtime that did not run has not heard of its end, and does in a turn.
+                    yield_now().await;
+                }
                 match idle.send(request, &self.pool).await {
                     Err(Failed::Unsent(unsent, _)) => request = *unsent,
                     ended => return ended.map_err(Failed::into_error),

@@ -11,6 +11,9 @@ use super::Connection;
 /// A connection that is idle for longer is closed; as hyper-util's client has it.
 pub(super) const IDLE: Duration = Duration::from_secs(90);
 
+/// For so long nobody asks whether a connection has ended: its runtime has hardly not looked.
+pub(super) const FRESH: Duration = Duration::from_millis(100);
+
 /// Connections on which there is nobody.
 #[derive(Default)]
 pub(super) struct Pool {
@@ -29,16 +32,15 @@ struct Room {
 }
 
 /// A connection, and since when it is idle.
-type Kept = (Box<Connection>, Instant);
+pub(super) type Kept = (Box<Connection>, Instant);
 
 impl Pool {
     /// The one that was used last, so that others fall out of use.
-    pub(super) fn take(&self) -> Option<Box<Connection>> {
+    pub(super) fn take(&self) -> Option<Kept> {
         let runtime = Handle::current().id();
         let mut rooms = self.lock();
         let room = rooms.iter_mut().find(|room| room.runtime == runtime)?;
-        let (connection, _) = room.connections.pop_back()?;
-        Some(connection)
+        room.connections.pop_back()
     }
 
     /// Keeps a connection for the next call in its runtime.

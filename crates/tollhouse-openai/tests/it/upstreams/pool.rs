@@ -9,6 +9,7 @@ use bytes::Bytes;
 use http::{Method, Request};
 use tokio::net::TcpListener;
 use tokio::runtime::{Builder, Runtime};
+use tokio::sync::Notify;
 use tokio::time::{sleep, timeout};
 use tollhouse_openai::OpenAi;
 
@@ -25,6 +26,8 @@ struct Threaded {
 struct Counts {
     accepted: AtomicUsize,
     open: AtomicUsize,
+    /// Ends the connections on which there is nobody.
+    closing: Notify,
 }
 
 impl Threaded {
@@ -43,10 +46,17 @@ impl Threaded {
                 let counting = Arc::clone(&counting);
                 tokio::spawn(async move {
                     let mut peer = Peer { socket };
-                    while peer.next().await.is_some() {
+                    let next = async |peer: &mut Peer| {
+                        tokio::select! {
+                            asked = peer.next() => asked,
+                            () = counting.closing.notified() => None,
+                        }
+                    };
+                    while next(&mut peer).await.is_some() {
                         sleep(Duration::from_millis(5)).await;
                         peer.say(SECOND).await;
                     }
+                    drop(peer);
                     counting.open.fetch_sub(1, Ordering::SeqCst);
                 });
             }
@@ -209,6 +219,31 @@ fn a_thousand_calls_at_once_leave_no_connection_behind() {
         sleep(Duration::from_secs(91)).await;
     });
     upstream.opened(0);
+}
+
+/// One after the other they are found to be over, by whoever comes next; also where the
+/// runtime has not run since then.
+#[test]
+fn a_call_passes_by_a_thousand_connections_that_have_ended() {
+    const CALLS: usize = 1_000;
+    let upstream = Threaded::start();
+    let client = upstream.client();
+    let runtime = current();
+    runtime.block_on(async {
+        let asking = (0..CALLS).map(|_| ask(&client));
+        for answer in futures_util::future::join_all(asking).await {
+            answer.expect("an answer");
+        }
+    });
+    let before = upstream.accepted();
+    upstream.counts.closing.notify_waiters();
+    upstream.opened(0);
+    let idle = async { sleep(Duration::from_millis(200)).await };
+    upstream.runtime.block_on(idle);
+    assert_eq!(read(&runtime, &client), "second");
+    assert_eq!(upstream.accepted(), before + 1);
+    assert_eq!(read(&runtime, &client), "second");
+    assert_eq!(upstream.accepted(), before + 1);
 }
 
 /// By what names the upstream is called.
