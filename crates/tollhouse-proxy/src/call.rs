@@ -4,7 +4,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
-use http::{HeaderValue, Request, StatusCode};
+use http::{Request, StatusCode};
 use tokio::time::Instant;
 use tollhouse_openai::RequestBody;
 
@@ -107,16 +107,13 @@ pub(crate) struct Line {
 }
 
 impl Line {
-    pub(crate) fn begin<B>(
-        request: &Request<B>,
-        id: &HeaderValue,
-        counts: &Arc<Counts>,
-        page: &Page,
-    ) -> Self {
+    pub(crate) fn begin<B>(request: &Request<B>, counts: &Arc<Counts>, page: &Page) -> Self {
+        let id = request.headers().get(crate::headers::REQUEST_ID);
+        let id = id.and_then(|id| id.to_str().ok()).unwrap_or_default();
         Line {
             method: request.method().clone(),
             path: request.uri().path().to_owned(),
-            request_id: id.to_str().unwrap_or_default().to_owned(),
+            request_id: id.to_owned(),
             caller: String::new(),
             came: Instant::now(),
             status: None,

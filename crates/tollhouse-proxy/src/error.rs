@@ -12,12 +12,12 @@ use http_body_util::LengthLimitError;
 use serde_json::{Value, json};
 use tokio::time::Instant;
 use tollhouse_openai::{Refused, error};
+use tower_http::timeout::TimeoutError;
 
 use crate::check::Flaw;
 use crate::gates::Outlook;
 use crate::headers::SHOULD_RETRY;
 use crate::held::Full;
-use crate::timed::StoodStill;
 
 const RETRY_AFTER_MS: HeaderName = HeaderName::from_static("retry-after-ms");
 
@@ -84,7 +84,7 @@ impl Refusal {
         while let Some(error) = cause {
             match () {
                 () if error.is::<LengthLimitError>() => return Refusal::TooLong { most },
-                () if error.is::<StoodStill>() => return Refusal::TooSlow,
+                () if error.is::<TimeoutError>() => return Refusal::TooSlow,
                 () if error.is::<Full>() => return Refusal::Full,
                 () => {}
             }

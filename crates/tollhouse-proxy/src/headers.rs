@@ -57,8 +57,7 @@ pub(crate) fn for_client(headers: &mut HeaderMap) {
     });
 }
 
-/// Takes out what RFC 9110, section 7.6.1, ends here, and whatever else is not to go on;
-/// and marks what is secret, which HTTP/2 then keeps in no table.
+/// Takes out what RFC 9110, section 7.6.1, ends here, and whatever else is not to go on.
 fn trim(headers: &mut HeaderMap, is_other: impl Fn(&str) -> bool) {
     let named: Vec<HeaderName> = headers
         .get_all(CONNECTION)
@@ -68,12 +67,10 @@ fn trim(headers: &mut HeaderMap, is_other: impl Fn(&str) -> bool) {
         .filter_map(|name| name.trim().parse().ok())
         .collect();
     let mut ending = Vec::new();
-    for (name, value) in headers.iter_mut() {
+    for name in headers.keys() {
         let text = name.as_str();
         if is_hop(text) || is_other(text) || named.contains(name) {
             ending.push(name.clone());
-        } else if is_secret(text) {
-            value.set_sensitive(true);
         }
     }
     for name in ending {
@@ -94,10 +91,6 @@ fn is_hop(name: &str) -> bool {
             | "transfer-encoding"
             | "upgrade"
     )
-}
-
-fn is_secret(name: &str) -> bool {
-    matches!(name, "authorization" | "api-key" | "cookie" | "set-cookie")
 }
 
 fn names_trailers(value: &HeaderValue) -> bool {

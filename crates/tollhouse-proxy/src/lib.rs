@@ -61,10 +61,10 @@ mod session;
 mod shared;
 mod status;
 mod tally;
-mod timed;
 mod together;
 mod tokens;
 mod tunnel;
+mod with_size;
 
 pub use bounds::Bounds;
 pub use listen::{Drained, Served};

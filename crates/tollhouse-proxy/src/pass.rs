@@ -12,13 +12,16 @@ use axum::response::{IntoResponse, Response};
 use bytes::Bytes;
 use http::header::CONTENT_TYPE;
 use http::uri::PathAndQuery;
-use http::{HeaderMap, HeaderValue, Request, StatusCode, Uri, Version};
+use http::{Extensions, HeaderMap, HeaderValue, Request, StatusCode, Uri, Version};
+use http_body::Body as _;
 use http_body_util::{BodyExt, Limited};
 use pin_project_lite::pin_project;
 use tokio::time::{Instant, sleep, timeout};
 use tollhouse_openai::account::Place;
 use tollhouse_openai::error::Error;
 use tollhouse_openai::{Call, RequestBody};
+use tower_http::request_id::RequestId;
+use tower_http::timeout::TimeoutBody;
 
 use crate::answer::{answer, attempts};
 use crate::call::{Launches, Line};
@@ -29,18 +32,14 @@ use crate::headers::{ATTEMPTS, MAX_WAIT, for_provider};
 use crate::held::{Counted, Share};
 use crate::keys::Admitted;
 use crate::shared::Shared;
-use crate::timed::Timed;
 use crate::tunnel::Asked;
+use crate::with_size::WithSize;
 
 /// Hands a call on, and its answer back as it comes. The request is boxed, or it would
 /// have a place in the future of each function that it is handed through, of which
 /// thousands may wait.
-pub(crate) async fn pass(
-    shared: &Shared,
-    request: Box<Request<Body>>,
-    id: &HeaderValue,
-) -> Response {
-    let mut line = Line::begin(&request, id, &shared.counts, &shared.page);
+pub(crate) async fn pass(shared: &Shared, request: Box<Request<Body>>) -> Response {
+    let mut line = Line::begin(&request, &shared.counts, &shared.page);
     let answered = match through(shared, request, &mut line).await {
         Ok(answered) => answered,
         Err(Instead::Late(late)) => return late.answer(line),
@@ -114,8 +113,7 @@ async fn through(
         keeps_key,
     } = shared.keys.admit(request.headers())?;
     line.caller = caller.name().unwrap_or_default().to_owned();
-    // Nobody asks for it any more, and each attempt would copy it.
-    request.extensions_mut().remove::<ConnectInfo<SocketAddr>>();
+    forget_the_connection(request.extensions_mut());
     request.extensions_mut().insert(caller);
     line.tally = tally;
     let most = max_wait(shared.max_wait, request.headers())?;
@@ -233,6 +231,12 @@ fn begin(
     }
 }
 
+/// Takes out what nobody asks for any more, and each attempt would copy.
+fn forget_the_connection(extensions: &mut Extensions) {
+    extensions.remove::<ConnectInfo<SocketAddr>>();
+    extensions.remove::<RequestId>();
+}
+
 /// Calls, and waits for no longer than `every` until the client is to hear of it.
 async fn in_time(
     gates: Gates,
@@ -317,7 +321,8 @@ impl Ready {
         let bounds = &shared.bounds;
         let upload = is_multipart(request.headers()).then_some(bounds.upload_bytes);
         let (head, body) = request.into_parts();
-        let body = Timed::new(body, bounds.body_idle);
+        let size = body.size_hint();
+        let body = WithSize::new(TimeoutBody::new(bounds.body_idle, body), size);
         let body = match upload {
             Some(most) => RequestBody::streamed(Box::pin(Limited::new(body, most))),
             None => whole(body, bounds.body_bytes, share).await?,

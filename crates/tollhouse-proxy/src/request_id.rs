@@ -4,9 +4,8 @@ use std::hash::{BuildHasher, RandomState};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use http::{HeaderMap, HeaderValue};
-
-use crate::headers::REQUEST_ID;
+use http::{HeaderValue, Request};
+use tower_http::request_id::{MakeRequestId, RequestId};
 
 /// A number for each, hashed by keys that the operating system gave once: 128 bits that
 /// nobody can foretell, and no question to the system for each request.
@@ -20,25 +19,16 @@ pub(crate) struct RequestIds {
     given: Arc<AtomicU64>,
 }
 
-impl RequestIds {
-    /// What a client calls its request, or else one that is made up.
-    pub(crate) fn of(&self, headers: &HeaderMap) -> HeaderValue {
-        match headers.get(REQUEST_ID) {
-            // A copy: what it came in is the connection's.
-            Some(theirs) => copy(theirs.as_bytes()),
-            None => copy(&self.make()),
-        }
-    }
-
-    fn make(&self) -> [u8; 32] {
+impl MakeRequestId for RequestIds {
+    fn make_request_id<B>(&mut self, _: &Request<B>) -> Option<RequestId> {
         let number = self.given.fetch_add(1, Ordering::Relaxed);
-        let hashers = self.hashers.each_ref();
-        digits(hashers.map(|hasher| hasher.hash_one(number)))
+        let halves = self
+            .hashers
+            .each_ref()
+            .map(|hasher| hasher.hash_one(number));
+        let id = HeaderValue::from_bytes(&digits(halves)).ok()?;
+        Some(RequestId::new(id))
     }
-}
-
-fn copy(id: &[u8]) -> HeaderValue {
-    HeaderValue::from_bytes(id).expect("it is one, or digits")
 }
 
 /// 32 hexadecimal digits.
@@ -62,21 +52,15 @@ mod tests {
 
     #[test]
     fn no_id_is_given_twice() {
-        let one = RequestIds::default();
+        let mut one = RequestIds::default();
         let mut given = HashSet::new();
         for _ in 0..1_000 {
-            // A clone is in every connection.
-            for ids in [&one.clone(), &one] {
-                assert!(given.insert(ids.of(&HeaderMap::new())));
+            // A clone of the layer is in every connection.
+            for ids in [&mut one.clone(), &mut one] {
+                let id = ids.make_request_id(&Request::new(())).unwrap();
+                assert!(given.insert(id.into_header_value()));
             }
         }
-    }
-
-    #[test]
-    fn a_clients_own_id_is_kept() {
-        let theirs = HeaderValue::from_static("mine");
-        let headers = HeaderMap::from_iter([(REQUEST_ID, theirs.clone())]);
-        assert_eq!(RequestIds::default().of(&headers), theirs);
     }
 
     #[test]

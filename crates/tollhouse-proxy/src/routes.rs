@@ -12,16 +12,18 @@ use axum::body::Body;
 use axum::extract::{ConnectInfo, Request, State};
 use axum::response::{IntoResponse, Redirect, Response};
 use axum::routing::get;
-use axum::{Extension, Json, Router};
-use http::header::CONTENT_TYPE;
-use http::{HeaderMap, HeaderValue, StatusCode};
+use axum::{Json, Router};
+use http::header::{AUTHORIZATION, CONTENT_TYPE, COOKIE, PROXY_AUTHORIZATION, SET_COOKIE};
+use http::{HeaderMap, StatusCode};
 use tollhouse_openai::shared::Fallback;
 use tower::{Service, ServiceBuilder, ServiceExt};
 use tower_http::catch_panic::CatchPanicLayer;
+use tower_http::request_id::{PropagateRequestIdLayer, SetRequestIdLayer};
+use tower_http::sensitive_headers::SetSensitiveHeadersLayer;
 
 use crate::check::Flaw;
 use crate::error::Refusal;
-use crate::headers::REQUEST_ID;
+use crate::headers::{API_KEY, REQUEST_ID};
 use crate::keys::Admitted;
 use crate::page;
 use crate::pass::pass;
@@ -38,13 +40,22 @@ pub(crate) fn router(shared: Arc<Shared>) -> Router {
 
 /// The same for the server of our own, which needs no box around each layer.
 pub(crate) fn front(shared: Arc<Shared>) -> impl Front {
+    let secret = [
+        AUTHORIZATION,
+        PROXY_AUTHORIZATION,
+        COOKIE,
+        SET_COOKIE,
+        API_KEY,
+    ];
     ServiceBuilder::new()
         .map_response(|response: Response<_>| response.map(Body::new))
         .layer(CatchPanicLayer::custom(panicked))
+        .layer(SetSensitiveHeadersLayer::new(secret))
+        .layer(SetRequestIdLayer::new(REQUEST_ID, RequestIds::default()))
+        .layer(PropagateRequestIdLayer::new(REQUEST_ID))
         .service(Paths {
             own: own(Arc::clone(&shared)),
             shared,
-            ids: RequestIds::default(),
         })
 }
 
@@ -67,13 +78,11 @@ impl<S> Front for S where
 {
 }
 
-/// Tells calls, which are many, from what the proxy says of itself; and answers each by
-/// its id.
+/// Tells calls, which are many, from what the proxy says of itself.
 #[derive(Clone)]
 struct Paths {
     shared: Arc<Shared>,
     own: Router,
-    ids: RequestIds,
 }
 
 impl Service<Request> for Paths {
@@ -86,26 +95,15 @@ impl Service<Request> for Paths {
     }
 
     fn call(&mut self, mut request: Request) -> Self::Future {
-        let id = self.ids.of(request.headers());
         if let Err(refusal) = check(&self.shared, &mut request) {
-            let refused = by_id(refusal.into_response(), id);
-            return Box::pin(ready(Ok(refused)));
+            return Box::pin(ready(Ok(refusal.into_response())));
         }
         if is_own(request.uri().path()) {
-            // For what is a call after all.
-            request.extensions_mut().insert(id.clone());
-            let answer = self.own.clone().oneshot(request);
-            return Box::pin(async move { Ok(by_id(answer.await?, id)) });
+            return Box::pin(self.own.clone().oneshot(request));
         }
         let (shared, request) = (Arc::clone(&self.shared), Box::new(request));
-        Box::pin(async move { Ok(by_id(pass(&shared, request, &id).await, id)) })
+        Box::pin(async move { Ok(pass(&shared, request).await) })
     }
-}
-
-/// An answer that says which request it is to.
-fn by_id(mut answer: Response, id: HeaderValue) -> Response {
-    answer.headers_mut().insert(REQUEST_ID, id);
-    answer
 }
 
 /// Whether a path may be one of the proxy's own; what is not is a call after all.
@@ -166,12 +164,8 @@ fn panicked(_: Box<dyn Any + Send + 'static>) -> Response<Body> {
     Refusal::Panicked.into_response()
 }
 
-async fn call(
-    State(shared): Proxy,
-    Extension(id): Extension<HeaderValue>,
-    request: Request,
-) -> Response {
-    pass(&shared, Box::new(request), &id).await
+async fn call(State(shared): Proxy, request: Request) -> Response {
+    pass(&shared, Box::new(request)).await
 }
 
 /// A shared ledger that is away is told; it keeps from taking calls only where nothing is sent
