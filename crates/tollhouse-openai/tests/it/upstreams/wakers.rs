@@ -46,7 +46,14 @@ async fn a_call_goes_from_task_to_task() {
             Some(peer) => peer,
             None => upstream.accept().await,
         };
-        asked = polled_elsewhere(asked).await;
+        // A connection may be accepted before its client has heard of it.
+        asked = loop {
+            asked = polled_elsewhere(asked).await;
+            let sent = timeout(Duration::from_millis(5), peer.socket.readable());
+            if sent.await.is_ok() {
+                break asked;
+            }
+        };
         peer.request().await;
         for piece in ["HTTP/1.1 200 OK\r\ncont", "ent-length: 6\r\n\r\nsec"] {
             asked = polled_elsewhere(asked).await;
