@@ -310,7 +310,8 @@ async fn a_proxy_tells_whether_redis_is_there() {
         };
         is_said(&address, 200, "ready\n").await;
         gauge_is(&address, UP).await;
-        assert_eq!(warned(), (0, 1));
+        // What is logged is written some milliseconds later.
+        until("word of the ledger", || warned() == (0, 1)).await;
         redis.kill();
         is_said(&address, status, what).await;
         let told = ask(&address, "/tollhouse/status").await;
@@ -322,7 +323,7 @@ async fn a_proxy_tells_whether_redis_is_there() {
         redis.revive().await;
         is_said(&address, 200, "ready\n").await;
         gauge_is(&address, UP).await;
-        assert_eq!(warned(), (1, 2));
+        until("word of its return", || warned() == (1, 2)).await;
         signal(&child, "-TERM");
         assert_eq!(ended(child).await, Some(0));
     }
@@ -347,10 +348,13 @@ async fn a_proxy_leaves_alone_what_a_newer_version_keeps_and_says_so() {
     gauge_is(&address, DOWN).await;
     let told = ask(&address, "/tollhouse/status").await;
     assert!(told.contains(found), "{told}");
-    let warned = fs::read_to_string(&stderr).expect("it was written");
     let warning = "WARN tollhouse::shared::agent: going on without the shared ledger";
-    let line = warned.lines().find(|line| line.contains(warning));
-    assert!(line.is_some_and(|line| line.contains(found)), "{warned}");
+    until("a warning of what is there", || {
+        let warned = fs::read_to_string(&stderr).expect("it was written");
+        let line = warned.lines().find(|line| line.contains(warning));
+        line.is_some_and(|line| line.contains(found))
+    })
+    .await;
     let ran = run(tollhouse(&["account", "status", "--redis", &redis.url()]));
     assert_eq!(ran.code, Some(2), "{}", ran.stderr);
     assert!(ran.stderr.contains(found), "{}", ran.stderr);
