@@ -110,14 +110,14 @@ async fn the_pause_between_frames_is_what_is_timed() {
     let provider = Provider::start().await;
     let client = provider
         .client()
-        .attempt_timeout(Duration::from_millis(200));
+        .attempt_timeout(Duration::from_millis(600));
     let client = client.build().expect("a client");
     let begun = "HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n";
     let (response, (_, mut connection)) =
         tokio::join!(client.oneshot(post("/x")), provider.answer(begun));
     let send = async {
         for _ in 0..5 {
-            tokio::time::sleep(Duration::from_millis(60)).await;
+            tokio::time::sleep(Duration::from_millis(150)).await;
             connection
                 .write_all(b"1\r\nx\r\n")
                 .await
