@@ -15,7 +15,7 @@ mod wish;
 use std::time::Duration;
 
 use super::ledger::too_large;
-use super::{Ahead, Key, When};
+use super::{Ahead, Beside, Key, When};
 use crate::charge::{Amounts, Charge, Unit};
 use crate::time::Moment;
 use launches::Launches;
@@ -65,8 +65,8 @@ pub(crate) struct Leases {
     recalled: bool,
     agreed: Agreed,
     recent: Recent,
-    /// By the slots of the ledger's entries, as it has them of meters.
-    parts: Vec<Part>,
+    /// Of each of the ledger's entries, as it has them of meters.
+    parts: Beside<Part>,
     /// Whether something was lacking since the last report.
     lacks: bool,
     /// Whether that is still to be told.
@@ -77,8 +77,8 @@ pub(crate) struct Leases {
     learning: Moment,
 }
 
-/// On what one was let in.
-#[derive(Clone, Copy, Debug)]
+/// On what one was let in; by default, before anything was shared.
+#[derive(Clone, Copy, Debug, Default)]
 struct Part {
     number: u32,
     /// On no lease: it is owed once it leaves.
@@ -86,13 +86,6 @@ struct Part {
     charge: Amounts,
     booked: Option<Moment>,
 }
-
-const NO_PART: Part = Part {
-    number: 0,
-    away: false,
-    charge: Amounts::NOTHING,
-    booked: None,
-};
 
 impl Leases {
     pub(crate) fn new(now: Moment) -> Self {
@@ -107,7 +100,7 @@ impl Leases {
             recalled: false,
             agreed: Agreed::default(),
             recent: Recent::new(now),
-            parts: Vec::new(),
+            parts: Beside::new(),
             lacks: false,
             calls: false,
             asked: now,
@@ -214,10 +207,7 @@ impl Leases {
             self.idle = self.idle.minus(&charge);
             self.recent.fell_to(&self.idle, now);
         }
-        if key.index() >= self.parts.len() {
-            self.parts.resize(key.index() + 1, NO_PART);
-        }
-        self.parts[key.index()] = Part {
+        *self.parts.of(key) = Part {
             number: self.number,
             away,
             charge,
@@ -262,7 +252,7 @@ impl Leases {
             away,
             charge,
             ..
-        } = *self.part(key);
+        } = *self.parts.of(key);
         (away || self.is_over(number, now)).then_some(charge)
     }
 
@@ -273,7 +263,7 @@ impl Leases {
             away,
             charge,
             booked,
-        } = std::mem::replace(self.part(key), NO_PART);
+        } = std::mem::take(self.parts.of(key));
         if let Some(booked) = booked {
             self.give_launch_back(booked, number);
         }
@@ -288,16 +278,8 @@ impl Leases {
 
     /// Whether one that has not been launched may be no more.
     pub(crate) fn has_lapsed(&mut self, key: Key, now: Moment) -> bool {
-        let number = self.part(key).number;
+        let number = self.parts.of(key).number;
         self.is_over(number, now)
-    }
-
-    fn part(&mut self, key: Key) -> &mut Part {
-        if key.index() >= self.parts.len() {
-            // It was let in before anything was shared.
-            self.parts.resize(key.index() + 1, NO_PART);
-        }
-        &mut self.parts[key.index()]
     }
 
     fn is_leased(&self) -> bool {
