@@ -9,9 +9,9 @@
 //! ```
 
 use std::io::{self, Write};
-use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
+use std::sync::mpsc::{Receiver, channel};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
-use std::thread::{self, JoinHandle};
+use std::thread;
 use std::time::Duration;
 
 /// Between two writes.
@@ -44,7 +44,6 @@ struct Gathered {
 #[derive(Debug)]
 pub(crate) struct Writing {
     lines: Arc<Lines>,
-    thread: Option<JoinHandle<()>>,
     /// Nothing ever comes of it; the thread drops its end when it ends.
     ended: Receiver<()>,
     patience: Duration,
@@ -64,13 +63,12 @@ impl Lines {
         let writes = Arc::clone(&lines);
         let (ends, ended) = channel();
         let thread = thread::Builder::new().name("log".to_owned());
-        let thread = thread.spawn(move || {
+        thread.spawn(move || {
             let _ends = ends;
             writes.write_to(out);
         })?;
         let writing = Writing {
             lines: Arc::clone(&lines),
-            thread: Some(thread),
             ended,
             patience,
         };
@@ -149,13 +147,9 @@ impl Drop for Writing {
     fn drop(&mut self) {
         self.lines.lock().is_over = true;
         self.lines.woken.notify_one();
-        if self.ended.recv_timeout(self.patience) == Err(RecvTimeoutError::Timeout) {
-            return;
-        }
-        if let Some(thread) = self.thread.take() {
-            // Who panicked there has written to stderr himself.
-            let _ = thread.join();
-        }
+        // It ends by an error in any case: that it took too long, or that the thread has ended;
+        // and who panicked there has written to stderr himself.
+        let _ = self.ended.recv_timeout(self.patience);
     }
 }
 
