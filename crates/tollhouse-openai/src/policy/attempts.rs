@@ -1,6 +1,7 @@
+use std::fmt::Write as _;
 use std::hash::{BuildHasher, RandomState};
 
-use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Response};
+use http::{HeaderMap, HeaderName, HeaderValue, Request, Response};
 use tollhouse::Arrival;
 use tollhouse::retry::{Attempts, Mark};
 
@@ -64,8 +65,8 @@ impl<B, R> Mark<Request<B>, Result<Response<R>, tollhouse::Error>> for AttemptHe
     }
 
     fn mark(&self, request: &mut Request<B>, attempt: u32) {
-        let method = request.method().clone();
-        write(&method, request.headers_mut(), attempt);
+        let is_read = request.method().is_safe();
+        write(is_read, request.headers_mut(), attempt);
     }
 
     fn count(&self, outcome: &mut Result<Response<R>, tollhouse::Error>, attempts: u32) {
@@ -73,13 +74,13 @@ impl<B, R> Mark<Request<B>, Result<Response<R>, tollhouse::Error>> for AttemptHe
     }
 }
 
-fn write(method: &Method, headers: &mut HeaderMap, attempt: u32) {
+fn write(is_read: bool, headers: &mut HeaderMap, attempt: u32) {
     let count = match attempt {
         0 | 1 => HeaderValue::from_static("0"),
         more => HeaderValue::from(more - 1),
     };
     headers.insert(RETRY_COUNT, count);
-    if !method.is_safe() {
+    if !is_read {
         headers.entry(IDEMPOTENCY_KEY).or_insert_with(new_key);
     }
 }
@@ -106,7 +107,7 @@ where
     }
 
     fn mark(&self, draft: &mut Draft<B>, attempt: u32) {
-        draft.edit(|method, headers| write(method, headers, attempt));
+        draft.edit(|method, headers| write(method.is_safe(), headers, attempt));
     }
 
     const TELLS_ARRIVAL: bool = true;
@@ -140,17 +141,11 @@ fn retry_count(headers: &HeaderMap) -> u32 {
 /// randomness, another one at every call.
 fn new_key() -> HeaderValue {
     let random = RandomState::new();
-    let halves = [0_u8, 1].map(|half| random.hash_one(half).to_be_bytes());
-    let mut key = *b"tollhouse-00000000000000000000000000000000";
-    let (_, digits) = key.split_at_mut("tollhouse-".len());
-    for (byte, pair) in halves.as_flattened().iter().zip(digits.chunks_exact_mut(2)) {
-        pair[0] = DIGITS[usize::from(byte >> 4)];
-        pair[1] = DIGITS[usize::from(byte & 15)];
-    }
-    HeaderValue::from_bytes(&key).expect("letters, digits and a hyphen")
+    let mut key = String::with_capacity("tollhouse-".len() + 32);
+    let [high, low] = [0_u8, 1].map(|half| random.hash_one(half));
+    write!(key, "tollhouse-{high:016x}{low:016x}").expect("a string takes everything");
+    HeaderValue::try_from(key).expect("letters, digits and a hyphen")
 }
-
-const DIGITS: &[u8; 16] = b"0123456789abcdef";
 
 #[cfg(test)]
 mod tests {
