@@ -66,13 +66,10 @@ fn trim(headers: &mut HeaderMap, is_other: impl Fn(&str) -> bool) {
         .flat_map(|value| value.split(','))
         .filter_map(|name| name.trim().parse().ok())
         .collect();
-    let mut ending = Vec::new();
-    for name in headers.keys() {
-        let text = name.as_str();
-        if is_hop(text) || is_other(text) || named.contains(name) {
-            ending.push(name.clone());
-        }
-    }
+    let ends = |name: &&HeaderName| {
+        is_hop(name.as_str()) || is_other(name.as_str()) || named.contains(name)
+    };
+    let ending: Vec<_> = headers.keys().filter(ends).cloned().collect();
     for name in ending {
         headers.remove(name);
     }
