@@ -22,7 +22,6 @@ mod leased;
 #[cfg(all(test, tollhouse_model))]
 mod model;
 mod moved;
-mod order;
 mod state;
 mod sync;
 mod ticket;
