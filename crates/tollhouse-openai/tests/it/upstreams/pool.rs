@@ -9,7 +9,7 @@ use bytes::Bytes;
 use http::{Method, Request};
 use tokio::net::TcpListener;
 use tokio::runtime::{Builder, Runtime};
-use tokio::sync::Notify;
+use tokio::sync::watch;
 use tokio::time::{sleep, timeout};
 use tollhouse_openai::OpenAi;
 
@@ -26,8 +26,9 @@ struct Threaded {
 struct Counts {
     accepted: AtomicUsize,
     open: AtomicUsize,
-    /// Ends the connections on which there is nobody.
-    closing: Notify,
+    /// How often the connections on which there is nobody were ended, each of them also if it
+    /// is still to hear of it.
+    closings: watch::Sender<u32>,
 }
 
 impl Threaded {
@@ -44,12 +45,13 @@ impl Threaded {
                 counting.accepted.fetch_add(1, Ordering::SeqCst);
                 counting.open.fetch_add(1, Ordering::SeqCst);
                 let counting = Arc::clone(&counting);
+                let mut closings = counting.closings.subscribe();
                 tokio::spawn(async move {
                     let mut peer = Peer { socket };
-                    let next = async |peer: &mut Peer| {
+                    let mut next = async |peer: &mut Peer| {
                         tokio::select! {
                             asked = peer.next() => asked,
-                            () = counting.closing.notified() => None,
+                            _ = closings.changed() => None,
                         }
                     };
                     while next(&mut peer).await.is_some() {
@@ -236,7 +238,10 @@ fn a_call_passes_by_a_thousand_connections_that_have_ended() {
         }
     });
     let before = upstream.accepted();
-    upstream.counts.closing.notify_waiters();
+    upstream
+        .counts
+        .closings
+        .send_modify(|closings| *closings += 1);
     upstream.opened(0);
     let idle = async { sleep(Duration::from_millis(200)).await };
     upstream.runtime.block_on(idle);
