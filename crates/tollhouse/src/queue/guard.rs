@@ -22,8 +22,9 @@ pub(super) struct Guard<'q, R: Rule> {
     queue: &'q Queue<R>,
     /// `None` only while it is dropped.
     state: Option<MutexGuard<'q, State<R>>>,
-    /// Whether one was let in under it who had not waited.
-    let_in: bool,
+    /// How many were let in under it who had not waited. A whole word: the guard is moved
+    /// right after it was written.
+    let_in: usize,
 }
 
 impl<'q, R: Rule> Guard<'q, R> {
@@ -33,7 +34,7 @@ impl<'q, R: Rule> Guard<'q, R> {
         Guard {
             queue,
             state,
-            let_in: false,
+            let_in: 0,
         }
     }
 
@@ -41,7 +42,7 @@ impl<'q, R: Rule> Guard<'q, R> {
     #[inline(always)]
     pub(super) fn let_in(&mut self, ask: &Ask, now: &mut Now) -> Option<Admitted<R::Held>> {
         let admitted = State::let_in(self, ask, now);
-        self.let_in |= admitted.is_some();
+        self.let_in += usize::from(admitted.is_some());
         admitted
     }
 
@@ -120,7 +121,7 @@ impl<R: Rule> Guard<'_, R> {
         let again = || queue.lock_untold().stats();
         queue
             .desk
-            .tell(queue.name(), R::NAME, stats, self.let_in, again);
+            .tell(queue.name(), R::NAME, stats, self.let_in > 0, again);
     }
 }
 

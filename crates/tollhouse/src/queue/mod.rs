@@ -27,7 +27,7 @@ mod sync;
 mod ticket;
 
 use std::fmt;
-use std::sync::{Arc, OnceLock, PoisonError, Weak};
+use std::sync::{Arc, OnceLock, Weak};
 use std::time::Duration;
 
 use crate::ask::{Ask, Caller};
@@ -89,11 +89,9 @@ impl<R: Rule> Queue<R> {
         Guard::new(self)
     }
 
-    /// A panic under the lock can only be a broken invariant of ours; the
-    /// others had better go on than follow it.
     #[inline]
     fn lock_untold(&self) -> MutexGuard<'_, State<R>> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+        self.state.lock()
     }
 
     /// Says whose queue it is; only the first word counts.

@@ -130,23 +130,23 @@ impl<R: Rule> Ticket<R> {
 
     #[inline]
     fn enter(&mut self, cx: &mut Context<'_>, now: &mut Now) -> Poll<Result<(), Refused>> {
-        let mut queue = self.queue.lock();
-        match queue.is_open_to(&self.ask, now) {
-            Ok(true) => {
-                if let Some(admitted) = queue.let_in(&self.ask, now) {
-                    self.state = State::Admitted(admitted);
-                    drop(queue);
-                    return self.let_in();
-                }
+        // The guard ends where it is: it was written in pieces a moment ago, and a move would
+        // have to wait for them.
+        let is_open = {
+            let mut queue = self.queue.lock();
+            let is_open = queue.is_open_to(&self.ask, now);
+            if let Ok(true) = is_open
+                && let Some(admitted) = queue.let_in(&self.ask, now)
+            {
+                self.state = State::Admitted(admitted);
             }
-            Ok(false) => {}
-            Err(refused) => {
-                drop(queue);
-                return Poll::Ready(self.refused(refused, None));
-            }
+            is_open
+        };
+        match is_open {
+            Ok(_) if self.held().is_some() => self.let_in(),
+            Ok(_) => self.join(cx, now),
+            Err(refused) => Poll::Ready(self.refused(refused, None)),
         }
-        drop(queue);
-        self.join(cx, now)
     }
 
     #[inline(always)]

@@ -39,7 +39,7 @@ mod seat;
 mod state;
 
 use std::fmt;
-use std::sync::{Arc, PoisonError, Weak};
+use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use tokio::time::Instant;
@@ -204,10 +204,8 @@ impl AccountSlots {
         }
     }
 
-    /// A panic under the lock can only be a broken invariant of ours; the others had
-    /// better go on than follow it.
     pub(super) fn lock(&self) -> MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+        self.state.lock()
     }
 }
 
