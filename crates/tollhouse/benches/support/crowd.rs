@@ -5,10 +5,14 @@
 //! admitted task's way to its end.
 
 use std::future::poll_fn;
+use std::mem::replace;
+use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
+use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
+use pin_project_lite::pin_project;
 use tokio::runtime::Builder;
 use tokio::sync::{Notify, Semaphore};
 use tokio::task::yield_now;
@@ -55,7 +59,7 @@ pub(crate) fn slots(waiting: usize, admissions: usize) -> f64 {
             open: move || drop(held),
             wait: move || {
                 let mut pass = Gate::<u64, u64>::pass(&layer, &1);
-                async move { poll_fn(|cx| pass.poll_admitted(cx, &mut Now::unread())).await }
+                poll_fn(move |cx| pass.poll_admitted(cx, &mut Now::unread()))
             },
         }
     })
@@ -178,14 +182,11 @@ where
         let Scene { open, wait } = stage().await;
         let tally = Arc::new(Tally::default());
         for _ in 0..waiting {
-            let (wait, tally) = (wait(), Arc::clone(&tally));
-            tokio::spawn(async move {
-                tally.arrived.fetch_add(1, Relaxed);
-                let admitted = wait.await.is_ok();
-                assert!(admitted, "whoever waits is let in");
-                if tally.admitted.fetch_add(1, Relaxed) + 1 == admissions {
-                    tally.done.notify_one();
-                }
+            tokio::spawn(Waiter {
+                wait: wait(),
+                tally: Arc::clone(&tally),
+                admissions,
+                has_arrived: false,
             });
         }
         // The clock stands still until all have come: we are never idle.
@@ -198,6 +199,38 @@ where
         tally.done.notified().await;
         nanos_per(start.elapsed(), admissions)
     })
+}
+
+pin_project! {
+    /// A task of the crowd. An async block would keep what it waits for twice, and what is measured
+    /// with a million of them would be that.
+    struct Waiter<F> {
+        #[pin]
+        wait: F,
+        tally: Arc<Tally>,
+        admissions: usize,
+        has_arrived: bool,
+    }
+}
+
+impl<F, T, E> Future for Waiter<F>
+where
+    F: Future<Output = Result<T, E>>,
+{
+    type Output = ();
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
+        let this = self.project();
+        if !replace(this.has_arrived, true) {
+            this.tally.arrived.fetch_add(1, Relaxed);
+        }
+        let admitted = ready!(this.wait.poll(cx)).is_ok();
+        assert!(admitted, "whoever waits is let in");
+        if this.tally.admitted.fetch_add(1, Relaxed) + 1 == *this.admissions {
+            this.tally.done.notify_one();
+        }
+        Poll::Ready(())
+    }
 }
 
 #[derive(Default)]
