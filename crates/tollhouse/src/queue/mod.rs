@@ -153,25 +153,22 @@ impl<R: Rule> Queue<R> {
 
     #[inline]
     fn change<T>(&self, now: &mut Now, change: impl FnOnce(&mut State<R>, &mut Now) -> T) -> T {
-        let moved;
+        let mut moved;
         let mut state = self.lock();
         let result = change(&mut state, now);
         if !state.lanes.is_deserted() {
-            moved = state.advance(None, now);
-            drop(state);
-            moved.wake();
+            moved = Moved::default();
+            state.advance(None, &mut moved, now);
         }
         result
     }
 
     /// A caller has another weight from now on, those of its requests that wait included.
     pub(crate) fn weigh(&self, caller: &Caller, now: &mut Now) {
-        let moved;
+        let mut moved = Moved::default();
         let mut state = self.lock();
         state.lanes.weigh(caller);
-        moved = state.advance(None, now);
-        drop(state);
-        moved.wake();
+        state.advance(None, &mut moved, now);
     }
 
     /// Changes the rule and the bounds, then lets in all that now fit. Those who wait
@@ -182,13 +179,11 @@ impl<R: Rule> Queue<R> {
         now: &mut Now,
         change: impl FnOnce(&mut R, &mut Now),
     ) {
-        let moved;
+        let mut moved = Moved::default();
         let mut state = self.lock();
         state.bounds = bounds;
         change(&mut state.rule, now);
-        moved = state.advance(None, now);
-        drop(state);
-        moved.wake();
+        state.advance(None, &mut moved, now);
     }
 
     /// Turns away whoever waits and whoever comes from now on.
@@ -202,8 +197,6 @@ impl<R: Rule> Queue<R> {
         if let Some(seat) = &mut state.seat {
             seat.step_out(&mut Now::unread());
         }
-        drop(state);
-        moved.wake();
     }
 
     /// Takes a slot of these for each one that is let in, from now on; those that are
@@ -213,7 +206,7 @@ impl<R: Rule> Queue<R> {
         R: Send + 'static,
         R::Held: Send,
     {
-        let moved;
+        let mut moved = Moved::default();
         // Dropped after the lock.
         let before;
         let mut state = self.lock();
@@ -235,10 +228,9 @@ impl<R: Rule> Queue<R> {
             left.leave(inside, now);
         }
         before = left;
-        moved = state.advance(None, now);
+        state.advance(None, &mut moved, now);
         drop(state);
         drop(before);
-        moved.wake();
     }
 
     /// Waits until nobody holds anything and nobody waits.
@@ -274,7 +266,7 @@ impl<R: Rule> Queue<R> {
 
     #[inline]
     fn leave(&self, now: &mut Now, end: impl FnOnce(&mut State<R>, &mut Now)) {
-        let moved;
+        let mut moved;
         if R::IS_TIMED {
             now.get();
         }
@@ -283,9 +275,8 @@ impl<R: Rule> Queue<R> {
         if state.lanes.is_deserted() && (state.inside > 0 || state.watchers.is_empty()) {
             return;
         }
-        moved = state.advance(None, now);
-        drop(state);
-        moved.wake();
+        moved = Moved::default();
+        state.advance(None, &mut moved, now);
     }
 
     /// Takes without waiting, if nobody waits and the rule allows it.

@@ -40,9 +40,13 @@ impl Moved {
         }
     }
 
-    /// Wakes all; says it where the lock is gone for sure.
+    /// Wakes all already, where the lock is gone and there is more to do.
     #[inline]
-    pub(super) fn wake(self) {}
+    pub(super) fn wake(&mut self) {
+        if self.first.is_some() {
+            self.wake_all();
+        }
+    }
 
     /// Wakes all, each for itself, then goes on with the first panic, as if
     /// that waker had been the last: it is not ours to hide.
@@ -66,8 +70,6 @@ fn wake(waker: Waker) -> Option<Box<dyn Any + Send>> {
 impl Drop for Moved {
     #[inline]
     fn drop(&mut self) {
-        if self.first.is_some() {
-            self.wake_all();
-        }
+        self.wake();
     }
 }

@@ -53,6 +53,18 @@ pub(super) enum Place<H> {
     Refused(Refused),
 }
 
+/// How one fares who looks.
+pub(super) enum Looked<H> {
+    /// It was called, and what it was given may have lapsed since.
+    Called {
+        place: Place<H>,
+        is_late: bool,
+    },
+    /// It has yet to leave the line.
+    TooLate(Refused),
+    Waits,
+}
+
 /// What is to be told once the lock is gone.
 pub(super) struct News {
     /// Queues that were granted a slot.
@@ -452,7 +464,7 @@ impl<R: Rule> State<R> {
     /// head waits, whoever may pass it.
     ///
     /// `me` is the entry whose owner is running already: it need not be woken,
-    /// and sets its own timer.
+    /// and sets its own timer. Who is called is woken by `moved`, which outlives the lock.
     ///
     /// Whatever happens, one of these is true when it returns, and nobody is
     /// forgotten: the line is empty; its head has a timer no later than the
@@ -460,30 +472,29 @@ impl<R: Rule> State<R> {
     /// woken to set one; the rule waits for a release, whose owner comes by here again;
     /// or the queue stands for a slot that is shared, and is called when it is granted
     /// one, with the same of the instant at which it has to look by itself.
-    pub(super) fn advance(&mut self, me: Option<Key>, now: &mut Now) -> Moved {
-        let mut moved = Moved::default();
+    pub(super) fn advance(&mut self, me: Option<Key>, moved: &mut Moved, now: &mut Now) {
         if R::IS_TIMED {
             // Whom it lets in, it lets in now, and he may come late to launch.
             now.get();
         }
         self.note_prices();
         if self.inside == 0 && self.lanes.is_deserted() {
-            self.call_watchers(&mut moved);
+            self.call_watchers(moved);
         }
         while let Some(head) = self.lanes.head() {
             // A shared slot that was waited for goes to whoever would be over first.
             if self.is_granted(now)
                 && let Some(passer) = self.lanes.passer()
-                && self.try_call(passer, me, &mut moved, now).is_ok()
+                && self.try_call(passer, me, moved, now).is_ok()
             {
                 continue;
             }
-            let Err(first) = self.try_call(head, me, &mut moved, now) else {
+            let Err(first) = self.try_call(head, me, moved, now) else {
                 continue;
             };
             // ===> InLine: the head waits, and may be passed meanwhile
             let second = match self.lanes.passer() {
-                Some(passer) => match self.try_call(passer, me, &mut moved, now) {
+                Some(passer) => match self.try_call(passer, me, moved, now) {
                     Ok(()) => continue,
                     Err(wait) => Some((passer, wait)),
                 },
@@ -494,11 +505,10 @@ impl<R: Rule> State<R> {
             };
             let sooner = second.and_then(|(_, wait)| wait.until());
             let alarm = [first.until(), sooner, slot].into_iter().flatten().min();
-            self.set_timer(head, alarm, me, &mut moved);
+            self.set_timer(head, alarm, me, moved);
             break;
         }
         self.looked_for_slots(now);
-        moved
     }
 
     /// Has the pool stand for a shared slot where its next one lacks nothing else.
@@ -648,6 +658,43 @@ impl<R: Rule> State<R> {
         self.timer = self.timer.filter(|(whose, _)| *whose != key);
     }
 
+    /// Looks how one fares who came to wait, or woke. A newcomer moves the line on for the head
+    /// too, in case nobody polls the head's timer.
+    pub(super) fn look(
+        &mut self,
+        key: Key,
+        is_new: bool,
+        ask: &Ask,
+        moved: &mut Moved,
+        now: &mut Now,
+    ) -> Looked<R::Held> {
+        let is_called = |lanes: &mut Lanes<_>| !matches!(lanes.get_mut(key), Place::InLine(_));
+        // Whoever called it has moved the line on.
+        let was_called = is_called(&mut self.lanes);
+        if !was_called && (is_new || self.lanes.is_head(key)) {
+            self.advance(Some(key), moved, now);
+        } else {
+            // It was the head once, and gives up the timer that it had as such.
+            self.forget_timer(key);
+        }
+        // ===> Admitted, Refused: called just now, or by somebody else
+        if was_called || is_called(&mut self.lanes) {
+            let place = self.fetch(key);
+            // Who was let in by somebody else may come late to what he was given.
+            let is_late = R::LAPSES && was_called && self.is_lapsed(&place, now);
+            return Looked::Called { place, is_late };
+        }
+        // ===> Refused: its deadline has come
+        if let Some(until) = ask.until()
+            && until <= now.get()
+        {
+            let expected_wait = self.expected_wait(ask, now);
+            return Looked::TooLate(Refused::TooLate { expected_wait });
+        }
+        // ===> InLine
+        Looked::Waits
+    }
+
     /// Fetches one who was called.
     pub(super) fn fetch(&mut self, key: Key) -> Place<R::Held> {
         let rule = &self.rule;
@@ -658,7 +705,7 @@ impl<R: Rule> State<R> {
     ///
     /// The one behind a head that leaves must learn that it is the head now,
     /// and what an admitted one gives back is the next one's.
-    pub(super) fn leave(&mut self, key: Key, now: &mut Now) -> (Option<Waker>, Moved) {
+    pub(super) fn leave(&mut self, key: Key, moved: &mut Moved, now: &mut Now) -> Option<Waker> {
         self.forget_timer(key);
         let charge = self.lanes.charge_of(key);
         let waker = match self.fetch(key) {
@@ -669,7 +716,8 @@ impl<R: Rule> State<R> {
             }
             Place::Refused(_) => None,
         };
-        (waker, self.advance(None, now))
+        self.advance(None, moved, now);
+        waker
     }
 }
 

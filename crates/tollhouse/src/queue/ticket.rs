@@ -11,7 +11,7 @@ use tokio::time::{Sleep, sleep_until};
 
 use super::Queue;
 use super::moved::Moved;
-use super::state::{Admitted, Place};
+use super::state::{Admitted, Looked, Place};
 use crate::ask::Ask;
 use crate::charge::Charge;
 use crate::error::Refused;
@@ -193,8 +193,7 @@ impl<R: Rule> Ticket<R> {
         }
     }
 
-    /// A newcomer moves the line on for the head too, in case nobody polls the
-    /// head's timer.
+    /// Looks how it fares, until there is nothing to do but to wait.
     fn wait(
         &mut self,
         is_new: bool,
@@ -211,59 +210,44 @@ impl<R: Rule> Ticket<R> {
         let mut spare: Option<Waker> = None;
         loop {
             let mut moved = Moved::default();
-            let mut queue = self.queue.lock();
-            // ===> InLine, its waker that of the task that polls
-            if let Place::InLine(waker) = queue.lanes.get_mut(*key)
-                && !waker.will_wake(cx.waker())
-            {
-                match &mut spare {
-                    Some(spare) => std::mem::swap(waker, spare),
-                    None => {
-                        drop(queue);
-                        spare = Some(cx.waker().clone());
-                        continue;
+            let looked = {
+                let mut queue = self.queue.lock();
+                // ===> InLine, its waker that of the task that polls
+                if let Place::InLine(waker) = queue.lanes.get_mut(*key)
+                    && !waker.will_wake(cx.waker())
+                {
+                    match &mut spare {
+                        Some(spare) => std::mem::swap(waker, spare),
+                        None => {
+                            drop(queue);
+                            spare = Some(cx.waker().clone());
+                            continue;
+                        }
                     }
                 }
+                queue.look(*key, is_new, &self.ask, &mut moved, now)
+            };
+            moved.wake();
+            let waited = |now: &mut Now| since.map(|since| now.get() - since);
+            match looked {
+                Looked::Called { place, is_late } => {
+                    let waited = waited(now);
+                    return match self.called(place, waited) {
+                        Ok(()) if is_late => self.hold_on(cx, now),
+                        called => Poll::Ready(called),
+                    };
+                }
+                Looked::TooLate(late) => {
+                    let waited = waited(now);
+                    self.give_back(now);
+                    return Poll::Ready(self.refused(late, waited));
+                }
+                Looked::Waits => {}
             }
-            // Whoever called it has moved the line on.
-            let was_called = !matches!(queue.lanes.get_mut(*key), Place::InLine(_));
-            if !was_called && (is_new || queue.lanes.is_head(*key)) {
-                moved = queue.advance(Some(*key), now);
-            } else {
-                // It was the head once, and gives up the timer that it had as such.
-                queue.forget_timer(*key);
-            }
-            // ===> Admitted, Refused: called just now, or by somebody else
-            if !matches!(queue.lanes.get_mut(*key), Place::InLine(_)) {
-                let place = queue.fetch(*key);
-                // Who was let in by somebody else may come late to what he was given.
-                let is_late = R::LAPSES && was_called && queue.is_lapsed(&place, now);
-                drop(queue);
-                moved.wake();
-                let waited = since.map(|since| now.get() - since);
-                return match self.called(place, waited) {
-                    Ok(()) if is_late => self.hold_on(cx, now),
-                    called => Poll::Ready(called),
-                };
-            }
-            // ===> Refused: its deadline has come
-            if let Some(until) = self.ask.until()
-                && until <= now.get()
-            {
-                let expected_wait = queue.expected_wait(&self.ask, now);
-                drop(queue);
-                moved.wake();
-                let waited = since.map(|since| now.get() - since);
-                self.give_back(now);
-                let late = Refused::TooLate { expected_wait };
-                return Poll::Ready(self.refused(late, waited));
-            }
-            drop(queue);
             let alarm = match (moved.alarm, self.ask.until()) {
                 (Some(alarm), Some(until)) => Some(alarm.min(until)),
                 (alarm, until) => alarm.or(until),
             };
-            moved.wake();
             match alarm {
                 // ===> InLine: the instant has come meanwhile, look again
                 Some(at) if set(timer, at).as_mut().poll(cx).is_ready() => {
@@ -366,9 +350,10 @@ impl<R: Rule> Ticket<R> {
                     .finish(admitted, self.ask.wants(), now, R::release);
             }
             State::InLine { key, .. } => {
+                let mut moved = Moved::default();
                 let left;
                 let mut queue = self.queue.lock();
-                left = queue.leave(key, now);
+                left = queue.leave(key, &mut moved, now);
                 drop(queue);
                 drop(left);
             }

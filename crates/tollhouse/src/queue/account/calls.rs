@@ -6,6 +6,7 @@ use std::sync::{Arc, Weak};
 
 use crate::queue::Queue;
 use crate::queue::bell::Bell;
+use crate::queue::moved::Moved;
 use crate::rules::{Need, Rule};
 use crate::time::Now;
 
@@ -27,14 +28,12 @@ where
     R::Held: Send,
 {
     fn poke(&self, calls: &mut Vec<Call>) {
-        let moved;
+        let mut moved = Moved::default();
         let mut state = self.lock();
-        moved = state.advance(None, &mut Now::unread());
+        state.advance(None, &mut moved, &mut Now::unread());
         if let Some(seat) = &mut state.seat {
             calls.append(&mut seat.calls.pools);
         }
-        drop(state);
-        moved.wake();
     }
 
     fn shared_name(&self) -> Option<Arc<str>> {
