@@ -12,7 +12,7 @@
 
 use std::hint::spin_loop;
 use std::ops::Range;
-use std::sync::PoisonError;
+use std::sync::{PoisonError, TryLockError};
 
 use locks::Mutex as Lock;
 pub(super) use locks::MutexGuard;
@@ -36,20 +36,66 @@ impl<T> Mutex<T> {
 
     #[inline]
     pub(super) fn lock(&self) -> MutexGuard<'_, T> {
-        match self.0.try_lock() {
-            Ok(guard) => guard,
-            Err(_) => self.wait(),
+        if let Ok(guard) = self.0.try_lock() {
+            return guard;
         }
+        // Here what a poisoned one gave out is dropped.
+        self.wait()
     }
 
     #[cold]
     fn wait(&self) -> MutexGuard<'_, T> {
         for look in LOOKS {
             (0..1 << look).for_each(|_| spin_loop());
-            if let Ok(guard) = self.0.try_lock() {
-                return guard;
+            match self.0.try_lock() {
+                Ok(guard) => return guard,
+                Err(TryLockError::Poisoned(poisoned)) => return poisoned.into_inner(),
+                Err(TryLockError::WouldBlock) => {}
             }
         }
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[cfg(all(test, not(tollhouse_model)))]
+mod tests {
+    use std::thread;
+
+    use super::*;
+
+    #[test]
+    fn whoever_waits_for_it_gets_it_alone() {
+        const TIMES: u32 = 20_000;
+        let sum = Mutex::new(0);
+        thread::scope(|scope| {
+            for _ in 0..4 {
+                scope.spawn(|| {
+                    for _ in 0..TIMES {
+                        let mut sum = sum.lock();
+                        let before = *sum;
+                        spin_loop();
+                        *sum = before + 1;
+                    }
+                });
+            }
+        });
+        assert_eq!(*sum.lock(), 4 * TIMES);
+    }
+
+    /// Also by whoever finds it taken by another one.
+    #[test]
+    fn what_a_panic_left_is_gone_on_with() {
+        let state = Mutex::new(1);
+        let panicked = thread::scope(|scope| {
+            let panicking = scope.spawn(|| {
+                let _guard = state.lock();
+                panic!("an invariant of ours is broken");
+            });
+            panicking.join()
+        });
+        assert!(panicked.is_err());
+        assert_eq!(*state.lock(), 1);
+        *state.lock() += 1;
+        assert_eq!(*state.wait(), 2);
     }
 }
