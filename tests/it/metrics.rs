@@ -15,6 +15,8 @@ use metrics::{
 };
 use metrics_exporter_prometheus::{PrometheusBuilder, PrometheusRecorder};
 use tokio::time::{sleep, timeout};
+use tokio_test::task;
+use tollhouse::TpmBudgetLayer;
 use tollhouse_openai::{Account, AccountConfig, Caller, Limit, Policy, TokenBudget};
 use tower::{Layer, ServiceExt, service_fn};
 
@@ -332,4 +334,41 @@ fn an_account_is_told_by_pool_and_by_caller() {
         "tollhouse_wait_seconds_sum{{{in_pool},gate=\"budget\"}}"
     ));
     assert_eq!(all, Some(2.0 + 4.0 + 6.0));
+}
+
+/// Who is let in and handed on in one poll is told of once; who is not, at once: it may stand
+/// before its service for long.
+#[test]
+fn whoever_was_let_in_is_told_of_wherever_it_stands() {
+    let recorder = PrometheusBuilder::new().build_recorder();
+    let page = recorder.handle();
+    let told = |metric: &str| read(&page.render(), &format!("{metric}{{policy=\"stands\"}}"));
+    in_virtual_time(&recorder, async {
+        let budget = TokenBudget::per_minute(1_000).name("stands").build();
+        let budget = budget.expect("a valid budget");
+        let layer = TpmBudgetLayer::new(budget, |cost: &u64| *cost).until_response();
+        let (mut service, mut handle) = tower_test::mock::spawn_layer(layer);
+        handle.allow(0);
+        let outstanding = "tollhouse_budget_outstanding_tokens";
+
+        // Its service is not ready.
+        let mut standing = task::spawn(service.get_ref().clone().oneshot(100));
+        assert!(standing.poll().is_pending());
+        assert_eq!(told(outstanding), Some(100.0));
+        drop(standing);
+        assert_eq!(told(outstanding), Some(0.0));
+
+        // It is, and has not answered.
+        handle.allow(1);
+        assert!(service.poll_ready().is_ready());
+        let mut sent = task::spawn(service.call(200));
+        assert!(sent.poll().is_pending());
+        assert_eq!(told(outstanding), Some(200.0));
+        let (_, respond) = handle.next_request().await.expect("it was sent");
+        respond.send_response(());
+        assert!(sent.poll().is_ready());
+        assert_eq!(told(outstanding), Some(0.0));
+        let waits = r#"tollhouse_wait_seconds_count{policy="stands",gate="budget"}"#;
+        assert_eq!(read(&page.render(), waits), Some(2.0));
+    });
 }

@@ -22,9 +22,11 @@ pub(super) struct Guard<'q, R: Rule> {
     queue: &'q Queue<R>,
     /// `None` only while it is dropped.
     state: Option<MutexGuard<'q, State<R>>>,
-    /// How many were let in under it who had not waited. A whole word: the guard is moved
+    /// How many were let in under it who had not waited. A whole word: the guard may be moved
     /// right after it was written.
     let_in: usize,
+    /// Whether those are handed on in this very poll: then that tells of them as well.
+    is_handed_on: bool,
 }
 
 impl<'q, R: Rule> Guard<'q, R> {
@@ -35,6 +37,7 @@ impl<'q, R: Rule> Guard<'q, R> {
             queue,
             state,
             let_in: 0,
+            is_handed_on: false,
         }
     }
 
@@ -42,7 +45,10 @@ impl<'q, R: Rule> Guard<'q, R> {
     #[inline(always)]
     pub(super) fn let_in(&mut self, ask: &Ask, now: &mut Now) -> Option<Admitted<R::Held>> {
         let admitted = State::let_in(self, ask, now);
-        self.let_in += usize::from(admitted.is_some());
+        if telemetry::ON && admitted.is_some() {
+            self.let_in += 1;
+            self.is_handed_on = R::IS_TIMED && !now.is_read();
+        }
         admitted
     }
 
@@ -81,7 +87,10 @@ impl<R: Rule> Drop for Guard<'_, R> {
     /// Mostly there is nothing to tell, and the lock goes by itself.
     #[inline]
     fn drop(&mut self) {
-        if telemetry::ON || self.has_news() {
+        if telemetry::ON {
+            self.untold += self.let_in;
+        }
+        if (telemetry::ON && !self.is_handed_on) || self.has_news() {
             self.let_go();
         }
     }
@@ -106,22 +115,21 @@ impl<R: Rule> Guard<'_, R> {
         let Some(mut state) = self.state.take() else {
             return;
         };
-        let stats = telemetry::ON.then(|| state.stats());
+        let tells = telemetry::ON && !self.is_handed_on;
+        let stats = tells.then(|| (state.stats(), std::mem::take(&mut state.untold)));
         match state.has_news() {
             true => tell_news(state, self.queue.pool()),
             false => drop(state),
         }
-        if let Some(stats) = stats {
-            self.tell(stats);
+        if let Some((stats, let_in)) = stats {
+            self.tell(stats, let_in);
         }
     }
 
-    fn tell(&self, stats: Stats) {
+    fn tell(&self, stats: Stats, let_in: usize) {
         let queue = self.queue;
         let again = || queue.lock_untold().stats();
-        queue
-            .desk
-            .tell(queue.name(), R::NAME, stats, self.let_in > 0, again);
+        queue.desk.tell(queue.name(), R::NAME, stats, let_in, again);
     }
 }
 

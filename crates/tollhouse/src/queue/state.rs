@@ -45,6 +45,8 @@ pub(super) struct State<R: Rule> {
     pub(super) bell: Option<Arc<dyn Bell>>,
     /// How often the lock was let go of, where somebody is told of it.
     unlocked: u64,
+    /// How many were let in who had not waited, of whom nobody was told yet.
+    pub(super) untold: usize,
 }
 
 pub(super) enum Place<H> {
@@ -129,6 +131,7 @@ impl<R: Rule> State<R> {
             watchers: Line::new(),
             bell: None,
             unlocked: 0,
+            untold: 0,
         }
     }
 

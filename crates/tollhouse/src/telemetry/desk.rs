@@ -76,7 +76,7 @@ impl Desk {
         self.handles(name, gate).refused(name, gate, refused);
     }
 
-    /// Tells how the queue stood when it was let go of, and whether one was let in then
+    /// Tells how the queue stood when it was let go of, and how many were let in by then
     /// who had not waited; `again` looks how it stands by now.
     #[inline]
     pub(crate) fn tell(
@@ -84,9 +84,10 @@ impl Desk {
         name: Name<'_>,
         gate: &'static str,
         mut now: Stats,
-        mut let_in: bool,
+        let_in: usize,
         again: impl Fn() -> Stats,
     ) {
+        let mut let_in = 0..let_in;
         let mut has_marked = false;
         for _ in 0..LOOKS {
             let Some(mut turn) = self.try_turn() else {
@@ -95,9 +96,7 @@ impl Desk {
                     has_marked = true;
                     continue;
                 }
-                if let_in {
-                    self.admitted(name, gate, None);
-                }
+                let_in.for_each(|_| self.admitted(name, gate, None));
                 return;
             };
             // Somebody marked it for a turn that was over by then.
@@ -105,9 +104,7 @@ impl Desk {
                 now = again();
             }
             let (handles, told) = turn.begin(name, gate);
-            if std::mem::take(&mut let_in) {
-                handles.admitted(None);
-            }
+            let_in.by_ref().for_each(|_| handles.admitted(None));
             // Else somebody who let go later has told already.
             if told.number <= now.number {
                 told.number = now.number;

@@ -21,7 +21,7 @@ impl Desk {
         _: Name<'_>,
         _: &'static str,
         _: Stats,
-        _: bool,
+        _: usize,
         _: impl Fn() -> Stats,
     ) {
     }
