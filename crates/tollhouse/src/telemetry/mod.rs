@@ -8,7 +8,8 @@
 //! A [queue](crate::queue) tells its counts and levels when its lock was let go
 //! of, through its [`Desk`]: whoever changed something, and whoever looked, has
 //! held one. So no gate knows of metrics, and a look at a budget refreshes its
-//! gauges. Nothing here knows a queue or a rule, only the
+//! gauges. Who is let in and handed on in one poll is told of once, with its
+//! launch. Nothing here knows a queue or a rule, only the
 //! [numbers](crate::rules::stats) that they show.
 
 #[cfg(feature = "metrics")]
