@@ -22,10 +22,8 @@ pub(super) struct Guard<'q, R: Rule> {
     queue: &'q Queue<R>,
     /// `None` only while it is dropped.
     state: Option<MutexGuard<'q, State<R>>>,
-    /// How many were let in under it who had not waited. A whole word: the guard may be moved
-    /// right after it was written.
-    let_in: usize,
-    /// Whether those are handed on in this very poll: then that tells of them as well.
+    /// Whether who was let in under it is handed on in this very poll: then that tells of him as
+    /// well.
     is_handed_on: bool,
 }
 
@@ -36,7 +34,6 @@ impl<'q, R: Rule> Guard<'q, R> {
         Guard {
             queue,
             state,
-            let_in: 0,
             is_handed_on: false,
         }
     }
@@ -46,7 +43,7 @@ impl<'q, R: Rule> Guard<'q, R> {
     pub(super) fn let_in(&mut self, ask: &Ask, now: &mut Now) -> Option<Admitted<R::Held>> {
         let admitted = State::let_in(self, ask, now);
         if telemetry::ON && admitted.is_some() {
-            self.let_in += 1;
+            self.untold += 1;
             self.is_handed_on = R::IS_TIMED && !now.is_read();
         }
         admitted
@@ -87,9 +84,6 @@ impl<R: Rule> Drop for Guard<'_, R> {
     /// Mostly there is nothing to tell, and the lock goes by itself.
     #[inline]
     fn drop(&mut self) {
-        if telemetry::ON {
-            self.untold += self.let_in;
-        }
         if (telemetry::ON && !self.is_handed_on) || self.has_news() {
             self.let_go();
         }

@@ -372,7 +372,7 @@ impl<R: Rule> State<R> {
     }
 
     /// The same of one who was called.
-    pub(super) fn is_lapsed(&mut self, place: &Place<R::Held>, now: &mut Now) -> bool {
+    fn is_lapsed(&mut self, place: &Place<R::Held>, now: &mut Now) -> bool {
         match place {
             Place::Admitted(admitted) => self.has_lapsed(admitted, now),
             Place::InLine(_) | Place::Refused(_) => false,
@@ -657,7 +657,7 @@ impl<R: Rule> State<R> {
         Some(self.call(first, Place::Refused(refused)))
     }
 
-    pub(super) fn forget_timer(&mut self, key: Key) {
+    fn forget_timer(&mut self, key: Key) {
         self.timer = self.timer.filter(|(whose, _)| *whose != key);
     }
 
@@ -699,7 +699,7 @@ impl<R: Rule> State<R> {
     }
 
     /// Fetches one who was called.
-    pub(super) fn fetch(&mut self, key: Key) -> Place<R::Held> {
+    fn fetch(&mut self, key: Key) -> Place<R::Held> {
         let rule = &self.rule;
         self.lanes.remove(key, |charge| rule.cost(charge))
     }
