@@ -15,9 +15,7 @@ const SPREAD: f64 = 0.5;
 const ASKED: std::ops::RangeInclusive<u64> = 50..=800;
 
 /// The sizes of calls of all sizes, in tokens: nine tenths of it prompt, as where
-/// documents are summarised. Were half of it asked, the last answer alone could
-/// take 20 s where the ideal allows for an average one, and the row would measure
-/// which call happens to be the last.
+/// documents are summarised.
 const SIZES: std::ops::Range<f64> = 50.0..20_000.0;
 
 /// Of a token.

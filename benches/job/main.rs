@@ -11,7 +11,7 @@
 //!
 //! *Ideal* is what the provider's own sums allow: the larger of (tokens -
 //! burst) / tokens a minute and (calls - burst) / requests a minute, plus what
-//! an answer takes on average; for fixed minutes, the fewest whole ones.
+//! the answer of the last call takes; for fixed minutes, the fewest whole ones.
 
 mod command;
 mod load;
