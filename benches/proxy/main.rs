@@ -42,12 +42,9 @@ const UPSTREAM: &str = "127.0.0.1:18700";
 fn main() -> Result<ExitCode> {
     let arguments: Vec<_> = std::env::args().skip(1).collect();
     let arguments: Vec<_> = arguments.iter().map(String::as_str).collect();
-    // What is compared has a runtime of the same kind as the proxy.
-    let mut runtime = match arguments.first() {
-        Some(&"bare") => Builder::new_multi_thread(),
-        _ => Builder::new_current_thread(),
-    };
-    runtime.enable_all().build()?.block_on(role(&arguments))
+    // What is compared has a runtime of the same kind as the proxy has on its one core.
+    let runtime = Builder::new_current_thread().enable_all().build()?;
+    runtime.block_on(role(&arguments))
 }
 
 async fn role(arguments: &[&str]) -> Result<ExitCode> {

@@ -1,8 +1,11 @@
 //! What can be asked of the command, and how it starts and ends.
 
+use std::num::NonZero;
 use std::process::ExitCode;
+use std::{io, thread};
 
 use clap::{Parser, Subcommand};
+use tokio::runtime::{Builder, Runtime};
 
 use crate::failure::{self, Ended};
 use crate::logging::Logging;
@@ -87,14 +90,22 @@ pub(crate) fn main() -> ExitCode {
 }
 
 fn in_runtime(command: Command) -> Ended {
-    let runtime = tokio::runtime::Builder::new_multi_thread()
-        .enable_all()
-        .build()
-        .map_err(|error| failure::because("cannot start the runtime", error))?;
+    let runtime = runtime().map_err(|error| failure::because("cannot start the runtime", error))?;
     let ended = runtime.block_on(command.run());
     // Not waited for: a thread may be reading a terminal that says no more.
     runtime.shutdown_background();
     ended
+}
+
+/// On one core there is nobody to share work with, and being ready to share it would take
+/// some of each call.
+fn runtime() -> io::Result<Runtime> {
+    let cores = thread::available_parallelism().map_or(1, NonZero::get);
+    let mut builder = match cores {
+        1 => Builder::new_current_thread(),
+        _ => Builder::new_multi_thread(),
+    };
+    builder.enable_all().build()
 }
 
 #[cfg(test)]
