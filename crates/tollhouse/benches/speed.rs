@@ -1,7 +1,8 @@
 //! What a call costs: alone, behind a crowd, and late in a busy minute.
 //!
 //! `cargo bench -p tollhouse --bench speed` takes a minute or two;
-//! `-- --quick` only shows that it runs. The unit is F, a token bucket
+//! `-- --quick` only shows that it runs. With `--features metrics` a Prometheus recorder is
+//! told of all of it, and with `-- --no-recorder` nobody is. The unit is F, a token bucket
 //! written by hand (`support/reference.rs`), timed right before every subject
 //! in every round, on the same machine and thread. Quartiles are in brackets.
 //!
@@ -33,7 +34,9 @@ use support::{stacks, threads};
 fn main() {
     let quick = report::quick();
     #[cfg(feature = "metrics")]
-    support::recorder::install();
+    if !report::is_asked("--no-recorder") {
+        support::recorder::install();
+    }
     let mut targets = Targets::default();
     alone(quick, &mut targets);
     together(quick, &mut targets);

@@ -59,11 +59,9 @@ impl Targets {
 /// Whether this is a smoke test: asked for by `--quick`, or run by anything
 /// but `cargo bench`.
 pub(crate) fn quick() -> bool {
-    let mut bench = false;
-    let mut quick = false;
-    for argument in std::env::args() {
-        bench |= argument == "--bench";
-        quick |= argument == "--quick";
-    }
-    quick || !bench
+    is_asked("--quick") || !is_asked("--bench")
+}
+
+pub(crate) fn is_asked(flag: &str) -> bool {
+    std::env::args().any(|argument| argument == flag)
 }
