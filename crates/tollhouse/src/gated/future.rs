@@ -120,7 +120,13 @@ where
             StateProj::Called { future } => ready!(future.poll(cx)),
         };
         Poll::Ready(match result {
-            Ok(response) => Ok(H::hold(response, this.pass, &mut now)),
+            Ok(response) => {
+                let reading = Reading {
+                    pass: this.pass,
+                    launch: (!launched).then_some(*this.launch),
+                };
+                Ok(H::hold(response, reading.pass, &mut now))
+            }
             Err(error) => {
                 let mut pass = this.pass.take().expect(POLLED_AFTER_READY);
                 let error = Error::inner(error);
@@ -160,6 +166,27 @@ impl<P: Pass> Drop for Launching<'_, P> {
         if let Some((pass, to)) = self.0.take() {
             pass.launched(to, &mut Now::unread());
         }
+    }
+}
+
+/// Lets go of a pass that is left behind because whoever reads the answer panicked: the
+/// future may live on. The answer has said that its request was launched.
+struct Reading<'p, P: Pass> {
+    pass: &'p mut Option<P>,
+    /// How, unless that was said before.
+    launch: Option<Launch>,
+}
+
+impl<P: Pass> Drop for Reading<'_, P> {
+    #[inline]
+    fn drop(&mut self) {
+        let Some(pass) = self.pass else {
+            return;
+        };
+        if let Some(to) = self.launch {
+            pass.launched(to, &mut Now::unread());
+        }
+        *self.pass = None;
     }
 }
 

@@ -131,7 +131,7 @@ pub trait Hold<Res, P>: sealed::Sealed {
     type Held;
 
     /// Shows the answer to its pass, and hands it on with the pass inside or
-    /// ended: none is left where it was.
+    /// ended: none is left where it was, unless whoever reads the answer panics.
     fn hold(response: Res, pass: &mut Option<P>, now: &mut Now) -> Self::Held;
 }
 
@@ -158,8 +158,9 @@ where
     type Held = http::Response<HeldBody<B, P>>;
 
     fn hold(response: http::Response<B>, pass: &mut Option<P>, now: &mut Now) -> Self::Held {
-        let mut pass = pass.take().expect(POLLED_AFTER_READY);
-        pass.answered(&response, now);
+        let reading = pass.as_mut().expect(POLLED_AFTER_READY);
+        reading.answered(&response, now);
+        let pass = pass.take().expect(POLLED_AFTER_READY);
         response.map(|body| HeldBody::new(body, pass, now))
     }
 }
@@ -180,21 +181,11 @@ impl<Res, P: PassFor<Res>> Hold<Res, P> for UntilResponse {
 
     #[inline(always)]
     fn hold(response: Res, pass: &mut Option<P>, now: &mut Now) -> Res {
-        let ending = Ending(pass);
-        let pass = ending.0.as_mut().expect(POLLED_AFTER_READY);
-        pass.completed(&response, now);
+        let reading = pass.as_mut().expect(POLLED_AFTER_READY);
+        reading.completed(&response, now);
+        // It ends where it is, since it is large to move.
+        *pass = None;
         response
-    }
-}
-
-/// Ends a pass where it is, since it is large to move, and even where whoever reads the
-/// answer panics.
-struct Ending<'p, P>(&'p mut Option<P>);
-
-impl<P> Drop for Ending<'_, P> {
-    #[inline]
-    fn drop(&mut self) {
-        *self.0 = None;
     }
 }
 
