@@ -2,8 +2,8 @@ use std::fmt::Write as _;
 use std::hash::{BuildHasher, RandomState};
 
 use http::{HeaderMap, HeaderName, HeaderValue, Request, Response};
-use tollhouse::Arrival;
 use tollhouse::retry::{Attempts, Mark};
+use tollhouse::{Arrival, Deadline};
 
 use super::draft::Draft;
 use crate::call::CallBody;
@@ -22,6 +22,8 @@ const IDEMPOTENCY_KEY: HeaderName = HeaderName::from_static("idempotency-key");
 /// * `idempotency-key` is the same in all attempts of a call, and made up from
 ///   128 random bits where the caller has none. Reads (`GET`, `HEAD`, ..) go
 ///   without.
+/// * A call whose request has a [`Deadline`] in its extensions gets what an attempt came to
+///   at once, where the next one could only come later.
 /// * An answer has [`Attempts`] in its extensions, an error
 ///   [`attempts`](tollhouse::Error::attempts).
 ///
@@ -64,6 +66,10 @@ impl<B, R> Mark<Request<B>, Result<Response<R>, tollhouse::Error>> for AttemptHe
         retry_count(request.headers())
     }
 
+    fn deadline(&self, request: &Request<B>) -> Option<Deadline> {
+        request.extensions().get().copied()
+    }
+
     fn mark(&self, request: &mut Request<B>, attempt: u32) {
         let is_read = request.method().is_safe();
         write(is_read, request.headers_mut(), attempt);
@@ -104,6 +110,10 @@ where
 {
     fn spent(&self, draft: &Draft<B>) -> u32 {
         draft.show(retry_count)
+    }
+
+    fn deadline(&self, draft: &Draft<B>) -> Option<Deadline> {
+        draft.request().extensions().get().copied()
     }
 
     fn mark(&self, draft: &mut Draft<B>, attempt: u32) {

@@ -213,8 +213,10 @@ impl Backoff {
     /// it began.
     pub(super) fn delays_after(&self, attempts: u32) -> Delays {
         let mut delays = self.delays();
-        let made = delays.by_ref().take(attempts as usize);
-        made.for_each(drop);
+        // After so many any bound has doubled to the cap, and what is drawn is drawn alike.
+        let drawn = attempts.min(DOUBLINGS);
+        delays.by_ref().take(drawn as usize).for_each(drop);
+        delays.left = delays.left.saturating_sub(attempts - drawn);
         delays
     }
 
@@ -231,6 +233,9 @@ impl Backoff {
         self.max_attempts
     }
 }
+
+/// A nanosecond doubles to the longest time that there is in fewer.
+const DOUBLINGS: u32 = 128;
 
 /// From 2 s, as `OPENAI_BACKOFF_BASE_SECONDS` has it.
 impl Default for Backoff {

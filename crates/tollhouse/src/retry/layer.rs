@@ -338,7 +338,7 @@ where
             classify,
             mark,
         } = &self.layer;
-        let plan = Plan::new(terms.now(), mark.spent(&request));
+        let plan = Plan::new(terms.now(), mark.spent(&request), mark.deadline(&request));
         ResponseFuture::new(
             self.inner.clone(),
             classify.clone(),

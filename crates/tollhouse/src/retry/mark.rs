@@ -1,4 +1,4 @@
-use crate::ask::Arrival;
+use crate::ask::{Arrival, Deadline};
 
 /// Tells those concerned which attempt it is: the provider, in each request,
 /// and the caller, in what the call comes to.
@@ -35,6 +35,13 @@ pub trait Mark<Req, Out> {
     fn spent(&self, request: &Req) -> u32 {
         let _ = request;
         0
+    }
+
+    /// Until when the call must be launched, if its request says so: where a next attempt
+    /// could only come later, the caller gets what the last one came to at once.
+    fn deadline(&self, request: &Req) -> Option<Deadline> {
+        let _ = request;
+        None
     }
 
     /// Called before each attempt, with the attempts so far, this one

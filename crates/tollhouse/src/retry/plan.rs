@@ -6,13 +6,14 @@ use tokio::time::Instant;
 use super::Delays;
 use super::terms::Terms;
 use crate::answer::{Decision, Scope};
-use crate::ask::Arrival;
+use crate::ask::{Arrival, Deadline};
 use crate::telemetry;
 
 /// What one call's attempts may still do.
 #[derive(Debug)]
 pub(super) struct Plan {
     terms: Arc<Terms>,
+    /// No further attempt begins later.
     deadline: Option<Instant>,
     /// How many attempts were made before the call came here.
     spent: u32,
@@ -27,10 +28,14 @@ pub(super) struct Plan {
 }
 
 impl Plan {
-    pub(super) fn new(terms: Arc<Terms>, spent: u32) -> Self {
+    /// For a call of which so many attempts were made before, and which has until then to be
+    /// launched, if that is said.
+    pub(super) fn new(terms: Arc<Terms>, spent: u32, until: Option<Deadline>) -> Self {
         let total = terms.backoff.total();
+        let end = total.and_then(|total| Instant::now().checked_add(total));
+        let until = until.map(Deadline::instant);
         Plan {
-            deadline: total.and_then(|total| Instant::now().checked_add(total)),
+            deadline: end.into_iter().chain(until).min(),
             terms,
             spent,
             made: 0,

@@ -16,7 +16,7 @@ use http_body_util::{BodyExt, Full};
 use support::{Provider, answer, chat, headers, policy, provider};
 use tokio::time::{Instant, sleep};
 use tollhouse::testing::{Recorder, Reply};
-use tollhouse_openai::{ApiError, Attempts, Limit, Refused, Scope};
+use tollhouse_openai::{ApiError, Attempts, Deadline, Limit, Refused, Scope};
 use tollhouse_sim::{Faults, Sim};
 use tower::{Layer, Service, ServiceExt, service_fn};
 
@@ -361,6 +361,32 @@ async fn a_longer_told_delay_is_waited_for_where_that_is_wanted() {
 
 /// Against a provider with faults: every call is answered well, and what the
 /// callers are told of attempts is what the provider saw.
+/// The next attempt could only come too late: the caller hears what this one came to, and at
+/// once.
+#[tokio::test(start_paused = true)]
+async fn a_call_with_a_deadline_is_not_asked_again_after_it() {
+    for (status, body) in [(503, DOWN), (429, UNTOLD)] {
+        let told = move || {
+            let mut told = answer(status, body);
+            let delay = "10".parse().expect("digits");
+            told.headers_mut().insert("retry-after", delay);
+            told
+        };
+        for (seconds, attempts) in [(9, 1), (11, 2)] {
+            let client = policy().max_attempts(2).layer();
+            let client = client.layer(provider(move |_| told()));
+            let mut call = chat(1);
+            let deadline = Deadline::within(seconds * SEC);
+            call.extensions_mut().insert(deadline);
+            let start = Instant::now();
+            let answer = client.oneshot(call).await.expect("an answer");
+            assert_eq!(answer.status(), status);
+            assert_eq!(answer.extensions().get(), Some(&Attempts(attempts)));
+            assert_eq!(start.elapsed(), (attempts - 1) * 10 * SEC);
+        }
+    }
+}
+
 #[tokio::test(start_paused = true)]
 async fn attempts_told_are_attempts_seen() {
     let faults = Faults {
