@@ -74,14 +74,16 @@ pub enum Refused {
         expected_wait: Duration,
     },
     /// The request cannot be launched before its [`Deadline`](crate::Deadline), even
-    /// if nobody else comes and whatever is released meanwhile; or it was not, and has
+    /// if nobody else comes and slots come back at once; or it was not, and has
     /// left the line.
     ///
-    /// It is refused at once only for what can be told for sure: not for slots that might
-    /// yet come back in time. One that is let into the line may be refused later all the
-    /// same, when its deadline passes.
+    /// It is refused at once only where what was taken stays taken: not for slots that might
+    /// yet come back in time, but for tokens, though one who took some may give them back
+    /// unsent. One that is let into the line may be refused later all the
+    /// same, when its deadline passes, and so may one that was let in and comes too late to
+    /// be launched.
     TooLate {
-        /// Of one that was refused at once, how long it would have to wait at least. Of one
+        /// Of one that was refused at once, how long it would have to wait. Of one
         /// whose deadline passed in line, how long it would have had to wait on: an estimate
         /// over the lanes of all callers, as of
         /// [`TokenBudget::eta`](crate::TokenBudget::eta).

@@ -201,7 +201,8 @@ impl TokenBudget {
 
     /// How long a request of this ask would wait if it came now.
     ///
-    /// Exact while nothing changes and nobody waits; else an estimate. All of its own
+    /// Exact while nothing changes, nothing is in transit and nobody waits; else an
+    /// estimate. All of its own
     /// caller's that wait are taken to go first, and of every other caller's as many as
     /// weights and charges put before it as they stand now: whoever comes, leaves or passes
     /// a head later is not foreseen. Slots are taken to come back as fast as they did

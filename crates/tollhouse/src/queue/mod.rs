@@ -194,6 +194,7 @@ impl<R: Rule> Queue<R> {
         while let Some(waker) = state.turn_away(Refused::Closed) {
             moved.push(waker);
         }
+        state.call_watchers(&mut moved);
         if let Some(seat) = &mut state.seat {
             seat.step_out(&mut Now::unread());
         }

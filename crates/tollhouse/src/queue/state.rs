@@ -481,9 +481,6 @@ impl<R: Rule> State<R> {
             now.get();
         }
         self.note_prices();
-        if self.inside == 0 && self.lanes.is_deserted() {
-            self.call_watchers(moved);
-        }
         while let Some(head) = self.lanes.head() {
             // A shared slot that was waited for goes to whoever would be over first.
             if self.is_granted(now)
@@ -512,6 +509,8 @@ impl<R: Rule> State<R> {
             break;
         }
         self.looked_for_slots(now);
+        // The last one has left, or was just turned away.
+        self.call_watchers(moved);
     }
 
     /// Has the pool stand for a shared slot where its next one lacks nothing else.
@@ -630,8 +629,11 @@ impl<R: Rule> State<R> {
         self.lanes.set_aside(key, |charge| rule.cost(charge));
     }
 
-    /// Calls all who wait for the last one to leave.
-    fn call_watchers(&mut self, moved: &mut Moved) {
+    /// Calls all who wait for the last one to leave, once he has.
+    pub(super) fn call_watchers(&mut self, moved: &mut Moved) {
+        if self.inside > 0 || !self.lanes.is_deserted() {
+            return;
+        }
         while let Some(key) = self.watchers.first() {
             self.watchers.step_aside(key);
             if let Some(waker) = self.watchers.get_mut(key).take() {
@@ -680,19 +682,20 @@ impl<R: Rule> State<R> {
             // It was the head once, and gives up the timer that it had as such.
             self.forget_timer(key);
         }
+        let is_called = was_called || is_called(&mut self.lanes);
+        // ===> Refused: its deadline has come, whether it was let in meanwhile or not
+        if let Some(until) = ask.until()
+            && (until < now.get() || (until == now.get() && !is_called))
+        {
+            let expected_wait = self.expected_wait(ask, now);
+            return Looked::TooLate(Refused::TooLate { expected_wait });
+        }
         // ===> Admitted, Refused: called just now, or by somebody else
-        if was_called || is_called(&mut self.lanes) {
+        if is_called {
             let place = self.fetch(key);
             // Who was let in by somebody else may come late to what he was given.
             let is_late = R::LAPSES && was_called && self.is_lapsed(&place, now);
             return Looked::Called { place, is_late };
-        }
-        // ===> Refused: its deadline has come
-        if let Some(until) = ask.until()
-            && until <= now.get()
-        {
-            let expected_wait = self.expected_wait(ask, now);
-            return Looked::TooLate(Refused::TooLate { expected_wait });
         }
         // ===> InLine
         Looked::Waits

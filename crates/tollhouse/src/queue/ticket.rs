@@ -93,7 +93,7 @@ impl<R: Rule> Ticket<R> {
         now: &mut Now,
     ) -> Poll<Result<(), Refused>> {
         match self.state {
-            State::Admitted(_) if R::LAPSES => self.hold_on(cx, now),
+            State::Admitted(_) if R::LAPSES || self.ask.until().is_some() => self.hold_on(cx, now),
             State::Admitted(_) => Poll::Ready(Ok(())),
             State::New => self.enter(cx, now),
             State::InLine { .. } => self.wait(false, cx, now),
@@ -101,12 +101,20 @@ impl<R: Rule> Ticket<R> {
         }
     }
 
-    /// Looks whether what is held has lapsed meanwhile; then stands in line again.
+    /// Looks whether its deadline has passed meanwhile, or what is held has lapsed; then
+    /// stands in line again.
     ///
     /// This is asked of one that was admitted and has not been launched, whenever
     /// its owner comes back to it: when it wakes, and while the service behind it
     /// is not ready.
     fn hold_on(&mut self, cx: &mut Context<'_>, now: &mut Now) -> Poll<Result<(), Refused>> {
+        if let Some(until) = self.ask.until()
+            && until < now.get()
+        {
+            let expected_wait = self.queue.expected_wait(&self.ask, now);
+            self.give_back(now);
+            return Poll::Ready(self.refused(Refused::TooLate { expected_wait }, None));
+        }
         let State::Admitted(admitted) = std::mem::replace(&mut self.state, State::Done) else {
             unreachable!("only those admitted hold anything")
         };

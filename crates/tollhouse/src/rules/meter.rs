@@ -113,11 +113,13 @@ impl Meter {
         when
     }
 
-    /// When `total` more would be allowed, spent in pieces as it fits.
-    pub(crate) fn eta(&mut self, total: u64, now: Moment) -> Duration {
+    /// When so much more would be allowed behind what is `ahead`, all of it spent as it
+    /// fits.
+    pub(crate) fn eta(&mut self, amount: u64, ahead: u64, now: Moment) -> Duration {
+        let total = ahead.saturating_add(amount);
         let level = self.level.as_mut().map(|level| level.eta(total, now));
         let window = self.window.as_mut().map(|window| window.eta(total, now));
-        let pace = self.pace.as_mut().map(|pace| pace.eta(total, now));
+        let pace = self.pace.as_mut().map(|pace| pace.eta(amount, ahead, now));
         [level, window, pace]
             .into_iter()
             .flatten()
@@ -469,7 +471,8 @@ impl Pace {
             .and(self.second.when(amount, now))
     }
 
-    fn eta(&mut self, total: u64, now: Moment) -> Duration {
+    fn eta(&mut self, amount: u64, ahead: u64, now: Moment) -> Duration {
+        let total = ahead.saturating_add(amount.min(self.most));
         self.bucket.eta(total, now).max(self.second.eta(total, now))
     }
 
@@ -713,7 +716,7 @@ mod tests {
         assert_eq!(requests.when(1, at(0)), When::At(at(1)));
         requests.wait_for(1, 30 * SECOND, at(0));
         assert_eq!(requests.when(1, at(0)), When::At(at(30)));
-        assert_eq!(requests.eta(2, at(0)), 31 * SECOND);
+        assert_eq!(requests.eta(1, 1, at(0)), 31 * SECOND);
     }
 
     #[test]

@@ -108,10 +108,12 @@ impl Rule for Slots {
     }
 
     fn expected_wait(&mut self, _: &Charge, ahead: Ahead, _: &mut Now) -> Duration {
-        if self.max.is_none() {
+        let Some(max) = self.max else {
             return Duration::ZERO;
-        }
-        let line = u32::try_from(ahead.waiting + 1).unwrap_or(u32::MAX);
+        };
+        let free = max.saturating_sub(self.taken);
+        let line = (ahead.waiting + 1).saturating_sub(free);
+        let line = u32::try_from(line).unwrap_or(u32::MAX);
         ahead.pace.saturating_mul(line)
     }
 

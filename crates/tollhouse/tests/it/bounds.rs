@@ -210,6 +210,32 @@ async fn failure_28_idle_comes_with_the_end_of_the_last_body() {
     );
 }
 
+/// Nobody leaves who was never let in: he who waits for the last one hears of it all the same.
+#[tokio::test(start_paused = true)]
+async fn idle_comes_where_the_last_who_waits_is_turned_away() {
+    type Change = fn(&TokenBudget);
+    let closes: Change = |budget| budget.close();
+    let lowers: Change = |budget| {
+        let less = TokenBudget::per_minute(10).window(Window::Off);
+        budget.set_limits(less).unwrap();
+    };
+    for change in [closes, lowers] {
+        let budget = TokenBudget::per_minute(60).window(Window::Off);
+        let budget = budget.build().unwrap();
+        let all = budget.reserve(60).await.unwrap();
+        all.launched();
+        all.settle(60);
+        let mut waiting = Polled::new(budget.reserve(60));
+        assert!(waiting.poll().is_pending());
+        let watching = budget.clone();
+        let idle = tokio::spawn(async move { watching.idle().await });
+        tokio::task::yield_now().await;
+        change(&budget);
+        assert!(matches!(waiting.poll(), Poll::Ready(Err(_))));
+        timeout(SEC, idle).await.expect("it is idle").unwrap();
+    }
+}
+
 /// Whoever never comes to its turn lets the gate become idle too.
 #[tokio::test(start_paused = true)]
 async fn idle_comes_when_the_last_one_gives_up() {

@@ -17,6 +17,7 @@ mod ledger_proof;
 mod live;
 mod locks;
 mod observe;
+mod outlook;
 mod peers;
 mod refusals;
 mod retry;

@@ -241,10 +241,13 @@ impl Ledger {
         self.hold(until, now);
     }
 
-    /// Closes the budget until `until`. What older answers tell afterwards
-    /// must not undo it.
+    /// Closes the budget until `until`, unless that is over already. What older answers
+    /// tell afterwards must not undo it.
     pub(crate) fn hold(&mut self, until: Moment, now: Moment) {
         let now = self.catch_up(now);
+        if until <= now {
+            return;
+        }
         if let Some(dealings) = &mut self.dealings {
             dealings.held(until);
         }

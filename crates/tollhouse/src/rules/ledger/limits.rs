@@ -1,7 +1,7 @@
 //! What the ledger allows, and how that changes while it is spent.
 
 use super::metered::Metered;
-use super::{Ledger, Limit, Share, Stage, Terms};
+use super::{Entry, Ledger, Limit, Share, Stage, Terms};
 use crate::charge::Unit;
 use crate::rules::Meter;
 use crate::time::Moment;
@@ -17,6 +17,7 @@ impl Ledger {
         self.unlearned &= terms.learns.anything();
         let before = std::mem::replace(&mut self.terms, terms);
         self.terms.succeed(&before, self.unlearned);
+        self.bound_to_what_joins(now);
         self.fit(Ledger::joining_meter, now);
         if self.terms.window != before.window {
             let windowed = self.terms.windowed();
@@ -62,11 +63,7 @@ impl Ledger {
         for n in 0..self.terms.limits.len() {
             let limit = self.terms.limits[n];
             let allowed = self.terms.allowed(&limit);
-            let is_its = |it: &Metered| {
-                let of = it.meter.allowed();
-                (of.unit, of.per) == (limit.unit, limit.per)
-            };
-            let metered = match before.iter().position(is_its) {
+            let metered = match before.iter().position(|it| it.is_of(&limit)) {
                 Some(at) => {
                     let mut metered = before.swap_remove(at);
                     metered.resize(allowed, now);
@@ -81,7 +78,7 @@ impl Ledger {
     /// The meter of a limit that an answer named: the provider has had it all along.
     fn first_meter(&mut self, limit: &Limit, now: Moment) -> Metered {
         let allowed = self.terms.allowed(limit);
-        self.bound_charges(limit.unit, allowed.capacity, now);
+        self.bound_charges(limit.unit, allowed.capacity, |_| true, now);
         let mut metered = Metered::new(Meter::new(allowed, self.terms.windowed(), now));
         // What was reserved before there was a meter is in it all the same.
         for (key, entry) in self.transit.entries_mut() {
@@ -106,8 +103,11 @@ impl Ledger {
     /// has counted more of it, meters of longer periods among them, gives that back.
     ///
     /// A learned limit comes last in the terms, so that all other meters are there.
-    fn bound_charges(&mut self, unit: Unit, most: u64, now: Moment) {
+    fn bound_charges(&mut self, unit: Unit, most: u64, whose: fn(&Entry) -> bool, now: Moment) {
         for (key, entry) in self.transit.entries_mut() {
+            if !whose(entry) {
+                continue;
+            }
             let excess = entry.bound(unit, most);
             if excess == 0 {
                 continue;
@@ -120,6 +120,19 @@ impl Ledger {
             let others = self.meters.iter_mut();
             for metered in others.filter(|it| it.meter.unit() == unit) {
                 metered.lessen(key, excess, entry, now);
+            }
+        }
+    }
+
+    /// The same of what is on its way when somebody sets a limit, as long as all other
+    /// meters are there. What has landed owes a meter that joins nothing.
+    fn bound_to_what_joins(&mut self, now: Moment) {
+        for n in 0..self.terms.limits.len() {
+            let limit = self.terms.limits[n];
+            if !self.meters.iter().any(|it| it.is_of(&limit)) {
+                let capacity = self.terms.allowed(&limit).capacity;
+                let is_on_its_way = |entry: &Entry| entry.stage != Stage::Landed;
+                self.bound_charges(limit.unit, capacity, is_on_its_way, now);
             }
         }
     }

@@ -4,8 +4,8 @@
 use super::belief::{Belief, Verdict};
 use super::correction::{Correction, Mark};
 use super::terms::{Accounting, Terms};
-use super::{Entry, MeterSnapshot, Sent, Stage, Told};
-use crate::charge::Charge;
+use super::{Entry, Limit, MeterSnapshot, Sent, Stage, Told};
+use crate::charge::{Charge, Unit};
 use crate::rules::{Allowed, Beside, Key, Meter, Room};
 use crate::time::Moment;
 
@@ -146,16 +146,25 @@ impl Metered {
         }
     }
 
+    pub(super) fn is_of(&self, limit: &Limit) -> bool {
+        let of = self.meter.allowed();
+        (of.unit, of.per) == (limit.unit, limit.per)
+    }
+
     /// What is believed of the usage that an answer tells.
     ///
-    /// A request that was let in fitted into the limit, and no model writes more
+    /// A request that was let in fitted into the limit, and no model writes more tokens
     /// than [`LONGEST_ANSWER`] beyond that; or its estimate was
     /// [`UNDERESTIMATED`]. More is no usage but a broken number, and a debt that
     /// nothing would ever correct.
     pub(super) fn believable(&self, reserved: u64) -> u64 {
-        let limit = self.meter.allowed().limit;
+        let Allowed { unit, limit, .. } = *self.meter.allowed();
+        let beyond = match unit {
+            Unit::Tokens | Unit::Input | Unit::Output => LONGEST_ANSWER,
+            Unit::Requests | Unit::Images => 0,
+        };
         let estimated = reserved.saturating_mul(UNDERESTIMATED);
-        estimated.max(limit.saturating_add(LONGEST_ANSWER))
+        estimated.max(limit.saturating_add(beyond))
     }
 
     /// The provider told how this meter stands, in an answer or in nobody's in

@@ -368,7 +368,7 @@ impl Ledger {
             let reserved = entry.charge.get(unit);
             match used.named(unit) {
                 Some(told) if unit.is_settled() => {
-                    let believed = told.min(metered.believable(reserved));
+                    let believed = told.min(metered.believable(reserved)).min(MOST);
                     if believed < told {
                         self.notes.push(Note::UsageCapped {
                             reserved,
@@ -477,14 +477,15 @@ impl Ledger {
         })
     }
 
-    /// When `charge` more would be admitted behind those who wait.
+    /// When `charge` more would be admitted behind those who wait. What none of them takes
+    /// anything of keeps none of them waiting.
     pub(crate) fn eta(&mut self, charge: &Charge, ahead: Ahead, now: Moment) -> Duration {
         let now = self.catch_up(now);
         let held = self.trust.held_until(now).map(|until| until - now);
-        let meters = self.meters.iter_mut().map(|metered| {
+        let meters = self.meters.iter_mut().filter_map(|metered| {
             let unit = metered.meter.unit();
-            let total = ahead.charge.get(unit).saturating_add(charge.get(unit));
-            metered.meter.eta(total, now)
+            let (amount, ahead) = (charge.get(unit), ahead.charge.get(unit));
+            (amount > 0 || ahead > 0).then(|| metered.meter.eta(amount, ahead, now))
         });
         let known = meters.chain(held).max().unwrap_or_default();
         known.max(self.unlearned_eta(charge, ahead))
@@ -567,6 +568,7 @@ impl Rule for Ledger {
             return When::Never(refused);
         }
         let mut when = self.trust.when(|| time_for(charge, &self.meters), now);
+        let mut too_much = None;
         for metered in &mut self.meters {
             let allowed = metered.meter.allowed();
             let amount = charge.get(allowed.unit);
@@ -575,11 +577,16 @@ impl Rule for Ledger {
                     when = when.and(When::OnChange);
                     continue;
                 }
-                return When::Never(too_large(allowed.unit, amount, allowed.capacity));
+                too_much = Some((allowed.unit, amount));
+                break;
             }
             if amount > 0 {
                 when = when.and(metered.meter.when(amount, now));
             }
+        }
+        if let Some((unit, amount)) = too_much {
+            let most = self.most(unit, now).unwrap_or_default();
+            return When::Never(too_large(unit, amount, most));
         }
         match when {
             // A landing releases too, and nobody else would notice.
