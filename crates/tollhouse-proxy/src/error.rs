@@ -21,6 +21,9 @@ use crate::held::Full;
 
 const RETRY_AFTER_MS: HeaderName = HeaderName::from_static("retry-after-ms");
 
+/// What is told where nobody knows how long it would be.
+const SOONEST_RETRY: Duration = Duration::from_secs(1);
+
 /// The official SDKs wait for no longer than this; what tells them more, they ignore.
 const LONGEST_RETRY: Duration = Duration::from_secs(60);
 
@@ -220,7 +223,8 @@ impl Refusal {
                     outlook.waiting.saturating_add(1),
                     most.as_secs_f64(),
                 ),
-                After(outlook.expected_wait),
+                // Whoever was told nothing would ask again at once, and be refused again.
+                After(outlook.expected_wait.max(SOONEST_RETRY)),
             ),
             Refusal::Refused(refused) => return told_by_gate(refused),
             Refusal::Closing => (

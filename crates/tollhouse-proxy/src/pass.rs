@@ -1,7 +1,7 @@
 //! A call, from its head to the answer's.
 
 use std::net::SocketAddr;
-use std::pin::{Pin, pin};
+use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
@@ -199,7 +199,7 @@ fn begin(
     line.charge = place.charge;
     line.read = Some(ready.launches.read_since(line.came));
     let model = ready.call.model().unwrap_or_default();
-    line.model = model.chars().take(LONGEST_MODEL).collect();
+    line.model = in_one_line(model).take(LONGEST_MODEL).collect();
     line.pool = Arc::clone(&place.pool);
     ready.launches.tell(&shared.page, &line.pool, line.charge);
 
@@ -370,6 +370,18 @@ fn is_multipart(headers: &HeaderMap) -> bool {
 /// What is logged of a model's name, which may be anything.
 const LONGEST_MODEL: usize = 128;
 
+/// Without what would end a line of the log, or colour it.
+fn in_one_line(text: &str) -> impl Iterator<Item = char> {
+    let is_plain = |letter: char| !letter.is_control();
+    text.chars().map(move |letter| {
+        if is_plain(letter) {
+            letter
+        } else {
+            char::REPLACEMENT_CHARACTER
+        }
+    })
+}
+
 const MULTIPART: &[u8] = b"multipart/";
 
 /// Why a call has no answer, and after how many attempts.
@@ -393,12 +405,16 @@ async fn patiently(gates: Gates, ready: Ready, place: Place, most: Duration) -> 
     if place.expected_wait() > most {
         return Err(too_late());
     }
-    let mut calling = pin!(gates.call(*request));
+    let mut calling = Box::pin(gates.call(*request));
     let waited = timeout(most, &mut calling).await;
     let ended = match (waited, launches.wait()) {
         (Ok(ended), _) => ended,
         (Err(_), Some(_)) => calling.await,
-        (Err(_), None) => return Err(too_late()),
+        (Err(_), None) => {
+            // Who is told his place stands in it no more.
+            drop(calling);
+            return Err(too_late());
+        }
     };
     ended.map_err(|error| failed(&error, upload))
 }
@@ -432,6 +448,12 @@ mod tests {
         ] {
             assert_eq!(path("/v1", uri), Err(Refusal::NotHere), "{uri}");
         }
+    }
+
+    #[test]
+    fn a_name_of_a_model_is_no_line_of_the_log() {
+        let name: String = in_one_line("x\r\n2026-11-29 INFO \u{1b}[31mü").collect();
+        assert_eq!(name, "x\u{fffd}\u{fffd}2026-11-29 INFO \u{fffd}[31mü");
     }
 
     /// What a call is read from is used again while it waits.

@@ -62,6 +62,10 @@ async fn a_wait_that_became_too_long_ends_and_leaves_nothing() {
         (second.status, second.code().as_str()),
         (429, "rate_limit_exceeded")
     );
+    // Nobody knows how long the first one takes, and at once would be too soon.
+    assert_eq!(second.header("retry-after"), Some("1"));
+    let message = second.json()["error"]["message"].to_string();
+    assert!(message.contains("at place 1"), "{message}");
     // The first was launched in time, and takes what it takes.
     upstream
         .write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\n{}")
