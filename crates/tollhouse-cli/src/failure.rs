@@ -2,6 +2,7 @@
 
 use std::error::Error;
 use std::fmt;
+use std::io::{self, Write};
 use std::process::ExitCode;
 
 /// An error on its way to that line.
@@ -72,7 +73,8 @@ impl Error for Because {
 /// Says what went wrong, if anything did, and ends.
 pub(crate) fn exit_code(ended: Ended) -> ExitCode {
     let exit = ended.unwrap_or_else(|error| {
-        eprintln!("error: {}", with_causes(&*error));
+        // All that was logged is written, and whoever does not read this reads the code.
+        let _ = writeln!(io::stderr(), "error: {}", with_causes(&*error));
         Exit::BadInput
     });
     ExitCode::from(exit.code())

@@ -9,6 +9,7 @@ use tollhouse_openai::{Account, OpenAi};
 use tollhouse_proxy::{Bounds, Proxy, Served};
 
 use crate::failure::{self, BoxError, Ended, Exit};
+use crate::logging;
 use crate::policy_args::{ClientArgs, PolicyArgs};
 use crate::reload::{self, Followed};
 use crate::shared;
@@ -135,21 +136,21 @@ pub(crate) async fn run(args: Args) -> Ended {
         .await
         .map_err(|error| failure::because(format!("cannot listen at {}", args.listen), error))?;
     let served = proxy.serve(listener)?;
-    eprint!("{}", args.greeting(&account, &served, &upstream));
+    logging::say(args.greeting(&account, &served, &upstream).trim_end());
     if let Some(greeting) = part.greeting().await {
-        eprintln!("{greeting}");
+        logging::say(greeting);
     }
     let follow = reload::follow_aloud(followed, &account, &args.policy);
     tokio::select! {
         () = signals.next() => {}
         never = follow => match never {},
     }
-    eprintln!("Stopping; calls in flight may end. A second signal ends at once.");
+    logging::say("Stopping; calls in flight may end. A second signal ends at once.");
     tokio::select! {
         drained = served.drain(args.drain_seconds) => {
             part.leave().await;
             if drained.cut_off > 0 {
-                eprintln!("{} calls were cut off.", drained.cut_off);
+                logging::say(format_args!("{} calls were cut off.", drained.cut_off));
             }
             Ok(Exit::Done)
         }

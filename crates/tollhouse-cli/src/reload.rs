@@ -10,6 +10,7 @@ use tokio::time::sleep;
 use tollhouse_openai::{Account, AccountConfig};
 
 use crate::failure::BoxError;
+use crate::logging;
 use crate::policy_args::PolicyArgs;
 
 /// Between two looks at the file.
@@ -103,8 +104,22 @@ pub(crate) async fn follow_aloud(
     account: &Account,
     policy: &PolicyArgs,
 ) -> Infallible {
-    let tell = |told: &str| eprintln!("{told}");
+    if followed.is_none() {
+        return mind_no_hang_up().await;
+    }
+    let tell = |told: &str| logging::say(told);
     follow(followed, account, || policy.account(), tell, || {}).await
+}
+
+/// A server is asked to read its file again, and has none: that is no reason to end.
+async fn mind_no_hang_up() -> Infallible {
+    let Ok(mut hang_up) = HangUp::listen() else {
+        return pending().await;
+    };
+    loop {
+        hang_up.next().await;
+        logging::say("There is no file to be read again: --config names one");
+    }
 }
 
 fn stamp(path: &PathBuf) -> Stamp {

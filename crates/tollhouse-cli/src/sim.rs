@@ -8,6 +8,7 @@ use clap::ValueEnum;
 use tollhouse_sim::{ChargeRule, Config, Enforcement, Report, RequestEnforcement, Sim};
 
 use crate::failure::{self, BoxError, Ended, Exit};
+use crate::logging;
 use crate::print::{Count, Span, to_stdout};
 use crate::signals::Signals;
 
@@ -117,9 +118,9 @@ pub(crate) async fn run(args: Args) -> Ended {
         .spawn(args.listen)
         .await
         .map_err(|error| failure::because(format!("cannot listen at {}", args.listen), error))?;
-    eprint!("{}", greeting(&sim, &served.url()));
+    logging::say(greeting(&sim, &served.url()).trim_end());
     signals.next().await;
-    eprintln!("Stopping; Ctrl-C again does not wait for the answers under way.");
+    logging::say("Stopping; Ctrl-C again does not wait for the answers under way.");
     tokio::select! {
         ended = served.shutdown() => ended?,
         () = signals.next() => {}

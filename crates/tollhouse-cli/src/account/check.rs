@@ -8,6 +8,7 @@ use tollhouse_openai::account::AccountError;
 
 use super::numbers;
 use crate::failure::{Ended, Exit};
+use crate::logging;
 use crate::print::{Counted, to_stdout};
 
 /// Check a file: everything that is wrong, each with its line; else a line for each pool
@@ -55,8 +56,8 @@ fn say(args: &Args, error: &AccountError) {
             (None, "") => file.to_string(),
             (None, section) => format!("{file}: {section}"),
         };
-        eprintln!("{place}: {}", problem.what());
+        logging::say(format_args!("{place}: {}", problem.what()));
     }
     let faults = Counted(problems.len() as u64, "fault");
-    eprintln!("error: {file} has {faults}");
+    logging::say(format_args!("error: {file} has {faults}"));
 }

@@ -7,6 +7,7 @@ use tollhouse_openai::AccountConfig;
 use super::admin::{self, RateLimit};
 use super::{drift, file};
 use crate::failure::{BoxError, Ended, Exit};
+use crate::logging;
 use crate::policy_args::ClientArgs;
 use crate::print::{Counted, to_stdout};
 
@@ -55,7 +56,10 @@ pub(super) async fn run(args: Args) -> Ended {
     let text = file::text(&args.project, &base_url, &limits)?;
     file::write(&output, &text, args.force)?;
     let models = Counted(file::models(&limits).len() as u64, "model");
-    eprintln!("Wrote the limits of {models} to {}", output.display());
+    logging::say(format_args!(
+        "Wrote the limits of {models} to {}",
+        output.display()
+    ));
     Ok(Exit::Done)
 }
 

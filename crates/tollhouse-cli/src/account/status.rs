@@ -7,6 +7,7 @@ use serde_json::{Value, json};
 use tollhouse_redis::{LeaseStatus, MeterStatus, PoolStatus, ProcessStatus, Status};
 
 use crate::failure::{Ended, Exit};
+use crate::logging;
 use crate::policy_args::Places;
 use crate::print::{Count, Counted, Span, to_stdout};
 use crate::processes::by_name;
@@ -36,7 +37,9 @@ pub(super) async fn run(args: &Args) -> Ended {
     let name = ledger.account();
     let Some(status) = ledger.status().await? else {
         let place = said.place().unwrap_or_default();
-        eprintln!("no process has come to the account {name:?} at {place} within two days");
+        logging::say(format_args!(
+            "no process has come to the account {name:?} at {place} within two days"
+        ));
         return Ok(Exit::SomeFailed);
     };
     match args.json {

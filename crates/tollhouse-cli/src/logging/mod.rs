@@ -2,7 +2,9 @@
 
 mod lines;
 
-use std::io::IsTerminal;
+use std::fmt::Display;
+use std::io::{IsTerminal, Write};
+use std::sync::{Arc, OnceLock};
 
 use tracing_subscriber::EnvFilter;
 use tracing_subscriber::fmt::writer::BoxMakeWriter;
@@ -44,6 +46,19 @@ pub(crate) fn start(verbose: u8, logging: Logging) -> Result<Option<Writing>, Bo
     Ok(writing)
 }
 
+/// Where a server's lines go.
+static LINES: OnceLock<Arc<Lines>> = OnceLock::new();
+
+/// Says a line on stderr. One that nobody takes any more is lost, and keeps nobody from going
+/// on; a server's comes after all that it has logged.
+pub(crate) fn say(line: impl Display) {
+    let line = format!("{line}\n");
+    let _ = match LINES.get() {
+        Some(lines) => (&**lines).write_all(line.as_bytes()),
+        None => std::io::stderr().write_all(line.as_bytes()),
+    };
+}
+
 /// Others than servers say little, and draw their progress in between.
 fn writer(is_server: bool) -> Result<(BoxMakeWriter, Option<Writing>), BoxError> {
     if !is_server {
@@ -52,7 +67,8 @@ fn writer(is_server: bool) -> Result<(BoxMakeWriter, Option<Writing>), BoxError>
     let started = Lines::start(std::io::stderr());
     let (lines, writing) =
         started.map_err(|error| failure::because("cannot start to log", error))?;
-    Ok((BoxMakeWriter::new(lines), Some(writing)))
+    let lines = LINES.get_or_init(|| lines);
+    Ok((BoxMakeWriter::new(Arc::clone(lines)), Some(writing)))
 }
 
 fn filter(verbose: u8, is_server: bool) -> Result<Option<EnvFilter>, BoxError> {

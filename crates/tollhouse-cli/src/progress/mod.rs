@@ -9,6 +9,7 @@ use tokio::task::JoinHandle;
 use tokio::time::{Duration, MissedTickBehavior, interval};
 
 use self::echo::NoEcho;
+use crate::logging;
 use crate::print::{Count, colours};
 
 /// Bars are redrawn so often, and no oftener.
@@ -78,7 +79,7 @@ impl Screen {
         {
             return;
         }
-        eprintln!("{line}");
+        logging::say(line);
     }
 
     /// Writes a line that stays, unless this is to be quiet.
@@ -181,7 +182,7 @@ async fn show_lines(things: Vec<Tell>) {
     loop {
         ticks.tick().await;
         for tell in &things {
-            eprintln!("{}", tell());
+            logging::say(tell());
         }
     }
 }

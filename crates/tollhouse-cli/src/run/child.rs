@@ -11,6 +11,7 @@ use tokio::process::Command;
 use tokio::signal::unix::{self, SignalKind, signal};
 
 use crate::failure::{self, BoxError};
+use crate::logging;
 
 /// As shells say it.
 const NOT_FOUND: u8 = 127;
@@ -71,7 +72,7 @@ impl Child<'_> {
     fn not_run(&self, error: io::Error) -> u8 {
         let program = self.command.first().cloned().unwrap_or_default();
         let error = failure::because(format!("cannot run {}", program.display()), error);
-        eprintln!("error: {}", failure::with_causes(&*error));
+        logging::say(format_args!("error: {}", failure::with_causes(&*error)));
         let is_there = error.source().and_then(|it| it.downcast_ref::<io::Error>());
         match is_there.map(io::Error::kind) {
             Some(io::ErrorKind::NotFound) => NOT_FOUND,
@@ -87,10 +88,15 @@ fn without_key(
 ) -> Vec<(OsString, OsString)> {
     let variables: Vec<_> = variables.collect();
     let key = variables.iter().find(|(name, _)| name == KEY);
-    let key = key.map(|(_, key)| key.clone()).unwrap_or_default();
-    let has_key = |(_, value): &&(OsString, OsString)| *value == key && !key.is_empty();
+    let key = key.map_or(&[][..], |(_, key)| trimmed(key));
+    let has_key = |(_, value): &&(OsString, OsString)| trimmed(value) == key && !key.is_empty();
     let names = variables.iter().filter(has_key).map(|(name, _)| name);
     names.map(|name| (name.clone(), token.into())).collect()
+}
+
+/// As clients send it: space around a key is none of it.
+pub(super) fn trimmed(key: &OsStr) -> &[u8] {
+    key.as_encoded_bytes().trim_ascii()
 }
 
 fn code(status: ExitStatus) -> u8 {

@@ -11,6 +11,7 @@ use tokio::time::sleep;
 
 use super::seat::Seat;
 use crate::failure::{self, BoxError};
+use crate::logging;
 
 /// Before the next try where no connection can be accepted, for want of descriptors.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
@@ -67,7 +68,7 @@ async fn pass(mut here: TcpStream, seat: Arc<Seat>) {
     let mut there = match seat.connect().await {
         Ok(there) => there,
         Err(error) => {
-            eprintln!("tollhouse: {}", failure::with_causes(&*error));
+            logging::say(format_args!("tollhouse: {}", failure::with_causes(&*error)));
             return;
         }
     };

@@ -140,13 +140,23 @@ impl Room {
         ours(&self.path.join("users"))
     }
 
+    /// Whether its daemon lives, whether it listens yet or not.
+    pub(super) fn is_alive(&self) -> bool {
+        self.lived_in().is_some()
+    }
+
+    /// What a daemon that lives holds.
+    fn lived_in(&self) -> Option<File> {
+        let file = File::open(self.path.join("daemon")).ok()?;
+        match file.try_lock_shared() {
+            Err(TryLockError::WouldBlock) => Some(file),
+            Ok(()) | Err(TryLockError::Error(_)) => None,
+        }
+    }
+
     /// Where its daemon listens, if it lives and does.
     pub(super) fn port(&self) -> Option<u16> {
-        let mut file = File::open(self.path.join("daemon")).ok()?;
-        match file.try_lock_shared() {
-            Err(TryLockError::WouldBlock) => {}
-            Ok(()) | Err(TryLockError::Error(_)) => return None,
-        }
+        let mut file = self.lived_in()?;
         let mut said = String::new();
         file.read_to_string(&mut said).ok()?;
         said.split_whitespace().next()?.parse().ok()

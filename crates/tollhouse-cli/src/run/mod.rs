@@ -28,6 +28,7 @@ use self::home::Home;
 use self::seat::{Recipe, Seat};
 use self::token::Signed;
 use crate::failure::{Ended, Exit};
+use crate::logging;
 use crate::policy_args::{ClientArgs, PolicyArgs};
 
 /// Run a command whose calls share this machine's account with all others
@@ -79,7 +80,7 @@ pub(crate) async fn run(args: Args) -> Ended {
         token: &token,
     };
     let exit = child.run().await?;
-    eprintln!("{}", waits::of(&seat, &token).await);
+    logging::say(waits::of(&seat, &token).await);
     door.close().await;
     drop(seat);
     home.sweep();

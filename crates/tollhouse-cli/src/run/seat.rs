@@ -7,8 +7,9 @@ use std::time::Duration;
 use tokio::io::{AsyncBufReadExt, BufReader};
 use tokio::net::TcpStream;
 use tokio::process::Command;
-use tokio::time::{sleep, timeout};
+use tokio::time::{Instant, sleep, timeout};
 
+use super::child::trimmed;
 use super::home::{Home, Locked, Room};
 use super::token::Secret;
 use crate::failure::{self, BoxError};
@@ -100,7 +101,18 @@ impl Seat {
         }
     }
 
+    /// One that somebody else began to start, and did not live to see it listen, is joined.
     async fn start(&self) -> Result<(), BoxError> {
+        let began = Instant::now();
+        while self.room.is_alive() {
+            if self.room.port().is_some() {
+                return Ok(());
+            }
+            if began.elapsed() > START {
+                return Err(failure::error("the daemon lives and does not listen"));
+            }
+            sleep(PAUSE).await;
+        }
         let mut daemon = self.recipe.daemon()?;
         daemon.arg(self.room.path());
         daemon.stderr(self.room.prepare()?);
@@ -140,7 +152,7 @@ impl Recipe {
             "OPENAI_API_KEY",
         ];
         let own = own.map(|name| (name, std::env::var_os(name).unwrap_or_default()));
-        let own = own.map(|(name, value)| (name, value.as_encoded_bytes().to_vec()));
+        let own = own.map(|(name, value)| (name, trimmed(&value).to_vec()));
         let given = [
             ("says", self.says.clone()),
             ("base URL", self.base_url.clone()),

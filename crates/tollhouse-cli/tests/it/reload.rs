@@ -1,11 +1,13 @@
 //! Commands that go by the account's file while it changes.
 
 use std::fs;
+use std::io::Read;
+use std::process::Stdio;
 
 use tollhouse_sim::Sim;
 
 use crate::common::{
-    Provider, assert_each_once, directory, ended, interrupt, lines, signal, start, until,
+    Provider, Started, assert_each_once, directory, ended, interrupt, lines, signal, start, until,
 };
 
 /// An hour between two launches, of which the file says after the first: none.
@@ -53,6 +55,37 @@ async fn a_batch_goes_by_its_file_while_that_changes() {
     assert_each_once(&output, 5);
     let change = "[defaults] stagger_seconds: 0, until now 3600";
     assert!(text(&said).contains(change), "{}", text(&said));
+}
+
+/// Where there is no file the signal to hang up ends nothing either; and that nobody reads what
+/// is said keeps nothing from its end.
+#[tokio::test]
+async fn a_proxy_goes_on_whoever_hangs_up() {
+    let provider = Provider::start(Sim::builder()).await;
+    let mut command = provider.tollhouse(&["proxy", "--listen", "127.0.0.1:0"]);
+    let (mut said, stderr) = std::io::pipe().unwrap();
+    command
+        .env("TOLLHOUSE_TOKEN", "t")
+        .stdout(Stdio::null())
+        .stderr(stderr);
+    let child = Started::from(command.spawn().expect("it starts"));
+    drop(command);
+    let mut text = String::new();
+    let mut hear = |what: &str| {
+        while !text.contains(what) {
+            let mut bytes = [0; 4_096];
+            let count = said.read(&mut bytes).unwrap();
+            assert_ne!(count, 0, "it ended after {text}");
+            text.push_str(str::from_utf8(&bytes[..count]).unwrap());
+        }
+    };
+    hear("export");
+    signal(&child, "-HUP");
+    hear("no file");
+    drop(said);
+    signal(&child, "-HUP");
+    signal(&child, "-TERM");
+    assert_eq!(ended(child).await, Some(0));
 }
 
 /// The signal to hang up has the file read at once, and ends nothing.

@@ -15,8 +15,8 @@ use tokio::sync::watch;
 use tollhouse_sim::Sim;
 
 use crate::common::{
-    Files, Provider, Upstream, answers, assert_each_once, directory, ended, lines, run, signal,
-    start, text, tollhouse_at, until,
+    Files, Provider, Started, Upstream, answers, assert_each_once, directory, ended, lines, run,
+    signal, start, text, tollhouse_at, until,
 };
 
 const KEY: &str = "sk-PLANTED-KEY";
@@ -141,6 +141,23 @@ async fn it_ends_as_its_command_did() {
     user.is_left().await;
 }
 
+/// Nobody reads what is said at the end, or it finds no room.
+#[tokio::test]
+async fn it_ends_as_its_command_did_where_nobody_hears_of_it() {
+    let provider = Provider::start(Sim::builder()).await;
+    let user = User::new("run_unheard");
+    let (read, gone) = std::io::pipe().unwrap();
+    drop(read);
+    let full = fs::OpenOptions::new().write(true).open("/dev/full");
+    for stderr in [Stdio::from(gone), Stdio::from(full.unwrap())] {
+        let mut command = user.run(&provider, &[], "exit 7");
+        command.stdout(Stdio::null()).stderr(stderr);
+        let child = Started::from(command.spawn().expect("it starts"));
+        assert_eq!(ended(child).await, Some(7));
+    }
+    user.is_left().await;
+}
+
 /// What is wrong is told before anything is started.
 #[tokio::test]
 async fn what_is_wrong_is_told_and_nothing_is_run() {
@@ -244,6 +261,8 @@ async fn the_key_is_not_handed_on() {
     let files = Files::new("run_key_batch", lines(3, 20));
     let script = format!("env > environment; {}", batch(&files, ""));
     let mut command = user.run(&provider, &[], &script);
+    // As keys come from files: clients take the end of the line off.
+    command.env("OPENAI_API_KEY", format!("{KEY}\n"));
     command.env("MY_OWN_COPY", KEY).env("ANOTHER", "value");
     let ran = run(command);
     assert_eq!(ran.code, Some(0), "{ran:?}");
@@ -555,6 +574,33 @@ async fn a_killed_run_does_not_keep_the_daemon() {
     assert_eq!(ended(child).await, None);
     user.is_left().await;
     until("its end", || !is_running(&daemon)).await;
+}
+
+/// A daemon that lives and does not listen yet, whose run was killed before it did: it is waited
+/// for, and not started a second time.
+#[tokio::test]
+async fn a_daemon_that_was_left_before_it_listened_is_joined() {
+    let provider = Provider::start(Sim::builder()).await;
+    let user = User::new("run_half_begun");
+    let first = start(user.run(&provider, &[], "sleep 5"), &user.file("first"));
+    let process = user.daemon().await;
+    let port = user.rooms()[0].join("daemon");
+    let said = fs::read_to_string(&port).unwrap();
+    fs::write(&port, "").unwrap();
+    let second = start(user.run(&provider, &[], "exit 7"), &user.file("second"));
+    tokio::time::sleep(Duration::from_millis(200)).await;
+    fs::write(&port, &said).unwrap();
+    let code = ended(second).await;
+    assert_eq!(
+        code,
+        Some(7),
+        "{:?}",
+        fs::read_to_string(user.file("second"))
+    );
+    assert_eq!(user.daemon().await, process);
+    signal(&first, "-KILL");
+    assert_eq!(ended(first).await, None);
+    user.is_left().await;
 }
 
 /// Beginnings and ends meet in every order; each run's calls pass.
