@@ -85,6 +85,10 @@ pub(crate) struct ClientArgs {
     /// Longest wait for the head of an answer, and again for each further piece of its body
     #[arg(long, value_name = "SECONDS", value_parser = seconds, default_value = "600")]
     timeout_seconds: Option<Duration>,
+
+    /// Whether bodies take as long as they go on.
+    #[arg(skip)]
+    passes_on: bool,
 }
 
 const BASE_URL: &str = "OPENAI_BASE_URL";
@@ -286,6 +290,14 @@ impl ClientArgs {
         self.timeout_seconds
     }
 
+    /// The same for whoever passes on what comes: that takes as long as it goes on.
+    pub(crate) fn passing_on(&self) -> Self {
+        ClientArgs {
+            passes_on: true,
+            ..self.clone()
+        }
+    }
+
     /// A client with the key of the environment.
     pub(crate) fn client(&self) -> Result<OpenAi, BoxError> {
         self.client_over(&environment).map_err(failure::error)
@@ -334,10 +346,13 @@ impl ClientArgs {
         client.map_err(|error| error.to_string())
     }
 
-    fn timed(&self, builder: OpenAiBuilder) -> OpenAiBuilder {
-        match self.timeout_seconds {
-            Some(timeout) => builder.attempt_timeout(timeout),
-            None => builder,
+    fn timed(&self, mut builder: OpenAiBuilder) -> OpenAiBuilder {
+        if let Some(timeout) = self.timeout_seconds {
+            builder = builder.attempt_timeout(timeout);
+        }
+        match self.passes_on {
+            true => builder.body_timeout(Duration::MAX),
+            false => builder,
         }
     }
 }

@@ -126,8 +126,8 @@ pub(crate) async fn run(args: Args) -> Ended {
     }
     let (account, part) = shared::join(Account::from_config(config)?)?;
     let openai = match args.pass_through_keys {
-        true => args.client.keyless()?,
-        false => args.client.client()?,
+        true => args.client.passing_on().keyless()?,
+        false => args.client.passing_on().client()?,
     };
     let upstream = openai.base_url().to_string();
     let proxy = part.shown_by(args.proxy(account.clone(), openai)?);

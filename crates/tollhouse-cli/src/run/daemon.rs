@@ -45,7 +45,7 @@ pub(crate) async fn run(args: Args) -> Ended {
     let room = Room::at(args.room.clone());
     let mut alive = room.live()?;
     let followed = Followed::new(args.policy.file())?;
-    let (config, openai) = args.policy.account_and_client(&args.client)?;
+    let (config, openai) = args.policy.account_and_client(&args.client.passing_on())?;
     let (account, part) = shared::join(Account::from_config(config)?)?;
     let listener = TcpListener::bind("127.0.0.1:0").await?;
     let port = listener.local_addr()?.port();

@@ -108,7 +108,8 @@ impl OpenAiBuilder {
     }
 
     /// The longest wait for the head of an answer, connecting included; 10 minutes
-    /// by default. Then the error is [`is_timeout`](Error::is_timeout).
+    /// by default. Where a streamed body is sent, from the last piece of it on that was
+    /// taken. Then the error is [`is_timeout`](Error::is_timeout).
     pub fn attempt_timeout(mut self, timeout: Duration) -> Self {
         self.patience.attempt = timeout;
         self
@@ -124,7 +125,8 @@ impl OpenAiBuilder {
     }
 
     /// The longest that a whole body may take from the head on, however it trickles;
-    /// 10 minutes by default. A stream of events may take as long as it likes.
+    /// 10 minutes by default. A stream of events may take as long as it likes, and with
+    /// [`Duration::MAX`] any body.
     pub fn body_timeout(mut self, timeout: Duration) -> Self {
         self.patience.body = timeout;
         self

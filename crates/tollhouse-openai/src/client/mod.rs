@@ -18,6 +18,7 @@ mod peer;
 mod streaming;
 mod target;
 mod transport;
+mod upload;
 
 #[cfg(test)]
 mod tests;

@@ -24,6 +24,7 @@ use super::inline::{self, Inline};
 use super::patience::{Patience, poll_over};
 use super::peer::{Kept, Peer, poison};
 use super::target::Target;
+use super::upload::Upload;
 use crate::call::{CallBody, RequestBody};
 
 /// What of an answer comes before anybody reads it, over HTTP/2.
@@ -119,6 +120,7 @@ impl Service<Request<RequestBody>> for Transport {
             body_bytes = request.body().size_hint().exact(),
             "sending a request"
         );
+        let (request, upload) = Upload::of(request);
         let sent = match &self.clients.inline {
             // A URI without an origin is one for which `is_inline` was true.
             Some(inline) if request.uri().scheme().is_none() => Sent::Inline {
@@ -130,6 +132,7 @@ impl Service<Request<RequestBody>> for Transport {
             sent,
             timer: None,
             waiting: None,
+            upload,
             clients: Arc::clone(&self.clients),
         }
     }
@@ -158,6 +161,8 @@ pin_project! {
         #[pin]
         timer: Option<Sleep>,
         waiting: Option<Waiting>,
+        // Of a request that is still sent.
+        upload: Option<Upload>,
         // For how long it may take.
         clients: Arc<Clients>,
     }
@@ -180,8 +185,10 @@ pin_project! {
 /// onto its connection.
 struct Waiting {
     asked: Instant,
-    /// When the attempt is over.
+    /// When the attempt is over, unless its request is still sent.
     deadline: Instant,
+    upload: Option<Upload>,
+    attempt: Duration,
     /// Who is at the other end, and when that was known.
     peer: Option<(Peer, Instant)>,
 }
@@ -206,11 +213,18 @@ impl Waiting {
         self.peer.as_ref()?.0.keeps(self.asked)
     }
 
+    /// When the attempt is over, as far as can be told.
+    fn end(&self) -> Instant {
+        let upload = self.upload.as_ref();
+        let end = upload.and_then(|upload| upload.stands_still_at(self.attempt));
+        end.map_or(self.deadline, |end| end.max(self.deadline))
+    }
+
     /// When to look again: soon while it is kept back, else when the attempt is over.
     fn next(&self, step: Duration) -> Instant {
         match self.kept() {
-            Some(_) => self.deadline.min(Instant::now() + step),
-            None => self.deadline,
+            Some(_) => self.end().min(Instant::now() + step),
+            None => self.end(),
         }
     }
 
@@ -221,7 +235,7 @@ impl Waiting {
 
     /// How the attempt ends now, if it does.
     fn ended(&self, connect: Duration) -> Option<Error> {
-        let is_over = Instant::now() >= self.deadline;
+        let is_over = Instant::now() >= self.end();
         match self.kept() {
             Some(kept) if is_over || self.is_hopeless(kept, connect) => Some(Error::kept(kept)),
             _ => is_over.then(Error::attempt_timeout),
@@ -248,6 +262,8 @@ impl Future for TransportFuture {
         let waiting = this.waiting.get_or_insert_with(|| Waiting {
             asked: Instant::now(),
             deadline: timer.deadline(),
+            upload: this.upload.take(),
+            attempt: patience.attempt,
             peer: None,
         });
         let mut sent = this.sent.project();

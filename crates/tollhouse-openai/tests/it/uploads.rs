@@ -10,7 +10,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use http::{Request, Response};
 use http_body::{Body, Frame, SizeHint};
-use http_body_util::{BodyExt, Full};
+use http_body_util::{BodyExt, Full, StreamBody};
 use hyper::body::Incoming;
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use hyper_util::server::conn::auto;
@@ -132,6 +132,45 @@ async fn server(flow: &Arc<Flow>) -> (String, AbortHandle) {
         format!("http://127.0.0.1:{port}/v1"),
         accepting.abort_handle(),
     )
+}
+
+/// So many pieces, one after each pause; then it stands still, if it is to.
+fn slow(pieces: u32, stands_still: bool) -> RequestBody {
+    const PAUSE: Duration = Duration::from_millis(150);
+    let piece = move |left: u32| async move {
+        if left == 0 && stands_still {
+            std::future::pending::<()>().await;
+        }
+        tokio::time::sleep(PAUSE).await;
+        let next = left.checked_sub(1)?;
+        Some((
+            Ok::<_, Infallible>(Frame::data(Bytes::from_static(b"x"))),
+            next,
+        ))
+    };
+    RequestBody::streamed(StreamBody::new(futures_util::stream::unfold(pieces, piece)))
+}
+
+/// The head of an answer is waited for once its request was sent, however long that took.
+#[tokio::test]
+async fn an_upload_takes_as_long_as_it_goes_on() {
+    let flow = Arc::new(Flow::default());
+    let (url, server) = server(&flow).await;
+    let patience = Duration::from_millis(600);
+    let client = OpenAi::builder()
+        .base_url(&url)
+        .api_key("sk-test")
+        .attempt_timeout(patience);
+    let client = client.build().unwrap().streaming();
+    let answer = client.clone().oneshot(upload(slow(8, false))).await;
+    assert_eq!(
+        answer.expect("it goes on for twice that time").status(),
+        200
+    );
+    let error = client.oneshot(upload(slow(2, true))).await.unwrap_err();
+    assert!(error.is_timeout(), "{error}");
+    assert_eq!(flow.arrived.load(Ordering::SeqCst), 10);
+    server.abort();
 }
 
 fn policy(requests_per_minute: u64) -> Policy {
