@@ -29,7 +29,7 @@ use std::task::{Context, Poll};
 
 use bytes::Bytes;
 use http::header::{AUTHORIZATION, CONTENT_LENGTH, CONTENT_TYPE, HOST, USER_AGENT};
-use http::{HeaderValue, Request, Response};
+use http::{HeaderValue, Method, Request, Response};
 use tower_service::Service;
 
 pub use body::ResponseBody;
@@ -176,15 +176,19 @@ impl OpenAi {
             Resolved::Elsewhere => false,
         };
         // What kind of thing is streamed, only its sender knows.
-        let is_json = request
-            .body()
-            .whole()
-            .is_some_and(|whole| !whole.is_empty());
+        let whole = request.body().whole();
+        let is_json = whole.is_some_and(|whole| !whole.is_empty());
+        // RFC 9110, section 8.6: where a method has content, that there is none is said.
+        let has_content = [Method::POST, Method::PUT, Method::PATCH].contains(request.method());
+        let is_without = has_content && whole.is_some_and(Bytes::is_empty);
         let headers = request.headers_mut();
         // Both belong to whoever sent it here (a proxy's own client); the transport
         // writes the right ones.
         headers.remove(HOST);
         headers.remove(CONTENT_LENGTH);
+        if is_without {
+            headers.insert(CONTENT_LENGTH, HeaderValue::from_static("0"));
+        }
         if let Some(authorization) = self.account.authorization.as_ref().filter(|_| is_ours) {
             headers
                 .entry(AUTHORIZATION)

@@ -103,6 +103,36 @@ async fn a_request_is_completed_with_address_key_and_type() {
     }
 }
 
+/// Such as one that cancels a batch: some servers ask for a length where a method has content.
+#[tokio::test]
+async fn a_request_without_a_body_says_that_it_has_none() {
+    let provider = Provider::start().await;
+    let client = provider.client().build().expect("a client");
+    const CLOSES: &str = "HTTP/1.1 200 OK\r\nconnection: close\r\ncontent-length: 2\r\n\r\n{}";
+    let methods = [
+        ("POST", true),
+        ("PUT", true),
+        ("PATCH", true),
+        ("GET", false),
+        ("DELETE", false),
+    ];
+    for (method, has_length) in methods {
+        let request = Request::builder()
+            .method(method)
+            .uri("/v1/batches/x/cancel");
+        let request = request.body(Bytes::new()).expect("a request");
+        let (response, (seen, _)) =
+            tokio::join!(client.clone().oneshot(request), provider.answer(CLOSES));
+        assert_eq!(response.expect("an answer").status(), StatusCode::OK);
+        assert_eq!(
+            seen.matches("content-length: 0\r\n").count(),
+            usize::from(has_length),
+            "{seen}"
+        );
+        assert!(!seen.contains("content-type"), "{seen}");
+    }
+}
+
 /// Frames of a stream come one by one, each within the timeout, although the
 /// whole takes longer.
 #[tokio::test]
