@@ -226,9 +226,10 @@ fn drawn(file: &mut File) -> Result<String, BoxError> {
     Ok(text)
 }
 
-/// What lasts as long as this user is here; else what stays.
+/// What lasts as long as this user is here; else what stays. A path that is not absolute is
+/// ignored, as XDG has it: the daemon's directory is another one.
 fn place() -> Option<PathBuf> {
-    let set = |name| std::env::var_os(name).filter(|path| !path.is_empty());
+    let set = |name| std::env::var_os(name).filter(|path| Path::new(path).is_absolute());
     let is_ours = |path: &PathBuf| {
         fs::metadata(path).is_ok_and(|found| found.is_dir() && found.uid() == uid())
     };

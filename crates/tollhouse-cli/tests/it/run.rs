@@ -693,6 +693,8 @@ async fn the_state_directory_serves_where_there_is_no_runtime_directory() {
     let files = Files::new("run_state_batch", lines(1, 20));
     let mut command = user.run(&provider, &[], &batch(&files, ""));
     command.env("XDG_RUNTIME_DIR", user.file("nowhere"));
+    // No path of anybody's but who stands where we do.
+    command.env("XDG_STATE_HOME", "state");
     command.env("HOME", &user.directory);
     let ran = run(command);
     assert_eq!(ran.code, Some(0), "{ran:?}");
