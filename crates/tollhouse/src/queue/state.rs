@@ -683,8 +683,10 @@ impl<R: Rule> State<R> {
             self.forget_timer(key);
         }
         let is_called = was_called || is_called(&mut self.lanes);
-        // ===> Refused: its deadline has come, whether it was let in meanwhile or not
+        // ===> Refused: its deadline has come, whether it was let in meanwhile or not; who was
+        // turned away before hears why
         if let Some(until) = ask.until()
+            && !matches!(self.lanes.get_mut(key), Place::Refused(_))
             && (until < now.get() || (until == now.get() && !is_called))
         {
             let expected_wait = self.expected_wait(ask, now);

@@ -118,6 +118,22 @@ async fn a_deadline_holds_for_who_was_let_in_and_came_too_late() {
     );
 }
 
+/// Why he was turned away stays what it was, however late he comes to hear of it.
+#[tokio::test(start_paused = true)]
+async fn a_deadline_is_no_other_reason_for_who_was_turned_away() {
+    let budget = a_token_a_second().build().unwrap();
+    spend(&budget, Charge::tokens(60), Charge::tokens(60)).await;
+    let ask = Ask::of(10).deadline(Deadline::within(20 * SEC));
+    let mut turned_away = Polled::new(budget.reserve(ask));
+    assert!(turned_away.poll().is_pending());
+    budget.close();
+    advance(3_600 * SEC).await;
+    let refused = turned_away.poll();
+    let Poll::Ready(Err(Refused::Closed)) = refused else {
+        panic!("{refused:?}");
+    };
+}
+
 /// A limit that is set counts what is on its way as no more than would fit into it.
 #[tokio::test(start_paused = true)]
 async fn a_limit_that_comes_later_owes_no_more_than_it_allows() {
