@@ -1,16 +1,14 @@
 //! How far an upload has come.
 
-use std::pin::Pin;
 use std::sync::{Arc, Mutex, PoisonError};
-use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use bytes::Bytes;
 use http::Request;
-use http_body::{Body, Frame, SizeHint};
+use http_body::Frame;
+use http_body_util::BodyExt;
 use tokio::time::Instant;
 
-use crate::BoxError;
 use crate::call::{CallBody, RequestBody};
 
 /// When the last piece of a streamed body was taken to be sent: its answer is waited for from
@@ -26,12 +24,8 @@ impl Upload {
         }
         let upload = Upload(Arc::new(Mutex::new(Instant::now())));
         let watch = upload.clone();
-        let watched = |body| {
-            RequestBody::streamed(Watched {
-                body,
-                upload: watch,
-            })
-        };
+        let goes_on = move |_: &Frame<Bytes>| watch.goes_on();
+        let watched = |body: RequestBody| RequestBody::streamed(body.inspect_frame(goes_on));
         (request.map(watched), Some(upload))
     }
 
@@ -43,32 +37,5 @@ impl Upload {
 
     fn goes_on(&self) {
         *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Instant::now();
-    }
-}
-
-struct Watched {
-    body: RequestBody,
-    upload: Upload,
-}
-
-impl Body for Watched {
-    type Data = Bytes;
-    type Error = BoxError;
-
-    fn poll_frame(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
-        let frame = ready!(Pin::new(&mut self.body).poll_frame(cx));
-        self.upload.goes_on();
-        Poll::Ready(frame)
-    }
-
-    fn is_end_stream(&self) -> bool {
-        self.body.is_end_stream()
-    }
-
-    fn size_hint(&self) -> SizeHint {
-        self.body.size_hint()
     }
 }
