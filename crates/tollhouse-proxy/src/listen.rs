@@ -12,9 +12,9 @@ use std::time::Duration;
 
 use axum::body::Body;
 use axum::extract::ConnectInfo;
-use axum::response::Response;
-use http::Request;
+use futures_util::TryFutureExt;
 use http::header::UPGRADE;
+use http::{Request, Response};
 use hyper::body::Incoming;
 use hyper::server::conn::http1::UpgradeableConnection;
 use hyper::server::conn::{http1, http2};
@@ -26,7 +26,8 @@ use tokio::task::{JoinHandle, JoinSet};
 use tokio::time::{sleep, timeout};
 use tower::ServiceExt;
 
-use crate::check::{Checked, FlawCell, Limits, Opened, is_stand_in};
+use crate::answer::Turned;
+use crate::check::{Checked, Limits, Signals, is_stand_in};
 use crate::routes::{Front, front, is_own};
 use crate::shared::Shared;
 use crate::tunnel::Way;
@@ -178,15 +179,14 @@ async fn connection(
     let Ok(peer) = socket.peer_addr() else {
         return;
     };
-    let flaw = FlawCell::default();
     let limits = Limits {
         head_bytes: shared.bounds.head_bytes,
         head_time: shared.bounds.head_time,
         write_time: shared.bounds.write_time,
     };
-    let opened = Opened::default();
-    let socket = Checked::new(socket, limits, Arc::clone(&flaw), Arc::clone(&opened));
-    let way = Way::new(opened);
+    let signals = Arc::<Signals>::default();
+    let socket = Checked::new(socket, limits, Arc::clone(&signals));
+    let way = Way::new(Arc::clone(&signals));
     let after_http = way.clone();
     let service = service_fn(move |mut request: Request<Incoming>| {
         // Calls are let in whoever is at the other end.
@@ -196,10 +196,12 @@ async fn connection(
         if request.headers().contains_key(UPGRADE) {
             request.extensions_mut().insert(way.clone());
         }
-        if let Some(flaw) = flaw.get().filter(|_| is_stand_in(&request)) {
-            request.extensions_mut().insert(*flaw);
+        if let Some(flaw) = signals.flaw().filter(|_| is_stand_in(&request)) {
+            request.extensions_mut().insert(flaw);
         }
-        front.clone().oneshot(request.map(Body::new))
+        let turn = signals.turn();
+        let answered = front.clone().oneshot(request.map(Body::new));
+        answered.map_ok(|answer| answer.map(|body| Turned::new(body, turn)))
     });
     let Some((socket, speaks_http_2)) = greeted(socket, &mut ends).await else {
         return;
@@ -246,7 +248,7 @@ async fn over_http_1<S>(
     mut ends: watch::Receiver<bool>,
 ) -> hyper::Result<()>
 where
-    S: HttpService<Incoming, ResBody = Body, Error = Infallible>,
+    S: HttpService<Incoming, ResBody = Turned, Error = Infallible>,
 {
     tokio::select! {
         biased;
@@ -263,7 +265,7 @@ async fn over_http_2<S>(
     mut ends: watch::Receiver<bool>,
 ) -> hyper::Result<()>
 where
-    S: Service<Request<Incoming>, Response = Response, Error = Infallible>,
+    S: Service<Request<Incoming>, Response = Response<Turned>, Error = Infallible>,
     S::Future: Send + 'static,
 {
     let asked = AtomicU64::new(0);

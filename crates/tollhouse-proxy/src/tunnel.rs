@@ -5,7 +5,6 @@
 use std::fmt;
 use std::future::Future;
 use std::pin::Pin;
-use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use axum::response::Response;
@@ -18,7 +17,7 @@ use tokio::io::{copy, split};
 
 use crate::answer::tell;
 use crate::call::Line;
-use crate::check::Opened;
+use crate::check::Signals;
 use crate::gates;
 
 /// A client's own key, where a header of its own is not to be had.
@@ -33,7 +32,7 @@ type Passing = Pin<Box<dyn Future<Output = ()> + Send>>;
 /// Clones are the same connection's.
 #[derive(Clone)]
 pub(crate) struct Way {
-    opened: Opened,
+    signals: Arc<Signals>,
     passing: Arc<Mutex<Option<Passing>>>,
 }
 
@@ -45,9 +44,9 @@ pub(crate) struct Asked {
 }
 
 impl Way {
-    pub(crate) fn new(opened: Opened) -> Self {
+    pub(crate) fn new(signals: Arc<Signals>) -> Self {
         Way {
-            opened,
+            signals,
             passing: Arc::default(),
         }
     }
@@ -61,7 +60,7 @@ impl Way {
     }
 
     fn lead_to(&self, passing: Passing) {
-        self.opened.store(true, Ordering::Release);
+        self.signals.open();
         *self.lock() = Some(passing);
     }
 

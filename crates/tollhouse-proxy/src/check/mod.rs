@@ -15,6 +15,8 @@ mod patience;
 mod reader;
 pub(crate) mod request;
 mod scanner;
+mod signals;
 
 pub(crate) use flaw::Flaw;
-pub(crate) use reader::{Checked, FlawCell, Limits, Opened, is_stand_in};
+pub(crate) use reader::{Checked, Limits, is_stand_in};
+pub(crate) use signals::{Signals, Turn};

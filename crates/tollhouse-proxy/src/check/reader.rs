@@ -3,8 +3,7 @@
 use std::io;
 use std::mem::MaybeUninit;
 use std::pin::Pin;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, OnceLock};
+use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
@@ -17,6 +16,7 @@ use tokio::time::{Sleep, sleep};
 use super::Flaw;
 use super::patience::Patience;
 use super::scanner::{PREFACE, Scanner};
+use super::signals::Signals;
 
 /// So many bytes are read from the socket at once.
 const PIECE: usize = 16 * 1024;
@@ -29,13 +29,6 @@ const LINGER: Duration = Duration::from_secs(5);
 const STAND_IN: &[u8] =
     b"GET /tollhouse/flawed HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\r\n";
 
-/// What is wrong with a connection's last request, once something is.
-pub(crate) type FlawCell = Arc<OnceLock<Flaw>>;
-
-/// Whether a connection is HTTP no more, because somebody has agreed to that. It is said
-/// before the peer can know.
-pub(crate) type Opened = Arc<AtomicBool>;
-
 /// Whether a request may be the one that stands for a flawed one.
 pub(crate) fn is_stand_in<B>(request: &Request<B>) -> bool {
     request.uri().path() == "/tollhouse/flawed"
@@ -45,8 +38,11 @@ pin_project! {
     /// A socket whose requests are followed as they are read.
     ///
     /// A head is handed on when it is complete and without a flaw. In place of one
-    /// that has a flaw another is read, and the flaw stands in the cell; what comes
-    /// after it is thrown away. A flaw in a body fails the reading.
+    /// that has a flaw another is read, and the flaw is told; what comes after it is
+    /// thrown away. A flaw in a body fails the reading.
+    ///
+    /// What comes behind a request is handed on when that one is answered. Until then it
+    /// would keep its reader from seeing that the client is gone.
     #[project = CheckedProj]
     pub(crate) struct Checked<S> {
         #[pin]
@@ -55,8 +51,7 @@ pin_project! {
         inbox: BytesMut,
         // So many bytes at the front of the inbox may be handed on.
         cleared: usize,
-        flaw: FlawCell,
-        opened: Opened,
+        signals: Arc<Signals>,
         // For the first head; hyper times those after it.
         first_head: Option<Patience>,
         // For a peer that does not read.
@@ -75,14 +70,13 @@ pub(crate) struct Limits {
 }
 
 impl<S> Checked<S> {
-    pub(crate) fn new(socket: S, limits: Limits, flaw: FlawCell, opened: Opened) -> Self {
+    pub(crate) fn new(socket: S, limits: Limits, signals: Arc<Signals>) -> Self {
         Checked {
             socket,
             scanner: Scanner::new(limits.head_bytes),
             inbox: BytesMut::new(),
             cleared: 0,
-            flaw,
-            opened,
+            signals,
             first_head: Some(Patience::new(limits.head_time)),
             writing: Patience::new(limits.write_time),
             lingering: None,
@@ -120,11 +114,15 @@ impl<S: AsyncRead> AsyncRead for Checked<S> {
                 this.hand_on(buffer);
                 return Poll::Ready(Ok(()));
             }
-            if this.flaw.get().is_some() {
+            if this.signals.flaw().is_some() {
                 return throw_away(this.socket, cx);
             }
-            if this.opened.load(Ordering::Acquire) {
+            if this.signals.is_opened() {
                 this.scanner.open();
+            }
+            if this.scanner.is_at_head() && this.signals.poll_idle(cx).is_pending() {
+                ready!(this.poll_gone(cx))?;
+                return Poll::Ready(Ok(()));
             }
             if this.inbox.is_empty() {
                 match ready!(this.poll_into(cx, buffer))? {
@@ -190,6 +188,17 @@ impl<S: AsyncRead> CheckedProj<'_, S> {
         Poll::Ready(Ok(Came::MayBeRead))
     }
 
+    /// Waits until the client is gone, and keeps what it says meanwhile. Whoever says very
+    /// much is read no further.
+    fn poll_gone(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        while self.inbox.len() < PIECE {
+            if ready!(fill(self.socket.as_mut(), cx, self.inbox))? == 0 {
+                return Poll::Ready(Ok(()));
+            }
+        }
+        Poll::Pending
+    }
+
     /// Hands on what may be read of the inbox.
     fn hand_on(&mut self, buffer: &mut ReadBuf<'_>) {
         let length = buffer.remaining().min(*self.cleared);
@@ -204,8 +213,7 @@ impl<S: AsyncRead> CheckedProj<'_, S> {
     /// Puts another head in the place of a flawed one; fails where it is a body.
     fn refuse(&mut self, flaw: Flaw) -> io::Result<()> {
         let is_head = self.scanner.is_at_head();
-        // Nobody sets it twice: nothing is scanned from now on.
-        let _ = self.flaw.set(flaw);
+        self.signals.is_flawed(flaw);
         if !is_head {
             return Err(io::Error::new(io::ErrorKind::InvalidData, flaw));
         }
@@ -310,7 +318,7 @@ mod tests {
     use std::future::poll_fn;
 
     use tokio::io::{AsyncReadExt, AsyncWriteExt};
-    use tokio::time::Instant;
+    use tokio::time::{Instant, timeout};
 
     use super::*;
 
@@ -321,12 +329,12 @@ mod tests {
     };
 
     async fn read(sent: &[u8]) -> (String, io::Result<()>, Option<Flaw>) {
-        let flaw = FlawCell::default();
-        let mut checked = Checked::new(sent, LIMITS, flaw.clone(), Opened::default());
+        let signals = Arc::<Signals>::default();
+        let mut checked = Checked::new(sent, LIMITS, Arc::clone(&signals));
         let mut seen = Vec::new();
         let ended = checked.read_to_end(&mut seen).await.map(drop);
         let seen = String::from_utf8(seen).expect("text");
-        (seen, ended, flaw.get().copied())
+        (seen, ended, signals.flaw())
     }
 
     const GET: &str = "GET / HTTP/1.1\r\nhost: a\r\n\r\n";
@@ -351,8 +359,7 @@ mod tests {
             ("", false),
             ("PRI * HTTP/2.0\r\n\r\nSM\r\n\n", false),
         ] {
-            let flaw = FlawCell::default();
-            let mut checked = Checked::new(sent.as_bytes(), LIMITS, flaw, Opened::default());
+            let mut checked = Checked::new(sent.as_bytes(), LIMITS, Arc::default());
             let said = poll_fn(|cx| Pin::new(&mut checked).poll_speaks_http_2(cx)).await;
             assert_eq!(said.unwrap(), speaks, "{sent}");
             let mut seen = String::new();
@@ -368,7 +375,7 @@ mod tests {
         let (mut client, server) = tokio::io::duplex(64);
         let start = Instant::now();
         client.write_all(b"GET / HT").await.unwrap();
-        let mut checked = Checked::new(server, LIMITS, FlawCell::default(), Opened::default());
+        let mut checked = Checked::new(server, LIMITS, Arc::default());
         let said = poll_fn(|cx| Pin::new(&mut checked).poll_speaks_http_2(cx)).await;
         assert!(!said.unwrap());
         let error = checked.read_u8().await.unwrap_err();
@@ -380,7 +387,7 @@ mod tests {
     async fn a_peer_that_does_not_read_in_time_fails() {
         let (_client, server) = tokio::io::duplex(8);
         let start = Instant::now();
-        let mut checked = Checked::new(server, LIMITS, FlawCell::default(), Opened::default());
+        let mut checked = Checked::new(server, LIMITS, Arc::default());
         checked.write_all(b"8 bytes.").await.unwrap();
         let error = checked.write_u8(1).await.unwrap_err();
         assert_eq!(error.kind(), io::ErrorKind::TimedOut);
@@ -394,7 +401,7 @@ mod tests {
         for (sent, lingers) in [(format!("{head}begin"), true), (GET.to_owned(), false)] {
             let (mut client, server) = tokio::io::duplex(64 * 1024);
             client.write_all(sent.as_bytes()).await.unwrap();
-            let mut checked = Checked::new(server, LIMITS, FlawCell::default(), Opened::default());
+            let mut checked = Checked::new(server, LIMITS, Arc::default());
             checked.read_u8().await.unwrap();
             let start = Instant::now();
             checked.shutdown().await.unwrap();
@@ -402,7 +409,7 @@ mod tests {
             assert_eq!(start.elapsed(), expected, "{sent}");
         }
         let (mut client, server) = tokio::io::duplex(64);
-        let mut checked = Checked::new(server, LIMITS, FlawCell::default(), Opened::default());
+        let mut checked = Checked::new(server, LIMITS, Arc::default());
         let sends = async {
             client.write_all(head.as_bytes()).await.unwrap();
             client.write_all(&[b'x'; 2_000]).await.unwrap();
@@ -416,6 +423,52 @@ mod tests {
         let start = Instant::now();
         let ((), shut) = tokio::join!(sends, shuts);
         assert_eq!(shut, start, "it was the end");
+    }
+
+    /// And whoever is gone is seen to be, whatever was read before.
+    #[tokio::test(start_paused = true)]
+    async fn what_comes_behind_a_request_waits_until_that_is_answered() {
+        for goes in [false, true] {
+            let signals = Arc::<Signals>::default();
+            let (mut client, server) = tokio::io::duplex(1_024);
+            let mut checked = Checked::new(server, LIMITS, Arc::clone(&signals));
+            let sent = format!("{GET}\r\n{GET}");
+            client.write_all(sent.as_bytes()).await.unwrap();
+            let mut seen = vec![0; GET.len()];
+            checked.read_exact(&mut seen).await.unwrap();
+            let turn = signals.turn();
+            let waiting = timeout(LINGER, checked.read_u8()).await;
+            assert!(waiting.is_err(), "{waiting:?}");
+            if goes {
+                drop(client);
+                let gone = checked.read_u8().await.unwrap_err();
+                assert_eq!(gone.kind(), io::ErrorKind::UnexpectedEof);
+                continue;
+            }
+            let ends = async {
+                sleep(LINGER).await;
+                drop(turn);
+            };
+            let mut seen = vec![0; GET.len() + 2];
+            let (read, ()) = tokio::join!(checked.read_exact(&mut seen), ends);
+            read.unwrap();
+            assert_eq!(seen, format!("\r\n{GET}").as_bytes());
+        }
+    }
+
+    /// So much of it is kept, and no more.
+    #[tokio::test(start_paused = true)]
+    async fn who_says_very_much_behind_a_request_is_read_no_further() {
+        let signals = Arc::<Signals>::default();
+        let (mut client, server) = tokio::io::duplex(1_024);
+        let mut checked = Checked::new(server, LIMITS, Arc::clone(&signals));
+        let turn = signals.turn();
+        let much = vec![b'\r'; 1_000_000];
+        let sends = client.write_all(&much);
+        let (sent, read) = tokio::join!(timeout(LINGER, sends), timeout(LINGER, checked.read_u8()));
+        assert!(sent.is_err() && read.is_err());
+        assert!(checked.inbox.len() < 2 * PIECE, "{}", checked.inbox.len());
+        drop(turn);
     }
 
     #[tokio::test]

@@ -9,7 +9,7 @@ use tollhouse_openai::Account;
 use tollhouse_proxy::{Proxy, ProxyError};
 
 use crate::support::{
-    LONG, by_hand, chat, client, connect, post, read_until, request_at, serve, status, wide,
+    LONG, by_hand, chat, client, connect, post, read_until, request_at, serve, until, wide,
 };
 
 /// One streams, one waits.
@@ -31,12 +31,7 @@ async fn busy() -> (tollhouse_proxy::Served, TcpStream, TcpStream, TcpStream) {
     read_until(&mut streaming, "one").await;
     let mut waiting = connect(&served).await;
     waiting.write_all(request.as_bytes()).await.unwrap();
-    let stands = async {
-        while status(&served).await["accounts"][0]["waiting"] != 1 {
-            tokio::time::sleep(Duration::from_millis(2)).await;
-        }
-    };
-    timeout(LONG, stands).await.expect("it waits");
+    until(&served, "waiting", 1).await;
     (served, streaming, waiting, upstream)
 }
 

@@ -10,7 +10,7 @@ use tollhouse_proxy::{Proxy, Served};
 
 use crate::support::{
     LONG, ask, at_rest, by_hand, chat, client, connect, post, read_until, request_at, serve,
-    status, wide,
+    status, until, wide,
 };
 
 const SWITCHED: &str = "HTTP/1.1 101 Switching Protocols\r\nconnection: Upgrade\r\n\
@@ -103,6 +103,30 @@ async fn a_session_passes_both_ways_byte_for_byte() {
     ends(&mut here).await;
 }
 
+/// Whatever it looks like: a client may speak before it knows that it may.
+#[tokio::test]
+async fn what_a_client_says_too_early_is_passed_on_too() {
+    let (provider, url) = by_hand().await;
+    let served = serve(Proxy::new(Account::new(wide()), client(&url))).await;
+    for early in [
+        FROM_CLIENT,
+        FROM_PROVIDER,
+        b"GET /v1/models HTTP/1.1\r\n\r\n",
+    ] {
+        let mut here = connect(&served).await;
+        let request = upgrade("/v1/realtime", "");
+        here.write_all(&[request.as_bytes(), early].concat())
+            .await
+            .unwrap();
+        let (_, mut there) = request_at(&provider, "\r\n\r\n").await;
+        here.write_all(early).await.unwrap();
+        there.write_all(SWITCHED.as_bytes()).await.unwrap();
+        read_until(&mut here, "\r\n\r\n").await;
+        here.write_all(FROM_CLIENT).await.unwrap();
+        read(&mut there, &[early, early, FROM_CLIENT].concat()).await;
+    }
+}
+
 /// Its slot is its own to its end, whoever ends it.
 #[tokio::test]
 async fn a_session_holds_its_slot_to_its_end() {
@@ -115,12 +139,7 @@ async fn a_session_holds_its_slot_to_its_end() {
         let body = chat("");
         let request = post("/v1/chat/completions", "", &body);
         let answered = async {
-            let waiting = async {
-                while status(&served).await["accounts"][0]["waiting"] != 1 {
-                    tokio::time::sleep(Duration::from_millis(2)).await;
-                }
-            };
-            timeout(LONG, waiting).await.expect("it waits for the slot");
+            until(&served, "waiting", 1).await;
             let (first, mut second) = match is_client_first {
                 true => (here, there),
                 false => (there, here),

@@ -132,6 +132,18 @@ pub(crate) async fn status(served: &Served) -> Value {
     ask(served, &get("/tollhouse/status", "")).await.json()
 }
 
+/// Until the account says that so many are that.
+pub(crate) async fn until(served: &Served, what: &str, count: u64) {
+    let comes = async {
+        while status(served).await["accounts"][0][what] != count {
+            sleep(Duration::from_millis(2)).await;
+        }
+    };
+    timeout(LONG, comes)
+        .await
+        .unwrap_or_else(|_| panic!("{what} is never {count}"));
+}
+
 /// Until nothing is in flight, waits or is held any more.
 pub(crate) async fn at_rest(served: &Served) {
     let rest = async {
