@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use axum::body::Body;
 use axum::response::{IntoResponse, Response};
-use http::header::{CONTENT_TYPE, RETRY_AFTER};
+use http::header::{ALLOW, CONTENT_TYPE, RETRY_AFTER};
 use http::{HeaderName, HeaderValue, StatusCode};
 use http_body_util::LengthLimitError;
 use serde_json::{Value, json};
@@ -41,6 +41,10 @@ pub(crate) enum Refusal {
     TooManyKeys,
     TooManyWatchers,
     NotHere,
+    /// With the methods that are.
+    NotOffered {
+        allowed: &'static str,
+    },
     BadMaxWait,
     TooLong {
         most: usize,
@@ -184,6 +188,12 @@ impl Refusal {
                     .to_owned(),
                 Never,
             ),
+            Refusal::NotOffered { allowed } => (
+                StatusCode::METHOD_NOT_ALLOWED,
+                "bad_request",
+                format!("this method is not offered here; allowed are {allowed}"),
+                Never,
+            ),
             Refusal::BadMaxWait => (
                 StatusCode::BAD_REQUEST,
                 "invalid_value",
@@ -316,6 +326,9 @@ impl IntoResponse for Refusal {
         *response.status_mut() = told.status;
         let headers = response.headers_mut();
         headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+        if let Refusal::NotOffered { allowed } = self {
+            headers.insert(ALLOW, HeaderValue::from_static(allowed));
+        }
         match told.retry {
             Retry::Untold => {}
             Retry::Never => {

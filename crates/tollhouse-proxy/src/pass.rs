@@ -322,6 +322,11 @@ impl Ready {
         let upload = is_multipart(request.headers()).then_some(bounds.upload_bytes);
         let (head, body) = request.into_parts();
         let size = body.size_hint();
+        let most = upload.unwrap_or(bounds.body_bytes);
+        // Nobody is told to go on with it.
+        if size.lower() > most as u64 {
+            return Err(Refusal::TooLong { most });
+        }
         let body = WithSize::new(TimeoutBody::new(bounds.body_idle, body), size);
         let body = match upload {
             Some(most) => RequestBody::streamed(Box::pin(Limited::new(body, most))),

@@ -14,7 +14,7 @@ use axum::response::{IntoResponse, Redirect, Response};
 use axum::routing::get;
 use axum::{Json, Router};
 use http::header::{AUTHORIZATION, CONTENT_TYPE, COOKIE, PROXY_AUTHORIZATION, SET_COOKIE};
-use http::{HeaderMap, StatusCode};
+use http::{HeaderMap, Method, StatusCode};
 use tollhouse_openai::shared::Fallback;
 use tower::{Service, ServiceBuilder, ServiceExt};
 use tower_http::catch_panic::CatchPanicLayer;
@@ -115,6 +115,17 @@ pub(crate) fn is_own(path: &str) -> bool {
     matches!(path, "/healthz" | "/readyz" | "/metrics") || below("/tollhouse")
 }
 
+/// What the proxy says of itself is only read.
+const NOT_TO_CHANGE: Refusal = Refusal::NotOffered {
+    allowed: "GET, HEAD",
+};
+
+/// A provider that repeats what it was sent would show the account's key (RFC 9110,
+/// section 9.3.8).
+const NO_TRACE: Refusal = Refusal::NotOffered {
+    allowed: "GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS",
+};
+
 fn own(shared: Arc<Shared>) -> Router {
     Router::new()
         .route("/healthz", get(async || "ok\n"))
@@ -129,6 +140,7 @@ fn own(shared: Arc<Shared>) -> Router {
         .route("/tollhouse/", get(async || page::document()))
         .route("/tollhouse/events", get(events))
         .fallback(call)
+        .method_not_allowed_fallback(async || NOT_TO_CHANGE)
         .with_state(shared)
 }
 
@@ -139,6 +151,9 @@ fn check(shared: &Shared, request: &mut Request) -> Result<(), Refusal> {
         return Err((*flaw).into());
     }
     shared.hosts.check(request)?;
+    if request.method() == Method::TRACE {
+        return Err(NO_TRACE);
+    }
     if !may_be_seen(shared, request) {
         return Err(Refusal::NoToken);
     }

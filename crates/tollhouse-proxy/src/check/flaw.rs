@@ -8,6 +8,7 @@ use http::StatusCode;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Flaw {
     Malformed,
+    BadTarget,
     BareLf,
     BareCr,
     HeadTooLong,
@@ -41,6 +42,9 @@ impl fmt::Display for Flaw {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Flaw::Malformed => "the request is not HTTP/1.1",
+            Flaw::BadTarget => {
+                "the request's target is no path as RFC 3986 has it, nor an absolute URI"
+            }
             Flaw::BareLf => "a line ends in LF alone; CR LF is demanded",
             Flaw::BareCr => "a line has a CR in it that is not its end",
             Flaw::HeadTooLong => "the request's head is too long",

@@ -4,6 +4,8 @@
 //! two things alone: that hyper sees the same lines, and how the body is framed. It looks
 //! at each line once, and of most no further than to the end of the name.
 
+use http::Uri;
+
 use super::Flaw;
 
 /// As many as hyper takes.
@@ -53,6 +55,9 @@ impl Head {
             !target.is_empty() && !target.contains(&b'\t') && str::from_utf8(target).is_ok();
         if method.is_empty() || token(method) < method.len() || !is_target {
             return Err(Flaw::Malformed);
+        }
+        if !is_plain(target) && Uri::try_from(target).is_err() {
+            return Err(Flaw::BadTarget);
         }
         self.is_connect = method == b"CONNECT";
         self.is_http_11 = match version {
@@ -121,6 +126,13 @@ pub(super) fn plain(lines: &[u8]) -> Result<(), Flaw> {
         (false, true) => Err(Flaw::Malformed),
         (false, false) => Ok(()),
     }
+}
+
+/// Whether a target is the path of a call, of letters that nobody doubts. What hyper makes of
+/// others, and that it refuses them without a word, is asked of whom hyper asks.
+fn is_plain(target: &[u8]) -> bool {
+    let is_plain = |byte: &u8| byte.is_ascii_alphanumeric() || b"/-._~?&=%".contains(byte);
+    target.first() == Some(&b'/') && target.iter().all(is_plain)
 }
 
 /// But for those that end a line, and the tab.
@@ -241,6 +253,11 @@ mod tests {
             ("GET / HTTP/2.0|host: a", Err(Flaw::Malformed)),
             ("GET /", Err(Flaw::Malformed)),
             ("CONNECT a:443 HTTP/1.1|host: a", Err(Flaw::Connect)),
+            ("OPTIONS * HTTP/1.1|host: a", Ok(Framing::Length(0))),
+            ("GET /{a}b:c+d HTTP/1.1|host: a", Ok(Framing::Length(0))),
+            ("GET /<a> HTTP/1.1|host: a", Err(Flaw::BadTarget)),
+            ("GET a/b HTTP/1.1|host: a", Err(Flaw::BadTarget)),
+            ("GET http:/// HTTP/1.1|host: a", Err(Flaw::BadTarget)),
         ] {
             assert_eq!(of(lines), read, "{lines}");
         }
@@ -256,6 +273,8 @@ mod tests {
         let mut headers = [httparse::EMPTY_HEADER; MOST_HEADERS];
         let mut request = httparse::Request::new(&mut headers);
         let read = request.parse(head).ok()?;
+        // What hyper does next.
+        Uri::try_from(request.path?).ok()?;
         if read != httparse::Status::Complete(head.len()) || request.method == Some("CONNECT") {
             return None;
         }

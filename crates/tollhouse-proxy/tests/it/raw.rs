@@ -3,7 +3,13 @@
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::time::timeout;
 
-use crate::support::{LONG, ask, at_rest, before, connect, get, parsed, raw, sim};
+use tollhouse_openai::Account;
+use tollhouse_proxy::Proxy;
+
+use crate::support::{
+    LONG, ask, at_rest, before, by_hand, chat, client, connect, get, parsed, post, raw, read_until,
+    request_at, serve, sim, until, wide,
+};
 
 #[tokio::test]
 async fn flawed_requests_are_refused_in_openais_shape_and_reach_nobody() {
@@ -24,6 +30,11 @@ async fn flawed_requests_are_refused_in_openais_shape_and_reach_nobody() {
         ("GET /v1/../tollhouse HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\r\n".to_owned(), "dots"),
         ("GET /v1/%2e%2E/x HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\r\n".to_owned(), "dots"),
         ("nonsense\r\n\r\n".to_owned(), "not HTTP/1.1"),
+        (get("/v1/<models>", ""), "target"),
+        (get("/v1/`models`", ""), "target"),
+        (get("/v1/models?\"a\"", ""), "target"),
+        (get("v1/models", ""), "target"),
+        (get("http:///v1/models", ""), "target"),
         ("POST /v1/responses HTTP/1.1\r\nhost: localhost\r\ntransfer-encoding: chunked\r\n\r\n2\n{}\n0\n\n".to_owned(), "LF alone"),
     ] {
         let answer = ask(&served, &request).await;
@@ -32,6 +43,54 @@ async fn flawed_requests_are_refused_in_openais_shape_and_reach_nobody() {
         assert!(message.contains(says), "{request:?}: {message}");
     }
     assert_eq!(sim.report().arrived, 0);
+    at_rest(&served).await;
+}
+
+/// What is only there to be read, and what would show the account's key to whoever asks.
+#[tokio::test]
+async fn methods_that_are_not_offered_are_refused_in_openais_shape() {
+    let (sim, provider) = sim().await;
+    let served = before(&provider.url()).await;
+    for path in [
+        "/healthz",
+        "/readyz",
+        "/metrics",
+        "/tollhouse",
+        "/tollhouse/",
+        "/tollhouse/status",
+        "/tollhouse/me",
+        "/tollhouse/events",
+    ] {
+        let answer = ask(&served, &post(path, "", "{}")).await;
+        assert_eq!(
+            (answer.status, answer.code().as_str()),
+            (405, "bad_request"),
+            "{path}"
+        );
+        assert_eq!(answer.header("allow"), Some("GET, HEAD"), "{path}");
+    }
+    let trace = get("/v1/models", "").replacen("GET", "TRACE", 1);
+    let answer = ask(&served, &trace).await;
+    assert_eq!(
+        (answer.status, answer.code().as_str()),
+        (405, "bad_request")
+    );
+    assert_eq!(sim.report().arrived, 0);
+}
+
+/// Nobody sends what is too long anyhow.
+#[tokio::test]
+async fn nobody_is_told_to_go_on_with_a_body_that_is_too_long() {
+    let (_sim, provider) = sim().await;
+    let served = before(&provider.url()).await;
+    for kind in ["application/json", "multipart/form-data; boundary=x"] {
+        let request = format!(
+            "POST /v1/responses HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\ncontent-type: {kind}\r\n\
+             expect: 100-continue\r\ncontent-length: 9999999999\r\n\r\n"
+        );
+        let seen = raw(&served, &request).await;
+        assert!(seen.starts_with("HTTP/1.1 413 "), "{kind}: {seen}");
+    }
     at_rest(&served).await;
 }
 
@@ -124,6 +183,35 @@ async fn an_upgrade_is_dropped_and_not_refused() {
         "GET /v1/models HTTP/1.1\r\nhost: localhost\r\nconnection: upgrade, http2-settings, close\r\n{upgrade}\r\n"
     );
     assert_eq!(ask(&served, &request).await.status, 200);
+}
+
+/// What comes behind a request waits for its turn, and its client is seen to leave all the same.
+#[tokio::test]
+async fn who_leaves_with_more_on_its_way_leaves_nothing() {
+    let (provider, url) = by_hand().await;
+    let served = serve(Proxy::new(
+        Account::new(wide().max_concurrency(1)),
+        client(&url),
+    ))
+    .await;
+    let request = post("/v1/chat/completions", "", &chat(""));
+    let mut first = connect(&served).await;
+    first.write_all(request.as_bytes()).await.unwrap();
+    let (_, mut upstream) = request_at(&provider, "Hi").await;
+    let kept = request.replace("connection: close\r\n", "");
+    for more in ["\r\n", "GET /v1/mod", &request, "nonsense\n\n"] {
+        let mut waiting = connect(&served).await;
+        let sent = format!("{kept}{more}");
+        waiting.write_all(sent.as_bytes()).await.unwrap();
+        until(&served, "waiting", 1).await;
+        drop(waiting);
+        until(&served, "waiting", 0).await;
+    }
+    let answer = b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\n{}";
+    upstream.write_all(answer).await.unwrap();
+    read_until(&mut first, "{}").await;
+    drop(first);
+    at_rest(&served).await;
 }
 
 /// Half a request, then silence or a half-closed socket: nothing of it stays.
