@@ -12,7 +12,6 @@ use pin_project_lite::pin_project;
 use tollhouse_openai::Attempts;
 
 use crate::call::Line;
-use crate::check::Turn;
 use crate::headers::{ATTEMPTS, CHARGE, POOL, SHOULD_RETRY, WAIT, for_client};
 use crate::together::Together;
 
@@ -147,41 +146,6 @@ impl<B: Body<Data = Bytes>> Body for AnswerBody<B> {
 
     fn is_end_stream(&self) -> bool {
         self.broken.is_none() && self.body.is_end_stream()
-    }
-
-    fn size_hint(&self) -> SizeHint {
-        self.body.size_hint()
-    }
-}
-
-pin_project! {
-    /// An answer's body, with its turn at the connection that it goes out by.
-    pub(crate) struct Turned {
-        #[pin]
-        body: axum::body::Body,
-        turn: Turn,
-    }
-}
-
-impl Turned {
-    pub(crate) fn new(body: axum::body::Body, turn: Turn) -> Self {
-        Turned { body, turn }
-    }
-}
-
-impl Body for Turned {
-    type Data = Bytes;
-    type Error = axum::Error;
-
-    fn poll_frame(
-        self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, axum::Error>>> {
-        self.project().body.poll_frame(cx)
-    }
-
-    fn is_end_stream(&self) -> bool {
-        self.body.is_end_stream()
     }
 
     fn size_hint(&self) -> SizeHint {

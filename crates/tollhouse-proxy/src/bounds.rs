@@ -30,7 +30,7 @@ pub struct Bounds {
     /// The longest pause between two pieces of a request's body; 30 s by default.
     pub body_idle: Duration,
     /// How long a client may read nothing of what is ready for it; 5 minutes by
-    /// default.
+    /// default. Over HTTP/2 each answer has this time of its own.
     pub write_time: Duration,
     /// Accounts at once where clients bring their own keys; 100 by default.
     pub accounts: usize,

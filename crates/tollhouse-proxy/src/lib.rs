@@ -52,6 +52,7 @@ mod headers;
 mod held;
 mod keys;
 mod listen;
+mod outgoing;
 pub mod page;
 mod pass;
 mod proxy;

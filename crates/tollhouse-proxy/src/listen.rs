@@ -19,21 +19,23 @@ use hyper::body::Incoming;
 use hyper::server::conn::http1::UpgradeableConnection;
 use hyper::server::conn::{http1, http2};
 use hyper::service::{HttpService, Service, service_fn};
-use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 use tokio::task::{JoinHandle, JoinSet};
 use tokio::time::{sleep, timeout};
 use tower::ServiceExt;
 
-use crate::answer::Turned;
 use crate::check::{Checked, Limits, Signals, is_stand_in};
+use crate::outgoing::{Answers, Outgoing};
 use crate::routes::{Front, front, is_own};
 use crate::shared::Shared;
 use crate::tunnel::Way;
 
 /// Streams of one HTTP/2 connection at once.
 const STREAMS: u32 = 256;
+/// What is kept of an answer that nobody reads, in bytes; the last piece is kept whole.
+const UNREAD: usize = 64 * 1024;
 /// Between two signs of life of an HTTP/2 connection, and until one is missed.
 const PING: Duration = Duration::from_secs(20);
 /// Before the next try where no connection can be accepted, for want of descriptors.
@@ -201,7 +203,7 @@ async fn connection(
         }
         let turn = signals.turn();
         let answered = front.clone().oneshot(request.map(Body::new));
-        answered.map_ok(|answer| answer.map(|body| Turned::new(body, turn)))
+        answered.map_ok(|answer| answer.map(|body| Outgoing::new(body, turn)))
     });
     let Some((socket, speaks_http_2)) = greeted(socket, &mut ends).await else {
         return;
@@ -248,7 +250,7 @@ async fn over_http_1<S>(
     mut ends: watch::Receiver<bool>,
 ) -> hyper::Result<()>
 where
-    S: HttpService<Incoming, ResBody = Turned, Error = Infallible>,
+    S: HttpService<Incoming, ResBody = Outgoing, Error = Infallible>,
 {
     tokio::select! {
         biased;
@@ -265,7 +267,7 @@ async fn over_http_2<S>(
     mut ends: watch::Receiver<bool>,
 ) -> hyper::Result<()>
 where
-    S: Service<Request<Incoming>, Response = Response<Turned>, Error = Infallible>,
+    S: Service<Request<Incoming>, Response = Response<Outgoing>, Error = Infallible>,
     S::Future: Send + 'static,
 {
     let asked = AtomicU64::new(0);
@@ -273,7 +275,8 @@ where
         asked.fetch_add(1, Ordering::Relaxed);
         service.call(request)
     });
-    let mut serving = pin!(http_2(limits).serve_connection(socket, counted));
+    let answers = Answers::new(limits.write_time);
+    let mut serving = pin!(http_2(limits, answers.clone()).serve_connection(socket, counted));
     tokio::select! {
         biased;
         served = &mut serving => return served,
@@ -286,7 +289,11 @@ where
         }
     }
     serving.as_mut().graceful_shutdown();
-    serving.await
+    tokio::select! {
+        biased;
+        served = serving => served,
+        () = answers.are_over() => Ok(()),
+    }
 }
 
 /// Waits until no request has come over HTTP/2 for as long as a connection may be idle, or
@@ -313,13 +320,14 @@ fn http_1(limits: Limits) -> http1::Builder {
     server
 }
 
-fn http_2(limits: Limits) -> http2::Builder<TokioExecutor> {
-    let mut server = http2::Builder::new(TokioExecutor::new());
+fn http_2(limits: Limits, answers: Answers) -> http2::Builder<Answers> {
+    let mut server = http2::Builder::new(answers);
     server
         .timer(TokioTimer::new())
         .keep_alive_interval(PING)
         .keep_alive_timeout(PING)
         .max_concurrent_streams(STREAMS)
+        .max_send_buf_size(UNREAD)
         .max_header_list_size(u32::try_from(limits.head_bytes).unwrap_or(u32::MAX));
     server
 }

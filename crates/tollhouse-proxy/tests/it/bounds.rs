@@ -14,7 +14,7 @@ use tollhouse_proxy::{Bounds, Proxy};
 
 use crate::support::{
     LONG, ask, at_rest, by_hand, chat, client, connect, get, post, read_until, request_at, serve,
-    sim, wide,
+    sim, until, wide,
 };
 
 async fn bounded(url: &str, set: impl FnOnce(&mut Bounds)) -> tollhouse_proxy::Served {
@@ -165,4 +165,79 @@ async fn further_connections_wait_to_be_accepted() {
     assert!(early.is_err(), "it was accepted");
     drop(first);
     read_until(&mut second, "ok").await;
+}
+
+/// Over HTTP/2 it is an answer that is not read, and not a connection: others go on over it.
+#[tokio::test]
+async fn who_reads_nothing_of_an_answer_over_http_2_gives_up_his_call() {
+    let (provider, url) = by_hand().await;
+    let served = bounded(&url, |bounds| {
+        bounds.write_time = Duration::from_millis(150)
+    })
+    .await;
+    let socket = TokioIo::new(connect(&served).await);
+    let opened = http2::handshake::<_, _, Full<Bytes>>(TokioExecutor::new(), socket).await;
+    let (mut sender, connection) = opened.unwrap();
+    let connection = tokio::spawn(connection);
+    let ask = || {
+        Request::post(format!("http://{}/v1/chat/completions", served.address()))
+            .body(Full::from(chat(r#","stream":true"#)))
+            .unwrap()
+    };
+    let head = "HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\n\r\n";
+    let answers = sender.send_request(ask());
+    let said = async {
+        let (_, mut upstream) = request_at(&provider, "Hi").await;
+        upstream.write_all(head.as_bytes()).await.unwrap();
+        upstream
+    };
+    let (answer, mut upstream) = tokio::join!(answers, said);
+    let answer = answer.unwrap();
+    assert_eq!(answer.status(), 200);
+    // As much as no client's window has room for, and one that is read in good time.
+    let says = tokio::spawn(async move {
+        let event = format!("data: {}\n\n", "x".repeat(100_000));
+        while upstream.write_all(event.as_bytes()).await.is_ok() {}
+    });
+    let (second, mut upstream) = tokio::join!(sender.send_request(ask()), async {
+        let (_, mut upstream) = request_at(&provider, "Hi").await;
+        upstream.write_all(head.as_bytes()).await.unwrap();
+        upstream
+    });
+    let mut second = second.unwrap().into_body();
+    timeout(LONG, says).await.expect("it is told").unwrap();
+    until(&served, "in_flight", 1).await;
+    assert!(answer.into_body().collect().await.is_err(), "it was cut");
+    for _ in 0..3 {
+        upstream.write_all(b"data: 1\n\n").await.unwrap();
+        let frame = timeout(LONG, second.frame()).await.unwrap().unwrap();
+        assert_eq!(frame.unwrap().into_data().unwrap(), "data: 1\n\n");
+        sleep(Duration::from_millis(80)).await;
+    }
+    drop((upstream, second, sender));
+    connection.abort();
+    at_rest(&served).await;
+}
+
+/// Nor is a connection kept that has nothing to do any more but to be read.
+#[tokio::test]
+async fn who_reads_nothing_over_http_2_is_not_connected_for_good() {
+    let (_sim, provider) = sim().await;
+    let served = bounded(&provider.url(), |bounds| {
+        bounds.head_time = Duration::from_millis(60);
+        bounds.write_time = Duration::from_millis(60);
+    })
+    .await;
+    let socket = TokioIo::new(connect(&served).await);
+    // A window that has room for nothing.
+    let mut client = http2::Builder::new(TokioExecutor::new());
+    let client = client.initial_stream_window_size(0);
+    let (mut sender, connection) = client.handshake::<_, Full<Bytes>>(socket).await.unwrap();
+    let connection = tokio::spawn(connection);
+    let ask = Request::get(format!("http://{}/v1/models", served.address()));
+    let answer = sender.send_request(ask.body(Full::default()).unwrap());
+    let answer = timeout(LONG, answer).await.unwrap().unwrap();
+    assert_eq!(answer.status(), 200);
+    timeout(LONG, connection).await.expect("it ends").ok();
+    at_rest(&served).await;
 }
