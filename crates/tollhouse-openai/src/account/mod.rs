@@ -408,9 +408,9 @@ impl Account {
         (self.pools.find(model, call.endpoint()), ask)
     }
 
-    /// Begins a shutdown: turns away whoever waits and whoever comes from now on, with
-    /// [`Refused::Closed`](tollhouse::Refused::Closed). Calls in flight go on;
-    /// [`idle`](Self::idle) waits for them.
+    /// Begins a shutdown: turns away whoever waits, for a next attempt, too, and whoever
+    /// comes from now on, with [`Refused::Closed`](tollhouse::Refused::Closed). Calls in
+    /// flight go on; [`idle`](Self::idle) waits for them.
     pub fn close(&self) {
         self.pools.close();
     }

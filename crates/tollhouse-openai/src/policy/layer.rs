@@ -103,6 +103,10 @@ impl fmt::Debug for PolicyLayer {
 }
 
 impl PolicyLayer {
+    pub(super) fn close(&self) {
+        self.attempts.close();
+    }
+
     /// The retry, and behind it this gate.
     pub(crate) fn new(attempts: LiveAttempts, gate: PoolGate) -> Self {
         PolicyLayer {
@@ -139,6 +143,11 @@ impl LiveAttempts {
         };
         attempts.follow(config);
         attempts
+    }
+
+    /// Has nobody wait for a next attempt any more. For after the gates were closed.
+    pub(crate) fn close(&self) {
+        self.retry.close();
     }
 
     /// Goes by this config from now on, but for the name.

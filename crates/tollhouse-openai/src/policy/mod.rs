@@ -283,7 +283,8 @@ impl Policy {
 
     /// Begins a shutdown: turns away whoever waits and whoever comes from now
     /// on, with [`Refused::Closed`](tollhouse::Refused::Closed). Calls in flight
-    /// go on; [`idle`](Self::idle) waits for them.
+    /// go on; [`idle`](Self::idle) waits for them. Who waits for a next attempt is turned
+    /// away, too.
     ///
     /// # Examples
     ///
@@ -308,6 +309,7 @@ impl Policy {
     /// ```
     pub fn close(&self) {
         self.shared().budget().budget().close();
+        self.shared().layer.close();
     }
 
     /// Waits until no call is in flight and none waits. Put a timeout around

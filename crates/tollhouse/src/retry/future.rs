@@ -4,10 +4,11 @@ use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 
 use pin_project_lite::pin_project;
+use tokio::sync::futures::OwnedNotified;
 use tokio::time::{Sleep, sleep_until};
 use tower_service::Service;
 
-use super::plan::Plan;
+use super::plan::{Next, Plan};
 use super::{Mark, Unmarked};
 use crate::answer::Classify;
 
@@ -41,7 +42,7 @@ pin_project! {
         // ===> Sleeping, or done
         Called { #[pin] future: F },
         // ===> Readying
-        Sleeping { #[pin] timer: Sleep },
+        Sleeping { #[pin] timer: Sleep, #[pin] closed: OwnedNotified },
     }
 }
 
@@ -93,16 +94,19 @@ where
                 StateProj::Called { future } => {
                     let result = ready!(future.poll(cx));
                     let decision = this.classify.classify(result.as_ref());
-                    let Some(at) = this.plan.next(decision, result.is_ok()) else {
+                    let Some(Next { at, closed }) = this.plan.next(decision, result.is_ok()) else {
                         break result;
                     };
                     // Whatever the answer holds must not be held while we wait.
                     drop(result);
                     let timer = sleep_until(at);
-                    this.state.set(State::Sleeping { timer });
+                    this.state.set(State::Sleeping { timer, closed });
                 }
-                StateProj::Sleeping { timer } => {
-                    ready!(timer.poll(cx));
+                StateProj::Sleeping { timer, closed } => {
+                    match closed.poll(cx) {
+                        Poll::Ready(()) => this.plan.end(),
+                        Poll::Pending => ready!(timer.poll(cx)),
+                    }
                     this.state.set(State::Readying);
                 }
             }

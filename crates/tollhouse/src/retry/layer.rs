@@ -5,7 +5,7 @@ use tower_layer::Layer;
 use tower_service::Service;
 
 use super::plan::Plan;
-use super::terms::{InForce, Terms};
+use super::terms::{Closing, InForce, Terms};
 use super::{Backoff, Mark, ResponseFuture, RetryBudget, Unmarked};
 use crate::answer::Classify;
 use crate::telemetry::Names;
@@ -110,6 +110,7 @@ impl<C> RetryLayer<C> {
             backoff,
             budget: None,
             name: None,
+            closing: Closing::default(),
         };
         RetryLayer {
             terms: Arc::new(InForce::new(terms)),
@@ -159,9 +160,46 @@ impl<C, M> RetryLayer<C, M> {
         self.terms.change(|terms| terms.budget = budget);
     }
 
+    /// Begins a shutdown, for all clones and the services made from them: nobody waits for
+    /// a next attempt any more. Whoever waits for one makes it at once, as its last; whoever
+    /// would begin to gets what its attempt came to. Close the gates behind it first, and the
+    /// last attempts are turned away.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use std::convert::Infallible;
+    /// use tokio::time::{Duration, Instant, sleep};
+    /// use tollhouse::{Backoff, Decision, RetryLayer, Scope};
+    /// use tower::{Layer, ServiceExt, service_fn};
+    ///
+    /// # #[tokio::main(flavor = "current_thread", start_paused = true)]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// let busy = |_: Result<&u16, &Infallible>| Decision::Retry {
+    ///     after: Some(Duration::from_secs(60)),
+    ///     scope: Scope::Tokens,
+    /// };
+    /// let retry = RetryLayer::new(Backoff::default(), busy);
+    /// let client = retry.layer(service_fn(async |_: ()| Ok::<_, Infallible>(429)));
+    ///
+    /// let start = Instant::now();
+    /// let ending = async {
+    ///     sleep(Duration::from_secs(5)).await;
+    ///     retry.close();
+    /// };
+    /// let (answer, ()) = tokio::join!(client.oneshot(()), ending);
+    /// assert_eq!((answer?, start.elapsed().as_secs()), (429, 5));
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn close(&self) {
+        self.terms.now().closing.close();
+    }
+
     /// Goes by terms of its own from now on: clones that were made before keep theirs.
     fn apart(&mut self, change: impl FnOnce(&mut Terms)) {
         let terms = InForce::clone(&self.terms);
+        terms.change(|terms| terms.closing = Closing::default());
         terms.change(change);
         self.terms = Arc::new(terms);
     }

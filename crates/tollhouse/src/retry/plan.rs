@@ -1,6 +1,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use tokio::sync::futures::OwnedNotified;
 use tokio::time::Instant;
 
 use super::Delays;
@@ -8,6 +9,13 @@ use super::terms::Terms;
 use crate::answer::{Decision, Scope};
 use crate::ask::{Arrival, Deadline};
 use crate::telemetry;
+
+/// When to make a next attempt.
+pub(super) struct Next {
+    pub(super) at: Instant,
+    /// Ready where it is to be made before, and is the last.
+    pub(super) closed: OwnedNotified,
+}
 
 /// What one call's attempts may still do.
 #[derive(Debug)]
@@ -56,7 +64,7 @@ impl Plan {
         self.first.filter(|_| self.made > 1)
     }
 
-    /// Makes the attempt that was begun the last.
+    /// Makes the attempt that comes, or was begun, the last.
     pub(super) fn end(&mut self) {
         self.ended = true;
     }
@@ -76,7 +84,7 @@ impl Plan {
     }
 
     /// When to make the next attempt, if there is one.
-    pub(super) fn next(&mut self, decision: Decision, answered: bool) -> Option<Instant> {
+    pub(super) fn next(&mut self, decision: Decision, answered: bool) -> Option<Next> {
         let retry = match decision {
             Decision::GiveUp => None,
             Decision::Retry { after, scope } => Some((after, scope)),
@@ -96,11 +104,12 @@ impl Plan {
         self.retry(told, scope)
     }
 
-    fn retry(&mut self, told: Option<Duration>, scope: Scope) -> Option<Instant> {
+    fn retry(&mut self, told: Option<Duration>, scope: Scope) -> Option<Next> {
         let Terms {
             backoff,
             budget,
             name,
+            closing,
         } = &*self.terms;
         let spent = self.spent;
         let delays = self
@@ -114,12 +123,16 @@ impl Plan {
             tracing::debug!(attempt = self.attempt(), %scope, ?delay, "too long a wait to retry");
             return None;
         }
+        let Some(closed) = closing.wait() else {
+            tracing::debug!(attempt = self.attempt(), %scope, "closed");
+            return None;
+        };
         if budget.as_ref().is_some_and(|budget| !budget.grants(scope)) {
             tracing::warn!(attempt = self.attempt(), %scope, "retry budget spent");
             return None;
         }
         tracing::debug!(attempt = self.attempt(), %scope, ?delay, told = told.is_some(), "retrying");
         telemetry::retried(name.as_ref(), scope);
-        Some(at)
+        Some(Next { at, closed })
     }
 }

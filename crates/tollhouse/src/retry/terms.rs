@@ -1,4 +1,8 @@
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, PoisonError, RwLock};
+
+use tokio::sync::Notify;
+use tokio::sync::futures::OwnedNotified;
 
 use super::{Backoff, RetryBudget};
 use crate::telemetry::Names;
@@ -10,6 +14,36 @@ pub(super) struct Terms {
     pub(super) budget: Option<RetryBudget>,
     /// Whose retries these are.
     pub(super) name: Option<Names>,
+    pub(super) closing: Closing,
+}
+
+/// Whether nobody is to wait for a next attempt any more.
+///
+/// # Cloning
+///
+/// Clones are the same.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Closing(Arc<State>);
+
+#[derive(Debug, Default)]
+struct State {
+    is_closed: AtomicBool,
+    told: Arc<Notify>,
+}
+
+impl Closing {
+    /// For good.
+    pub(super) fn close(&self) {
+        self.0.is_closed.store(true, Ordering::Release);
+        self.0.told.notify_waiters();
+    }
+
+    /// Ready when it is closed; none where it is already.
+    pub(super) fn wait(&self) -> Option<OwnedNotified> {
+        // First, or it would be missed where it comes between the two.
+        let told = Arc::clone(&self.0.told).notified_owned();
+        (!self.0.is_closed.load(Ordering::Acquire)).then_some(told)
+    }
 }
 
 /// The terms in force: what all calls of a layer and of its clones go by that begin now.

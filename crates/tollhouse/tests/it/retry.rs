@@ -9,6 +9,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use http_body::{Body, Frame};
 use tokio::time::{Instant, sleep, timeout};
+use tollhouse::retry::Retry;
 use tollhouse::{
     Backoff, ConcurrencyLayer, Decision, Error, GateLayer, RetryBudget, RetryLayer, Scope,
     StaggerLayer, TokenBudget, TpmBudgetLayer,
@@ -84,6 +85,50 @@ async fn no_attempt_starts_after_the_deadline() {
     let seen = attempts(backoff, Some(10 * SEC)).await;
     assert_eq!(seen, [0, 10, 20, 30].map(Duration::from_secs));
     assert_eq!(start.elapsed(), 30 * SEC, "nor does it wait in vain");
+}
+
+/// Whoever waits makes a last attempt at once, and whoever comes to a wait has its answer.
+#[tokio::test(start_paused = true)]
+async fn a_closed_layer_waits_for_nothing() {
+    let start = Instant::now();
+    let seen = RefCell::new(Vec::new());
+    let failing = service_fn(|name: &'static str| {
+        seen.borrow_mut().push((name, start.elapsed()));
+        async {
+            sleep(SEC).await;
+            Ok::<_, std::io::Error>(429)
+        }
+    });
+    let classify = |_: Result<&u16, &std::io::Error>| retry(Some(60 * SEC));
+    let layer = RetryLayer::new(Backoff::new(SEC), classify);
+    let apart = layer.clone().name("another");
+    let client = layer.layer(failing);
+    let call = async |client: &Retry<_, _>, after, name| {
+        sleep(after).await;
+        let answer = client.clone().oneshot(name).await;
+        assert_eq!(answer.unwrap(), 429);
+        start.elapsed()
+    };
+    let others = apart.layer(failing);
+    let other = timeout(20 * SEC, call(&others, Duration::ZERO, "other's"));
+    let closes = async {
+        sleep(10 * SEC).await;
+        layer.close();
+    };
+    let (waits, asks, comes, goes_on, ()) = tokio::join!(
+        call(&client, Duration::ZERO, "waits"),
+        call(&client, 19 * SEC / 2, "asks"),
+        call(&client, 11 * SEC, "comes"),
+        other,
+        closes,
+    );
+    assert!(goes_on.is_err(), "it is another layer's");
+    assert_eq!((waits, asks, comes), (11 * SEC, 21 * SEC / 2, 12 * SEC));
+    let of = |name| seen.borrow().iter().filter(|(who, _)| *who == name).count();
+    assert_eq!(
+        (of("waits"), of("asks"), of("comes"), of("other's")),
+        (2, 1, 1, 1)
+    );
 }
 
 #[tokio::test(start_paused = true)]

@@ -218,6 +218,7 @@ impl Pools {
         for pool in self.all() {
             pool.gate.budget().close();
         }
+        self.attempts.close();
     }
 
     /// Waits until no pool has anybody in it.

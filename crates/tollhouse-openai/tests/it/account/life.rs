@@ -128,6 +128,37 @@ async fn close_turns_away_and_idle_waits_for_those_in_flight() {
     assert_eq!(first.await.expect("no panic"), 200);
 }
 
+/// Nobody is kept at a shutdown by the wait for a next attempt.
+#[tokio::test(start_paused = true)]
+async fn close_turns_away_who_waits_for_a_next_attempt() {
+    let busy = service_fn(async |_: Request<Bytes>| {
+        Response::builder()
+            .status(429)
+            .header("retry-after", "60")
+            .body(Full::from("{}"))
+    });
+    let account = account();
+    let policy = Policy::default().stagger(Duration::ZERO);
+    let start = tokio::time::Instant::now();
+    for (client, close) in [
+        (
+            account.layer().layer(busy),
+            &(|| account.close()) as &dyn Fn(),
+        ),
+        (policy.layer().layer(busy), &|| policy.close()),
+    ] {
+        let begun = start.elapsed();
+        let closes = async {
+            sleep(10 * SEC).await;
+            close();
+        };
+        let (ended, ()) = tokio::join!(client.oneshot(chat("gpt-4o", 100)), closes);
+        let error = ended.unwrap_err();
+        assert_eq!(error.refused(), Some(&Refused::Closed));
+        assert_eq!(start.elapsed() - begun, 10 * SEC);
+    }
+}
+
 /// P1: who waits for a slot of the account's stands in its pool's line, and holds nothing.
 #[tokio::test(start_paused = true)]
 async fn who_waits_for_a_slot_of_the_account_holds_nothing_and_is_turned_away_at_close() {
