@@ -9,7 +9,6 @@ use http::header::CONTENT_TYPE;
 use http::{HeaderMap, HeaderName, HeaderValue, Response, StatusCode};
 use http_body::{Body, Frame, SizeHint};
 use pin_project_lite::pin_project;
-use tollhouse_openai::Attempts;
 
 use crate::call::Line;
 use crate::headers::{ATTEMPTS, CHARGE, POOL, SHOULD_RETRY, WAIT, for_client};
@@ -17,12 +16,12 @@ use crate::together::Together;
 
 /// Adds what we know of a call to its answer, and goes with it to its last byte.
 ///
-/// `is_repeatable` where the gates tried again by themselves: then the client's own
-/// attempts would only multiply ours. `gets_turns` as [`Together`] has it.
+/// `is_spent` where the gates tried again by themselves, for as often as they may: then the
+/// client's own attempts would only multiply ours. `gets_turns` as [`Together`] has it.
 pub(crate) fn answer<B>(
     mut response: Response<B>,
     mut line: Line,
-    is_repeatable: bool,
+    is_spent: bool,
     gets_turns: bool,
 ) -> Response<axum::body::Body>
 where
@@ -31,7 +30,7 @@ where
 {
     let status = response.status();
     tell(&mut response, &mut line);
-    if is_repeatable && is_retried_by_sdks(status) {
+    if is_spent && is_retried_by_sdks(status) {
         let headers = response.headers_mut();
         headers.insert(SHOULD_RETRY, HeaderValue::from_static("false"));
     }
@@ -69,8 +68,8 @@ pub(crate) fn tell<B>(response: &mut Response<B>, line: &mut Line) {
     line.head = Some(line.came.elapsed());
     let headers = response.headers_mut();
     for_client(headers);
-    put(headers, WAIT, millis(line.wait.unwrap_or_default()));
-    put(headers, ATTEMPTS, line.attempts.into());
+    put(headers, WAIT, millis(line.wait().unwrap_or_default()));
+    put(headers, ATTEMPTS, line.attempts().into());
     tell_charge(headers, line);
 }
 
@@ -81,12 +80,6 @@ pub(crate) fn tell_charge(headers: &mut HeaderMap, line: &Line) {
     if let Ok(pool) = HeaderValue::from_str(&line.pool) {
         headers.insert(POOL, pool);
     }
-}
-
-/// How many attempts an answer took.
-pub(crate) fn attempts<B>(response: &Response<B>) -> u32 {
-    let told = response.extensions().get::<Attempts>();
-    told.map_or(1, |attempts| attempts.0)
 }
 
 fn put(headers: &mut HeaderMap, name: HeaderName, number: u64) {

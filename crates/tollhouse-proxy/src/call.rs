@@ -1,81 +1,15 @@
 //! What becomes of one call, from its coming to its last byte.
 
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, OnceLock};
+use std::sync::Arc;
 use std::time::Duration;
 
 use http::{Request, StatusCode};
 use tokio::time::Instant;
-use tollhouse_openai::RequestBody;
 
 use crate::counts::{Counts, InFlight};
+use crate::launches::Launches;
 use crate::page::{Ended, Page};
 use crate::tally::Tally;
-
-/// When the attempts of a call were launched; kept with its request.
-///
-/// # Cloning
-///
-/// Clones are the same call.
-#[derive(Clone, Debug)]
-pub(crate) struct Launches {
-    whole: Instant,
-    launched: Arc<Launched>,
-}
-
-#[derive(Debug, Default)]
-struct Launched {
-    /// Microseconds from when the request was whole to the last launch, and one; 0 before
-    /// the first.
-    last: AtomicU64,
-    /// Who is told of each, with the pool and the tokens that it takes.
-    hears: OnceLock<(Page, Arc<str>, u64)>,
-}
-
-impl Launches {
-    /// Of a request that is whole now.
-    pub(crate) fn none_yet() -> Self {
-        Launches {
-            whole: Instant::now(),
-            launched: Arc::default(),
-        }
-    }
-
-    /// How long the request took to come.
-    pub(crate) fn read_since(&self, came: Instant) -> Duration {
-        self.whole.saturating_duration_since(came)
-    }
-
-    /// Has the page told of each launch from now on.
-    pub(crate) fn tell(&self, page: &Page, pool: &Arc<str>, tokens: u64) {
-        let hears = (page.clone(), Arc::clone(pool), tokens);
-        // Whoever was named first is told.
-        let _ = self.launched.hears.set(hears);
-    }
-
-    /// How long the call waited: until the launch of its last attempt.
-    pub(crate) fn wait(&self) -> Option<Duration> {
-        let micros = self.launched.last.load(Ordering::Relaxed).checked_sub(1)?;
-        Some(Duration::from_micros(micros))
-    }
-
-    fn launched(&self) {
-        let micros = u64::try_from(self.whole.elapsed().as_micros()).unwrap_or(u64::MAX);
-        let micros = micros.saturating_add(1);
-        self.launched.last.store(micros, Ordering::Relaxed);
-        if let Some((page, pool, tokens)) = self.launched.hears.get() {
-            page.launched(pool, *tokens);
-        }
-    }
-}
-
-/// Stands directly around the client, behind all gates.
-pub(crate) fn note_launch(request: Request<RequestBody>) -> Request<RequestBody> {
-    if let Some(launches) = request.extensions().get::<Launches>() {
-        launches.launched();
-    }
-    request
-}
 
 /// One line of the log, written when the call is over.
 ///
@@ -88,8 +22,8 @@ pub(crate) struct Line {
     pub(crate) caller: String,
     pub(crate) came: Instant,
     pub(crate) status: Option<StatusCode>,
-    pub(crate) wait: Option<Duration>,
-    pub(crate) attempts: u32,
+    /// Once its request is here.
+    pub(crate) launches: Option<Launches>,
     pub(crate) charge: u64,
     pub(crate) pool: Arc<str>,
     /// As the request names it, no longer than a line.
@@ -117,8 +51,7 @@ impl Line {
             caller: String::new(),
             came: Instant::now(),
             status: None,
-            wait: None,
-            attempts: 0,
+            launches: None,
             charge: 0,
             pool: Arc::default(),
             model: String::new(),
@@ -131,17 +64,28 @@ impl Line {
         }
     }
 
+    /// How long it waited, if it was launched.
+    pub(crate) fn wait(&self) -> Option<Duration> {
+        self.launches.as_ref().and_then(Launches::wait)
+    }
+
+    /// How many attempts were launched.
+    pub(crate) fn attempts(&self) -> u32 {
+        self.launches.as_ref().map_or(0, Launches::count)
+    }
+
     /// The same for the page.
     fn told(&mut self) -> Ended {
+        let (wait, attempts) = (self.wait(), self.attempts());
         Ended {
             what: std::mem::take(&mut self.path),
             caller: std::mem::take(&mut self.caller),
             pool: self.pool.to_string(),
             status: self.status.map(|status| status.as_u16()),
-            wait: self.wait,
+            wait,
             total: Some(self.came.elapsed()),
             tokens: (self.charge > 0).then_some(self.charge),
-            attempts: self.attempts,
+            attempts,
             left: !self.is_whole,
         }
     }
@@ -150,7 +94,7 @@ impl Line {
 impl Drop for Line {
     fn drop(&mut self) {
         if let Some(tally) = &self.tally {
-            tally.add(self.wait, self.attempts);
+            tally.add(self.wait(), self.attempts());
         }
         let millis = |time: Option<Duration>| time.map(|time| time.as_secs_f64() * 1_000.0);
         tracing::info!(
@@ -159,10 +103,10 @@ impl Drop for Line {
             status = self.status.map(|status| status.as_u16()),
             caller = %self.caller,
             read_ms = millis(self.read),
-            wait_ms = millis(self.wait),
+            wait_ms = millis(self.wait()),
             head_ms = millis(self.head),
             total_ms = millis(Some(self.came.elapsed())),
-            attempts = self.attempts,
+            attempts = self.attempts(),
             charge_tokens = self.charge,
             pool = %self.pool,
             gen_ai.request.model = %self.model,

@@ -21,10 +21,11 @@ use serde_json::{Value, json};
 use tokio::time::{Instant, Sleep, sleep};
 use tollhouse_openai::account::Place;
 
-use crate::answer::{EVENTS, attempts, is_events, tell_charge};
-use crate::call::{Launches, Line};
+use crate::answer::{EVENTS, is_events, tell_charge};
+use crate::call::Line;
 use crate::error::Refusal;
 use crate::gates::{self, Outlook};
+use crate::launches::{Launches, Stage};
 
 /// An error's body is read no further than that.
 const LONGEST_ERROR: usize = 1024 * 1024;
@@ -32,8 +33,8 @@ const LONGEST_ERROR: usize = 1024 * 1024;
 /// nginx and its like keep events back until they have many, unless they are told.
 const BUFFERING: HeaderName = HeaderName::from_static("x-accel-buffering");
 
-/// How a call ended: with an answer, or why there is none and after how many attempts.
-pub(crate) type Ended = Result<http::Response<gates::Body>, (Refusal, u32)>;
+/// How a call ended: with an answer, or why there is none.
+pub(crate) type Ended = Result<http::Response<gates::Body>, Refusal>;
 
 /// A call that was begun.
 pub(crate) type Calling = Pin<Box<dyn Future<Output = Ended> + Send>>;
@@ -73,7 +74,6 @@ enum State {
 /// What a call came to, after its client was told that all is well.
 struct Came {
     status: StatusCode,
-    attempts: u32,
     /// The provider's events, or the one in their place.
     events: Result<Pin<Box<gates::Body>>, Bytes>,
 }
@@ -105,11 +105,14 @@ impl Late {
 impl Wait {
     /// In a line that clients of events pass over.
     fn comment(&self) -> Bytes {
-        let text = match self.launches.wait() {
-            Some(_) => ": sent, the provider has not answered yet\n\n".to_owned(),
-            None => {
+        let text = match self.launches.stage() {
+            Stage::Waits => {
                 let (place, seconds) = self.outlook();
                 format!(": waiting, place {place}, about {seconds} s\n\n")
+            }
+            Stage::Sent => ": sent, the provider has not answered yet\n\n".to_owned(),
+            Stage::WaitsAgain(attempts) => {
+                format!(": waiting for another attempt, {attempts} came to nothing\n\n")
             }
         };
         Bytes::from(text)
@@ -128,17 +131,15 @@ impl Wait {
 }
 
 async fn came(calling: Calling) -> Came {
-    let (status, attempts, events) = match calling.await {
-        Ok(answer) => (answer.status(), attempts(&answer), events(answer).await),
-        Err((refusal, attempts)) => {
-            let event = error_event(&refusal.in_words());
-            (refusal.status(), attempts, Err(event))
-        }
-    };
-    Came {
-        status,
-        attempts,
-        events,
+    match calling.await {
+        Ok(answer) => Came {
+            status: answer.status(),
+            events: events(answer).await,
+        },
+        Err(refusal) => Came {
+            status: refusal.status(),
+            events: Err(error_event(&refusal.in_words())),
+        },
     }
 }
 
@@ -166,13 +167,6 @@ fn error_event(said: &Value) -> Bytes {
 }
 
 impl Commented {
-    /// For the log: the client was told otherwise.
-    fn note(&mut self, came: &Came) {
-        self.line.wait = self.wait.launches.wait();
-        self.line.attempts = came.attempts;
-        self.line.status = Some(came.status);
-    }
-
     fn over(&mut self) {
         self.state = State::Over;
         self.line.is_whole = true;
@@ -192,7 +186,8 @@ impl Body for Commented {
             match &mut this.state {
                 State::Waiting(calling) => match calling.as_mut().poll(cx) {
                     Poll::Ready(came) => {
-                        this.note(&came);
+                        // For the log: the client was told otherwise.
+                        this.line.status = Some(came.status);
                         match came.events {
                             Ok(body) => this.state = State::Streaming(body),
                             Err(event) => {

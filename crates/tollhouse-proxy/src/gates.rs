@@ -5,24 +5,18 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
+use http::Request;
 use http::uri::Scheme;
-use http::{Request, Response};
 use tollhouse_openai::account::{AccountSnapshot, Place};
 use tollhouse_openai::client::StreamingOpenAi;
 use tollhouse_openai::policy::{Limited, LimitedBody};
 use tollhouse_openai::shared::Sharing;
 use tollhouse_openai::spans::{SpanLayer, Spanned, SpannedBody};
-use tollhouse_openai::{Account, AccountConfig, OpenAi, RequestBody, ResponseBody};
-use tower::util::{MapRequest, MapResponse};
-use tower::{Layer, Service, ServiceExt};
+use tollhouse_openai::{Account, AccountConfig, OpenAi, RequestBody};
+use tower::{Layer, Service};
 
-use crate::call::note_launch;
+use crate::launches::Noting;
 use crate::session::AnswerBody;
-
-type Noted = MapResponse<
-    MapRequest<StreamingOpenAi, fn(Request<RequestBody>) -> Request<RequestBody>>,
-    fn(Response<ResponseBody>) -> Response<AnswerBody>,
->;
 
 /// The body of an answer that came through the gates.
 pub(crate) type Body = SpannedBody<LimitedBody<AnswerBody>>;
@@ -41,7 +35,7 @@ pub(crate) struct Gates {
     has_tasks: bool,
 }
 
-type Client = Spanned<Limited<Noted>>;
+type Client = Spanned<Limited<Noting<StreamingOpenAi>>>;
 
 /// A call on its way through the gates and to the provider's answer.
 pub(crate) type Calling = <Client as Service<Request<RequestBody>>>::Future;
@@ -68,13 +62,10 @@ impl Gates {
     pub(crate) fn new(account: Account, openai: OpenAi) -> Self {
         let base_path = openai.base_url().path().trim_end_matches('/').into();
         let has_tasks = openai.base_url().scheme() != Some(&Scheme::HTTP);
-        let noted = openai
-            .streaming()
-            .map_request(note_launch as fn(Request<RequestBody>) -> _)
-            .map_response(AnswerBody::of as fn(Response<ResponseBody>) -> _);
+        let noting = Noting::new(openai.streaming());
         Gates {
             // Around the gates: a call's span has its waiting in it.
-            client: Arc::new(SpanLayer::new("openai").layer(account.layer().layer(noted))),
+            client: Arc::new(SpanLayer::new("openai").layer(account.layer().layer(noting))),
             account,
             base_path,
             has_tasks,

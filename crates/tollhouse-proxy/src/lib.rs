@@ -51,6 +51,7 @@ mod gates;
 mod headers;
 mod held;
 mod keys;
+mod launches;
 mod listen;
 mod outgoing;
 pub mod page;

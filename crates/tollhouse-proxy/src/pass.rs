@@ -16,21 +16,23 @@ use http::{Extensions, HeaderMap, HeaderValue, Request, StatusCode, Uri, Version
 use http_body::Body as _;
 use http_body_util::{BodyExt, Limited};
 use pin_project_lite::pin_project;
-use tokio::time::{Instant, sleep, timeout};
+use tokio::time::{Instant, sleep};
 use tollhouse_openai::account::Place;
-use tollhouse_openai::error::Error;
-use tollhouse_openai::{Call, RequestBody};
+use tollhouse_openai::{
+    AnswerReader, Call, Classify, Deadline, Decision, Error, Refused, RequestBody,
+};
 use tower_http::request_id::RequestId;
 use tower_http::timeout::TimeoutBody;
 
-use crate::answer::{answer, attempts};
-use crate::call::{Launches, Line};
+use crate::answer::answer;
+use crate::call::Line;
 use crate::comments::{Calling, Ended, Late, Wait};
 use crate::error::Refusal;
 use crate::gates::{self, Gates, Outlook};
 use crate::headers::{ATTEMPTS, MAX_WAIT, for_provider};
 use crate::held::{Counted, Share};
 use crate::keys::Admitted;
+use crate::launches::Launches;
 use crate::shared::Shared;
 use crate::tunnel::Asked;
 use crate::with_size::WithSize;
@@ -62,7 +64,7 @@ pub(crate) async fn pass(shared: &Shared, request: Box<Request<Body>>) -> Respon
         }
         None => {
             let gets_turns = shared.keys.upstream_has_tasks();
-            answer(answered.response, line, answered.is_repeatable, gets_turns)
+            answer(answered.response, line, answered.is_spent, gets_turns)
         }
     }
 }
@@ -72,8 +74,8 @@ fn refused(refusal: Refusal, mut line: Line) -> Response {
     line.status = Some(response.status());
     line.head = Some(line.came.elapsed());
     line.is_whole = true;
-    if line.attempts > 0 {
-        let attempts = HeaderValue::from(line.attempts);
+    if line.attempts() > 0 {
+        let attempts = HeaderValue::from(line.attempts());
         response.headers_mut().insert(ATTEMPTS, attempts);
     }
     response
@@ -82,8 +84,8 @@ fn refused(refusal: Refusal, mut line: Line) -> Response {
 /// What the provider says.
 struct Answered {
     response: http::Response<gates::Body>,
-    /// Whether the gates tried again by themselves.
-    is_repeatable: bool,
+    /// Whether the gates tried again by themselves, for as often as they may.
+    is_spent: bool,
     /// Where the client wants more than an answer.
     asked: Option<Asked>,
 }
@@ -130,33 +132,36 @@ async fn through(
     let ready = Ready::of(shared, request, &mut share).await?;
     let Begun {
         way,
-        launches,
         upload,
+        until,
         share: _share,
     } = begin(shared, gates, ready, most, share, line);
-    let result = way.await?;
-    line.wait = launches.wait();
-    match result {
-        Ok(response) => {
-            line.attempts = attempts(&response);
-            Ok(Answered {
-                response,
-                is_repeatable: upload.is_none(),
-                asked,
-            })
+    let response = way.await??;
+    Ok(Answered {
+        is_spent: upload.is_none() && !comes_too_late(&response, until),
+        response,
+        asked,
+    })
+}
+
+/// Whether a next attempt is the client's own to make, who would not wait for ours.
+fn comes_too_late<B>(response: &http::Response<B>, until: Option<Deadline>) -> bool {
+    let Some(until) = until else { return false };
+    match AnswerReader.classify(Ok::<_, &Error>(response)) {
+        Decision::Retry { after, .. } => {
+            let left = until.instant().saturating_duration_since(Instant::now());
+            after.unwrap_or_default() > left
         }
-        Err((refusal, attempts)) => {
-            line.attempts = attempts;
-            Err(refusal.into())
-        }
+        Decision::GiveUp => false,
     }
 }
 
 /// A call that is begun.
 struct Begun {
     way: Way,
-    launches: Launches,
     upload: Option<usize>,
+    /// When it is not waited for any more.
+    until: Option<Deadline>,
     /// What it holds, it holds until it is answered.
     share: Option<Share>,
 }
@@ -178,7 +183,7 @@ impl Future for Way {
         match self.project() {
             WayProj::Plain { calling, upload } => {
                 let ended = ready!(calling.poll(cx));
-                Poll::Ready(Ok(ended.map_err(|error| failed(&error, *upload))))
+                Poll::Ready(Ok(ended.map_err(|error| Refusal::of_call(&error, *upload))))
             }
             WayProj::Boxed { calling } => calling.as_mut().poll(cx),
         }
@@ -203,12 +208,14 @@ fn begin(
     line.pool = Arc::clone(&place.pool);
     ready.launches.tell(&shared.page, &line.pool, line.charge);
 
-    let (launches, upload) = (ready.launches.clone(), ready.upload);
+    line.launches = Some(ready.launches.clone());
+    let upload = ready.upload;
     // Who is told at once that it takes too long is not told that it takes long.
     let every = shared
         .comments
         .filter(|_| most.is_none() && ready.call.streams());
-    let (way, share) = match (most, every) {
+    let until = most.map(Deadline::within);
+    let (way, share) = match (most.zip(until), every) {
         (Some(most), _) => {
             let patiently = async move { Ok(patiently(gates, ready, place, most).await) };
             let calling = Box::pin(patiently);
@@ -225,8 +232,8 @@ fn begin(
     };
     Begun {
         way,
-        launches,
         upload,
+        until,
         share,
     }
 }
@@ -255,7 +262,7 @@ async fn in_time(
         // What it holds, it holds until it is answered.
         let _share = share;
         let ended = gates.call(*ready.request).await;
-        ended.map_err(|error| failed(&error, ready.upload))
+        ended.map_err(|error| Refusal::of_call(&error, ready.upload))
     });
     tokio::select! {
         biased;
@@ -389,39 +396,27 @@ fn in_one_line(text: &str) -> impl Iterator<Item = char> {
 
 const MULTIPART: &[u8] = b"multipart/";
 
-/// Why a call has no answer, and after how many attempts.
-fn failed(error: &Error, upload: Option<usize>) -> (Refusal, u32) {
-    (Refusal::of_call(error, upload), error.attempts())
-}
-
 /// Calls, and does not begin to wait, nor goes on waiting, for longer than `most`. A
-/// call that was launched in time is waited for.
-async fn patiently(gates: Gates, ready: Ready, place: Place, most: Duration) -> Ended {
-    let Ready {
-        request,
-        launches,
-        upload,
-        ..
-    } = ready;
+/// call that was launched in time is waited for; it is not sent again later.
+async fn patiently(
+    gates: Gates,
+    mut ready: Ready,
+    place: Place,
+    (most, until): (Duration, Deadline),
+) -> Ended {
     let too_late = || {
         let outlook = Outlook::of(&place);
-        (Refusal::TooLate { outlook, most }, 0)
+        Refusal::TooLate { outlook, most }
     };
     if place.expected_wait() > most {
         return Err(too_late());
     }
-    let mut calling = Box::pin(gates.call(*request));
-    let waited = timeout(most, &mut calling).await;
-    let ended = match (waited, launches.wait()) {
-        (Ok(ended), _) => ended,
-        (Err(_), Some(_)) => calling.await,
-        (Err(_), None) => {
-            // Who is told his place stands in it no more.
-            drop(calling);
-            return Err(too_late());
-        }
-    };
-    ended.map_err(|error| failed(&error, upload))
+    ready.request.extensions_mut().insert(until);
+    let ended = gates.call(*ready.request).await;
+    ended.map_err(|error| match error.refused() {
+        Some(Refused::TooLate { .. }) => too_late(),
+        _ => Refusal::of_call(&error, ready.upload),
+    })
 }
 
 #[cfg(test)]

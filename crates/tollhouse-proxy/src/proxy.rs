@@ -137,8 +137,9 @@ impl Proxy {
     }
 
     /// The longest that a call may wait for its launch; no limit by default. One that
-    /// would wait for longer is answered 429 at once. A client asks for a shorter one
-    /// by `x-tollhouse-max-wait`, in seconds.
+    /// would wait for longer is answered 429 at once, and an attempt that would be launched
+    /// later is left to the client. A client asks for a shorter one by
+    /// `x-tollhouse-max-wait`, in seconds.
     pub fn max_wait(mut self, longest: Duration) -> Self {
         self.max_wait = Some(longest);
         self

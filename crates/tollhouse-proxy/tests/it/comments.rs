@@ -77,6 +77,23 @@ async fn a_stream_that_waits_begins_with_comments_and_goes_on_as_it_is() {
     at_rest(&served).await;
 }
 
+/// Who waits between two attempts is not told that the provider is to answer.
+#[tokio::test]
+async fn a_stream_that_waits_for_another_attempt_says_so() {
+    let (provider, url) = by_hand().await;
+    let proxy = Proxy::new(Account::new(wide()), client(&url)).comments(Duration::from_millis(40));
+    let served = serve(proxy).await;
+    let mut waiting = stream_of(&served).await;
+    let (_, mut upstream) = request_at(&provider, "Hi").await;
+    read_until(&mut waiting, ": sent, ").await;
+    let busy = "HTTP/1.1 503 No\r\nretry-after: 50\r\ncontent-length: 2\r\n\r\n{}";
+    upstream.write_all(busy.as_bytes()).await.unwrap();
+    let says = ": waiting for another attempt, 1 came to nothing\n\n";
+    read_until(&mut waiting, says).await;
+    drop(waiting);
+    at_rest(&served).await;
+}
+
 /// What fails after that is an event, with what the provider said.
 #[tokio::test]
 async fn a_later_failure_is_an_event() {

@@ -56,6 +56,27 @@ async fn draining_lets_streams_end_and_turns_away_who_waits() {
 }
 
 #[tokio::test]
+async fn draining_turns_away_who_waits_for_a_next_attempt() {
+    let (provider, url) = by_hand().await;
+    let served = serve(Proxy::new(Account::new(wide()), client(&url))).await;
+    let mut waiting = connect(&served).await;
+    let request = post("/v1/chat/completions", "", &chat(""));
+    waiting.write_all(request.as_bytes()).await.unwrap();
+    let (_, mut upstream) = request_at(&provider, "Hi").await;
+    let busy = "HTTP/1.1 503 Busy\r\nretry-after: 50\r\ncontent-length: 2\r\n\r\n{}";
+    upstream.write_all(busy.as_bytes()).await.unwrap();
+    until(&served, "in_flight", 0).await;
+    let drained = tokio::spawn(served.drain(LONG));
+    let seen = read_until(&mut waiting, "}").await;
+    assert!(
+        seen.starts_with("HTTP/1.1 503") && seen.contains("closing"),
+        "{seen}"
+    );
+    assert!(seen.contains("x-tollhouse-attempts: 1\r\n"), "{seen}");
+    assert_eq!(drained.await.unwrap().cut_off, 0);
+}
+
+#[tokio::test]
 async fn draining_has_a_limit_after_which_it_cuts_off() {
     let (served, mut streaming, _waiting, mut upstream) = busy().await;
     let drained = served.drain(Duration::from_millis(50)).await;

@@ -76,6 +76,30 @@ async fn a_wait_that_became_too_long_ends_and_leaves_nothing() {
     at_rest(&served).await;
 }
 
+/// Nor is a wait between two attempts longer: the client has what the provider said, and may
+/// ask again when it says.
+#[tokio::test]
+async fn a_next_attempt_that_would_come_too_late_is_not_waited_for() {
+    let (provider, url) = by_hand().await;
+    let served = serve(Proxy::new(Account::new(wide()), client(&url))).await;
+    let request = post(
+        "/v1/chat/completions",
+        "x-tollhouse-max-wait: 5\r\n",
+        &chat(""),
+    );
+    let says = async {
+        let (_, mut upstream) = request_at(&provider, "Hi").await;
+        let busy = "HTTP/1.1 429 No\r\nretry-after: 30\r\nconnection: close\r\ncontent-length: 2\r\n\r\n{}";
+        upstream.write_all(busy.as_bytes()).await.unwrap();
+    };
+    let (answer, ()) = tokio::join!(ask(&served, &request), says);
+    assert_eq!((answer.status, answer.body.as_str()), (429, "{}"));
+    assert_eq!(answer.header("retry-after"), Some("30"));
+    assert_eq!(answer.header("x-tollhouse-attempts"), Some("1"));
+    assert_eq!(answer.header("x-should-retry"), None, "it may try again");
+    at_rest(&served).await;
+}
+
 #[tokio::test]
 async fn what_can_never_fit_is_refused_and_not_tried_again() {
     let (sim, provider) = sim().await;
