@@ -360,7 +360,12 @@ where
     let body = Limited::new(Counted::new(Box::pin(body), share), most);
     let whole = body.collect().await;
     let whole = whole.map_err(|error| Refusal::of_body(&*error, most))?;
-    Ok(RequestBody::from(detached(whole.to_bytes())))
+    let trailers = whole.trailers().cloned();
+    let whole = detached(whole.to_bytes());
+    Ok(match trailers {
+        Some(trailers) => RequestBody::with_trailers(whole, trailers),
+        None => RequestBody::from(whole),
+    })
 }
 
 /// The same bytes without the buffer that they came in, if that is larger by much: what

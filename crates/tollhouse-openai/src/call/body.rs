@@ -5,6 +5,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll};
 
 use bytes::Bytes;
+use http::HeaderMap;
 use http_body::{Body, Frame, SizeHint};
 use http_body_util::BodyExt;
 use http_body_util::combinators::UnsyncBoxBody;
@@ -61,6 +62,8 @@ impl CallBody for Bytes {
 #[derive(Clone)]
 pub struct RequestBody {
     kind: Kind,
+    /// Of a whole one, to be sent.
+    trailers: Option<Box<HeaderMap>>,
 }
 
 #[derive(Clone)]
@@ -96,7 +99,41 @@ impl RequestBody {
                 mine: None,
                 size,
             }),
+            trailers: None,
         }
+    }
+
+    /// A body that is there as a whole, with what is said behind it. It is sent in chunks
+    /// over HTTP/1.1, and of the trailers those that the request's `trailer` names.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use bytes::Bytes;
+    /// use http::HeaderMap;
+    /// use http_body_util::BodyExt;
+    /// use tollhouse_openai::call::{CallBody, RequestBody};
+    ///
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
+    /// let mut trailers = HeaderMap::new();
+    /// trailers.insert("x-checksum", "7".parse()?);
+    /// let body = RequestBody::with_trailers(Bytes::from("{}"), trailers.clone());
+    /// assert_eq!(body.whole().unwrap(), "{}");
+    /// assert_eq!(body.collect().await?.trailers(), Some(&trailers));
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn with_trailers(whole: Bytes, trailers: HeaderMap) -> RequestBody {
+        RequestBody {
+            kind: Kind::Whole(whole),
+            trailers: Some(Box::new(trailers)),
+        }
+    }
+
+    fn poll_trailers(&mut self) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
+        let trailers = self.trailers.take();
+        Poll::Ready(trailers.map(|trailers| Ok(Frame::trailers(*trailers))))
     }
 }
 
@@ -104,6 +141,7 @@ impl From<Bytes> for RequestBody {
     fn from(whole: Bytes) -> RequestBody {
         RequestBody {
             kind: Kind::Whole(whole),
+            trailers: None,
         }
     }
 }
@@ -126,26 +164,30 @@ impl Body for RequestBody {
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
         match &mut self.kind {
-            Kind::Whole(whole) if whole.is_empty() => Poll::Ready(None),
+            Kind::Whole(whole) if whole.is_empty() => self.poll_trailers(),
             Kind::Whole(whole) => {
                 let data = std::mem::take(whole);
                 self.kind = Kind::Sent;
                 Poll::Ready(Some(Ok(Frame::data(data))))
             }
-            Kind::Sent => Poll::Ready(None),
+            Kind::Sent => self.poll_trailers(),
             Kind::Streamed(streamed) => streamed.poll_frame(cx),
         }
     }
 
     fn is_end_stream(&self) -> bool {
         match &self.kind {
-            Kind::Whole(whole) => whole.is_empty(),
-            Kind::Sent => true,
+            Kind::Whole(whole) => whole.is_empty() && self.trailers.is_none(),
+            Kind::Sent => self.trailers.is_none(),
             Kind::Streamed(streamed) => streamed.is_end_stream(),
         }
     }
 
     fn size_hint(&self) -> SizeHint {
+        // What has a length has no chunks, which trailers come behind.
+        if self.trailers.is_some() {
+            return SizeHint::new();
+        }
         match &self.kind {
             Kind::Whole(whole) => SizeHint::with_exact(whole.len() as u64),
             Kind::Sent => SizeHint::with_exact(0),

@@ -30,6 +30,7 @@ use std::task::{Context, Poll};
 use bytes::Bytes;
 use http::header::{AUTHORIZATION, CONTENT_LENGTH, CONTENT_TYPE, HOST, USER_AGENT};
 use http::{HeaderValue, Method, Request, Response};
+use http_body::Body as _;
 use tower_service::Service;
 
 pub use body::ResponseBody;
@@ -180,7 +181,8 @@ impl OpenAi {
         let is_json = whole.is_some_and(|whole| !whole.is_empty());
         // RFC 9110, section 8.6: where a method has content, that there is none is said.
         let has_content = [Method::POST, Method::PUT, Method::PATCH].contains(request.method());
-        let is_without = has_content && whole.is_some_and(Bytes::is_empty);
+        let is_nothing = whole.is_some() && request.body().size_hint().exact() == Some(0);
+        let is_without = has_content && is_nothing;
         let headers = request.headers_mut();
         // Both belong to whoever sent it here (a proxy's own client); the transport
         // writes the right ones.

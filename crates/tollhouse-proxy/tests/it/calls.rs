@@ -150,6 +150,39 @@ async fn an_answer_that_breaks_off_is_passed_as_far_as_it_came() {
     at_rest(&served).await;
 }
 
+/// Those of requests, too, whether their body is read or not; the sender names them, and no
+/// others are sent on.
+#[tokio::test]
+async fn trailers_of_requests_pass() {
+    let (provider, url) = by_hand().await;
+    let served = before(&url).await;
+    for kind in ["application/json", "multipart/form-data; boundary=x"] {
+        let request = format!(
+            "POST /v1/responses HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\ncontent-type: {kind}\r\n\
+             transfer-encoding: chunked\r\ntrailer: x-sum\r\n\r\n2\r\n{{}}\r\n0\r\nx-sum: 7\r\nx-other: 8\r\n\r\n"
+        );
+        let answered = async {
+            let (seen, mut upstream) = request_at(&provider, "x-sum: 7\r\n").await;
+            let busy = "HTTP/1.1 503 No\r\nconnection: close\r\ncontent-length: 2\r\n\r\n{}";
+            upstream.write_all(busy.as_bytes()).await.unwrap();
+            if kind.starts_with("multipart") {
+                return seen;
+            }
+            let (again, mut upstream) = request_at(&provider, "x-sum: 7\r\n").await;
+            let answer = busy.replace("503", "200");
+            upstream.write_all(answer.as_bytes()).await.unwrap();
+            again
+        };
+        let (_, seen) = tokio::join!(ask(&served, &request), answered);
+        assert!(seen.contains("trailer: x-sum\r\n"), "{kind}: {seen}");
+        assert!(
+            seen.contains("\r\n\r\n2\r\n{}\r\n0\r\nx-sum: 7\r\n\r\n"),
+            "{kind}: {seen}"
+        );
+    }
+    at_rest(&served).await;
+}
+
 #[tokio::test]
 async fn trailers_pass() {
     let (provider, url) = by_hand().await;
