@@ -1,6 +1,10 @@
 //! The daemon that runs share: a proxy on loopback that ends with the last of them.
 
+use std::ffi::OsString;
+use std::io;
+use std::os::unix::process::CommandExt;
 use std::path::PathBuf;
+use std::process::Command;
 use std::time::Duration;
 
 use metrics_exporter_prometheus::PrometheusBuilder;
@@ -33,12 +37,19 @@ pub(crate) struct Args {
     #[command(flatten)]
     client: ClientArgs,
 
+    /// Whether it keeps nothing open that its caller has
+    #[arg(long)]
+    alone: bool,
+
     /// Its room
     room: PathBuf,
 }
 
 /// Serves until the last run is over, or a signal.
 pub(crate) async fn run(args: Args) -> Ended {
+    if !args.alone {
+        return Err(alone());
+    }
     // What is typed in the terminal of the run that started it is not meant for it.
     let _ = rustix::process::setsid();
     let mut signals = Signals::listen()?;
@@ -71,6 +82,34 @@ pub(crate) async fn run(args: Args) -> Ended {
             Ok(Exit::Done)
         }
         () = signals.next() => Ok(Exit::Interrupted),
+    }
+}
+
+/// Begins again without what was open when the run was started: locks and pipes of somebody's,
+/// which are COMMAND's business and which the daemon may outlive. Nothing of it can be closed here,
+/// for nobody knows what it is; but the next program gets none of it.
+///
+/// Returns where it cannot.
+fn alone() -> BoxError {
+    close_fds::set_fds_cloexec_threadsafe(AFTER_STDERR, &[]);
+    let again = own_program().map(|own| {
+        let arguments: Vec<OsString> = std::env::args_os().skip(1).collect();
+        let mut again = Command::new(own);
+        again.arg0("tollhouse").args(arguments).arg("--alone");
+        again.exec()
+    });
+    let (Ok(error) | Err(error)) = again;
+    failure::because("the daemon cannot be started alone", error)
+}
+
+/// The first that is nobody's by convention.
+const AFTER_STDERR: i32 = 3;
+
+/// The same program, even where another one was installed meanwhile.
+pub(super) fn own_program() -> io::Result<PathBuf> {
+    match cfg!(target_os = "linux") {
+        true => Ok("/proc/self/exe".into()),
+        false => std::env::current_exe(),
     }
 }
 

@@ -10,6 +10,7 @@ use tokio::process::Command;
 use tokio::time::{Instant, sleep, timeout};
 
 use super::child::trimmed;
+use super::daemon::own_program;
 use super::home::{Home, Locked, Room};
 use super::token::Secret;
 use crate::failure::{self, BoxError};
@@ -172,12 +173,7 @@ impl Recipe {
     }
 
     fn daemon(&self) -> Result<Command, BoxError> {
-        let own = match cfg!(target_os = "linux") {
-            // The same program, even where another one was installed meanwhile.
-            true => "/proc/self/exe".into(),
-            false => std::env::current_exe()?,
-        };
-        let mut daemon = Command::new(own);
+        let mut daemon = Command::new(own_program()?);
         daemon.arg0("tollhouse").arg("daemon");
         if let Some(timeout) = self.timeout {
             let seconds = timeout.as_secs_f64().to_string();

@@ -41,6 +41,19 @@ impl User {
         command
     }
 
+    /// A shell's script as this user's, which finds the command in `TOLLHOUSE`.
+    fn shell(&self, provider: &Provider, script: &str) -> Command {
+        let mut command = Command::new("sh");
+        let plain = provider.tollhouse(&[]);
+        let variables = plain.get_envs();
+        command
+            .args(["-c", script])
+            .env_clear()
+            .envs(variables.filter_map(|(name, value)| Some((name, value?))));
+        self.is(&mut command);
+        command
+    }
+
     fn is(&self, command: &mut Command) {
         command
             .env("XDG_RUNTIME_DIR", &self.directory)
@@ -186,6 +199,27 @@ async fn what_is_wrong_is_told_and_nothing_is_run() {
         "{ran:?}"
     );
     assert!(!user.file("ran").exists());
+}
+
+/// A lock, or the end of a pipe, that the caller has is COMMAND's, as with any other program. The
+/// daemon may outlive both.
+#[tokio::test]
+async fn what_the_caller_has_open_is_the_commands_and_not_the_daemons() {
+    let provider = Provider::start(Sim::builder()).await;
+    let user = User::new("run_descriptors");
+    let script = "exec 9>held; exec \"$TOLLHOUSE\" run -- \
+                  sh -c 'echo kept >&9; : > ready; until test -e done; do sleep 0.02; done'";
+    let child = start(user.shell(&provider, script), &user.file("said"));
+    until("COMMAND", || user.file("ready").exists()).await;
+    let daemon = user.daemon().await;
+    let open = fs::read_dir(Path::new("/proc").join(&daemon).join("fd")).expect("it lives");
+    let open = open.flatten().map(|entry| fs::read_link(entry.path()));
+    let open: Vec<_> = open.flatten().collect();
+    assert!(!open.contains(&user.file("held")), "{open:?}");
+    assert_eq!(fs::read_to_string(user.file("held")).unwrap(), "kept\n");
+    fs::write(user.file("done"), "").unwrap();
+    assert_eq!(ended(child).await, Some(0));
+    user.is_left().await;
 }
 
 #[tokio::test]
