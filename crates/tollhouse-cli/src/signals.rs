@@ -43,3 +43,15 @@ impl Signals {
         }
     }
 }
+
+/// Whether a signal is ignored at the moment. Until the first listens to it, that is how whoever
+/// started this process wants it, `nohup` and the background of scripts among them; listening
+/// changes it. Known on Linux alone.
+#[cfg(unix)]
+pub(crate) fn is_ignored(signal: i32) -> bool {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let mut lines = status.lines();
+    let mask = lines.find_map(|line| line.strip_prefix("SigIgn:"));
+    let mask = mask.and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok());
+    mask.is_some_and(|mask| mask >> (signal - 1) & 1 == 1)
+}

@@ -1,17 +1,22 @@
 //! COMMAND: what it finds in its environment, what it hears, and how it ends.
 
 use std::ffi::{OsStr, OsString};
-use std::fs::File;
-use std::io;
+use std::future::pending;
 use std::os::unix::process::ExitStatusExt;
 use std::process::ExitStatus;
+use std::{io, thread};
 
 use rustix::process::{Pid, Signal, kill_process};
+use signal_hook::consts::{SIGHUP, SIGINT, SIGQUIT, SIGTERM, SIGUSR1, SIGUSR2};
+use signal_hook::iterator::exfiltrator::WithOrigin;
+use signal_hook::iterator::exfiltrator::origin::Origin;
+use signal_hook::iterator::{Handle, SignalsInfo};
 use tokio::process::Command;
-use tokio::signal::unix::{self, SignalKind, signal};
+use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
 
 use crate::failure::{self, BoxError};
 use crate::logging;
+use crate::signals::is_ignored;
 
 /// As shells say it.
 const NOT_FOUND: u8 = 127;
@@ -47,11 +52,14 @@ impl Child<'_> {
             .and_then(|pid| Pid::from_raw(pid.try_into().ok()?));
         loop {
             // While it was not waited for, its number is no other's.
-            let signal = tokio::select! {
+            let heard = tokio::select! {
                 status = child.wait() => return Ok(code(status?)),
-                signal = heard.next() => signal,
+                heard = heard.next() => heard,
             };
-            if let Some(pid) = pid.filter(|_| !has_heard_itself(signal)) {
+            let signal = Signal::from_named_raw(heard.signal);
+            if let (Some(pid), Some(signal)) = (pid, signal)
+                && !has_heard_itself(&heard, pid)
+            {
                 let _ = kill_process(pid, signal);
             }
         }
@@ -105,49 +113,56 @@ fn code(status: ExitStatus) -> u8 {
     u8::try_from(code).unwrap_or(1)
 }
 
-/// Whether the terminal has told COMMAND, too: what is typed there goes to all that run in
-/// its foreground, and twice would be once too often.
-fn has_heard_itself(signal: Signal) -> bool {
-    if signal != Signal::INT && signal != Signal::QUIT {
-        return false;
+/// Whether COMMAND has it already: what is typed in a terminal goes to all that run in its
+/// foreground, and what COMMAND itself sends to its group it has sent to itself. Twice would be
+/// once too often.
+fn has_heard_itself(heard: &Origin, command: Pid) -> bool {
+    match &heard.process {
+        Some(process) => Pid::from_raw(process.pid) == Some(command),
+        // Nobody else sends these without being a process.
+        None => matches!(heard.signal, SIGINT | SIGQUIT),
     }
-    let Ok(terminal) = File::open("/dev/tty") else {
-        return false;
-    };
-    rustix::termios::tcgetpgrp(terminal) == Ok(rustix::process::getpgrp())
 }
 
 /// What somebody may want to tell COMMAND, and tells us.
+const PASSED_ON: [i32; 6] = [SIGHUP, SIGINT, SIGQUIT, SIGTERM, SIGUSR1, SIGUSR2];
+
+/// Hears of them, with who sent them, until it is dropped.
 struct Heard {
-    hang_up: unix::Signal,
-    interrupt: unix::Signal,
-    quit: unix::Signal,
-    terminate: unix::Signal,
-    user_1: unix::Signal,
-    user_2: unix::Signal,
+    origins: UnboundedReceiver<Origin>,
+    listening: Handle,
 }
 
 impl Heard {
+    /// What is ignored stays so, and is ignored by COMMAND: a program inherits that, where
+    /// nobody has listened.
     fn listen() -> io::Result<Self> {
-        Ok(Heard {
-            hang_up: signal(SignalKind::hangup())?,
-            interrupt: signal(SignalKind::interrupt())?,
-            quit: signal(SignalKind::quit())?,
-            terminate: signal(SignalKind::terminate())?,
-            user_1: signal(SignalKind::user_defined1())?,
-            user_2: signal(SignalKind::user_defined2())?,
-        })
+        let heard = PASSED_ON.into_iter().filter(|signal| !is_ignored(*signal));
+        let mut signals = SignalsInfo::<WithOrigin>::new(heard)?;
+        let listening = signals.handle();
+        let (tells, origins) = unbounded_channel();
+        let thread = thread::Builder::new().name("signals".to_owned());
+        thread.spawn(move || {
+            for origin in signals.forever() {
+                // Nobody asks any more where all is over.
+                let _ = tells.send(origin);
+            }
+        })?;
+        Ok(Heard { origins, listening })
     }
 
     /// Safe to give up.
-    async fn next(&mut self) -> Signal {
-        tokio::select! {
-            _ = self.hang_up.recv() => Signal::HUP,
-            _ = self.interrupt.recv() => Signal::INT,
-            _ = self.quit.recv() => Signal::QUIT,
-            _ = self.terminate.recv() => Signal::TERM,
-            _ = self.user_1.recv() => Signal::USR1,
-            _ = self.user_2.recv() => Signal::USR2,
+    async fn next(&mut self) -> Origin {
+        match self.origins.recv().await {
+            Some(origin) => origin,
+            // The thread listens for as long as this is there.
+            None => pending().await,
         }
+    }
+}
+
+impl Drop for Heard {
+    fn drop(&mut self) {
+        self.listening.close();
     }
 }

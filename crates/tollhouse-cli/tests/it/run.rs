@@ -4,7 +4,7 @@ use std::fs;
 use std::io::Write;
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::process::{ChildStdin, Command, Stdio};
 use std::time::Duration;
 
 use axum::Router;
@@ -15,8 +15,8 @@ use tokio::sync::watch;
 use tollhouse_sim::Sim;
 
 use crate::common::{
-    Files, Provider, Started, Upstream, answers, assert_each_once, directory, ended, lines, run,
-    signal, start, text, tollhouse_at, until,
+    Files, Provider, Ran, Started, Upstream, answers, assert_each_once, directory, ended, lines,
+    run, signal, start, text, tollhouse_at, until,
 };
 
 const KEY: &str = "sk-PLANTED-KEY";
@@ -244,19 +244,55 @@ async fn signals_are_passed_on() {
     }
 }
 
-/// What is typed in a terminal reaches COMMAND by itself, and is not sent on: one that has left
-/// the terminal hears nothing of it.
+/// Whoever starts it with `nohup`, or in the background of a script, has signals ignored: by
+/// COMMAND too, as by any other program that is started so.
 #[tokio::test]
-async fn a_terminals_interrupt_is_not_sent_on() {
+async fn what_was_ignored_before_is_ignored_by_the_command() {
     let provider = Provider::start(Sim::builder()).await;
-    for (before, heard) in [("", 1), ("setsid", 0)] {
-        let user = User::new(&format!("run_terminal_{heard}"));
+    let user = User::new("run_ignored");
+    let look = "grep SigIgn /proc/self/status";
+    let ignored = |before: &str, run: &str| {
+        let ran = run_shell(&user, &provider, &format!("{before} exec {run} {look}"));
+        assert_eq!(ran.code, Some(0), "{ran:?}");
+        let mask = ran.stdout.trim().rsplit('\t').next().expect("a mask");
+        // What is above is the C library's own.
+        u64::from_str_radix(mask, 16).expect("hex") & 0x7fff_ffff
+    };
+    for before in ["", "trap '' HUP INT QUIT;", "trap '' TERM USR1 USR2;"] {
+        let as_ever = ignored(before, "");
+        assert_eq!(
+            ignored(before, "\"$TOLLHOUSE\" run --"),
+            as_ever,
+            "{before}"
+        );
+    }
+    user.is_left().await;
+}
+
+fn run_shell(user: &User, provider: &Provider, script: &str) -> Ran {
+    run(user.shell(provider, script))
+}
+
+/// A shell in a terminal, in whose foreground a COMMAND counts the interrupts that it hears.
+struct Terminal {
+    user: User,
+    shell: Started,
+    keys: ChildStdin,
+}
+
+impl Terminal {
+    /// COMMAND is started through the program `before`, if it is named.
+    async fn start(test: &str, provider: &Provider, before: &str) -> Self {
+        let user = User::new(test);
         // It is never in a command of another program's, so that it hears at once.
         let script = "trap 'echo heard >> heard' INT; : > ready; \
                       until test -e done; do :; done; exit 9";
         fs::write(user.file("script"), script).unwrap();
         // A shell that goes on.
-        let typed = format!("trap : INT; \"$TOLLHOUSE\" run -- {before} sh script; echo $? > code");
+        let typed = format!(
+            "trap : INT; sh -c 'echo $$ > process; exec \"$TOLLHOUSE\" run -- {before} sh script'; \
+             echo $? > code"
+        );
         let mut command = Command::new("script");
         let plain = provider.tollhouse(&[]);
         let variables = plain.get_envs();
@@ -270,22 +306,76 @@ async fn a_terminals_interrupt_is_not_sent_on() {
             .stdout(said.try_clone().unwrap())
             .stderr(said);
         user.is(&mut command);
-        let mut terminal = command.spawn().expect("script is there");
-        let mut keys = terminal.stdin.take().unwrap();
+        let mut shell = command.spawn().expect("script is there");
+        let keys = shell.stdin.take().unwrap();
         until("COMMAND", || user.file("ready").exists()).await;
-        keys.write_all(b"\x03").unwrap();
-        let text = |name: &str| fs::read_to_string(user.file(name)).unwrap_or_default();
-        until("the terminal", || text("said").contains("^C")).await;
+        Terminal {
+            user,
+            shell: shell.into(),
+            keys,
+        }
+    }
+
+    fn text(&self, name: &str) -> String {
+        fs::read_to_string(self.user.file(name)).unwrap_or_default()
+    }
+
+    async fn types_interrupt(&mut self) {
+        self.keys.write_all(b"\x03").unwrap();
+        until("the terminal", || self.text("said").contains("^C")).await;
+    }
+
+    /// How many it heard, once it is over.
+    async fn heard(self) -> usize {
         // One that is sent on is heard by now.
         tokio::time::sleep(Duration::from_millis(200)).await;
-        fs::write(user.file("done"), "").unwrap();
-        until("its end", || text("code").ends_with('\n')).await;
-        drop(keys);
-        ended(terminal).await;
-        assert_eq!(text("code").trim(), "9", "{}", text("said"));
-        assert_eq!(text("heard").lines().count(), heard, "{before}");
-        user.is_left().await;
+        fs::write(self.user.file("done"), "").unwrap();
+        until("its end", || self.text("code").ends_with('\n')).await;
+        let (code, said) = (self.text("code"), self.text("said"));
+        let heard = self.text("heard").lines().count();
+        drop(self.keys);
+        ended(self.shell).await;
+        assert_eq!(code.trim(), "9", "{said}");
+        self.user.is_left().await;
+        heard
     }
+}
+
+/// What is typed in a terminal reaches COMMAND by itself, and is not sent on: one that has left
+/// the terminal hears nothing of it.
+#[tokio::test]
+async fn a_terminals_interrupt_is_not_sent_on() {
+    let provider = Provider::start(Sim::builder()).await;
+    for (before, heard) in [("", 1), ("setsid", 0)] {
+        let test = format!("run_terminal_{heard}");
+        let mut terminal = Terminal::start(&test, &provider, before).await;
+        terminal.types_interrupt().await;
+        assert_eq!(terminal.heard().await, heard, "{before}");
+    }
+}
+
+/// The same signal that somebody sends to the run alone is no terminal's.
+#[tokio::test]
+async fn an_interrupt_that_is_sent_is_sent_on_in_a_terminals_foreground_too() {
+    let provider = Provider::start(Sim::builder()).await;
+    for before in ["", "setsid"] {
+        let test = format!("run_terminal_sent_{before}");
+        let terminal = Terminal::start(&test, &provider, before).await;
+        kill(terminal.text("process").trim(), "-INT");
+        assert_eq!(terminal.heard().await, 1, "{before}");
+    }
+}
+
+/// What COMMAND sends to all of its group, it has heard itself.
+#[tokio::test]
+async fn what_the_command_sends_does_not_come_back_to_it() {
+    let provider = Provider::start(Sim::builder()).await;
+    let user = User::new("run_own_signal");
+    let script = "trap 'echo heard >> heard' USR1; kill -USR1 $PPID; sleep 0.2; exit 3";
+    let ran = run(user.run(&provider, &[], script));
+    assert_eq!(ran.code, Some(3), "{ran:?}");
+    assert!(!user.file("heard").exists());
+    user.is_left().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
