@@ -164,6 +164,22 @@ impl PolicyArgs {
         Ok(variables)
     }
 
+    /// The flags that were given, by name.
+    pub(crate) fn given_flags(&self) -> Vec<&'static str> {
+        let places = [
+            ("--config", self.places.config.is_some()),
+            ("--redis", self.places.redis.is_some()),
+        ];
+        let flags = self.flags();
+        let flags = flags
+            .iter()
+            .map(|(_, flag, given)| (*flag, given.is_some()));
+        let all = places.into_iter().chain(flags);
+        all.filter(|(_, is_given)| *is_given)
+            .map(|(flag, _)| flag)
+            .collect()
+    }
+
     /// The file that describes the account, if there is one.
     pub(crate) fn file(&self) -> Option<PathBuf> {
         self.places.file(&environment)

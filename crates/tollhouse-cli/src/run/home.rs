@@ -88,15 +88,21 @@ impl Home {
         Ok(room)
     }
 
+    /// Those that are there.
+    pub(super) fn rooms(&self) -> impl Iterator<Item = Room> + use<> {
+        let entries = fs::read_dir(&self.path).into_iter().flatten().flatten();
+        let rooms = entries.map(|entry| Room { path: entry.path() });
+        rooms.filter(|room| room.path.is_dir())
+    }
+
     /// Removes rooms that have neither users nor a daemon: those of daemons that were killed.
     pub(super) fn sweep(&self) {
         // What cannot be removed now is removed by somebody else.
-        let (Ok(_locked), Ok(entries)) = (self.lock(), fs::read_dir(&self.path)) else {
+        let Ok(_locked) = self.lock() else {
             return;
         };
-        for entry in entries.flatten() {
-            let room = Room { path: entry.path() };
-            if room.path.is_dir() && room.is_empty() && room.port().is_none() {
+        for room in self.rooms() {
+            if room.is_empty() && room.port().is_none() {
                 let _ = fs::remove_dir_all(&room.path);
             }
         }

@@ -14,6 +14,7 @@ mod child;
 pub(crate) mod daemon;
 mod door;
 mod home;
+mod outer;
 mod seat;
 mod token;
 mod waits;
@@ -25,9 +26,10 @@ use std::sync::Arc;
 use self::child::Child;
 use self::door::Door;
 use self::home::Home;
+use self::outer::Outer;
 use self::seat::{Recipe, Seat};
-use self::token::Signed;
-use crate::failure::{Ended, Exit};
+use self::token::{Secret, Signed};
+use crate::failure::{BoxError, Ended, Exit};
 use crate::logging;
 use crate::policy_args::{ClientArgs, PolicyArgs};
 
@@ -36,6 +38,8 @@ use crate::policy_args::{ClientArgs, PolicyArgs};
 /// COMMAND and its children find a proxy in OPENAI_BASE_URL, and its token in place of the
 /// key in OPENAI_API_KEY. Runs with the same configuration, base URL, organisation, project
 /// and key share one account; its daemon ends with the last of them.
+///
+/// Inside another run it shares that one's account, whatever limits it is given itself.
 ///
 /// Ends as COMMAND did, with a line that tells how long its calls waited.
 ///
@@ -47,9 +51,9 @@ pub(crate) struct Args {
     caller: Option<String>,
 
     /// The share of that caller against others'; what the file says of its name goes first
-    #[arg(long, value_name = "N", default_value_t = 1,
-          value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
-    weight: u32,
+    /// [default: 1]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
+    weight: Option<u32>,
 
     #[command(flatten)]
     policy: PolicyArgs,
@@ -67,29 +71,64 @@ pub(crate) struct Args {
 pub(crate) async fn run(args: Args) -> Ended {
     let recipe = args.recipe()?;
     let home = Home::open()?;
-    let seat = Arc::new(Seat::take(home.clone(), recipe).await?);
-    let signed = Signed {
-        caller: args.caller(),
-        weight: args.weight,
-    };
-    let token = seat.secret().sign(&signed)?;
-    let door = Door::open(Arc::clone(&seat)).await?;
-    let child = Child {
-        command: &args.command,
-        url: &door.url(),
-        token: &token,
-    };
-    let exit = child.run().await?;
-    logging::say(waits::of(&seat, &token).await);
-    door.close().await;
-    drop(seat);
-    home.sweep();
-    Ok(Exit::As(exit))
+    let key = std::env::var("OPENAI_API_KEY").unwrap_or_default();
+    match Outer::find(&home, &recipe.base_url, key.trim()).await {
+        Some(outer) => args.run_inside(&outer, &recipe.base_url).await,
+        None => args.run_alone(home, recipe).await,
+    }
 }
 
 impl Args {
+    async fn run_alone(&self, home: Home, recipe: Recipe) -> Ended {
+        let seat = Arc::new(Seat::take(home.clone(), recipe).await?);
+        let caller = self.caller.clone().unwrap_or_else(|| self.file_name());
+        let token = self.signed_by(seat.secret(), caller)?;
+        let door = Door::open(Arc::clone(&seat)).await?;
+        let exit = self.child(&door.url(), &token).run().await?;
+        logging::say(waits::of(seat.url().as_deref(), &token).await);
+        door.close().await;
+        drop(seat);
+        home.sweep();
+        Ok(Exit::As(exit))
+    }
+
+    /// With the limits of the run around it, and by its name unless told another.
+    async fn run_inside(&self, outer: &Outer, url: &str) -> Ended {
+        let not_minded = self.policy.given_flags().join(", ");
+        if !not_minded.is_empty() {
+            logging::say(format_args!(
+                "tollhouse: the limits are those of the run around this one: not minded are \
+                 {not_minded}"
+            ));
+        }
+        if self.caller.is_none() && self.weight.is_none() {
+            // Whoever was given the token tells what came of it.
+            return Ok(Exit::As(self.child(url, outer.token()).run().await?));
+        }
+        let caller = self.caller.as_deref().unwrap_or(outer.caller());
+        let token = self.signed_by(outer.secret(), caller.to_owned())?;
+        let exit = self.child(url, &token).run().await?;
+        logging::say(waits::of(Some(url), &token).await);
+        Ok(Exit::As(exit))
+    }
+
+    fn child<'a>(&'a self, url: &'a str, token: &'a str) -> Child<'a> {
+        Child {
+            command: &self.command,
+            url,
+            token,
+        }
+    }
+
+    fn signed_by(&self, secret: &Secret, caller: String) -> Result<String, BoxError> {
+        secret.sign(&Signed {
+            caller,
+            weight: self.weight.unwrap_or(1),
+        })
+    }
+
     /// What a daemon goes by. What is wrong with it is told here, and not in a log.
-    fn recipe(&self) -> Result<Recipe, crate::failure::BoxError> {
+    fn recipe(&self) -> Result<Recipe, BoxError> {
         let (config, openai) = self.policy.account_and_client(&self.client)?;
         let mut variables = self.policy.variables()?;
         // What is said in other words is the same, but for what lies over a file: that changes.
@@ -110,10 +149,10 @@ impl Args {
         })
     }
 
-    fn caller(&self) -> String {
-        let named = || Path::new(self.program()).file_name();
-        let named = || named().unwrap_or_default().to_string_lossy().into_owned();
-        self.caller.clone().unwrap_or_else(named)
+    /// COMMAND's.
+    fn file_name(&self) -> String {
+        let name = Path::new(self.program()).file_name();
+        name.unwrap_or_default().to_string_lossy().into_owned()
     }
 
     fn program(&self) -> &OsStr {

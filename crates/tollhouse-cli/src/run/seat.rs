@@ -70,8 +70,8 @@ impl Seat {
     }
 
     /// Where the daemon listens, if it lives.
-    pub(super) fn port(&self) -> Option<u16> {
-        self.room.port()
+    pub(super) fn url(&self) -> Option<String> {
+        Some(format!("http://127.0.0.1:{}", self.room.port()?))
     }
 
     /// A connection to the daemon, which is started again where it was killed. One that is

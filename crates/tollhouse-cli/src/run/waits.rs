@@ -9,7 +9,6 @@ use serde::Deserialize;
 use tollhouse_openai::OpenAi;
 use tower::ServiceExt;
 
-use super::seat::Seat;
 use crate::failure::{self, BoxError};
 use crate::print::{Counted, Span};
 
@@ -18,14 +17,19 @@ const PATIENCE: Duration = Duration::from_secs(5);
 
 /// What `GET /tollhouse/me` tells of a token.
 #[derive(Debug, Deserialize)]
-struct Told {
+pub(super) struct Told {
     calls: u64,
     waited_seconds: f64,
     longest_wait_seconds: f64,
 }
 
-pub(super) async fn of(seat: &Seat, token: &str) -> String {
-    match told(seat, token).await {
+/// Those of a token's calls, as the daemon at this URL tells them, if one is there.
+pub(super) async fn of(daemon: Option<&str>, token: &str) -> String {
+    let told = match daemon {
+        Some(url) => told(url, token).await,
+        None => Err("its daemon has ended".into()),
+    };
+    match told {
         Ok(told) => told.in_words(),
         Err(error) => {
             let why = failure::with_causes(&*error);
@@ -34,10 +38,12 @@ pub(super) async fn of(seat: &Seat, token: &str) -> String {
     }
 }
 
-async fn told(seat: &Seat, token: &str) -> Result<Told, BoxError> {
-    let port = seat.port().ok_or("its daemon has ended")?;
+/// # Errors
+///
+/// Whoever is at this URL does not tell, or is no daemon that knows the token.
+pub(super) async fn told(url: &str, token: &str) -> Result<Told, BoxError> {
     let daemon = OpenAi::builder()
-        .base_url(format!("http://127.0.0.1:{port}"))
+        .base_url(url.trim_end_matches("/v1"))
         .api_key(token)
         .attempt_timeout(PATIENCE)
         .build()?;
