@@ -16,14 +16,14 @@ use crate::shared;
 use crate::signals::Signals;
 use crate::sim::seconds;
 
-/// What a client shows as its API key, where that is asked for.
+/// What a client shows as its API key or beside it, where that is asked for.
 const TOKEN: &str = "TOLLHOUSE_TOKEN";
 
 /// Serve one account to clients in any language: set their base URL to this proxy
 ///
 /// The key in OPENAI_API_KEY is put in; clients need any key, or a token where there
-/// are any: TOLLHOUSE_TOKEN, or those that the file gives to callers. Calls wait here
-/// for their turn.
+/// are any: TOLLHOUSE_TOKEN, or those that the file gives to callers. It is shown as the
+/// API key or, beside one, in x-tollhouse-token. Calls wait here for their turn.
 ///
 /// SIGTERM or Ctrl-C turns away who waits and lets calls in flight end; a second
 /// one ends at once. One line a call is logged to stderr; RUST_LOG=off is silent.
@@ -39,7 +39,8 @@ pub(crate) struct Args {
     #[arg(long = "host", value_name = "NAME")]
     hosts: Vec<String>,
 
-    /// Send each client's own key to the provider, each under limits of its own
+    /// Send each client's own key to the provider, each under limits of its own; a token, where
+    /// there is one, is shown beside it in x-tollhouse-token
     #[arg(long)]
     pass_through_keys: bool,
 
@@ -212,7 +213,9 @@ impl Args {
         let (url, address) = (served.url(), served.address());
         let has_tokens = account.config().tokens().next().is_some();
         let key = match (self.pass_through_keys, token(), has_tokens) {
-            (true, ..) => "",
+            (true, Ok(Some(_)), _) => "\n  and the header x-tollhouse-token: $TOLLHOUSE_TOKEN",
+            (true, _, true) => "\n  and the header x-tollhouse-token: one of the file",
+            (true, _, false) => "",
             (false, Ok(Some(_)), _) => " OPENAI_API_KEY=$TOLLHOUSE_TOKEN",
             (false, _, true) => " OPENAI_API_KEY='one of the file'",
             (false, _, false) => " OPENAI_API_KEY=any",

@@ -33,6 +33,8 @@ pub(crate) enum Refusal {
     Flaw(Flaw),
     NoToken,
     WrongToken,
+    /// None, or a wrong one, where the key is the provider's.
+    NoTokenBesideKey,
     /// A name that somebody must vouch for, and nobody did.
     NotVouched {
         caller: String,
@@ -151,6 +153,14 @@ impl Refusal {
                 StatusCode::UNAUTHORIZED,
                 "invalid_api_key",
                 "the API key is no token of this proxy".to_owned(),
+                Never,
+            ),
+            Refusal::NoTokenBesideKey => (
+                StatusCode::UNAUTHORIZED,
+                "invalid_api_key",
+                "this proxy passes the client's own API key on, and wants a token of its own \
+                 beside it, in x-tollhouse-token; none was sent, or a wrong one"
+                    .to_owned(),
                 Never,
             ),
             Refusal::NotVouched { caller } => (

@@ -4,6 +4,7 @@ use http::header::{CONNECTION, CONTENT_LENGTH, COOKIE, TE, TRANSFER_ENCODING};
 use http::{HeaderMap, HeaderName, HeaderValue};
 
 pub(crate) const REQUEST_ID: HeaderName = HeaderName::from_static("x-tollhouse-request-id");
+pub(crate) const TOKEN: HeaderName = HeaderName::from_static("x-tollhouse-token");
 pub(crate) const CALLER: HeaderName = HeaderName::from_static("x-tollhouse-caller");
 pub(crate) const MAX_WAIT: HeaderName = HeaderName::from_static("x-tollhouse-max-wait");
 pub(crate) const WAIT: HeaderName = HeaderName::from_static("x-tollhouse-wait-ms");

@@ -15,7 +15,7 @@ use tollhouse_openai::{AccountConfig, Caller, OpenAi};
 use crate::error::Refusal;
 use crate::gates::Gates;
 use crate::tally::{Tallies, Tally};
-use crate::tokens::{Tokens, claimed, shown};
+use crate::tokens::{Tokens, beside_key, claimed, shown, token};
 
 /// Whose key goes to the provider.
 #[derive(Debug)]
@@ -26,7 +26,7 @@ pub(crate) enum Keys {
         tallies: Tallies,
         gates: Box<Gates>,
     },
-    /// The clients' own, each an account. Tokens are for looking alone.
+    /// The clients' own, each an account; a token is shown beside them, if there are any.
     Theirs {
         tokens: Tokens,
         accounts: Box<Accounts>,
@@ -53,7 +53,7 @@ impl Keys {
             } => {
                 let config = gates.config();
                 let caller = caller(tokens, gates, &config, headers)?;
-                let token = shown(headers).filter(|_| tokens.are_demanded(&config));
+                let token = token(headers).filter(|_| tokens.are_demanded(&config));
                 Ok(Admitted {
                     caller,
                     tally: token.map(|token| tallies.of(token)),
@@ -61,20 +61,27 @@ impl Keys {
                     keeps_key: false,
                 })
             }
-            // Whoever has the key has the account, and may call himself what he likes.
-            Keys::Theirs { accounts, .. } => Ok(Admitted {
-                gates: accounts.of(shown(headers).ok_or(Refusal::NoKey)?)?,
-                caller: claimed(headers).map_or_else(Caller::default, Caller::new),
-                tally: None,
-                keeps_key: true,
-            }),
+            // Whoever has the key has the account, and may call himself what he likes unless his
+            // token names him. Who has no token opens no account.
+            Keys::Theirs { tokens, accounts } => {
+                let config = accounts.pattern.config();
+                let vouched = tokens.admit(&config, beside_key(headers));
+                let vouched = vouched.map_err(|_| Refusal::NoTokenBesideKey)?;
+                let named = || claimed(headers).map_or_else(Caller::default, Caller::new);
+                Ok(Admitted {
+                    gates: accounts.of(shown(headers).ok_or(Refusal::NoKey)?)?,
+                    caller: vouched.unwrap_or_else(named),
+                    tally: None,
+                    keeps_key: true,
+                })
+            }
         }
     }
 
     /// Whether whoever sends these headers may look at the proxy.
     pub(crate) fn may_look(&self, headers: &HeaderMap) -> bool {
         let (tokens, gates) = self.tokens();
-        tokens.admit(&gates.config(), headers).is_ok()
+        tokens.admit(&gates.config(), token(headers)).is_ok()
     }
 
     /// Whether nobody but this machine's own programs may look: where clients bring keys of
@@ -134,7 +141,7 @@ fn caller(
     config: &AccountConfig,
     headers: &HeaderMap,
 ) -> Result<Caller, Refusal> {
-    if let Some(caller) = tokens.admit(config, headers)? {
+    if let Some(caller) = tokens.admit(config, token(headers))? {
         return Ok(caller);
     }
     let Some(name) = claimed(headers) else {
@@ -344,6 +351,14 @@ mod tests {
             (&[("api-key", "t-23")], Ok("batch")),
             (&[("authorization", "Bearer signed-me")], Ok("me")),
             (&[("authorization", "Bearer t-all")], Ok("")),
+            (&[("x-tollhouse-token", "t-1")], Ok("web")),
+            (
+                &[
+                    ("x-tollhouse-token", "t-2"),
+                    ("authorization", "Bearer t-1"),
+                ],
+                Err(Refusal::WrongToken),
+            ),
             (
                 &[("api-key", "t-all"), ("x-tollhouse-caller", "mine")],
                 Ok("mine"),
@@ -359,6 +374,30 @@ mod tests {
         let signed = headers(&[("api-key", "signed-me")]);
         assert_eq!(keys.admit(&signed).unwrap().caller.get_weight(), 7);
         assert!(!format!("{keys:?}").contains("t-"), "{keys:?}");
+    }
+
+    #[tokio::test]
+    async fn a_token_beside_a_key_names_the_caller_where_it_names_one() {
+        let openai = OpenAi::builder().base_url("http://127.0.0.1:1/v1").build();
+        let keys = Keys::Theirs {
+            tokens: Tokens {
+                given: vec![token("t-1", Some("web")), token("t-all", None)],
+                ..Tokens::default()
+            },
+            accounts: Box::new(Accounts::new(gates(), openai.unwrap(), 2)),
+        };
+        let key = ("authorization", "Bearer sk-own");
+        let called = ("x-tollhouse-caller", "me");
+        for (token, caller) in [
+            ("t-1", Ok("web".to_owned())),
+            ("t-all", Ok("me".to_owned())),
+            ("t-2", Err(Refusal::NoTokenBesideKey)),
+        ] {
+            let shown = [key, called, ("x-tollhouse-token", token)];
+            assert_eq!(admitted(&keys, &shown), caller, "{token}");
+        }
+        let keyless = [("x-tollhouse-token", "t-1")];
+        assert_eq!(admitted(&keys, &keyless), Err(Refusal::NoKey));
     }
 
     /// A name with a weight, or with a token, is its bearer's.

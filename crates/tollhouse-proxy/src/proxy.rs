@@ -92,7 +92,7 @@ impl Proxy {
         }
     }
 
-    /// Lets in whoever shows this token as its API key, by the name of `caller`; said
+    /// Lets in whoever shows this token, as its API key or in `x-tollhouse-token`, by the name of `caller`; said
     /// again, it is another one, and so are those of the account's config, as they are at
     /// the moment. Without any, everybody is let in.
     ///
@@ -123,8 +123,11 @@ impl Proxy {
     }
 
     /// Passes the clients' own keys on, each an account with limits as the account
-    /// states them. The client must have no key then; tokens are asked for by what is to
-    /// be looked at alone, which without one is for programs of this machine.
+    /// states them. The client must have no key then.
+    ///
+    /// A key is the provider's to judge, and opens nothing here: where there are tokens, clients
+    /// show one beside it, in `x-tollhouse-token`, which goes no further. Without any, what is
+    /// to be looked at is for programs of this machine.
     pub fn pass_through_keys(mut self) -> Self {
         self.passes_keys = true;
         self
@@ -198,7 +201,7 @@ impl Proxy {
     /// Outside of a tokio runtime.
     pub fn serve(self, listener: TcpListener) -> Result<Served, ProxyError> {
         let address = listener.local_addr().map_err(ProxyError::Io)?;
-        let is_guarded = self.passes_keys || self.tokens.are_demanded(&self.account.config());
+        let is_guarded = self.tokens.are_demanded(&self.account.config());
         if !address.ip().is_loopback() && !is_guarded {
             return Err(ProxyError::OpenToAll(address));
         }

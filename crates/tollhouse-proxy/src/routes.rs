@@ -23,7 +23,7 @@ use tower_http::sensitive_headers::SetSensitiveHeadersLayer;
 
 use crate::check::Flaw;
 use crate::error::Refusal;
-use crate::headers::{API_KEY, REQUEST_ID};
+use crate::headers::{API_KEY, REQUEST_ID, TOKEN};
 use crate::keys::Admitted;
 use crate::page;
 use crate::pass::pass;
@@ -46,6 +46,7 @@ pub(crate) fn front(shared: Arc<Shared>) -> impl Front {
         COOKIE,
         SET_COOKIE,
         API_KEY,
+        TOKEN,
     ];
     ServiceBuilder::new()
         .map_response(|response: Response<_>| response.map(Body::new))

@@ -9,7 +9,7 @@ use subtle::{Choice, ConstantTimeEq};
 use tollhouse_openai::{AccountConfig, Caller};
 
 use crate::error::Refusal;
-use crate::headers::{API_KEY, CALLER};
+use crate::headers::{API_KEY, CALLER, TOKEN};
 
 /// Whoever it vouches for, of what a client shows.
 pub(crate) type Vouch = Arc<dyn Fn(&str) -> Option<Caller> + Send + Sync>;
@@ -43,12 +43,12 @@ impl Tokens {
     pub(crate) fn admit(
         &self,
         config: &AccountConfig,
-        headers: &HeaderMap,
+        shown: Option<&[u8]>,
     ) -> Result<Option<Caller>, Refusal> {
         if !self.are_demanded(config) {
             return Ok(None);
         }
-        let shown = shown(headers).ok_or(Refusal::NoToken)?;
+        let shown = shown.ok_or(Refusal::NoToken)?;
         let known = self.known(config, shown);
         known.ok_or(Refusal::WrongToken)
     }
@@ -85,7 +85,17 @@ impl Tokens {
     }
 }
 
-/// What a client shows: a bearer token, or an `api-key` as Azure's clients send it.
+/// What a client shows as a token of this proxy's: beside a key, or in its place.
+pub(crate) fn token(headers: &HeaderMap) -> Option<&[u8]> {
+    beside_key(headers).or_else(|| shown(headers))
+}
+
+/// What a client shows beside a key of its own.
+pub(crate) fn beside_key(headers: &HeaderMap) -> Option<&[u8]> {
+    headers.get(TOKEN).map(HeaderValue::as_bytes)
+}
+
+/// What a client shows as its key: a bearer token, or an `api-key` as Azure's clients send it.
 pub(crate) fn shown(headers: &HeaderMap) -> Option<&[u8]> {
     let bearer = headers.get(AUTHORIZATION).map(HeaderValue::as_bytes);
     let bearer = bearer.and_then(|value| {

@@ -287,12 +287,14 @@ async fn a_second_signal_ends_at_once() {
 
 #[test]
 fn what_others_could_use_is_refused_without_a_token() {
-    let ran = run(tollhouse_at(
-        "http://127.0.0.1:1/v1",
-        &["proxy", "--listen", "0.0.0.0:0"],
-    ));
-    assert_eq!(ran.code, Some(2));
-    assert!(ran.stderr.contains("TOLLHOUSE_TOKEN"), "{}", ran.stderr);
+    let open = ["proxy", "--listen", "0.0.0.0:0"];
+    // Whose key it is makes no difference.
+    for arguments in [&open[..], &[&open[..], &["--pass-through-keys"]].concat()] {
+        let ran = run(tollhouse_at("http://127.0.0.1:1/v1", arguments));
+        assert_eq!(ran.code, Some(2), "{ran:?}");
+        assert!(ran.stderr.contains("TOLLHOUSE_TOKEN"), "{}", ran.stderr);
+        assert_eq!(ran.stderr.lines().count(), 1, "{}", ran.stderr);
+    }
     let mut bad = tollhouse_at(
         "http://127.0.0.1:1/v1",
         &["proxy", "--listen", "127.0.0.1:0"],

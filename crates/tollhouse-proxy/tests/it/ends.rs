@@ -5,7 +5,7 @@ use std::time::Duration;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::time::timeout;
-use tollhouse_openai::Account;
+use tollhouse_openai::{Account, OpenAi};
 use tollhouse_proxy::{Proxy, ProxyError};
 
 use crate::support::{
@@ -106,4 +106,10 @@ async fn nobody_else_may_use_the_key_without_a_token() {
     let refused = proxy().serve(open().await);
     assert!(matches!(refused, Err(ProxyError::OpenToAll(_))));
     assert!(proxy().token("secret", "web").serve(open().await).is_ok());
+    // A key that anybody brings, or makes up, is no token.
+    let openai = OpenAi::builder().base_url(&url).build().unwrap();
+    let passing = || Proxy::new(Account::new(wide()), openai.clone()).pass_through_keys();
+    let refused = passing().serve(open().await);
+    assert!(matches!(refused, Err(ProxyError::OpenToAll(_))));
+    assert!(passing().shared_token("secret").serve(open().await).is_ok());
 }

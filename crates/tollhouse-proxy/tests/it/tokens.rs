@@ -226,6 +226,51 @@ async fn without_a_token_only_this_machine_looks() {
     }
 }
 
+/// A key is the provider's to judge, so it opens nothing by itself: where there are tokens, one is
+/// shown beside it, and goes no further.
+#[tokio::test]
+async fn a_token_is_shown_beside_a_key_that_is_passed_on() {
+    let (provider, url) = by_hand().await;
+    let openai = OpenAi::builder().base_url(&url).build().unwrap();
+    let account = Account::from_toml(FILE).unwrap();
+    let proxy = Proxy::new(account, openai).shared_token("t-of-all");
+    let served = serve(proxy.pass_through_keys()).await;
+    let call = |headers: &str| {
+        let headers = format!("authorization: Bearer sk-own\r\n{headers}");
+        post("/v1/chat/completions", &headers, &chat(""))
+    };
+    for headers in [
+        "",
+        "x-tollhouse-token: t-wrong\r\n",
+        "x-tollhouse-token: sk-own\r\n",
+        "api-key: t-of-all\r\n",
+    ] {
+        let answer = ask(&served, &call(headers)).await;
+        let code = (answer.status, answer.code());
+        assert_eq!(code, (401, "invalid_api_key".to_owned()), "{headers}");
+        assert!(answer.body.contains("x-tollhouse-token"), "{answer:?}");
+    }
+    let looked = looked_at(&served).await;
+    assert_eq!(looked["accounts"], serde_json::json!([]), "none was opened");
+
+    for token in ["t-of-all", "t-of-web"] {
+        let called = call(&format!("x-tollhouse-token: {token}\r\n"));
+        let provides = async {
+            let (seen, mut socket) = request_at(&provider, "Hi").await;
+            let answer = "HTTP/1.1 200 OK\r\nconnection: close\r\ncontent-length: 2\r\n\r\n{}";
+            socket.write_all(answer.as_bytes()).await.unwrap();
+            seen
+        };
+        let (answer, seen) = tokio::join!(ask(&served, &called), provides);
+        assert_eq!(answer.status, 200, "{answer:?}");
+        assert!(seen.contains("Bearer sk-own"), "{seen}");
+        assert!(
+            !seen.contains("t-of") && !seen.contains("x-tollhouse"),
+            "{seen}"
+        );
+    }
+}
+
 /// Whoever has a token learns what its calls came to, and nobody else's.
 #[tokio::test]
 async fn a_token_is_told_what_its_calls_came_to() {
