@@ -16,6 +16,7 @@ use tollhouse_openai::{Account, AccountConfig, OpenAi, RequestBody};
 use tower::{Layer, Service};
 
 use crate::launches::Noting;
+use crate::proof::Proof;
 use crate::session::AnswerBody;
 
 /// The body of an answer that came through the gates.
@@ -31,6 +32,7 @@ pub(crate) struct Gates {
     account: Account,
     /// Shared, and cloned for a call that is sent: it is large, and thousands may wait.
     client: Arc<Client>,
+    proof: Proof,
     base_path: Arc<str>,
     has_tasks: bool,
 }
@@ -62,11 +64,13 @@ impl Gates {
     pub(crate) fn new(account: Account, openai: OpenAi) -> Self {
         let base_path = openai.base_url().path().trim_end_matches('/').into();
         let has_tasks = openai.base_url().scheme() != Some(&Scheme::HTTP);
-        let noting = Noting::new(openai.streaming());
+        let proof = Proof::default();
+        let noting = Noting::new(openai.streaming(), proof.clone());
         Gates {
             // Around the gates: a call's span has its waiting in it.
             client: Arc::new(SpanLayer::new("openai").layer(account.layer().layer(noting))),
             account,
+            proof,
             base_path,
             has_tasks,
         }
@@ -116,10 +120,24 @@ impl Gates {
         self.account.place(request)
     }
 
-    /// Nobody waits and nothing is in flight.
+    /// Nobody is about to call, nobody waits and nothing is in flight; asked of the only clone
+    /// that is kept.
     pub(crate) fn is_idle(&self) -> bool {
+        if Arc::strong_count(&self.client) > 1 {
+            return false;
+        }
         let now = self.account.snapshot();
         now.waiting == 0 && now.in_flight == 0
+    }
+
+    /// Whether the provider knows whose calls these are.
+    pub(crate) fn are_proven(&self) -> bool {
+        self.proof.is_given()
+    }
+
+    #[cfg(test)]
+    pub(crate) fn prove(&self) {
+        self.proof.hear(http::StatusCode::OK);
     }
 
     /// Turns away whoever waits, and whoever comes.

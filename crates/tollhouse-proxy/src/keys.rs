@@ -257,17 +257,23 @@ impl Accounts {
 }
 
 impl Opened {
-    /// Forgets the account that was not used for the longest time.
+    /// Forgets the account that was not used for the longest time: of those whose keys the
+    /// provider never knew at once, or whoever makes keys up would keep all others out; of the
+    /// others after some time.
     fn forget_one(&mut self, now: Instant) -> Result<(), Refusal> {
-        let old = |used: Instant| now.saturating_duration_since(used) >= FORGOTTEN_AFTER;
-        let idle = self
-            .by_key
-            .iter()
-            .filter(|(_, open)| old(open.used) && open.gates.is_idle());
-        let oldest = idle.min_by_key(|(_, open)| open.used).map(|(key, _)| *key);
+        let unproven = self.oldest_idle(|open| !open.gates.are_proven());
+        let is_old = |open: &Open| now.saturating_duration_since(open.used) >= FORGOTTEN_AFTER;
+        let oldest = unproven.or_else(|| self.oldest_idle(is_old));
         let oldest = oldest.ok_or(Refusal::TooManyKeys)?;
         self.by_key.remove(&oldest);
         Ok(())
+    }
+
+    fn oldest_idle(&self, may_go: impl Fn(&Open) -> bool) -> Option<[u64; 2]> {
+        let all = self.by_key.iter();
+        let idle = all.filter(|(_, open)| may_go(open) && open.gates.is_idle());
+        let oldest = idle.min_by_key(|(_, open)| open.used);
+        oldest.map(|(key, _)| *key)
     }
 }
 
@@ -480,29 +486,48 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn accounts_are_bounded_and_the_oldest_idle_one_is_forgotten() {
-        let openai = OpenAi::builder().base_url("http://127.0.0.1:1/v1").build();
-        let accounts = Accounts::new(gates(), openai.unwrap(), 2);
-        let keys = Keys::Theirs {
-            tokens: Tokens::default(),
-            accounts: Box::new(accounts),
+        let keys = bounded(2);
+        let with = |key: &str| {
+            let admitted = keys.admit(&headers(&[("authorization", &bearer(key))]))?;
+            admitted.gates.prove();
+            Ok(())
         };
-        let with = |key: &str| admitted(&keys, &[("authorization", &format!("Bearer {key}"))]);
-        let none = Ok(String::new());
-        assert_eq!(
-            (with("a"), with("b"), with("a")),
-            (none.clone(), none.clone(), none.clone())
-        );
+        assert_eq!((with("a"), with("b"), with("a")), (Ok(()), Ok(()), Ok(())));
         assert_eq!(with("c"), Err(Refusal::TooManyKeys));
         tokio::time::advance(FORGOTTEN_AFTER - Duration::from_millis(1)).await;
-        assert_eq!(with("a"), none);
+        assert_eq!(with("a"), Ok(()));
         assert_eq!(with("c"), Err(Refusal::TooManyKeys));
         tokio::time::advance(Duration::from_millis(1)).await;
-        assert_eq!(with("c"), none);
-        assert_eq!(with("a"), none, "b was the oldest");
+        assert_eq!(with("c"), Ok(()));
+        assert_eq!(with("a"), Ok(()), "b was the oldest");
         assert_eq!(with("b"), Err(Refusal::TooManyKeys));
         keys.close();
         assert_eq!(keys.snapshots().len(), 2);
         assert_eq!(with("d"), Err(Refusal::Closing));
         assert_eq!(admitted(&keys, &[]), Err(Refusal::NoKey));
+    }
+
+    /// Whoever makes keys up fills no place for long, and takes none that the provider knows.
+    #[tokio::test(start_paused = true)]
+    async fn a_key_that_the_provider_does_not_know_is_forgotten_first() {
+        let keys = bounded(2);
+        let with = |key: &str| keys.admit(&headers(&[("authorization", &bearer(key))]));
+        with("good").unwrap().gates.prove();
+        for made_up in ["a", "b", "c"] {
+            assert!(with(made_up).is_ok(), "{made_up}");
+        }
+        let reading_its_body = with("d").unwrap();
+        assert_eq!(with("e").err(), Some(Refusal::TooManyKeys));
+        drop(reading_its_body);
+        assert!(with("other").is_ok());
+        assert!(with("good").unwrap().gates.are_proven(), "it was kept");
+    }
+
+    fn bounded(most: usize) -> Keys {
+        let openai = OpenAi::builder().base_url("http://127.0.0.1:1/v1").build();
+        Keys::Theirs {
+            tokens: Tokens::default(),
+            accounts: Box::new(Accounts::new(gates(), openai.unwrap(), most)),
+        }
     }
 }

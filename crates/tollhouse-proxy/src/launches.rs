@@ -14,6 +14,7 @@ use tollhouse_openai::{RequestBody, ResponseBody};
 use tower::Service;
 
 use crate::page::Page;
+use crate::proof::Proof;
 use crate::session::AnswerBody;
 
 /// The attempts of a call; kept with its request.
@@ -110,11 +111,12 @@ impl Launches {
 #[derive(Clone, Debug)]
 pub(crate) struct Noting<S> {
     client: S,
+    proof: Proof,
 }
 
 impl<S> Noting<S> {
-    pub(crate) fn new(client: S) -> Self {
-        Noting { client }
+    pub(crate) fn new(client: S, proof: Proof) -> Self {
+        Noting { client, proof }
     }
 }
 
@@ -138,6 +140,7 @@ where
         Noted {
             attempt: self.client.call(request),
             launches,
+            proof: self.proof.clone(),
         }
     }
 }
@@ -148,6 +151,7 @@ pin_project! {
         #[pin]
         attempt: F,
         launches: Option<Launches>,
+        proof: Proof,
     }
 }
 
@@ -162,6 +166,9 @@ where
         let result = ready!(this.attempt.poll(cx));
         if let Some(launches) = this.launches {
             launches.answered();
+        }
+        if let Ok(answer) = &result {
+            this.proof.hear(answer.status());
         }
         Poll::Ready(result.map(AnswerBody::of))
     }

@@ -56,6 +56,7 @@ mod listen;
 mod outgoing;
 pub mod page;
 mod pass;
+mod proof;
 mod proxy;
 mod request_id;
 mod routes;

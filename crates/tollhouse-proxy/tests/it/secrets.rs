@@ -3,10 +3,11 @@
 use std::io;
 use std::sync::{Arc, Mutex};
 
+use http::{HeaderMap, StatusCode};
 use tokio::io::AsyncWriteExt;
 use tokio::net::TcpListener;
 use tollhouse_openai::{Account, OpenAi};
-use tollhouse_proxy::Proxy;
+use tollhouse_proxy::{Bounds, Proxy};
 use tracing_subscriber::fmt::MakeWriter;
 
 use crate::support::{ask, at_rest, by_hand, chat, client, get, post, request_at, serve, wide};
@@ -155,5 +156,47 @@ async fn keys_that_are_passed_on_are_an_account_each() {
     );
     let keyless = ask(&served, &post("/v1/responses", "", "{}")).await;
     assert_eq!(keyless.status, 401);
+    at_rest(&served).await;
+}
+
+/// Anybody can make up keys. The provider knows none of them, and they keep nobody's place.
+#[tokio::test]
+async fn keys_that_are_made_up_keep_no_honest_one_out() {
+    let provider = axum::Router::new().fallback(async |headers: HeaderMap| {
+        let key = headers["authorization"].to_str().unwrap_or_default();
+        match key.starts_with("Bearer sk-good") {
+            true => (StatusCode::OK, "{}"),
+            false => (StatusCode::UNAUTHORIZED, r#"{"error":{"message":"no"}}"#),
+        }
+    });
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let url = format!("http://{}/v1", listener.local_addr().unwrap());
+    tokio::spawn(async move { axum::serve(listener, provider).await });
+    let openai = OpenAi::builder().base_url(&url).build().unwrap();
+    let mut bounds = Bounds::default();
+    bounds.accounts = 2;
+    let proxy = Proxy::new(Account::new(wide()), openai).bounds(bounds);
+    let served = serve(proxy.pass_through_keys()).await;
+    let call = async |key: &str, path: &str| {
+        let key = format!("authorization: Bearer {key}\r\n");
+        ask(&served, &post(path, &key, &chat(""))).await
+    };
+    let chats = "/v1/chat/completions";
+    for n in 0..4 {
+        // None of them, and what is nobody's path, is an account's business for long.
+        let path = if n % 2 == 0 { chats } else { "/nowhere" };
+        let answer = call(&format!("sk-made-up-{n}"), path).await;
+        assert!([401, 404].contains(&answer.status), "{n}: {answer:?}");
+    }
+    assert_eq!(call("sk-good-1", chats).await.status, 200);
+    assert_eq!(call("sk-made-up-5", chats).await.status, 401);
+    assert_eq!(call("sk-good-2", chats).await.status, 200);
+    assert_eq!(call("sk-good-1", chats).await.status, 200);
+    // What those have spent is not forgotten for anybody.
+    let answer = call("sk-made-up-6", chats).await;
+    assert_eq!(
+        (answer.status, answer.code().as_str()),
+        (429, "too_many_keys")
+    );
     at_rest(&served).await;
 }
