@@ -3,8 +3,8 @@
 use std::convert::Infallible;
 use std::future::pending;
 use std::io;
-use std::path::PathBuf;
-use std::time::{Duration, SystemTime};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use tokio::time::sleep;
 use tollhouse_openai::{Account, AccountConfig};
@@ -16,15 +16,19 @@ use crate::policy_args::PolicyArgs;
 /// Between two looks at the file.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
 
+/// Whoever has written nothing for so long has written it to its end.
+const AT_REST: Duration = Duration::from_millis(100);
+
 /// A file that an account goes by.
 pub(crate) struct Followed {
     path: PathBuf,
-    seen: Stamp,
+    seen: Contents,
     hang_up: HangUp,
 }
 
-/// What tells a changed file; nothing where there is none at the moment.
-type Stamp = Option<(SystemTime, u64)>;
+/// What a file says; nothing where there is none at the moment. Neither its size nor its time
+/// tells a change: who copies a file may keep both.
+type Contents = Option<Vec<u8>>;
 
 impl Followed {
     /// Follows the file, if there is one, from how it is now; to be made before it is
@@ -32,7 +36,7 @@ impl Followed {
     pub(crate) fn new(path: Option<PathBuf>) -> io::Result<Option<Self>> {
         let followed = |path: PathBuf| {
             Ok(Self {
-                seen: stamp(&path),
+                seen: contents(&path),
                 hang_up: HangUp::listen()?,
                 path,
             })
@@ -40,22 +44,42 @@ impl Followed {
         path.map(followed).transpose()
     }
 
-    /// Waits until the file is another one, or somebody says that it is.
+    /// Waits until the file says something else, or somebody says that it does.
     async fn changed(&mut self) {
         loop {
             tokio::select! {
                 () = self.hang_up.next() => {
-                    self.seen = stamp(&self.path);
+                    self.seen = contents(&self.path);
                     return;
                 }
                 () = sleep(LOOK_EVERY) => {}
             }
-            let now = stamp(&self.path);
-            // A file that is away may be on its way.
-            if now.is_some() && now != self.seen {
+            if !self.is_another(&contents(&self.path)) {
+                continue;
+            }
+            let now = self.at_rest().await;
+            if self.is_another(&now) {
                 self.seen = now;
                 return;
             }
+        }
+    }
+
+    /// A file that is away may be on its way.
+    fn is_another(&self, now: &Contents) -> bool {
+        now.is_some() && *now != self.seen
+    }
+
+    /// What the file says once nobody writes it any more: the half of a file is an account, too.
+    async fn at_rest(&self) -> Contents {
+        let mut now = contents(&self.path);
+        loop {
+            sleep(AT_REST).await;
+            let next = contents(&self.path);
+            if next == now {
+                return now;
+            }
+            now = next;
         }
     }
 }
@@ -122,9 +146,10 @@ async fn mind_no_hang_up() -> Infallible {
     }
 }
 
-fn stamp(path: &PathBuf) -> Stamp {
-    let file = std::fs::metadata(path).ok()?;
-    Some((file.modified().ok()?, file.len()))
+/// What can be read only once is not read here.
+fn contents(path: &Path) -> Contents {
+    let is_file = std::fs::metadata(path).is_ok_and(|found| found.is_file());
+    is_file.then(|| std::fs::read(path).ok()).flatten()
 }
 
 /// The signal to hang up.

@@ -2,12 +2,14 @@
 
 use std::fs;
 use std::io::Read;
+use std::path::PathBuf;
 use std::process::Stdio;
 
 use tollhouse_sim::Sim;
 
 use crate::common::{
-    Provider, Started, assert_each_once, directory, ended, interrupt, lines, signal, start, until,
+    Provider, Started, assert_each_once, directory, ended, interrupt, lines, run, signal, start,
+    text, until,
 };
 
 /// An hour between two launches, of which the file says after the first: none.
@@ -88,42 +90,112 @@ async fn a_proxy_goes_on_whoever_hangs_up() {
     assert_eq!(ended(child).await, Some(0));
 }
 
+/// A proxy that goes by a file.
+struct Following {
+    child: Started,
+    file: PathBuf,
+    said: PathBuf,
+}
+
+impl Following {
+    async fn start(test: &str, provider: &Provider, account: &str) -> Self {
+        let directory = directory(test);
+        let (file, said) = (directory.join("tollhouse.toml"), directory.join("said"));
+        fs::write(&file, account).unwrap();
+        let arguments = [
+            "proxy",
+            "--listen",
+            "127.0.0.1:0",
+            "--config",
+            "tollhouse.toml",
+        ];
+        let mut command = provider.tollhouse(&arguments);
+        command.current_dir(&directory).env("TOLLHOUSE_TOKEN", "t");
+        let child = start(command, &said);
+        let following = Following { child, file, said };
+        following.says("export").await;
+        following
+    }
+
+    fn text(&self) -> String {
+        fs::read_to_string(&self.said).unwrap_or_default()
+    }
+
+    async fn says(&self, what: &str) {
+        until(what, || self.text().contains(what)).await;
+    }
+
+    async fn ends(self) {
+        interrupt(&self.child);
+        let said = self.text();
+        assert_eq!(ended(self.child).await, Some(0), "{said}");
+    }
+}
+
 /// The signal to hang up has the file read at once, and ends nothing.
 #[tokio::test]
 async fn a_proxy_reads_its_file_again_when_it_is_told_to() {
     let provider = Provider::start(Sim::builder()).await;
-    let directory = directory("reload_proxy");
-    let (file, said) = (directory.join("tollhouse.toml"), directory.join("said"));
-    fs::write(&file, "[defaults]\nheadroom = 0.1\n").unwrap();
-    let arguments = [
-        "proxy",
-        "--listen",
-        "127.0.0.1:0",
-        "--config",
-        "tollhouse.toml",
-    ];
-    let mut command = provider.tollhouse(&arguments);
-    command.current_dir(&directory).env("TOLLHOUSE_TOKEN", "t");
-    let child = start(command, &said);
-    let text = || fs::read_to_string(&said).unwrap_or_default();
-    until("the greeting", || text().contains("export")).await;
+    let before = "[defaults]\nheadroom = 0.1\n";
+    let proxy = Following::start("reload_proxy", &provider, before).await;
+    signal(&proxy.child, "-HUP");
+    proxy.says("tollhouse.toml says what it said").await;
+    let after = "[defaults]\nheadroom = 0.2\n[callers.web]\nweight = 8\n";
+    fs::write(&proxy.file, after).unwrap();
+    signal(&proxy.child, "-HUP");
+    let weight = "[callers.\"web\"] weight: 8, until now not said";
+    proxy.says(weight).await;
+    let headroom = "[defaults] headroom: 0.2, until now 0.1";
+    assert!(proxy.text().contains(headroom), "{}", proxy.text());
+    proxy.ends().await;
+}
 
-    signal(&child, "-HUP");
-    until("the answer", || {
-        text().contains("tollhouse.toml says what it said")
-    })
-    .await;
-    fs::write(
-        &file,
-        "[defaults]\nheadroom = 0.2\n[callers.web]\nweight = 8\n",
-    )
-    .unwrap();
-    signal(&child, "-HUP");
-    until("the changes", || {
-        text().contains("[callers.\"web\"] weight: 8, until now not said")
-            && text().contains("[defaults] headroom: 0.2, until now 0.1")
-    })
-    .await;
-    interrupt(&child);
-    assert_eq!(ended(child).await, Some(0), "{}", text());
+/// What a file says is what counts, and neither its size nor its time.
+#[tokio::test]
+async fn a_change_is_seen_that_keeps_size_and_time() {
+    let provider = Provider::start(Sim::builder()).await;
+    let before = "[defaults]\nheadroom = 0.1\n";
+    let proxy = Following::start("reload_size", &provider, before).await;
+    let time = fs::metadata(&proxy.file).unwrap().modified().unwrap();
+    // As tools do that copy times along: in its place, so that it is never seen half done.
+    let next = proxy.file.with_extension("next");
+    fs::write(&next, before.replace("0.1", "0.2")).unwrap();
+    let times = fs::FileTimes::new().set_modified(time);
+    let opened = fs::File::options().write(true).open(&next).unwrap();
+    opened.set_times(times).unwrap();
+    fs::rename(&next, &proxy.file).unwrap();
+    proxy.says("[defaults] headroom: 0.2, until now 0.1").await;
+    proxy.ends().await;
+}
+
+/// Editors empty a file before they write it anew, and a full disk leaves it so.
+#[tokio::test]
+async fn an_emptied_file_is_no_account() {
+    let provider = Provider::start(Sim::builder()).await;
+    let account = "[defaults]\nmax_concurrency = 1\n";
+    let proxy = Following::start("reload_empty", &provider, account).await;
+    for (turn, empty) in ["", " \n\t\n"].into_iter().enumerate() {
+        fs::write(&proxy.file, empty).unwrap();
+        let kept = || proxy.text().matches("The account is as it was: ").count();
+        until("the word", || kept() == turn + 1).await;
+        assert!(proxy.text().contains("it is empty"), "{}", proxy.text());
+    }
+    fs::write(&proxy.file, account).unwrap();
+    proxy.says("tollhouse.toml says what it said").await;
+    fs::write(&proxy.file, "# All as by default.\n").unwrap();
+    proxy
+        .says("[defaults] max_concurrency: 3, until now 1")
+        .await;
+
+    fs::write(&proxy.file, "").unwrap();
+    let file = text(&proxy.file);
+    for arguments in [
+        &["proxy", "--config", file][..],
+        &["account", "check", file],
+    ] {
+        let ran = run(provider.tollhouse(arguments));
+        assert_eq!(ran.code, Some(2), "{ran:?}");
+        assert!(ran.stderr.contains("it is empty"), "{ran:?}");
+    }
+    proxy.ends().await;
 }

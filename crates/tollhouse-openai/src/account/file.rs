@@ -65,7 +65,8 @@ impl AccountConfig {
     ///
     /// # Errors
     ///
-    /// As [`from_toml`](Self::from_toml), with the file's name; or why it cannot be read.
+    /// As [`from_toml`](Self::from_toml), with the file's name; or why it cannot be read. An empty
+    /// file is one that somebody is about to write, and describes no account; a comment in it does.
     pub fn open(path: impl AsRef<Path>) -> Result<Self, AccountError> {
         let path = path.as_ref();
         let read = read(path).map_err(|error| AccountError::new(vec![Problem::said("", error)]));
@@ -73,6 +74,8 @@ impl AccountConfig {
         config.map_err(|error| error.of_file(path))
     }
 }
+
+const EMPTY: &str = "it is empty; where all is to be as by default, a comment says so";
 
 fn read(path: &Path) -> Result<String, String> {
     use std::io::Read;
@@ -83,6 +86,7 @@ fn read(path: &Path) -> Result<String, String> {
     read.map_err(|error| error.to_string())?;
     match bytes.len() as u64 > LONGEST {
         true => Err(format!("it is longer than {LONGEST} bytes")),
+        false if bytes.trim_ascii().is_empty() => Err(EMPTY.to_owned()),
         false => String::from_utf8(bytes).map_err(|_| "it is not UTF-8".to_owned()),
     }
 }
