@@ -96,21 +96,23 @@ impl Drop for Line {
         if let Some(tally) = &self.tally {
             tally.add(self.wait(), self.attempts());
         }
+        // What a client chooses is text, which a log for people has in quotes: as a value that
+        // only displays, it could look like the fields of another line.
         let millis = |time: Option<Duration>| time.map(|time| time.as_secs_f64() * 1_000.0);
         tracing::info!(
             method = %self.method,
-            path = %self.path,
+            path = self.path,
             status = self.status.map(|status| status.as_u16()),
-            caller = %self.caller,
+            caller = self.caller,
             read_ms = millis(self.read),
             wait_ms = millis(self.wait()),
             head_ms = millis(self.head),
             total_ms = millis(Some(self.came.elapsed())),
             attempts = self.attempts(),
             charge_tokens = self.charge,
-            pool = %self.pool,
-            gen_ai.request.model = %self.model,
-            request_id = %self.request_id,
+            pool = &*self.pool,
+            gen_ai.request.model = self.model,
+            request_id = self.request_id,
             ended = if self.is_whole { "whole" } else { "left" },
             "call"
         );

@@ -128,6 +128,47 @@ async fn a_call_passes_is_counted_and_logged_without_secrets() {
     assert_eq!(calls[1]["status"], 401, "{text}");
 }
 
+/// What clients say of themselves is theirs to choose, and no field of anybody else's.
+#[tokio::test]
+async fn names_of_clients_make_no_fields_of_the_log() {
+    let provider = Provider::start(Sim::builder()).await;
+    let forged = r#"x" status=500 caller=boss"#;
+    let token = format!(
+        "t-PLANTED-TOKEN\r\nx-tollhouse-caller: {forged}\r\nx-tollhouse-request-id: {forged}"
+    );
+    let chat = CHAT.replace("gpt-4o", &forged.replace('"', "\\\""));
+    for format in ["text", "json"] {
+        let test = format!("proxy_forged_{format}");
+        let log = ["--log-format", format];
+        let running = Running::start(&test, &provider, &log).await;
+        let path = "POST /v1/chat/completions";
+        let answer = running.ask(path, &token, &chat).await;
+        assert!(answer.contains("x-tollhouse-charge: "), "{answer}");
+        interrupt(&running.child);
+        let said = running.said.clone();
+        assert_eq!(ended(running.child).await, Some(0));
+        let text = fs::read_to_string(said).unwrap();
+        let line = text.lines().find(|line| line.contains("boss"));
+        let line = line.expect("a line of the call");
+        if format == "json" {
+            let line: Value = serde_json::from_str(line).unwrap();
+            for field in ["caller", "request_id", "gen_ai.request.model"] {
+                assert_eq!(line[field], forged, "{field}: {line}");
+            }
+        } else {
+            let quoted = format!("{forged:?}");
+            for field in ["caller", "request_id", "gen_ai.request.model"] {
+                assert!(line.contains(&format!(" {field}={quoted}")), "{line}");
+            }
+            let others = line.replace(&quoted, "");
+            assert!(
+                !others.contains("boss") && !others.contains("500"),
+                "{line}"
+            );
+        }
+    }
+}
+
 #[tokio::test]
 async fn a_file_gives_each_model_a_pool_and_a_bad_one_is_named() {
     let provider = Provider::start(Sim::builder()).await;
