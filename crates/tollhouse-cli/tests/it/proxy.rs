@@ -169,6 +169,75 @@ async fn names_of_clients_make_no_fields_of_the_log() {
     }
 }
 
+/// Whoever goes before the answer comes has cost what was sent for him.
+#[tokio::test]
+async fn attempts_for_a_client_that_left_are_logged() {
+    let slow = Sim::builder().latency(Duration::from_secs(60), Duration::ZERO);
+    let provider = Provider::start(slow).await;
+    let log = ["--log-format", "json", "--max-concurrency", "1"];
+    let running = Running::start("proxy_left", &provider, &log).await;
+    let request = format!(
+        "POST /v1/chat/completions HTTP/1.1\r\nhost: localhost\r\n\
+         authorization: Bearer t-PLANTED-TOKEN\r\ncontent-length: {}\r\n\r\n{CHAT}",
+        CHAT.len()
+    );
+    let mut clients = Vec::new();
+    for (in_flight, waiting) in [(1, 0), (1, 1)] {
+        let mut client = TcpStream::connect(&running.address).await.unwrap();
+        client.write_all(request.as_bytes()).await.unwrap();
+        clients.push(client);
+        loop {
+            let status = running.ask("GET /tollhouse/status", "t-PLANTED-TOKEN", "");
+            let status = status.await;
+            let (_, body) = status.split_once("\r\n\r\n").unwrap();
+            let status: Value = serde_json::from_str(body).unwrap();
+            let account = &status["accounts"][0];
+            if account["in_flight"] == in_flight && account["waiting"] == waiting {
+                break;
+            }
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    }
+    until("the provider's own", || {
+        provider.sim.report().in_flight == 1
+    })
+    .await;
+    // Who waits goes first, so that he is never sent.
+    let mut lines = Vec::new();
+    for client in clients.into_iter().rev() {
+        drop(client);
+        let before = lines.len();
+        until("a line", || {
+            let text = fs::read_to_string(&running.said).unwrap();
+            let text = text.lines().filter(|line| line.contains(r#""call""#));
+            let whole = text.filter(|line| line.ends_with('}'));
+            lines = whole
+                .map(|line| serde_json::from_str::<Value>(line).expect("JSON"))
+                .collect();
+            lines.len() > before
+        })
+        .await;
+    }
+    interrupt(&running.child);
+    assert_eq!(ended(running.child).await, Some(0));
+    let told: Vec<_> = lines
+        .iter()
+        .map(|line| {
+            (
+                &line["ended"],
+                &line["attempts"],
+                line["wait_ms"].is_number(),
+            )
+        })
+        .collect();
+    let left = Value::from("left");
+    let expected = [
+        (&left, &Value::from(0), false),
+        (&left, &Value::from(1), true),
+    ];
+    assert_eq!(told, expected);
+}
+
 #[tokio::test]
 async fn a_file_gives_each_model_a_pool_and_a_bad_one_is_named() {
     let provider = Provider::start(Sim::builder()).await;
