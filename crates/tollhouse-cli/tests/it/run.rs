@@ -12,6 +12,7 @@ use serde_json::Value;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::sync::watch;
+use tokio::time::Instant;
 use tollhouse_sim::Sim;
 
 use crate::common::{
@@ -747,7 +748,7 @@ async fn a_run_inside_a_run_is_the_same_one() {
                   ls -d tollhouse/*/ > rooms; cat tollhouse/*/log > log; exit 3";
     let mut command = user.run(&provider, &["--caller", "outer", "--weight", "3"], script);
     command.env("RUST_LOG", "tollhouse_proxy=info");
-    let began = std::time::Instant::now();
+    let began = Instant::now();
     let ran = run(command);
     let text = |name: &str| fs::read_to_string(user.file(name)).unwrap_or_default();
     assert_eq!(ran.code, Some(3), "{ran:?} {}", text("said-0"));
