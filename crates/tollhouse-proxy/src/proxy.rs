@@ -92,9 +92,9 @@ impl Proxy {
         }
     }
 
-    /// Lets in whoever shows this token, as its API key or in `x-tollhouse-token`, by the name of `caller`; said
-    /// again, it is another one, and so are those of the account's config, as they are at
-    /// the moment. Without any, everybody is let in.
+    /// Lets in whoever shows this token, as its API key or in `x-tollhouse-token`, by the name
+    /// of `caller`; said again, it is another one, and so are those of the account's config,
+    /// as they are at the moment. Without any, everybody is let in.
     ///
     /// The weight is the one that the account's `[callers]` gives the name, or 1; nobody
     /// else can call itself by a name that has a token, or a weight above 1.
