@@ -6,6 +6,7 @@ mod cli;
 mod demo;
 mod failure;
 mod logging;
+mod metrics;
 mod plan;
 mod policy_args;
 mod pools;

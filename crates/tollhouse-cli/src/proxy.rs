@@ -3,13 +3,13 @@
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use metrics_exporter_prometheus::PrometheusBuilder;
 use tokio::net::TcpListener;
 use tollhouse_openai::{Account, OpenAi};
 use tollhouse_proxy::{Bounds, Proxy, Served};
 
 use crate::failure::{self, BoxError, Ended, Exit};
 use crate::logging;
+use crate::metrics;
 use crate::policy_args::{ClientArgs, PolicyArgs};
 use crate::reload::{self, Followed};
 use crate::shared;
@@ -161,12 +161,9 @@ pub(crate) async fn run(args: Args) -> Ended {
 
 impl Args {
     fn proxy(&self, account: Account, openai: OpenAi) -> Result<Proxy, BoxError> {
-        let metrics = PrometheusBuilder::new()
-            .install_recorder()
-            .map_err(|error| failure::because("cannot count metrics", error))?;
         let mut proxy = Proxy::new(account, openai)
             .bounds(self.bounds())
-            .metrics(metrics);
+            .metrics(metrics::count()?);
         for host in &self.hosts {
             proxy = proxy.host(host);
         }

@@ -7,7 +7,6 @@ use std::path::PathBuf;
 use std::process::Command;
 use std::time::Duration;
 
-use metrics_exporter_prometheus::PrometheusBuilder;
 use tokio::net::TcpListener;
 use tokio::time::sleep;
 use tollhouse_openai::Account;
@@ -15,6 +14,7 @@ use tollhouse_proxy::Proxy;
 
 use super::home::Room;
 use crate::failure::{self, BoxError, Ended, Exit};
+use crate::metrics;
 use crate::policy_args::{ClientArgs, PolicyArgs};
 use crate::print::to_stdout;
 use crate::reload::{self, Followed};
@@ -65,7 +65,7 @@ pub(crate) async fn run(args: Args) -> Ended {
         .shown_by(Proxy::new(account.clone(), openai))
         .shared_token(secret.text())
         .vouch(move |token| secret.vouch(token))
-        .metrics(metrics()?)
+        .metrics(metrics::count()?)
         .serve(listener)?;
     alive.listens_at(port)?;
     to_stdout(format_args!("{port}\n"))?;
@@ -111,11 +111,6 @@ pub(super) fn own_program() -> io::Result<PathBuf> {
         true => Ok("/proc/self/exe".into()),
         false => std::env::current_exe(),
     }
-}
-
-fn metrics() -> Result<metrics_exporter_prometheus::PrometheusHandle, BoxError> {
-    let installed = PrometheusBuilder::new().install_recorder();
-    installed.map_err(|error| failure::because("cannot count metrics", error))
 }
 
 /// Waits until no run is there any more, and removes the room.

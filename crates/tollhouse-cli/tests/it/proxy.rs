@@ -92,7 +92,13 @@ async fn a_call_passes_is_counted_and_logged_without_secrets() {
         .await;
     assert!(answer.starts_with("HTTP/1.1 401"), "{answer}");
     let metrics = running.ask("GET /metrics", "t-PLANTED-TOKEN", "").await;
-    assert!(metrics.contains("tollhouse_"), "{metrics}");
+    for says in [
+        "# HELP tollhouse_wait_seconds Time from asking",
+        "# TYPE tollhouse_wait_seconds histogram",
+        "tollhouse_wait_seconds_bucket{",
+    ] {
+        assert!(metrics.contains(says), "{says}: {metrics}");
+    }
     assert!(
         metrics.contains("content-type: text/plain; version=0.0.4"),
         "{metrics}"
