@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use http::header::CONTENT_TYPE;
-use http::{HeaderMap, HeaderName, HeaderValue, Response, StatusCode};
+use http::{HeaderMap, HeaderName, HeaderValue, Method, Response, StatusCode};
 use http_body::{Body, Frame, SizeHint};
 use pin_project_lite::pin_project;
 
@@ -30,6 +30,8 @@ where
 {
     let status = response.status();
     tell(&mut response, &mut line);
+    // Of what has no body nobody asks for an end.
+    line.is_whole = line.method == Method::HEAD || response.body().is_end_stream();
     if is_spent && is_retried_by_sdks(status) {
         let headers = response.headers_mut();
         headers.insert(SHOULD_RETRY, HeaderValue::from_static("false"));
@@ -132,8 +134,10 @@ impl<B: Body<Data = Bytes>> Body for AnswerBody<B> {
                 return Poll::Pending;
             }
         };
-        // Whoever knows the length asks no further after the last frame.
-        this.line.is_whole |= frame.is_none() || this.body.is_end_stream();
+        // Whoever knows the length asks no further after the last frame, and nothing comes
+        // after trailers.
+        let is_last = frame.as_ref().is_none_or(Frame::is_trailers);
+        this.line.is_whole |= is_last || this.body.is_end_stream();
         Poll::Ready(frame.map(Ok))
     }
 

@@ -238,8 +238,8 @@ impl Refusal {
                 StatusCode::TOO_MANY_REQUESTS,
                 "rate_limit_exceeded",
                 format!(
-                    "this call would wait about {:.1} s, at place {}; at most {:.1} s were allowed",
-                    outlook.expected_wait.as_secs_f64(),
+                    "this call would wait {}, at place {}; at most {:.1} s were allowed",
+                    how_long(outlook.expected_wait, *most),
                     outlook.waiting.saturating_add(1),
                     most.as_secs_f64(),
                 ),
@@ -282,6 +282,15 @@ impl Refusal {
     }
 }
 
+/// Of a wait that was too long. What is expected falls short of it where nobody knows how long
+/// those before it hold their slots.
+fn how_long(expected: Duration, most: Duration) -> String {
+    match expected > most {
+        true => format!("about {:.1} s", expected.as_secs_f64()),
+        false => "for longer than anybody knows".to_owned(),
+    }
+}
+
 fn told_by_gate(refused: &Refused) -> Told {
     let (status, code, retry) = match refused {
         Refused::TooLarge { .. } | Refused::TooMany { .. } => (
@@ -292,7 +301,7 @@ fn told_by_gate(refused: &Refused) -> Told {
         Refused::Overloaded { expected_wait, .. } => (
             StatusCode::TOO_MANY_REQUESTS,
             "rate_limit_exceeded",
-            Retry::After(*expected_wait),
+            Retry::After((*expected_wait).max(SOONEST_RETRY)),
         ),
         Refused::Exhausted { until, .. } => {
             let left = until.saturating_duration_since(Instant::now());

@@ -225,3 +225,37 @@ async fn an_end_does_not_wait_for_who_watches() {
     assert!(began.elapsed() < LONG);
     read_until(&mut watcher, "\"over\":true").await;
 }
+
+/// Of whatever kind: who got all that there is did not leave.
+#[tokio::test]
+async fn calls_without_a_body_and_with_trailers_are_whole() {
+    let (provider, url) = by_hand().await;
+    let served = before(&url).await;
+    let chunks = "HTTP/1.1 200 OK\r\nconnection: close\r\ntransfer-encoding: chunked\r\ntrailer: x-sum\r\n\r\n\
+                  2\r\n{}\r\n0\r\nx-sum: 7\r\n\r\n";
+    for (method, answer) in [
+        (
+            "HEAD",
+            "HTTP/1.1 200 OK\r\nconnection: close\r\ncontent-length: 9\r\n\r\n",
+        ),
+        ("GET", "HTTP/1.1 204 No\r\nconnection: close\r\n\r\n"),
+        (
+            "GET",
+            "HTTP/1.1 304 No\r\nconnection: close\r\ncontent-length: 9\r\n\r\n",
+        ),
+        ("GET", chunks),
+        ("GET", &chunks.replace("trailer: x-sum\r\n", "")),
+    ] {
+        let request = get("/v1/models", "te: trailers\r\n").replacen("GET", method, 1);
+        let answered = async {
+            let (_, mut upstream) = request_at(&provider, "\r\n\r\n").await;
+            upstream.write_all(answer.as_bytes()).await.unwrap();
+        };
+        tokio::join!(ask(&served, &request), answered);
+    }
+    at_rest(&served).await;
+    let (_socket, told) = watch(&served, "").await;
+    let calls = told["recent"].as_array().expect("calls");
+    let left: Vec<_> = calls.iter().map(|call| &call["left"]).collect();
+    assert_eq!(left, [&Value::Bool(false); 5], "{told}");
+}
