@@ -294,11 +294,15 @@ fn provider_path(base: &str, uri: &Uri) -> Result<Uri, Refusal> {
         rest.starts_with(['/', '?']).then_some(rest)
     };
     let is_prefix = !base.is_empty() && base != VERSION;
-    let path = match below(base).filter(|_| is_prefix) {
-        Some(rest) => rest,
+    // What clients call the API's root is the base URL, whatever version that ends in, if any.
+    // A host alone is no base URL of an SDK's, and has the version still to come.
+    let ends_here = base.is_empty() || base.ends_with(VERSION);
+    let path = match (below(base).filter(|_| is_prefix), below(VERSION)) {
+        (Some(rest), _) => rest,
         // The client makes the base URL's version of this one.
-        None if below(VERSION).is_some() => path,
-        None => return Err(Refusal::NotHere),
+        (None, Some(_)) if ends_here => path,
+        (None, Some(rest)) => rest,
+        (None, None) => return Err(Refusal::NotHere),
     };
     // A copy: what it came in is the connection's.
     let path = PathAndQuery::try_from(path).map_err(|_| Refusal::NotHere)?;
@@ -440,6 +444,9 @@ mod tests {
             ("", "/v1/models", "/v1/models"),
             ("/openai/v1", "/v1/models", "/v1/models"),
             ("/openai/v1", "/openai/v1/models", "/models"),
+            ("/v1beta/openai", "/v1/models?a=b", "/models?a=b"),
+            ("/v1beta/openai", "/v1beta/openai/models", "/models"),
+            ("/api/paas/v4", "/v1/chat/completions", "/chat/completions"),
         ] {
             assert_eq!(path(base, uri).as_deref(), Ok(there), "{base} {uri}");
         }

@@ -390,3 +390,28 @@ async fn a_client_that_is_still_sending_is_let_finish() {
         at_rest(&served).await;
     }
 }
+
+/// Whatever it ends in: SDKs put their paths behind it.
+#[tokio::test]
+async fn the_apis_root_is_the_base_url() {
+    let (provider, url) = by_hand().await;
+    for (base, there) in [
+        ("/v1", "/v1/models"),
+        ("/openai/v1/", "/openai/v1/models"),
+        ("/v1beta/openai/", "/v1beta/openai/models"),
+        ("/api/paas/v4", "/api/paas/v4/models"),
+        ("", "/v1/models"),
+    ] {
+        let served = before(&url.replace("/v1", base)).await;
+        let answered = async {
+            let (seen, mut upstream) = request_at(&provider, "\r\n\r\n").await;
+            upstream.write_all(OK.as_bytes()).await.unwrap();
+            seen
+        };
+        let (_, seen) = tokio::join!(ask(&served, &get("/v1/models", "")), answered);
+        assert!(
+            seen.starts_with(&format!("GET {there} HTTP/1.1")),
+            "{base}: {seen}"
+        );
+    }
+}
