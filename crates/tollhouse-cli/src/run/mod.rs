@@ -85,7 +85,12 @@ impl Args {
         let token = self.signed_by(seat.secret(), caller)?;
         let door = Door::open(Arc::clone(&seat)).await?;
         let exit = self.child(&door.url(), &token).run().await?;
-        logging::say(waits::of(seat.url().as_deref(), &token).await);
+        let waited = waits::of(seat.url().as_deref(), &token).await;
+        let since = match seat.was_gone() {
+            true => ", since its daemon was started again",
+            false => "",
+        };
+        logging::say(format_args!("{waited}{since}"));
         door.close().await;
         drop(seat);
         home.sweep();

@@ -2,6 +2,7 @@
 
 use std::fs::File;
 use std::process::Stdio;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use tokio::io::{AsyncBufReadExt, BufReader};
@@ -42,6 +43,8 @@ pub(super) struct Seat {
     room: Room,
     secret: Secret,
     recipe: Recipe,
+    /// Whether the daemon was gone when it was needed.
+    was_gone: AtomicBool,
     _users: File,
 }
 
@@ -60,6 +63,7 @@ impl Seat {
             home,
             room,
             recipe,
+            was_gone: AtomicBool::new(false),
         };
         seat.start_if_needed(locked).await?;
         Ok(seat)
@@ -74,6 +78,11 @@ impl Seat {
         Some(format!("http://127.0.0.1:{}", self.room.port()?))
     }
 
+    /// Whether the daemon was started again, which knows nothing of the calls before.
+    pub(super) fn was_gone(&self) -> bool {
+        self.was_gone.load(Ordering::Relaxed)
+    }
+
     /// A connection to the daemon, which is started again where it was killed. One that is
     /// about to end is waited for: two at once would spend the account twice.
     ///
@@ -83,6 +92,7 @@ impl Seat {
     pub(super) async fn connect(&self) -> Result<TcpStream, BoxError> {
         loop {
             let Some(port) = self.room.port() else {
+                self.was_gone.store(true, Ordering::Relaxed);
                 let locked = locked(&self.home).await?;
                 self.start_if_needed(locked).await?;
                 continue;

@@ -541,7 +541,12 @@ async fn a_daemon_that_ends_is_started_again(test: &str, name: &str) {
     assert_eq!(ended(child).await, Some(0), "{}", said());
     assert_each_once(&before.output, 2);
     assert_each_once(&after.output, 3);
-    assert!(said().contains("tollhouse: 3 calls waited "), "{}", said());
+    let said = said();
+    assert!(said.contains("tollhouse: 3 calls waited "), "{said}");
+    assert!(
+        said.ends_with("the longest, since its daemon was started again\n"),
+        "{said}"
+    );
     user.is_left().await;
 }
 

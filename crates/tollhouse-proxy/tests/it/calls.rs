@@ -408,7 +408,8 @@ async fn the_apis_root_is_the_base_url() {
             upstream.write_all(OK.as_bytes()).await.unwrap();
             seen
         };
-        let (_, seen) = tokio::join!(ask(&served, &get("/v1/models", "")), answered);
+        let request = get("/v1/models", "");
+        let (_, seen) = tokio::join!(ask(&served, &request), answered);
         assert!(
             seen.starts_with(&format!("GET {there} HTTP/1.1")),
             "{base}: {seen}"
