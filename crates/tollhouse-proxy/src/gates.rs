@@ -76,9 +76,12 @@ impl Gates {
         }
     }
 
-    /// The same limits with a state of their own.
-    pub(crate) fn apart(&self, openai: OpenAi) -> Self {
-        let config = AccountConfig::clone(&self.account.config());
+    /// The same limits with a state of their own, and a name by this number, by which metrics
+    /// tell it.
+    pub(crate) fn apart(&self, number: usize, openai: OpenAi) -> Self {
+        let mut config = AccountConfig::clone(&self.account.config());
+        let of = config.defaults.name.map_or(String::new(), |of| of + "-");
+        config.defaults.name = Some(format!("{of}key-{number}"));
         let account = Account::from_config(config).expect("it was checked");
         Gates::new(account, openai)
     }

@@ -175,6 +175,7 @@ struct Opened {
 /// One key's account.
 struct Open {
     gates: Gates,
+    number: usize,
     used: Instant,
     /// What it goes by.
     config: Arc<AccountConfig>,
@@ -226,8 +227,10 @@ impl Accounts {
         if opened.by_key.len() >= self.most {
             opened.forget_one(now)?;
         }
+        let number = opened.free_number();
         let open = Open {
-            gates: self.pattern.apart(self.openai.clone()),
+            gates: self.pattern.apart(number, self.openai.clone()),
+            number,
             used: now,
             config: Arc::clone(config),
         };
@@ -257,6 +260,12 @@ impl Accounts {
 }
 
 impl Opened {
+    /// By which metrics tell an account from all others that are open.
+    fn free_number(&self) -> usize {
+        let is_free = |number: &usize| self.by_key.values().all(|open| open.number != *number);
+        (1..).find(is_free).expect("fewer are open")
+    }
+
     /// Forgets the account that was not used for the longest time: of those whose keys the
     /// provider never knew at once, or whoever makes keys up would keep all others out; of the
     /// others after some time.
@@ -521,6 +530,18 @@ mod tests {
         drop(reading_its_body);
         assert!(with("other").is_ok());
         assert!(with("good").unwrap().gates.are_proven(), "it was kept");
+    }
+
+    /// Or the gauges of one would be the other's.
+    #[tokio::test(start_paused = true)]
+    async fn metrics_tell_the_accounts_that_are_open() {
+        let keys = bounded(2);
+        let with = |key: &str| keys.admit(&headers(&[("authorization", &bearer(key))]));
+        let name = |key| with(key).unwrap().gates.config().defaults.name.clone();
+        assert_eq!(name("a").as_deref(), Some("key-1"));
+        assert_eq!(name("b").as_deref(), Some("key-2"));
+        assert_eq!(name("a").as_deref(), Some("key-1"));
+        assert_eq!(name("c").as_deref(), Some("key-1"), "in a's place");
     }
 
     fn bounded(most: usize) -> Keys {
