@@ -13,6 +13,9 @@ const PICOS: u64 = 1_000;
 impl Cost {
     pub(crate) const NOTHING: Cost = Cost(0);
 
+    /// Nothing costs more.
+    pub(crate) const MOST: Cost = Cost(u64::MAX);
+
     /// What a request costs where nothing measures it: requests are counted then.
     pub(crate) const LEAST: Cost = Cost(PICOS);
 

@@ -11,7 +11,7 @@ use crate::support::counting::Polled;
 use crate::support::random::Random;
 use futures_util::future::join_all;
 use tokio::task::{JoinSet, LocalSet, spawn_local, yield_now};
-use tokio::time::{Instant, sleep, sleep_until};
+use tokio::time::{Instant, sleep, sleep_until, timeout};
 use tollhouse::budget::Reserve;
 use tollhouse::{
     Accounting, Arrival, Ask, Caller, ConcurrencyLayer, Reservation, StaggerLayer, TokenBudget,
@@ -364,6 +364,46 @@ async fn a_retry_is_served_where_it_would_have_been() {
     let order = (1..=5).chain([OTHERS + 1, OTHERS + 2]).chain(6..=OTHERS);
     let seconds = (1..).map(|n| n * SEC);
     assert!(served.take().into_iter().eq(seconds.zip(order)));
+}
+
+/// How long a request of half a minute waits that somebody's small ones may pass, while one
+/// of this caller, who came before, joins and leaves again and again.
+async fn waits_beside_one_who_comes_and_goes(comes: Caller, tokens: u64) -> Duration {
+    let budget = one_a_second();
+    let first = Arrival::now();
+    sleep(SEC).await;
+    drain(&budget).await;
+    let comes_and_goes = async {
+        loop {
+            sleep(SEC / 2).await;
+            let ask = Ask::of(tokens).caller(comes.clone()).arrived(first);
+            assert!(timeout(SEC, budget.reserve(ask)).await.is_err());
+            sleep(SEC / 2).await;
+        }
+    };
+    let small = async {
+        sleep(SEC / 4).await;
+        loop {
+            spend(&budget, Ask::of(1).caller(web())).await;
+        }
+    };
+    let large = spend(&budget, Ask::of(30).caller(batch()));
+    tokio::select! {
+        waited = timeout(1_000 * SEC, large) => waited.expect("it is starved"),
+        never = async { tokio::join!(comes_and_goes, small) } => match never.0 {},
+    }
+}
+
+/// Four times its own cost passes a head, and then nothing, whoever else stands before it
+/// meanwhile.
+#[tokio::test(start_paused = true)]
+async fn what_passes_a_head_is_bounded_whoever_comes_and_goes() {
+    let bound = 4 * 30 * SEC + 30 * SEC;
+    for tokens in [30, 31, 59] {
+        let own = waits_beside_one_who_comes_and_goes(batch(), tokens).await;
+        let others = waits_beside_one_who_comes_and_goes(Caller::new("other"), tokens).await;
+        assert_eq!((own, others), (bound, bound), "{tokens}");
+    }
 }
 
 /// Requests of ten tokens each, of which one refills a second.

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use super::PASSING;
 use crate::ask::Caller;
 use crate::charge::Total;
 use crate::rules::{Cost, Ends, Key};
@@ -99,8 +100,12 @@ pub(super) struct Lane {
     pub(super) in_flight: usize,
     /// What the first one costs.
     pub(super) price: Cost,
-    /// What has passed the first one.
+    /// What has passed those who stood first, since the last of them was let in.
     pub(super) passed: Cost,
+    /// By how much those may be passed who stood first and stand behind another now.
+    pub(super) most: Cost,
+    /// Whether it is among [`Lanes::heads`](super::Lanes).
+    pub(super) leads: bool,
     /// What was charged in [`Lanes::spell`](super::Lanes) number so and so.
     charged: (u32, Cost),
 }
@@ -119,12 +124,24 @@ impl Lane {
             in_flight: 0,
             price: Cost::NOTHING,
             passed: Cost::NOTHING,
+            most: Cost::MOST,
+            leads: false,
             charged: (0, Cost::NOTHING),
         }
     }
 
     pub(super) fn finish(&self) -> Tag {
         self.start.saturating_add(self.weight.over(self.price))
+    }
+
+    /// By how much the first may be passed.
+    pub(super) fn most_may_pass(&self) -> Cost {
+        self.price.times(PASSING).min(self.most)
+    }
+
+    /// Whether one of this cost may pass the first.
+    pub(super) fn may_be_passed_by(&self, cost: Cost) -> bool {
+        self.passed.plus(cost) <= self.most_may_pass()
     }
 
     pub(super) fn is_idle(&self) -> bool {

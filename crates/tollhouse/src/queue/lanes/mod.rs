@@ -10,7 +10,10 @@
 //! A head that waits may be passed by another caller's first request if that would
 //! be over sooner: if its finish tag is smaller. What has passed a head comes to no
 //! more than [`PASSING`] times its own cost, so that a large request is not starved
-//! by small ones.
+//! by small ones. That is counted until somebody of its lane is let in, and of all who
+//! stand before the one that passes and were heads: otherwise those who were here before,
+//! of its own caller or of another, could join in front of it and leave again and again,
+//! and each time it would be passed anew.
 //!
 //! Who cannot go for as long as the limits are what they are is set aside: it holds up
 //! nobody, and so is passed by nobody. When they change it stands where it stood.
@@ -70,6 +73,9 @@ pub(super) struct Lanes<T> {
     starts: Order,
     /// The same, by the finish tag of the first.
     finishes: Order,
+    /// Lanes in which somebody waits, in line or aside, and whose the head was since one
+    /// of them was let in. Mostly it is the one whose the head is.
+    heads: Vec<u32>,
     /// Idle lanes whose tag is ahead of the virtual time.
     lingering: BTreeSet<(Tag, u32)>,
     virtual_time: Tag,
@@ -97,6 +103,7 @@ impl<T> Lanes<T> {
             hasher: RandomState::new(),
             starts: Order::default(),
             finishes: Order::default(),
+            heads: Vec::new(),
             lingering: BTreeSet::new(),
             virtual_time: 0,
             latest: 0,
@@ -149,6 +156,7 @@ impl<T> Lanes<T> {
     #[inline]
     pub(super) fn head(&mut self) -> Option<Key> {
         let lane = self.head_lane()?;
+        self.lead(lane);
         let start = self.lane(lane).start;
         if start > self.virtual_time {
             self.virtual_time = start;
@@ -182,10 +190,45 @@ impl<T> Lanes<T> {
         if head == passer {
             return None;
         }
+        self.lead(head);
         let (ahead, after) = (&self.lanes[head as usize], &self.lanes[passer as usize]);
         let is_sooner = after.finish() < ahead.finish();
-        let fits = ahead.passed.plus(after.price) <= ahead.price.times(PASSING);
-        (is_sooner && fits).then(|| self.first_of(passer)).flatten()
+        let fits = |passed: u32| self.lanes[passed as usize].may_be_passed_by(after.price);
+        let may_pass = is_sooner && self.heads_before(passer).all(fits);
+        may_pass.then(|| self.first_of(passer)).flatten()
+    }
+
+    /// The head is this lane's: from now on it is counted what passes it.
+    #[inline]
+    fn lead(&mut self, index: u32) {
+        if !self.is_plain() && !std::mem::replace(&mut self.lane(index).leads, true) {
+            self.heads.push(index);
+        }
+    }
+
+    /// Those whose the head was, and who wait and stand before this one still.
+    fn heads_before(&self, index: u32) -> impl Iterator<Item = u32> {
+        let heads = self.heads.iter().copied();
+        heads.filter(move |head| self.starts.is_before(*head, index))
+    }
+
+    /// Whoever waits in this lane next has been passed by nobody.
+    #[inline]
+    fn forgive_if_deserted(&mut self, index: u32) {
+        let lane = self.lane(index);
+        if lane.waiting == 0 && lane.aside == 0 {
+            self.forgive(index);
+        }
+    }
+
+    /// Nothing has passed this lane's first.
+    #[inline]
+    fn forgive(&mut self, index: u32) {
+        let lane = self.lane(index);
+        (lane.passed, lane.most) = (Cost::NOTHING, Cost::MOST);
+        if std::mem::take(&mut lane.leads) {
+            self.heads.retain(|head| *head != index);
+        }
     }
 
     /// Whether it is this one's turn.
@@ -238,10 +281,21 @@ impl<T> Lanes<T> {
             _ => self.entries.append(&mut lane.newcomers, key),
         }
         self.count_in(index, &charge);
-        if self.first_of(index) != was_first {
-            self.first_changed(index, price);
-        }
+        self.joined(index, was_first, price);
         key
+    }
+
+    /// One has joined this lane, in which that one stood first.
+    fn joined(&mut self, index: u32, was_first: Option<Key>, price: impl Fn(&Charge) -> Cost) {
+        if self.first_of(index) == was_first {
+            return;
+        }
+        if was_first.is_some() && !self.is_plain() {
+            // Who stood first waits behind it now, and is passed by no more for that.
+            let lane = self.lane(index);
+            lane.most = lane.most_may_pass();
+        }
+        self.first_changed(index, price);
     }
 
     /// One is about to stand in this lane.
@@ -268,10 +322,12 @@ impl<T> Lanes<T> {
     #[inline]
     pub(super) fn launch(&mut self, key: Key) -> Tagged {
         if self.is_plain() {
+            self.forgive(NOBODY);
             return Tagged::NOT;
         }
         let index = self.entries.get(key).lane;
-        let head = self.starts.first();
+        self.count_passing(index);
+        self.forgive(index);
         let spell = self.spell;
         let lane = &mut self.lanes[index as usize];
         let tagged = Tagged {
@@ -283,11 +339,19 @@ impl<T> Lanes<T> {
         lane.in_flight += 1;
         lane.note_charged(spell, |charged| charged.plus(tagged.cost));
         self.latest = self.latest.max(lane.start);
-        if let Some(head) = head.filter(|head| *head != index) {
-            let head = self.lane(head);
-            head.passed = head.passed.plus(tagged.cost);
-        }
         tagged
+    }
+
+    /// The first of this lane goes before all heads that stand before it.
+    fn count_passing(&mut self, index: u32) {
+        let cost = self.lanes[index as usize].price;
+        for n in 0..self.heads.len() {
+            let head = self.heads[n];
+            if self.starts.is_before(head, index) {
+                let head = self.lane(head);
+                head.passed = head.passed.plus(cost);
+            }
+        }
     }
 
     /// One is let in while nobody waits.
@@ -361,9 +425,7 @@ impl<T> Lanes<T> {
             let was_first = self.first_of(index);
             self.lane(index).returned.insert(place, key);
             self.count_in(index, &charge);
-            if self.first_of(index) != was_first {
-                self.first_changed(index, &price);
-            }
+            self.joined(index, was_first, &price);
         }
     }
 
@@ -372,6 +434,7 @@ impl<T> Lanes<T> {
         let index = self.entries.get(key).lane;
         if !self.aside.is_empty() && self.aside.remove(&key.index()).is_some() {
             self.lane(index).aside -= 1;
+            self.forgive_if_deserted(index);
             if self.lane(index).is_idle() {
                 self.rest(index);
             }
@@ -393,6 +456,7 @@ impl<T> Lanes<T> {
         lane.charge.subtract(&charge);
         self.waiting -= 1;
         self.charge.subtract(&charge);
+        self.forgive_if_deserted(index);
         if was_first {
             self.first_changed(index, price);
         }
@@ -454,7 +518,6 @@ impl<T> Lanes<T> {
     /// Another one is the first of its lane, or nobody.
     #[inline]
     fn first_changed(&mut self, index: u32, price: impl Fn(&Charge) -> Cost) {
-        self.lane(index).passed = Cost::NOTHING;
         if !self.is_plain() {
             self.rank_anew(index, price);
         }

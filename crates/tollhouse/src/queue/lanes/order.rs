@@ -38,6 +38,17 @@ impl Order {
         self.heap.iter().copied()
     }
 
+    /// Whether one lane ranks before another; not where either was left out.
+    pub(super) fn is_before(&self, lane: u32, other: u32) -> bool {
+        let ranks = self.rank_of(lane).zip(self.rank_of(other));
+        ranks.is_some_and(|(rank, other)| rank < other)
+    }
+
+    fn rank_of(&self, lane: u32) -> Option<Rank> {
+        let place = *self.places.get(lane as usize)?;
+        (place != NOWHERE).then(|| self.heap[place as usize].0)
+    }
+
     /// Puts a lane where its rank belongs, whether it was there or not.
     #[inline]
     pub(super) fn set(&mut self, lane: u32, rank: Rank) {

@@ -20,8 +20,21 @@ struct Caller {
     start: Fraction,
     /// By first arrival.
     line: Vec<Waiting>,
-    /// What has passed the first one.
+    /// What has passed its firsts, since one of them was let in.
     passed: Fraction,
+    /// By how much those may be passed who stood first and stand behind another now.
+    most: Option<Fraction>,
+    /// Whether it was the head's since then.
+    leads: bool,
+}
+
+impl Caller {
+    /// Nothing has passed its first.
+    fn forgive(&mut self) {
+        self.passed = Fraction::ZERO;
+        self.most = None;
+        self.leads = false;
+    }
 }
 
 /// By what a launch moved its caller's tag, and at which weight.
@@ -74,6 +87,8 @@ impl Oracle {
             start: Fraction::ZERO,
             line: Vec::new(),
             passed: Fraction::ZERO,
+            most: None,
+            leads: false,
         };
         Oracle {
             prices,
@@ -90,6 +105,7 @@ impl Oracle {
     /// One stands in line, at the place of its first arrival.
     pub(super) fn join(&mut self, id: usize, caller: usize, tokens: u64, arrival: u64) {
         let virtual_time = self.virtual_time;
+        let most = self.is_waiting(caller).then(|| self.most_may_pass(caller));
         let caller = &mut self.callers[caller];
         if caller.line.is_empty() {
             caller.start = caller.start.max(virtual_time);
@@ -102,7 +118,7 @@ impl Oracle {
         };
         caller.line.insert(place, waiting);
         if place == 0 {
-            caller.passed = Fraction::ZERO;
+            caller.most = most;
         }
         self.follow();
     }
@@ -113,8 +129,8 @@ impl Oracle {
             let place = caller.line.iter().position(|it| it.id == id);
             if let Some(place) = place {
                 caller.line.remove(place);
-                if place == 0 {
-                    caller.passed = Fraction::ZERO;
+                if caller.line.is_empty() {
+                    caller.forgive();
                 }
             }
         }
@@ -145,10 +161,13 @@ impl Oracle {
         }
         let cost = self.cost(who);
         if !is_head {
-            let ahead = &mut self.callers[head];
-            ahead.passed = ahead.passed + cost;
+            for head in self.heads_before(who) {
+                let ahead = &mut self.callers[head];
+                ahead.passed = ahead.passed + cost;
+            }
         }
         let caller = &mut self.callers[who];
+        caller.forgive();
         let weight = caller.weight;
         caller.start = caller.start + cost.over(weight);
         self.flying.push(Tagged {
@@ -245,14 +264,32 @@ impl Oracle {
         let finish = self.finish(who);
         let mut others = (0..self.callers.len()).filter(|n| *n != who && self.is_waiting(*n));
         let is_first = others.all(|n| is_less(finish, self.finish(n)));
-        let most = self.cost(head) * Fraction::of(PASSING, 1);
-        is_first && self.callers[head].passed + self.cost(who) <= most
+        let fits =
+            |head: &usize| self.callers[*head].passed + self.cost(who) <= self.most_may_pass(*head);
+        is_first && fits(&head) && self.heads_before(who).iter().all(fits)
+    }
+
+    /// By how much this one's first may be passed.
+    fn most_may_pass(&self, caller: usize) -> Fraction {
+        let most = self.cost(caller) * Fraction::of(PASSING, 1);
+        let before = self.callers[caller].most;
+        before.map_or(most, |before| if before < most { before } else { most })
+    }
+
+    /// Whose the head was, and who stand before this one still.
+    fn heads_before(&self, who: usize) -> Vec<usize> {
+        let rank = |n: usize| (self.callers[n].start, self.callers[n].line[0].arrival);
+        let heads = (0..self.callers.len()).filter(|n| *n != who && self.callers[*n].leads);
+        heads.filter(|head| rank(*head) < rank(who)).collect()
     }
 
     /// The virtual time follows the head, and all where nobody waits.
     fn follow(&mut self) {
         let latest = match self.leader() {
-            Some(head) => self.callers[head].start,
+            Some(head) => {
+                self.callers[head].leads = true;
+                self.callers[head].start
+            }
             None => {
                 let starts = self.callers.iter().map(|caller| caller.start);
                 starts.max().unwrap_or(Fraction::ZERO)
