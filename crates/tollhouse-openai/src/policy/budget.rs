@@ -72,6 +72,11 @@ impl BudgetGate {
         &self.budget
     }
 
+    /// Whether a new one would have to learn from answers what this one knows.
+    pub(crate) fn has_learned(&self) -> bool {
+        self.budget.has_learned() || self.learned.as_ref().is_some_and(Learned::knows_anything)
+    }
+
     /// Begins the way of one call, for whoever asks.
     pub(crate) fn enter(&self, call: &Call, ask: Ask) -> OfPool {
         self.enter_with_charge(call, ask).0

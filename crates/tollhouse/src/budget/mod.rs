@@ -457,6 +457,10 @@ impl TokenBudget {
     /// anything, every level is full and every window empty, no hold was in force
     /// within the last minute, and no refusals slow it.
     ///
+    /// Limits that it [has learned](Self::has_learned) do not count here: they are in force
+    /// for good, and would keep it from rest for ever. Who lets go of budgets to make room
+    /// does well to let go of those last.
+    ///
     /// # Examples
     ///
     /// ```
@@ -482,6 +486,44 @@ impl TokenBudget {
                 let nobody = ahead.waiting == 0 && ahead.in_flight == 0;
                 nobody && pool.is_at_rest(Now::unread().get())
             })
+    }
+
+    /// Whether it goes by limits that answers named, where it is to [learn
+    /// them](TokenBudgetBuilder::learn_tokens). The same budget made anew would let one request at a time
+    /// in until an answer names them again.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use std::convert::Infallible;
+    /// use tollhouse::{Observation, RateLimits, TokenBudget, TpmBudgetLayer};
+    /// use tower::{Layer, ServiceExt, service_fn};
+    ///
+    /// # #[tokio::main(flavor = "current_thread", start_paused = true)]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// let budget = TokenBudget::per_minute(30_000).learn_tokens(true).build()?;
+    /// let client = TpmBudgetLayer::new(budget.clone(), |_: &()| 100)
+    ///     .observe(|limit: &u64| {
+    ///         let limit_tokens = Some(*limit);
+    ///         let limits = RateLimits {
+    ///             limit_tokens,
+    ///             ..RateLimits::default()
+    ///         };
+    ///         Observation {
+    ///             limits,
+    ///             denial: None,
+    ///         }
+    ///     })
+    ///     .until_response()
+    ///     .layer(service_fn(async |_: ()| Ok::<_, Infallible>(125_000)));
+    /// assert!(!budget.has_learned());
+    /// client.oneshot(()).await?;
+    /// assert!(budget.has_learned());
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn has_learned(&self) -> bool {
+        self.queue.read(|pool, _| pool.has_learned())
     }
 
     /// Turns away whoever waits and whoever comes from now on, with

@@ -249,6 +249,11 @@ impl Pool {
                 .is_some_and(|it| it.has_lapsed(key, now.get()))
     }
 
+    pub(crate) fn has_learned(&self) -> bool {
+        let (_, ledger, _) = &self.rule;
+        ledger.has_learned()
+    }
+
     pub(crate) fn is_at_rest(&mut self, now: Moment) -> bool {
         let (_, ledger, spacing) = &mut self.rule;
         let nothing_leased = self.leases.as_ref().is_none_or(|it| it.leases.is_nothing());

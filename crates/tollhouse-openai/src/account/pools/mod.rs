@@ -8,6 +8,7 @@ mod gates;
 mod pool;
 mod state;
 
+use std::cmp::Reverse;
 use std::fmt;
 use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 use std::time::Duration;
@@ -25,7 +26,7 @@ use crate::policy::layer::LiveAttempts;
 
 pub(super) use gates::SharedGates;
 pub(super) use pool::Pool;
-use state::{Next, Plan, Resting, State};
+use state::{Next, Plan, ROOM, Resting, State};
 
 /// How often it is looked whether pools can be dropped.
 const SWEEP: Duration = Duration::from_secs(1);
@@ -197,14 +198,39 @@ impl Pools {
             return;
         }
         self.write().swept = Some(now);
-        self.sweep();
+        let learned = self.drop_forgettable();
+        self.make_room(learned);
     }
 
     /// Drops the pools that nobody uses and that know nothing a new one would not.
     pub(super) fn sweep(&self) {
+        drop(self.drop_forgettable());
+    }
+
+    /// The same; gives out those that nobody uses and that have learned something.
+    fn drop_forgettable(&self) -> Vec<Resting> {
         let pools = self.all();
         let pools = pools.into_iter().filter(|pool| pool.is_made_by_use());
-        let resting: Vec<_> = pools.filter_map(Resting::of).collect();
+        let resting = pools.filter_map(Resting::of);
+        let (learned, others): (Vec<_>, Vec<_>) = resting.partition(|it| it.has_learned);
+        self.drop_those(&others);
+        learned
+    }
+
+    /// What was learned is in force until it is learned otherwise, so it goes only where
+    /// there is no room, and first that which was used longest ago.
+    fn make_room(&self, mut learned: Vec<Resting>) {
+        if !self.read().is_full() {
+            return;
+        }
+        learned.retain(Resting::is_stranger);
+        learned.sort_by_key(|resting| Reverse(resting.times));
+        learned.truncate(ROOM);
+        self.drop_those(&learned);
+    }
+
+    /// As far as nobody has looked them up since.
+    fn drop_those(&self, resting: &[Resting]) {
         let dropped: Vec<_> = {
             let mut state = self.write();
             let dropped = resting.iter().filter_map(|resting| state.remove(resting));

@@ -1,7 +1,7 @@
 //! One set of limits in use, and how it is made.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use tollhouse::{Ask, Caller, TokenBudget, TokenBudgetBuilder};
@@ -32,6 +32,8 @@ pub(in crate::account) struct Pool {
     told: Option<Arc<ToldLimits>>,
     /// How often it was looked up.
     uses: AtomicU64,
+    /// How often that was when it was last seen at rest, and how often it has been seen so.
+    seen: Mutex<(u64, u64)>,
 }
 
 /// What a pool is made of.
@@ -95,6 +97,7 @@ impl Pool {
             dry,
             told: self.told.clone(),
             uses: AtomicU64::new(self.uses()),
+            seen: Mutex::default(),
         }
     }
 
@@ -106,6 +109,15 @@ impl Pool {
 
     pub(super) fn uses(&self) -> u64 {
         self.uses.load(Ordering::Relaxed)
+    }
+
+    /// It was seen at rest once more; says how often, since it was last looked up.
+    pub(super) fn rested(&self) -> u64 {
+        let uses = self.uses();
+        let mut seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
+        let (before, times) = *seen;
+        *seen = (uses, if before == uses { times + 1 } else { 0 });
+        seen.1
     }
 
     pub(super) fn is_stranger(&self) -> bool {
@@ -137,6 +149,7 @@ impl Recipe {
             shared: self.shared,
             dry: self.dry,
             uses: AtomicU64::new(0),
+            seen: Mutex::default(),
         }
     }
 }

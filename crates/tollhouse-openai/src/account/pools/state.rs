@@ -16,6 +16,10 @@ use crate::call::Endpoint;
 /// The most pools of models that no section names; further ones share one.
 const MOST: usize = 1_000;
 
+/// How many of those are dropped at once where there is no room and all have learned
+/// something: looking for them takes a look at every one.
+pub(super) const ROOM: usize = MOST / 10;
+
 /// The most names whose pools are known at once; they are forgotten and looked up again.
 const MOST_ROUTES: usize = 4_096;
 
@@ -82,7 +86,7 @@ impl State {
     pub(super) fn plan(&self, model: &str, endpoint: Endpoint) -> Plan {
         let named = Some(model).filter(|model| (1..=LONGEST_NAME).contains(&model.len()));
         let mut route = self.rules.route(named, Some(endpoint));
-        let is_full = |id: &PoolId| id.kind == Kind::Model && self.strangers >= MOST;
+        let is_full = |id: &PoolId| id.kind == Kind::Model && self.is_full();
         if is_full(&route.id) && !self.live.contains_key(&route.id) {
             route = self.rules.shared();
         }
@@ -129,7 +133,7 @@ impl State {
         }
         let pool = match self.live.get(&made.id) {
             Some(there) => Arc::clone(there),
-            None if made.is_stranger() && self.strangers >= MOST => return None,
+            None if made.is_stranger() && self.is_full() => return None,
             None => {
                 self.strangers += usize::from(made.is_stranger());
                 if made.is_stranger() && self.labels.len() < MOST_LABELS {
@@ -184,6 +188,11 @@ impl State {
         }
     }
 
+    /// Whether the next model that no section names would have no pool of its own.
+    pub(super) fn is_full(&self) -> bool {
+        self.strangers >= MOST
+    }
+
     fn forget_routes(&mut self) {
         self.routes.clear();
         self.names = 0;
@@ -196,7 +205,7 @@ impl State {
         if !self.live.get(id).is_some_and(is_same) || resting.pool.uses() != resting.uses {
             return None;
         }
-        self.strangers -= usize::from(resting.pool.is_stranger());
+        self.strangers -= usize::from(resting.is_stranger());
         // Whoever shared for want of room may have one of his own now.
         self.forget_routes();
         self.live.remove(id)
@@ -235,15 +244,28 @@ pub(super) struct Gone {
 pub(super) struct Resting {
     pool: Arc<Pool>,
     uses: u64,
+    /// Whether a new one would have to learn what it knows.
+    pub(super) has_learned: bool,
+    /// How often it was seen so since it was last looked up.
+    pub(super) times: u64,
 }
 
 impl Resting {
+    pub(super) fn is_stranger(&self) -> bool {
+        self.pool.is_stranger()
+    }
+
     /// Looked up so often, in nobody's hands and at rest, in this order: as long as
     /// nobody looks it up again, it stays at rest.
     pub(super) fn of(pool: Arc<Pool>) -> Option<Resting> {
         let uses = pool.uses();
         // The account's and ours.
         let is_idle = Arc::strong_count(&pool) == 2 && pool.gate.budget().is_at_rest();
-        is_idle.then_some(Resting { pool, uses })
+        is_idle.then(|| Resting {
+            has_learned: pool.gate.has_learned(),
+            times: pool.rested(),
+            uses,
+            pool,
+        })
     }
 }

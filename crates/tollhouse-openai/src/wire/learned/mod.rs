@@ -161,6 +161,11 @@ impl Learned {
         }
     }
 
+    /// Whether any call has told its usage.
+    pub(crate) fn knows_anything(&self) -> bool {
+        lock(&self.tracks).calls > 0
+    }
+
     /// What is known, in the order of endpoints and models.
     pub(crate) fn snapshot(&self) -> Vec<LearnedFactor> {
         let tracks = lock(&self.tracks);

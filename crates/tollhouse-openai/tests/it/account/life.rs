@@ -8,7 +8,7 @@ use http::{Request, Response};
 use http_body_util::Full;
 use tokio::time::{advance, sleep, timeout};
 use tollhouse_openai::call::Endpoint;
-use tollhouse_openai::{Account, AccountConfig, Policy, Refused, Window};
+use tollhouse_openai::{Account, AccountConfig, Limit, Policy, Refused, Window};
 use tower::{Layer, Service, ServiceExt, service_fn};
 
 use super::{SEC, call, chat, wide};
@@ -71,6 +71,78 @@ async fn a_pool_is_dropped_when_its_window_is_empty() {
     assert_eq!(names(&account), ["gpt-4o"]);
     advance(Duration::from_millis(1)).await;
     assert_eq!(names(&account), [""; 0]);
+}
+
+/// Where limits are to be learned, answers tell one.
+fn learning() -> (
+    Account,
+    impl Service<Request<Bytes>, Response = impl Sized, Error = tollhouse::Error> + Clone,
+) {
+    let mut config = AccountConfig::default();
+    config.defaults = wide();
+    config.defaults.tokens_per_minute = Limit::Auto;
+    let account = Account::from_config(config).expect("a good config");
+    let client = account.layer().layer(service_fn(async |_: Request<Bytes>| {
+        let told = Response::builder().header("x-ratelimit-limit-tokens", 70_000);
+        let answer = told.body(Full::from(r#"{"usage": {"total_tokens": 600}}"#));
+        Ok::<_, std::io::Error>(answer.expect("an answer"))
+    }));
+    (account, client)
+}
+
+/// A new one would have to learn them again, and let one call at a time in until then.
+#[tokio::test(start_paused = true)]
+async fn a_pool_that_has_learned_its_limits_is_not_dropped() {
+    let (account, client) = learning();
+    drop(
+        client
+            .oneshot(chat("gpt-4o", 600))
+            .await
+            .expect("an answer"),
+    );
+    advance(24 * 3_600 * SEC).await;
+    let pools = account.snapshot().pools;
+    assert_eq!((pools.len(), pools[0].meters[0].limit), (1, 70_000));
+}
+
+/// Those that were used last stay longest.
+#[tokio::test(start_paused = true)]
+async fn what_was_learned_is_dropped_where_there_is_no_room() {
+    let (account, client) = learning();
+    let ask = async |model: String| {
+        let answer = client.clone().oneshot(chat(&model, 600)).await;
+        drop(answer.expect("an answer"));
+        advance(SEC).await;
+    };
+    for n in 0..1_000 {
+        ask(format!("stranger-{n}")).await;
+    }
+    ask("stranger-0".into()).await;
+    advance(600 * SEC).await;
+    assert_eq!(names(&account).len(), 1_000);
+    for n in 1_000..1_050 {
+        ask(format!("stranger-{n}")).await;
+        assert!(names(&account).len() <= 1_000);
+    }
+    let names = names(&account);
+    assert!(!names.contains(&"default".to_owned()));
+    for n in [0, 999, 1_000, 1_049] {
+        assert!(names.contains(&format!("stranger-{n}")), "{n}");
+    }
+    assert!(!names.contains(&"stranger-1".to_owned()));
+}
+
+/// How far estimates are off is learned, too.
+#[tokio::test(start_paused = true)]
+async fn a_pool_that_has_learned_a_factor_is_not_dropped() {
+    let mut config = AccountConfig::default();
+    config.defaults = wide();
+    config.defaults.learn_factor = true;
+    let account = Account::from_config(config).expect("a good config");
+    let client = account.layer().layer(answers(600, Duration::ZERO));
+    call(&client, chat("gpt-4o", 600)).await;
+    advance(600 * SEC).await;
+    assert_eq!(names(&account), ["gpt-4o"]);
 }
 
 #[tokio::test(start_paused = true)]

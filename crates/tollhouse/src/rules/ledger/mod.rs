@@ -504,8 +504,14 @@ impl Ledger {
         allowed.time_for(total.saturating_sub(allowed.capacity))
     }
 
-    /// Whether nothing is known here that a new ledger would not know: nothing is in
-    /// transit or counted, no hold was in force within a minute, no refusal slows it.
+    /// Whether answers named limits that are to be learned, and by which it goes now.
+    pub(crate) fn has_learned(&self) -> bool {
+        self.terms.has_learned()
+    }
+
+    /// Whether nothing is known here that a new ledger would not know, but for what it [has
+    /// learned](Self::has_learned): nothing is in transit or counted, no hold was in force
+    /// within a minute, no refusal slows it.
     pub(crate) fn is_at_rest(&mut self, now: Moment) -> bool {
         let now = self.catch_up(now);
         let trusted = self

@@ -286,6 +286,13 @@ impl Terms {
         self.set(REQUESTS, requests) || new_tokens
     }
 
+    /// Whether any of the limits is one that an answer named.
+    pub(crate) fn has_learned(&self) -> bool {
+        let tokens = self.learns.tokens.and(self.named.tokens);
+        let requests = self.named.requests.filter(|_| self.learns.requests);
+        tokens.or(requests).is_some()
+    }
+
     /// Comes in place of the terms `before`: the pace goes on, and so do the limits
     /// that answers named, where they are still to be learned. One that nobody
     /// named is the fallback, unless a first answer is still waited for.
