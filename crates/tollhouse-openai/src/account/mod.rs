@@ -25,6 +25,7 @@ mod pools;
 mod shared;
 mod snapshot;
 mod tokens;
+mod updating;
 
 use std::fmt;
 use std::path::Path;
@@ -46,6 +47,9 @@ use crate::policy::budget::{CallPass, FindPool, PoolGate, ask_of, charge_of};
 use crate::policy::{Policy, PolicyConfig, PolicyLayer};
 use models::Kind;
 use pools::{Pool, Pools};
+use updating::Updating;
+
+const WITHIN: &str = "Account::update was called within a change of the same account";
 
 /// Everything one key may use: a live handle of a pool for each model.
 ///
@@ -284,9 +288,14 @@ impl Account {
     /// whether usage is asked for, are for the calls that begin from now on, through
     /// whichever layer; only [`name`](crate::PolicyConfig::name) stays as it was.
     ///
+    /// The closure runs under no lock and may ask whatever it likes of the account; it sees
+    /// there what held before the change. A change of the same account cannot be made within
+    /// it, since it begins with a config that would be gone by then.
+    ///
     /// # Errors
     ///
-    /// Names everything that is wrong at once; then nothing has changed.
+    /// Names everything that is wrong at once; then nothing has changed. Within a change that
+    /// the same thread is making of the same account, through whichever clone, it says so.
     ///
     /// # Examples
     ///
@@ -315,8 +324,12 @@ impl Account {
         loop {
             let old = self.pools.config();
             let mut new = (*old).clone();
+            let updating = Updating::begin(&*self.pools);
+            let within = || AccountError::new(vec![Problem::said("", WITHIN)]);
+            let updating = updating.ok_or_else(within)?;
             // A user's: under no lock.
             change(&mut new);
+            drop(updating);
             new.validate()?;
             if let Some(changes) = self.pools.replace(&old, new) {
                 return Ok(changes);

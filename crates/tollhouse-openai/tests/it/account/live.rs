@@ -1,6 +1,7 @@
 //! An account that changes while it is in use.
 
 use std::convert::Infallible;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -9,6 +10,7 @@ use futures_util::future::join_all;
 use http::{Request, Response};
 use http_body_util::Full;
 use tokio::time::{Instant, sleep};
+use tollhouse_openai::call::Endpoint;
 use tollhouse_openai::{Account, AccountConfig, Limit, PolicyConfig, Window};
 use tollhouse_sim::Sim;
 use tower::{Layer, Service, service_fn};
@@ -128,6 +130,43 @@ async fn slots_of_the_account_that_come_late_count_who_is_in_flight() {
     let ended = join_all(first.into_iter().chain([later])).await;
     let ended: Vec<_> = ended.into_iter().map(Result::unwrap).collect();
     assert_eq!(ended, [10, 10, 20]);
+}
+
+/// It would be made again for ever, each time finding that another one came in between.
+#[tokio::test(start_paused = true)]
+async fn a_change_within_a_change_of_the_same_account_is_refused() {
+    let (account, other) = (account(plain(600)), account(plain(600)));
+    let mut runs = 0;
+    let changed = account.update(|config| {
+        runs += 1;
+        config.max_concurrency = Some(2);
+        // Whatever does not change it may be asked.
+        assert_eq!(account.config().max_concurrency, None);
+        assert!(account.snapshot().pools.is_empty());
+        account.budget("gpt-4o", Endpoint::Chat);
+        let mut changed = other.update(|config| config.max_concurrency = Some(3));
+        changed.expect("a change of another one");
+        for clone in [&account, &account.clone()] {
+            changed = clone.update(|config| config.max_concurrency = Some(runs));
+            assert_eq!(
+                changed.unwrap_err().to_string(),
+                "Account::update was called within a change of the same account"
+            );
+            let read = clone.reload_toml("[account]\nmax_concurrency = 5");
+            assert!(read.is_err());
+        }
+    });
+    assert_eq!(
+        changed.expect("a good change").to_string(),
+        "[account] max_concurrency: 2, until now not said"
+    );
+    assert_eq!((runs, account.config().max_concurrency), (1, Some(2)));
+    assert_eq!(other.config().max_concurrency, Some(3));
+    // One that panics leaves nothing behind.
+    let unwinds = catch_unwind(AssertUnwindSafe(|| account.update(|_| panic!("a user's"))));
+    assert!(unwinds.is_err());
+    let changed = account.update(|config| config.max_concurrency = None);
+    assert_eq!(changed.expect("a good change").iter().count(), 1);
 }
 
 /// FAILURES 40: a file that is wrong changes nothing, and says what is wrong, where.
