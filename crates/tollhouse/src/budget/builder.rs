@@ -341,8 +341,8 @@ impl TokenBudgetBuilder {
         self
     }
 
-    /// Turns a request away at once that would have to wait behind this many.
-    /// Unlimited unless set.
+    /// Turns a request away at once that would have to wait behind this many; who may
+    /// [pass](crate::Caller) them need not wait. Unlimited unless set.
     pub fn max_waiting(mut self, waiting: usize) -> Self {
         self.bounds.waiting = waiting;
         self

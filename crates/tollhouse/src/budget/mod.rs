@@ -169,7 +169,9 @@ impl TokenBudget {
         Reserve::new(Ticket::new(Arc::clone(&self.queue), ask.into()))
     }
 
-    /// Takes `cost` tokens, and one request, if that needs no waiting.
+    /// Takes `cost` tokens, and one request, if that needs no waiting: exactly where
+    /// [`reserve`](Self::reserve) would be granted the first time it is polled, be it past
+    /// those who wait.
     ///
     /// # Errors
     ///

@@ -3,6 +3,7 @@
 use std::ops::{Deref, DerefMut};
 
 use super::Queue;
+use super::moved::Moved;
 use super::state::{Admitted, News, State};
 use super::sync::MutexGuard;
 use crate::ask::Ask;
@@ -59,6 +60,18 @@ impl<'q, R: Rule> Guard<'q, R> {
             true => Ok(self.let_in(ask, now)),
             false => Ok(None),
         }
+    }
+
+    /// Lets a newcomer in as [`State::pass`] does; that is told, too.
+    pub(super) fn pass(
+        &mut self,
+        ask: &Ask,
+        moved: &mut Moved,
+        now: &mut Now,
+    ) -> Result<Option<Admitted<R::Held>>, Refused> {
+        let admitted = State::pass(self, ask, moved, now)?;
+        self.untold += usize::from(telemetry::ON && admitted.is_some());
+        Ok(admitted)
     }
 }
 

@@ -280,7 +280,7 @@ impl<R: Rule> Queue<R> {
         state.advance(None, &mut moved, now);
     }
 
-    /// Takes without waiting, if nobody waits and the rule allows it.
+    /// Takes if that needs no waiting: exactly where a ticket's first poll would admit it.
     pub(crate) fn try_enter(
         self: &Arc<Self>,
         ask: Ask,
@@ -289,8 +289,12 @@ impl<R: Rule> Queue<R> {
         if R::IS_TIMED {
             now.get();
         }
+        let mut moved = Moved::default();
         let mut state = self.lock();
-        let admitted = state.enter(&ask, now)?;
+        let admitted = match state.enter(&ask, now)? {
+            None => state.pass(&ask, &mut moved, now)?,
+            admitted => admitted,
+        };
         let admitted = admitted.ok_or_else(|| state.overloaded(&ask, now))?;
         drop(state);
         Ok(Ticket::admitted(Arc::clone(self), ask, admitted))

@@ -390,6 +390,34 @@ impl<R: Rule> State<R> {
         self.too_late(ask, now).map_or(Ok(()), Err)
     }
 
+    /// Lets a newcomer in who need not wait, though others do or the slot is not his for the
+    /// asking; `None` if he would have to.
+    ///
+    /// He stands in line for as long as it takes to look, so that he passes whom he may pass
+    /// who waits, and no more pass a head for it.
+    pub(super) fn pass(
+        &mut self,
+        ask: &Ask,
+        moved: &mut Moved,
+        now: &mut Now,
+    ) -> Result<Option<Admitted<R::Held>>, Refused> {
+        if self.rule.when(ask.wants(), now) != When::Now {
+            return Ok(None);
+        }
+        // Nobody but this wakes him.
+        let key = self.join(ask, Waker::noop().clone(), now);
+        self.advance(Some(key), moved, now);
+        if matches!(self.lanes.get_mut(key), Place::InLine(_)) {
+            drop(self.leave(key, moved, now));
+            return Ok(None);
+        }
+        match self.fetch(key) {
+            Place::Admitted(admitted) => Ok(Some(admitted)),
+            Place::Refused(refused) => Err(refused),
+            Place::InLine(_) => unreachable!("he has left the line"),
+        }
+    }
+
     /// Puts a newcomer in line.
     pub(super) fn join(&mut self, ask: &Ask, waker: Waker, now: &mut Now) -> Key {
         self.stand(ask, ask.since(), waker, now)

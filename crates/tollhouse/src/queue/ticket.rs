@@ -169,14 +169,27 @@ impl<R: Rule> Ticket<R> {
     #[inline(never)]
     fn join(&mut self, cx: &mut Context<'_>, now: &mut Now) -> Poll<Result<(), Refused>> {
         let waker = cx.waker().clone();
+        let mut moved = Moved::default();
         let mut queue = self.queue.lock();
-        let joined = match queue.enter(&self.ask, now) {
+        let entered = match queue.enter(&self.ask, now) {
+            Ok(None) => queue.check(&self.ask, now).map(|()| None),
+            entered => entered,
+        };
+        let entered = match entered {
+            // Who need not wait is none too many.
+            Err(Refused::Overloaded { .. }) => match queue.pass(&self.ask, &mut moved, now) {
+                Ok(None) => entered,
+                passed => passed,
+            },
+            entered => entered,
+        };
+        let joined = match entered {
             Ok(Some(admitted)) => {
                 self.state = State::Admitted(admitted);
                 drop(queue);
                 return self.let_in();
             }
-            Ok(None) => queue.check(&self.ask, now),
+            Ok(None) => Ok(()),
             Err(refused) => Err(refused),
         };
         // One that is not needed is dropped after the lock.

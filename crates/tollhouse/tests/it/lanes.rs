@@ -9,13 +9,14 @@ use std::time::Duration;
 use crate::support::account::{SEC, one_a_second};
 use crate::support::counting::Polled;
 use crate::support::random::Random;
+use futures_util::FutureExt;
 use futures_util::future::join_all;
 use tokio::task::{JoinSet, LocalSet, spawn_local, yield_now};
 use tokio::time::{Instant, sleep, sleep_until, timeout};
 use tollhouse::budget::Reserve;
 use tollhouse::{
-    Accounting, Arrival, Ask, Caller, ConcurrencyLayer, Reservation, StaggerLayer, TokenBudget,
-    Window,
+    Accounting, Arrival, Ask, Caller, ConcurrencyLayer, Refused, Reservation, StaggerLayer,
+    TokenBudget, Window,
 };
 use tower::{Layer, ServiceExt, service_fn};
 
@@ -404,6 +405,62 @@ async fn what_passes_a_head_is_bounded_whoever_comes_and_goes() {
         let others = waits_beside_one_who_comes_and_goes(Caller::new("other"), tokens).await;
         assert_eq!((own, others), (bound, bound), "{tokens}");
     }
+}
+
+/// Who may pass those who wait need not wait, however few may; but no more passes a head
+/// for that.
+#[tokio::test(start_paused = true)]
+async fn who_need_not_wait_is_none_too_many() {
+    let bounded = || {
+        TokenBudget::per_minute(60)
+            .window(Window::Off)
+            .max_waiting(1)
+    };
+    for tries in [false, true] {
+        let budget = bounded().build().unwrap();
+        drain(&budget).await;
+        let start = Instant::now();
+        let mut large = Polled::new(budget.reserve(Ask::of(30).caller(batch())));
+        assert!(large.poll().is_pending());
+        let small = |tokens: u64| {
+            let ask = Ask::of(tokens).caller(web());
+            match tries {
+                true => budget.try_reserve(ask),
+                false => budget.reserve(ask).now_or_never().expect("at once"),
+            }
+        };
+        assert!(small(1).is_err(), "there is nothing yet");
+        for _ in 0..120 {
+            sleep(SEC).await;
+            assert!(small(2).is_err(), "there is but one");
+            small(1).unwrap().settle(1);
+        }
+        for _ in 0..29 {
+            sleep(SEC).await;
+            let refused = small(1).unwrap_err();
+            assert!(matches!(refused, Refused::Overloaded { waiting: 1, .. }));
+        }
+        large.into_future().await.unwrap().settle(30);
+        assert_eq!(start.elapsed(), 150 * SEC, "{tries}");
+    }
+}
+
+/// What it would have to wait, were all served in turn, is no matter then.
+#[tokio::test(start_paused = true)]
+async fn who_need_not_wait_does_not_wait_too_long() {
+    let bounded = TokenBudget::per_minute(60).window(Window::Off);
+    let budget = bounded.max_wait(10 * SEC).build().unwrap();
+    drain(&budget).await;
+    sleep(20 * SEC).await;
+    let mut large = Polled::new(budget.reserve(Ask::of(30).caller(batch())));
+    assert!(large.poll().is_pending());
+    let ask = || Ask::of(20).caller(Caller::new("one as heavy"));
+    assert_eq!(budget.eta(ask()), 20 * SEC);
+    let passes = budget.reserve(ask()).now_or_never().expect("at once");
+    drop(passes.unwrap());
+    drop(budget.try_reserve(ask()).unwrap());
+    assert!(budget.try_reserve(Ask::of(20).caller(batch())).is_err());
+    assert!(budget.try_reserve(Ask::of(21).caller(web())).is_err());
 }
 
 /// Requests of ten tokens each, of which one refills a second.

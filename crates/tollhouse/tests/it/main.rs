@@ -26,4 +26,5 @@ mod stack;
 mod streams;
 mod support;
 mod threads;
+mod trying;
 mod unsent;
