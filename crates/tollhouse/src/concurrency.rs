@@ -390,6 +390,10 @@ impl Pass for Slot {
         self.0.poll_admitted(cx, now)
     }
 
+    fn never(&mut self, now: &mut Now) -> Option<Refused> {
+        self.0.never(now)
+    }
+
     /// A slot does not care when its call is launched.
     fn launched(&mut self, _: Launch, _: &mut Now) {}
 

@@ -5,7 +5,8 @@
 //! the right to go on; dropping it gives back what can be given back. The
 //! layers of this crate are gates, and **a tuple of gates is a gate**: its
 //! pass is admitted when each of its passes is, one after the other, and refused
-//! as soon as one of them is bound to be.
+//! as soon as one of them is bound to be: what a later one can never let in does not wait
+//! at an earlier one.
 //!
 //! [`GateLayer`](crate::GateLayer) puts any gate around a service.
 
@@ -137,6 +138,18 @@ pub trait Pass {
         Admitted(self)
     }
 
+    /// Why it will never be admitted, whatever is given back, where that shows before it
+    /// stands in line; it is refused then, as if
+    /// [`poll_admitted`](Self::poll_admitted) had said so.
+    ///
+    /// A tuple asks its passes while one of them waits, so that nobody waits at one gate
+    /// for what another refuses in the end. A gate that refuses nobody for good, or does not
+    /// override this, is asked in its turn.
+    fn never(&mut self, now: &mut Now) -> Option<Refused> {
+        let _ = now;
+        None
+    }
+
     /// The request is handed on; from here on, what it was charged stands.
     fn launched(&mut self, to: Launch, now: &mut Now);
 
@@ -226,10 +239,17 @@ macro_rules! tuple_of_gates {
                     match self.$index.poll_admitted(cx, now) {
                         Poll::Ready(Ok(())) => {}
                         Poll::Ready(refused) => return Poll::Ready(refused),
-                        Poll::Pending => return Poll::Pending,
+                        Poll::Pending => {
+                            let never = self.never(now);
+                            return never.map_or(Poll::Pending, |refused| Poll::Ready(Err(refused)));
+                        }
                     }
                 )+
                 Poll::Ready(Ok(()))
+            }
+
+            fn never(&mut self, now: &mut Now) -> Option<Refused> {
+                None$(.or_else(|| self.$index.never(now)))+
             }
 
             #[inline]

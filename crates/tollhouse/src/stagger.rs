@@ -293,6 +293,10 @@ impl Pass for Turn {
         self.0.poll_admitted(cx, now)
     }
 
+    fn never(&mut self, now: &mut Now) -> Option<Refused> {
+        self.0.never(now)
+    }
+
     #[inline]
     fn launched(&mut self, to: Launch, now: &mut Now) {
         self.0.launch(to, now);

@@ -304,6 +304,12 @@ impl Pass for CallPass {
         }
     }
 
+    /// A dry run refuses nobody.
+    fn never(&mut self, now: &mut Now) -> Option<Refused> {
+        let pool = self.pool.as_mut().filter(|_| self.dry.is_none());
+        pool?.never(now)
+    }
+
     #[inline]
     fn launched(&mut self, to: Launch, now: &mut Now) {
         if let Some(pool) = &mut self.pool {

@@ -348,6 +348,10 @@ impl<U, O, M: Meter> Pass for BudgetPass<U, O, M> {
         self.ticket.poll_admitted(cx, now)
     }
 
+    fn never(&mut self, now: &mut Now) -> Option<Refused> {
+        self.ticket.never(now)
+    }
+
     #[inline]
     fn launched(&mut self, to: Launch, now: &mut Now) {
         self.ticket.launch(to, now);

@@ -101,6 +101,15 @@ impl<R: Rule> Ticket<R> {
         }
     }
 
+    /// Refuses it before it stands in line, if no waiting would help; says why.
+    pub(crate) fn never(&mut self, now: &mut Now) -> Option<Refused> {
+        if !matches!(self.state, State::New) {
+            return None;
+        }
+        let never = self.queue.lock().is_open_to(&self.ask, now).err()?;
+        self.refused(never, None).err()
+    }
+
     /// Looks whether its deadline has passed meanwhile, or what is held has lapsed; then
     /// stands in line again.
     ///

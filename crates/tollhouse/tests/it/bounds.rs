@@ -10,7 +10,8 @@ use futures_util::FutureExt;
 use http_body_util::{BodyExt, Full};
 use tokio::time::{Instant, advance, sleep, timeout};
 use tollhouse::{
-    ConcurrencyLayer, GateLayer, Refused, StaggerLayer, TokenBudget, TpmBudgetLayer, Window,
+    ConcurrencyLayer, Gate, GateLayer, Pass, Refused, StaggerLayer, TokenBudget, TpmBudgetLayer,
+    Window,
 };
 use tower::{Layer, ServiceExt, service_fn};
 
@@ -45,6 +46,41 @@ async fn failure_06_cost_above_capacity_fails_at_once_and_is_never_sent() {
     assert_eq!(budget.try_reserve(45_411).unwrap_err(), expected);
     let text = error.to_string();
     assert!(text.contains("45411") && text.contains("25500"), "{text}");
+}
+
+/// Where it has to wait at an earlier gate, too; and what an earlier gate let in, a later
+/// one says at once anyhow.
+#[tokio::test(start_paused = true)]
+async fn what_a_later_gate_never_lets_in_does_not_wait_at_an_earlier_one() {
+    let slots = ConcurrencyLayer::new(1);
+    let budget = TokenBudget::per_minute(1_000).build().unwrap();
+    let tokens = TpmBudgetLayer::new(budget.clone(), |cost: &u64| *cost);
+    let gate = (slots.clone(), ((StaggerLayer::new(SEC), tokens),));
+    let expected = Refused::TooLarge {
+        cost: 1_001,
+        limit: 1_000,
+    };
+    for is_full in [false, true] {
+        let mut first = Gate::<u64, ()>::pass(&slots, &1);
+        if is_full {
+            first.admitted().await.unwrap();
+        }
+        let mut pass = Gate::<u64, ()>::pass(&gate, &1_001);
+        let refused = pass.admitted().now_or_never().expect("at once");
+        assert_eq!(refused, Err(expected), "{is_full}");
+        drop(pass);
+        let mut fits = Gate::<u64, ()>::pass(&gate, &1_000);
+        assert_eq!(fits.admitted().now_or_never().is_none(), is_full);
+    }
+    // One that could wait is told once it cannot any more.
+    let mut first = Gate::<u64, ()>::pass(&slots, &1);
+    first.admitted().await.unwrap();
+    let mut waits = Gate::<u64, ()>::pass(&gate, &1);
+    assert!(waits.admitted().now_or_never().is_none());
+    budget.close();
+    let refused = waits.admitted().now_or_never();
+    assert_eq!(refused, Some(Err(Refused::Closed)));
+    assert_eq!(slots.in_flight(), 1);
 }
 
 #[tokio::test(start_paused = true)]
