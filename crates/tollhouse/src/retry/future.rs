@@ -77,6 +77,8 @@ where
             match this.state.as_mut().project() {
                 StateProj::Readying => {
                     if let Err(error) = ready!(this.service.poll_ready(cx)) {
+                        // It was an attempt, and what went before it may have left.
+                        this.plan.begin(false);
                         break Err(error);
                     }
                     let mut request = this.request.take().expect("polled after it was ready");

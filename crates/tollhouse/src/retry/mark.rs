@@ -70,7 +70,7 @@ pub trait Mark<Req, Out> {
     }
 
     /// Called once, with what the caller is about to get and how many attempts
-    /// were made here. `Out` is a `Result`.
+    /// were made here, one that found the service out of order included. `Out` is a `Result`.
     fn count(&self, outcome: &mut Out, attempts: u32) {
         let _ = (outcome, attempts);
     }

@@ -148,7 +148,7 @@ async fn a_broken_service_ends_the_call_and_its_count() {
     let client = RetryLayer::new(Backoff::default(), classify).mark(counted.clone());
     let error = client.layer(Broken).oneshot(0).await.unwrap_err();
     assert_eq!(error.to_string(), "broken");
-    assert_eq!(*counted.0.lock().expect("no panic"), [0]);
+    assert_eq!(*counted.0.lock().expect("no panic"), [1]);
 }
 
 /// Calls one after another until so many were made, each with five attempts

@@ -271,6 +271,45 @@ async fn a_call_whose_earlier_attempt_left_stays_charged() {
     assert!(budget.snapshot().level < 30_000);
 }
 
+/// Its first call fails as one that may have been sent, and then it is out of order.
+#[derive(Clone)]
+struct Breaks(std::sync::Arc<std::sync::atomic::AtomicBool>);
+
+impl Service<()> for Breaks {
+    type Response = ();
+    type Error = Error;
+    type Future = std::future::Ready<Result<(), Error>>;
+
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Error>> {
+        Poll::Ready(match self.0.load(std::sync::atomic::Ordering::Relaxed) {
+            true => Err(Error::never_sent(refused())),
+            false => Ok(()),
+        })
+    }
+
+    fn call(&mut self, (): ()) -> Self::Future {
+        self.0.store(true, std::sync::atomic::Ordering::Relaxed);
+        std::future::ready(Err(Error::inner(refused())))
+    }
+}
+
+/// An attempt that fails for want of a ready service is one; and what went before may have
+/// left.
+#[tokio::test(start_paused = true)]
+async fn an_attempt_whose_service_is_not_ready_is_counted() {
+    let again = |_: Result<&(), &Error>| Decision::Retry {
+        after: None,
+        scope: Scope::Overload,
+    };
+    let retry = RetryLayer::new(Backoff::default(), again).mark(Counting);
+    for (is_broken, attempts) in [(false, 2), (true, 1)] {
+        let client = retry.layer(Breaks(std::sync::Arc::new(is_broken.into())));
+        let error = client.oneshot(()).await.unwrap_err();
+        assert_eq!(error.attempts(), attempts);
+        assert_eq!(error.is_never_sent(), is_broken);
+    }
+}
+
 /// Tells an error how many attempts it took.
 #[derive(Clone)]
 struct Counting;
