@@ -90,7 +90,7 @@ impl Problem {
     }
 
     pub(super) fn value(section: &str, key: &'static str, value: &Value, allowed: Allowed) -> Self {
-        let what = format!("{key} is {value}: allowed is {allowed}");
+        let what = format!("{key} is {}: allowed is {allowed}", allowed.told(value));
         Problem::said(section, what).at_key(key)
     }
 

@@ -103,7 +103,7 @@ impl BadSetting {
     pub(crate) fn of_key(name: &'static str, value: &Value, allowed: Allowed) -> Self {
         BadSetting {
             name: name.into(),
-            value: value.to_string(),
+            value: allowed.told(value),
             allowed: allowed.to_string(),
             kind: Kind::Key,
         }

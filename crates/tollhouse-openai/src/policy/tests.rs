@@ -183,6 +183,10 @@ fn a_key_that_is_not_known_is_named_with_the_nearest() {
             "headroom is 0.95: allowed is a number from 0 to 0.9",
         ),
         (
+            r#"{"max_concurrency": 3.0}"#,
+            "max_concurrency is 3.0: allowed is a whole number from 1 to 1000000",
+        ),
+        (
             r#"{"max_concurrency": -1}"#,
             "max_concurrency is -1: allowed is a whole number from 1 to 1000000",
         ),

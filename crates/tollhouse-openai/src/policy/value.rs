@@ -98,6 +98,16 @@ impl Allowed {
         }
     }
 
+    /// A value as it is told of where it is not allowed. A number that is whole but for how
+    /// it is written must show that, or it would be told that a whole number is meant.
+    pub(crate) fn told(self, value: &Value) -> String {
+        match (self, value) {
+            (Allowed::Real(..) | Allowed::RealOrUnlimited(..), value) => value.to_string(),
+            (_, Value::Real(number)) => format!("{number:?}"),
+            (_, value) => value.to_string(),
+        }
+    }
+
     /// A variable's text, as the value that it is meant for.
     pub(crate) fn parse(self, text: &str) -> Value {
         let is_whole = text.bytes().all(|byte| byte.is_ascii_digit());

@@ -131,6 +131,15 @@ fn failure_40_what_is_wrong_is_told_with_line_key_and_the_nearest_known() {
              from 1 to 1000000000000, auto or unlimited",
         ),
         (
+            "[defaults]\ntokens_per_minute = 30000.0\nmax_concurrency = 3e0\nretry_max_attempts = 2.5",
+            "line 2, [defaults]: tokens_per_minute is 30000.0: allowed is a whole number \
+             from 1 to 1000000000000, auto or unlimited; \
+             line 3, [defaults]: max_concurrency is 3.0: allowed is a whole number from 1 to \
+             1000000; \
+             line 4, [defaults]: retry_max_attempts is 2.5: allowed is a whole number from 1 to \
+             1000",
+        ),
+        (
             "[models.\"gpt-4o\"]\npool = \"a\"\ntokens_per_minute = 5\n[pools.a]",
             "line 2, [models.\"gpt-4o\"]: pool and tokens_per_minute exclude each other: \
              the numbers of pool \"a\" belong under [pools.\"a\"]",
