@@ -237,6 +237,16 @@ impl<R: Rule> State<R> {
         })
     }
 
+    /// The refusal of one whose deadline has passed, or has come where he still waits.
+    #[inline]
+    pub(super) fn overdue(&mut self, ask: &Ask, waits: bool, now: &mut Now) -> Option<Refused> {
+        let until = ask.until()?;
+        let is_over = until < now.get() || (waits && until == now.get());
+        is_over.then(|| Refused::TooLate {
+            expected_wait: self.expected_wait(ask, now),
+        })
+    }
+
     /// How long this one would wait at least, if it came now and might pass all that wait
     /// but those of its own caller.
     fn least_wait(&mut self, ask: &Ask, now: &mut Now) -> Duration {
@@ -266,11 +276,8 @@ impl<R: Rule> State<R> {
         if self.closed {
             return Err(Refused::Closed);
         }
-        if let Some(until) = ask.until()
-            && until < now.get()
-        {
-            let expected_wait = self.expected_wait(ask, now);
-            return Err(Refused::TooLate { expected_wait });
+        if let Some(late) = self.overdue(ask, false, now) {
+            return Err(late);
         }
         let is_first = self.lanes.is_empty();
         if is_first && self.rule.is_open(ask.wants(), now) {
@@ -713,12 +720,10 @@ impl<R: Rule> State<R> {
         let is_called = was_called || is_called(&mut self.lanes);
         // ===> Refused: its deadline has come, whether it was let in meanwhile or not; who was
         // turned away before hears why
-        if let Some(until) = ask.until()
-            && !matches!(self.lanes.get_mut(key), Place::Refused(_))
-            && (until < now.get() || (until == now.get() && !is_called))
+        if !matches!(self.lanes.get_mut(key), Place::Refused(_))
+            && let Some(late) = self.overdue(ask, !is_called, now)
         {
-            let expected_wait = self.expected_wait(ask, now);
-            return Looked::TooLate(Refused::TooLate { expected_wait });
+            return Looked::TooLate(late);
         }
         // ===> Admitted, Refused: called just now, or by somebody else
         if is_called {

@@ -117,20 +117,23 @@ impl<R: Rule> Ticket<R> {
     /// its owner comes back to it: when it wakes, and while the service behind it
     /// is not ready.
     fn hold_on(&mut self, cx: &mut Context<'_>, now: &mut Now) -> Poll<Result<(), Refused>> {
-        if let Some(until) = self.ask.until()
-            && until < now.get()
-        {
-            let expected_wait = self.queue.expected_wait(&self.ask, now);
-            self.give_back(now);
-            return Poll::Ready(self.refused(Refused::TooLate { expected_wait }, None));
-        }
         let State::Admitted(admitted) = std::mem::replace(&mut self.state, State::Done) else {
             unreachable!("only those admitted hold anything")
         };
-        let has_lapsed = self.queue.lock().has_lapsed(&admitted, now);
-        if !has_lapsed {
+        let (late, has_lapsed) = {
+            let mut queue = self.queue.lock();
+            let late = queue.overdue(&self.ask, false, now);
+            (late, queue.has_lapsed(&admitted, now))
+        };
+        if late.is_some() || !has_lapsed {
             self.state = State::Admitted(admitted);
-            return Poll::Ready(Ok(()));
+            return Poll::Ready(match late {
+                Some(late) => {
+                    self.give_back(now);
+                    self.refused(late, None)
+                }
+                None => Ok(()),
+            });
         }
         // A waker is a user's, and not copied under the lock. What has lapsed
         // stays so meanwhile.

@@ -120,6 +120,40 @@ fn a_head_is_passed_up_to_four_times_its_cost() {
     assert_eq!(test.next().0, 0);
 }
 
+/// What stands before it meanwhile, of whatever size, is passed on its account; and who
+/// was set aside and is back has not been passed the less.
+#[test]
+fn a_head_is_passed_no_more_for_those_who_join_before_it() {
+    let mut test = Test::new();
+    let (large, small) = (caller("large", 1), caller("small", 8));
+    let before_all = Some(test.now);
+    let key = test.join(&large, 1_000, 0);
+    let mut passed = 0;
+    for n in 1.. {
+        let before = test.join_again(&large, 10_000 - 9_000 * u64::from(n % 2), before_all, n);
+        if n % 3 == 0 {
+            test.lanes.remove(before, price);
+        }
+        let passer = test.join(&small, 100, n);
+        let may_pass = test.passer().is_some();
+        if n % 3 != 0 {
+            test.lanes.remove(before, price);
+        }
+        if n % 5 == 0 {
+            test.lanes.set_aside(key, price);
+            test.lanes.restore(price);
+        }
+        if !may_pass {
+            break;
+        }
+        assert_eq!(test.passer(), Some(n));
+        passed += 100;
+        test.launch(passer);
+    }
+    assert_eq!(passed, 4_000);
+    assert_eq!(test.next().0, 0);
+}
+
 #[test]
 fn nobody_passes_who_would_be_over_later() {
     let mut test = Test::new();
@@ -321,6 +355,7 @@ proptest! {
         prop_assert_eq!(test.lanes.charge(), Total::default());
         prop_assert_eq!(test.lanes.standings(0).len(), 1);
         prop_assert!(test.lanes.lingering.is_empty());
+        prop_assert!(test.lanes.heads.is_empty());
     }
 }
 
