@@ -422,7 +422,6 @@ fn the_proxys_page_has_its_flags_and_headers() {
     let flags: Vec<_> = fields
         .filter_map(|line| line.trim().split_once(": Option<")?.0.rsplit(' ').next())
         .map(|field| format!("--{}", field.replace('_', "-")))
-        .filter(|flag| flag != "--max-wait")
         .collect();
     assert!(flags.len() >= 4, "{flags:?}");
     for flag in flags {

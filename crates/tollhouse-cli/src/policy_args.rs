@@ -31,11 +31,11 @@ pub(crate) struct PolicyArgs {
     #[arg(long, value_name = "SECONDS", allow_hyphen_values = true)]
     stagger_seconds: Option<String>,
 
-    /// Tokens a minute, or `auto` [env: OPENAI_TPM_LIMIT] [default: 30000]
+    /// Tokens a minute, `auto` or `unlimited` [env: OPENAI_TPM_LIMIT] [default: 30000]
     #[arg(long, value_name = "TOKENS", allow_hyphen_values = true)]
     tpm_limit: Option<String>,
 
-    /// Requests a minute, or `auto` [env: OPENAI_RPM_LIMIT] [default: no limit]
+    /// Requests a minute, `auto` or `unlimited` [env: OPENAI_RPM_LIMIT] [default: unlimited]
     #[arg(long, value_name = "REQUESTS", allow_hyphen_values = true)]
     rpm_limit: Option<String>,
 
@@ -56,6 +56,11 @@ pub(crate) struct PolicyArgs {
     /// [env: OPENAI_BACKOFF_BASE_SECONDS] [default: 2]
     #[arg(long, value_name = "SECONDS", allow_hyphen_values = true)]
     backoff_base_seconds: Option<String>,
+
+    /// How many may wait in each pool before others are refused, or `unlimited`
+    /// [env: OPENAI_MAX_WAITING] [default: unlimited]
+    #[arg(long, value_name = "N", allow_hyphen_values = true)]
+    max_waiting: Option<String>,
 }
 
 /// Where the account is described, and where it is shared.
@@ -222,7 +227,7 @@ impl PolicyArgs {
     }
 
     /// Each variable with its flag.
-    fn flags(&self) -> [(&'static str, &'static str, &Option<String>); 8] {
+    fn flags(&self) -> [(&'static str, &'static str, &Option<String>); 9] {
         [
             (
                 "OPENAI_MAX_CONCURRENCY",
@@ -252,6 +257,7 @@ impl PolicyArgs {
                 "--backoff-base-seconds",
                 &self.backoff_base_seconds,
             ),
+            ("OPENAI_MAX_WAITING", "--max-waiting", &self.max_waiting),
         ]
     }
 }

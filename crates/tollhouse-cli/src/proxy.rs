@@ -74,6 +74,10 @@ pub(crate) struct Args {
     #[arg(long, value_name = "N")]
     max_connections: Option<usize>,
 
+    /// Calls at once over one connection of HTTP/2 [default: 256]
+    #[arg(long, value_name = "N")]
+    max_streams: Option<u32>,
+
     /// Keys at once, with --pass-through-keys [default: 100]
     #[arg(long, value_name = "N")]
     max_keys: Option<usize>,
@@ -195,6 +199,7 @@ impl Args {
         for (bound, given) in given {
             *bound = given.unwrap_or(*bound);
         }
+        bounds.streams = self.max_streams.unwrap_or(bounds.streams);
         let given = [
             (&mut bounds.head_time, self.head_seconds),
             (&mut bounds.body_idle, self.body_idle_seconds),

@@ -24,6 +24,8 @@ pub struct Bounds {
     pub held_bytes: usize,
     /// Connections at once; 16,384 by default. Further ones wait to be accepted.
     pub connections: usize,
+    /// Calls at once over one connection of HTTP/2; 256 by default.
+    pub streams: u32,
     /// How long a head may take, and a connection be idle before the next; 75 s by
     /// default.
     pub head_time: Duration,
@@ -45,6 +47,7 @@ impl Default for Bounds {
             upload_bytes: 1024 * MIB,
             held_bytes: 512 * MIB,
             connections: 16_384,
+            streams: 256,
             head_time: Duration::from_secs(75),
             body_idle: Duration::from_secs(30),
             write_time: Duration::from_secs(300),

@@ -32,8 +32,6 @@ use crate::routes::{Front, front, is_own};
 use crate::shared::Shared;
 use crate::tunnel::Way;
 
-/// Streams of one HTTP/2 connection at once.
-const STREAMS: u32 = 256;
 /// What is kept of an answer that nobody reads, in bytes; the last piece is kept whole.
 const UNREAD: usize = 64 * 1024;
 /// Between two signs of life of an HTTP/2 connection, and until one is missed.
@@ -186,6 +184,7 @@ async fn connection(
         head_time: shared.bounds.head_time,
         write_time: shared.bounds.write_time,
     };
+    let streams = shared.bounds.streams;
     let signals = Arc::<Signals>::default();
     let socket = Checked::new(socket, limits, Arc::clone(&signals));
     let way = Way::new(Arc::clone(&signals));
@@ -215,7 +214,7 @@ async fn connection(
             over_http_1(pin!(serving.with_upgrades()), ends).await
         }
         // It is several times as large, and rare.
-        true => Box::pin(over_http_2(socket, service, limits, ends)).await,
+        true => Box::pin(over_http_2(socket, service, limits, streams, ends)).await,
     };
     match served {
         Ok(()) => after_http.to_its_end().await,
@@ -264,6 +263,7 @@ async fn over_http_2<S>(
     socket: Socket,
     service: S,
     limits: Limits,
+    streams: u32,
     mut ends: watch::Receiver<bool>,
 ) -> hyper::Result<()>
 where
@@ -276,7 +276,8 @@ where
         service.call(request)
     });
     let answers = Answers::new(limits.write_time);
-    let mut serving = pin!(http_2(limits, answers.clone()).serve_connection(socket, counted));
+    let mut serving =
+        pin!(http_2(limits, streams, answers.clone()).serve_connection(socket, counted));
     tokio::select! {
         biased;
         served = &mut serving => return served,
@@ -320,13 +321,13 @@ fn http_1(limits: Limits) -> http1::Builder {
     server
 }
 
-fn http_2(limits: Limits, answers: Answers) -> http2::Builder<Answers> {
+fn http_2(limits: Limits, streams: u32, answers: Answers) -> http2::Builder<Answers> {
     let mut server = http2::Builder::new(answers);
     server
         .timer(TokioTimer::new())
         .keep_alive_interval(PING)
         .keep_alive_timeout(PING)
-        .max_concurrent_streams(STREAMS)
+        .max_concurrent_streams(streams)
         .max_send_buf_size(UNREAD)
         .max_header_list_size(u32::try_from(limits.head_bytes).unwrap_or(u32::MAX));
     server

@@ -140,6 +140,10 @@ settings! {
     backoff_base: Duration = Duration::from_secs(2);
     Account "backoff_base_seconds" Some("OPENAI_BACKOFF_BASE_SECONDS"), Allowed::Real(0.001, 60.0);
 
+    /// The most calls that may wait; unlimited unless set.
+    max_waiting: Option<usize> = None;
+    Pool "max_waiting" Some("OPENAI_MAX_WAITING"), Allowed::WholeOrUnlimited(0, MOST);
+
     /// Input tokens a minute; unlimited unless set.
     input_tokens_per_minute: Option<u64> = None;
     Pool "input_tokens_per_minute" None, Allowed::WholeOrUnlimited(1, MOST);
@@ -164,10 +168,6 @@ settings! {
     /// unless set. `burst_tokens` in files.
     burst: Option<u64> = None;
     Pool "burst_tokens" None, Allowed::WholeOrUnlimited(1, MOST);
-
-    /// The most calls that may wait; unlimited unless set.
-    max_waiting: Option<usize> = None;
-    Pool "max_waiting" None, Allowed::WholeOrUnlimited(0, MOST);
 
     /// How requests are charged; [`ChargeRule::Safe`] unless set. In files `"safe"`,
     /// `"openai"` or a number of tokens.

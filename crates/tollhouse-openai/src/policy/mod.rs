@@ -49,6 +49,7 @@ use layer::Shared;
 /// | `OPENAI_EST_TOKENS_PER_RUN` | 7000 | 1 to 10^12 tokens |
 /// | `OPENAI_RETRY_MAX_ATTEMPTS` | 5 | 1 to 1,000 attempts, the first included |
 /// | `OPENAI_BACKOFF_BASE_SECONDS` | 2 | 0.001 to 60 seconds |
+/// | `OPENAI_MAX_WAITING` | unset | 0 to 10^12 calls in line, or `unlimited` |
 ///
 /// What the variables do not reach is chosen for safety: a sliding minute is
 /// kept until the provider has shown that it does not need one, at most a tenth

@@ -7,9 +7,9 @@ use super::*;
 use crate::wire::cost::ChargeRule;
 
 /// The variables, in the order of their table.
-fn ours() -> [&'static str; 8] {
+fn ours() -> [&'static str; 9] {
     let names: Vec<_> = Key::with_variables().map(|(_, name)| name).collect();
-    names.try_into().expect("eight")
+    names.try_into().expect("nine")
 }
 
 /// Looks variables up in a list.
@@ -46,6 +46,7 @@ fn every_variable_is_read() {
         ("OPENAI_EST_TOKENS_PER_RUN", "1"),
         ("OPENAI_RETRY_MAX_ATTEMPTS", "1"),
         ("OPENAI_BACKOFF_BASE_SECONDS", "0.5"),
+        ("OPENAI_MAX_WAITING", "40"),
     ];
     let policy = Policy::from_vars(vars(&pairs)).expect("good values");
     assert_eq!(policy.config().max_concurrency, 12);
@@ -56,6 +57,9 @@ fn every_variable_is_read() {
     assert_eq!(policy.charge(), ChargeRule::Safe.with_est_tokens(1));
     assert_eq!(policy.config().retry_max_attempts, 1);
     assert_eq!(policy.config().backoff_base, Duration::from_millis(500));
+    assert_eq!(policy.config().max_waiting, Some(40));
+    let unbounded = Policy::from_vars(vars(&[("OPENAI_MAX_WAITING", "unlimited")]));
+    assert_eq!(unbounded.expect("a good value").config().max_waiting, None);
 }
 
 #[test]
