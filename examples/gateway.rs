@@ -2,19 +2,12 @@
 //! API, holds its key, and lets every call through the gates.
 //!
 //! Run it with `cargo run --example gateway`; it needs no key, because the provider
-//! is simulated. An official SDK, genai, rig or curl is pointed at it by its base
-//! URL; here async-openai is, six times over. `tollhouse proxy` is the same as a
-//! command.
+//! is simulated. An official SDK, genai, rig or curl is pointed at it by what it
+//! prints. `tollhouse proxy` is the same as a command.
 
 use std::time::Duration;
 
-use async_openai::Client;
-use async_openai::config::OpenAIConfig;
-use async_openai::types::chat::{
-    ChatCompletionRequestUserMessage, CreateChatCompletionRequest, CreateChatCompletionRequestArgs,
-};
 use tokio::net::TcpListener;
-use tokio::time::Instant;
 use tollhouse_openai::{Account, BoxError, OpenAi, Policy};
 use tollhouse_proxy::{Proxy, Served};
 use tollhouse_sim::Sim;
@@ -29,54 +22,52 @@ async fn gateway(policy: Policy, provider: String) -> Result<Served, BoxError> {
     Ok(proxy.serve(TcpListener::bind("127.0.0.1:0").await?)?)
 }
 
-fn client(base: String) -> Client<OpenAIConfig> {
-    let config = OpenAIConfig::new().with_api_base(base).with_api_key(TOKEN);
-    Client::with_config(config)
-}
-
-fn question(number: usize) -> Result<CreateChatCompletionRequest, BoxError> {
-    let message = ChatCompletionRequestUserMessage::from(format!("What is {number} squared?"));
-    let mut request = CreateChatCompletionRequestArgs::default();
-    request
-        .model("gpt-4o-mini")
-        .max_completion_tokens(100_u32)
-        .messages([message.into()]);
-    Ok(request.build()?)
-}
-
-async fn ask(base: String, number: usize) -> Result<u32, BoxError> {
-    let answer = client(base).chat().create(question(number)?).await?;
-    Ok(answer.usage.ok_or("no usage")?.total_tokens)
-}
-
 #[tokio::main]
 async fn main() -> Result<(), BoxError> {
     let sim = Sim::builder().build()?;
     let provider = sim.spawn("127.0.0.1:0").await?;
-    let policy = Policy::default().stagger(Duration::from_millis(200));
-    let gateway = gateway(policy, provider.url()).await?;
-    println!("the gateway listens at {}", gateway.url());
-
-    let start = Instant::now();
-    let calls = (1..=6).map(|number| {
-        let call = ask(gateway.url(), number);
-        tokio::spawn(async move { (number, call.await, start.elapsed()) })
-    });
-    for call in calls.collect::<Vec<_>>() {
-        let (number, tokens, elapsed) = call.await?;
-        println!("{elapsed:7.1?}  call {number}: {} tokens", tokens?);
-    }
-    println!("\n{}", sim.report());
-    gateway.drain(Duration::from_secs(1)).await;
+    let gateway = gateway(Policy::default(), provider.url()).await?;
+    let url = gateway.url();
+    println!("export OPENAI_BASE_URL={url} OPENAI_API_KEY={TOKEN}\nCtrl-C ends it.");
+    tokio::signal::ctrl_c().await?;
+    gateway.drain(Duration::from_secs(10)).await;
+    println!("{}", sim.report());
     Ok(())
 }
 
+/// With a client that is not ours.
 #[cfg(test)]
 mod tests {
+    use async_openai::Client;
+    use async_openai::config::OpenAIConfig;
+    use async_openai::types::chat::{
+        ChatCompletionRequestUserMessage, CreateChatCompletionRequest,
+        CreateChatCompletionRequestArgs,
+    };
     use futures_util::StreamExt;
     use futures_util::future::try_join_all;
 
     use super::*;
+
+    fn client(base: String, key: &str) -> Client<OpenAIConfig> {
+        let config = OpenAIConfig::new().with_api_base(base).with_api_key(key);
+        Client::with_config(config)
+    }
+
+    fn question(number: usize) -> Result<CreateChatCompletionRequest, BoxError> {
+        let message = ChatCompletionRequestUserMessage::from(format!("What is {number} squared?"));
+        let mut request = CreateChatCompletionRequestArgs::default();
+        request
+            .model("gpt-4o-mini")
+            .max_completion_tokens(100_u32)
+            .messages([message.into()]);
+        Ok(request.build()?)
+    }
+
+    async fn ask(base: String, number: usize) -> Result<u32, BoxError> {
+        let answer = client(base, TOKEN).chat().create(question(number)?).await?;
+        Ok(answer.usage.ok_or("no usage")?.total_tokens)
+    }
 
     #[tokio::test]
     async fn every_client_is_limited_and_streams_stay_streams() -> Result<(), BoxError> {
@@ -91,7 +82,7 @@ mod tests {
         assert_eq!(report.total.completed, 8, "{report}");
         assert_eq!(report.peak_in_flight, 2, "{report}");
 
-        let stream = client(gateway.url())
+        let stream = client(gateway.url(), TOKEN)
             .chat()
             .create_stream(question(9)?)
             .await?;
@@ -108,13 +99,8 @@ mod tests {
         let sim = Sim::builder().build()?;
         let provider = sim.spawn("127.0.0.1:0").await?;
         let gateway = gateway(Policy::default(), provider.url()).await?;
-        let config = OpenAIConfig::new()
-            .with_api_base(gateway.url())
-            .with_api_key("sk-of-a-stranger");
-        let refused = Client::with_config(config)
-            .chat()
-            .create(question(1)?)
-            .await;
+        let stranger = client(gateway.url(), "sk-of-a-stranger");
+        let refused = stranger.chat().create(question(1)?).await;
         let refused = refused.expect_err("a stranger").to_string();
         assert!(refused.contains("no token of this proxy"), "{refused}");
         assert_eq!(sim.report().arrived, 0);

@@ -174,10 +174,10 @@ fn tables_of_variables_are_the_policys() {
     }
 }
 
-/// Every setter of a policy is in one of the guide's two tables, and sets what its
-/// variable sets.
 type Set = fn(Policy) -> Policy;
 
+/// Every setter of a policy is in one of the guide's two tables, and sets what its
+/// variable sets.
 #[test]
 fn tables_of_setters_are_the_policys() {
     let by_variable: [(&str, &str, Set); 8] = [

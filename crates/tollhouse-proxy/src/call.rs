@@ -98,7 +98,8 @@ impl Drop for Line {
         }
         // What a client chooses is text, which a log for people has in quotes: as a value that
         // only displays, it could look like the fields of another line.
-        let millis = |time: Option<Duration>| time.map(|time| time.as_secs_f64() * 1_000.0);
+        // To the microsecond, which a clock of this kind is good for.
+        let millis = |time: Option<Duration>| time.map(|time| time.as_micros() as f64 / 1_000.0);
         tracing::info!(
             method = %self.method,
             path = self.path,

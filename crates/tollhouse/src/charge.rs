@@ -32,7 +32,8 @@ pub enum Unit {
 
 impl Unit {
     /// All there are, in the order in which they are told.
-    pub(crate) const ALL: [Unit; 5] = [
+    #[doc(hidden)]
+    pub const ALL: [Unit; 5] = [
         Unit::Requests,
         Unit::Tokens,
         Unit::Input,

@@ -66,12 +66,12 @@ impl Transport {
         client
             .timer(TokioTimer::new())
             .pool_timer(TokioTimer::new())
-            // A connection that goes silent is pinged, while it is idle, too, and
-            // given up: it serves nobody for longer than this.
             // Nothing leaves before the peer has said how much it takes.
             .http2_initial_max_send_streams(0)
             .http2_initial_stream_window_size(STREAM_WINDOW)
             .http2_initial_connection_window_size(CONNECTION_WINDOW)
+            // A connection that goes silent is pinged, while it is idle, too, and
+            // given up: it serves nobody for longer than this.
             .http2_keep_alive_interval(keep_alive)
             .http2_keep_alive_timeout(keep_alive)
             .http2_keep_alive_while_idle(true);

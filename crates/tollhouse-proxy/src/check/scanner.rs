@@ -421,8 +421,7 @@ mod tests {
             prop_assert_eq!(cleared(&pieces), cleared(&[&bytes]));
         }
 
-        /// What is let through holds no LF without its CR outside of bodies: hyper's
-        /// parser and this one see the same number of heads.
+        /// Nor is more let through than came.
         #[test]
         fn no_bytes_at_all_panic(bytes in prop::collection::vec(any::<u8>(), 0..300)) {
             let (length, _) = cleared(&[&bytes]);

@@ -14,14 +14,9 @@ pub(crate) use grant::grant;
 pub(crate) use report::report;
 pub(crate) use status::status;
 
-/// What is counted, in the order in which arrays of amounts have it.
-const UNITS: [Unit; 5] = [
-    Unit::Requests,
-    Unit::Tokens,
-    Unit::Input,
-    Unit::Output,
-    Unit::Images,
-];
+/// What is counted, in the order in which arrays of amounts have it. Of another length, the
+/// script has another `UNITS`.
+const UNITS: [Unit; 5] = Unit::ALL;
 
 const PERS: [Per; 3] = [Per::Second, Per::Minute, Per::Day];
 

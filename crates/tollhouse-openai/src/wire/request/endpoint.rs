@@ -53,13 +53,17 @@ impl Endpoint {
     /// Tells the endpoint from a path, whatever stands before it (`/v1`,
     /// Azure's `/openai/deployments/NAME`).
     pub fn of(path: &str) -> Endpoint {
-        const STORAGE: [&str; 6] = [
+        const STORAGE: [&str; 10] = [
             "files",
             "uploads",
             "batches",
             "models",
             "vector_stores",
             "containers",
+            "conversations",
+            "assistants",
+            "fine_tuning",
+            "organization",
         ];
         let mut segments = path.trim_end_matches('/').rsplit('/');
         match (segments.next(), segments.next()) {
@@ -70,6 +74,8 @@ impl Endpoint {
             (Some("moderations"), _) => Endpoint::Moderations,
             (_, Some("images")) => Endpoint::Images,
             (_, Some("audio")) => Endpoint::Audio,
+            // What was asked is stopped, or counted.
+            (Some("cancel"), _) | (Some("input_tokens"), Some("responses")) => Endpoint::Storage,
             _ if path.split('/').any(|segment| STORAGE.contains(&segment)) => Endpoint::Storage,
             _ => Endpoint::Other,
         }
@@ -105,4 +111,32 @@ pub(crate) fn deployment(path: &str) -> Option<&str> {
     let mut segments = path.split('/');
     segments.find(|segment| *segment == "deployments")?;
     segments.next()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_runs_no_model_is_storage() {
+        for path in [
+            "/v1/files/file_1/content",
+            "/v1/batches/b_1/cancel",
+            "/v1/responses/resp_1/cancel",
+            "/v1/responses/input_tokens",
+            "/v1/conversations/conv_1/items",
+            "/v1/fine_tuning/jobs",
+            "/v1/organization/projects",
+            "/v1/models",
+        ] {
+            assert_eq!(Endpoint::of(path), Endpoint::Storage, "{path}");
+        }
+        for (path, endpoint) in [
+            ("/v1/responses", Endpoint::Responses),
+            ("/v1/responses/compact", Endpoint::Other),
+            ("/v1/threads/t_1/runs", Endpoint::Other),
+        ] {
+            assert_eq!(Endpoint::of(path), endpoint, "{path}");
+        }
+    }
 }
