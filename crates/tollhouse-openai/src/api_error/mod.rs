@@ -224,8 +224,6 @@ impl ApiError {
 }
 
 fn is_limit(scope: Scope) -> bool {
-    match scope {
-        Scope::Tokens | Scope::Requests | Scope::TokensPerDay | Scope::RequestsPerDay => true,
-        Scope::Quota | Scope::Overload | Scope::None => false,
-    }
+    // What runs out besides is a limit, too.
+    !matches!(scope, Scope::Quota | Scope::Overload | Scope::None)
 }

@@ -27,6 +27,7 @@ use std::num::NonZeroU64;
 /// # }
 /// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum Limit {
     /// So many a minute.
     PerMinute(NonZeroU64),

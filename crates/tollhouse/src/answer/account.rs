@@ -19,6 +19,7 @@ use std::time::Duration;
 /// assert_eq!(Scope::TokensPerDay.to_string(), "tokens per day");
 /// ```
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+#[non_exhaustive]
 pub enum Scope {
     /// Tokens, by the minute or shorter.
     Tokens,

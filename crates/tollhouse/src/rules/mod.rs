@@ -63,6 +63,7 @@ pub(crate) use window::Window;
 /// # }
 /// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum Launch {
     /// To the transport: it leaves now.
     ToWire,
