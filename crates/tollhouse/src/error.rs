@@ -119,11 +119,17 @@ impl fmt::Display for Refused {
             Refused::Overloaded {
                 waiting,
                 expected_wait,
-            } => write!(
-                f,
-                "overloaded: {waiting} requests wait already, the expected wait is {}",
-                Span(*expected_wait)
-            ),
+            } => {
+                let expected = Span(*expected_wait);
+                let wait = match waiting {
+                    1 => "request waits",
+                    _ => "requests wait",
+                };
+                write!(
+                    f,
+                    "overloaded: {waiting} {wait} already, the expected wait is {expected}"
+                )
+            }
             Refused::TooLate { expected_wait } => write!(
                 f,
                 "too late: it could not be launched before its deadline, the expected wait is {}",
