@@ -541,6 +541,8 @@ mod tests {
         assert_eq!(name("a").as_deref(), Some("key-1"));
         assert_eq!(name("b").as_deref(), Some("key-2"));
         assert_eq!(name("a").as_deref(), Some("key-1"));
+        tokio::time::advance(Duration::from_millis(1)).await;
+        assert_eq!(name("b").as_deref(), Some("key-2"));
         assert_eq!(name("c").as_deref(), Some("key-1"), "in a's place");
     }
 
