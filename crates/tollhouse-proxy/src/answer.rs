@@ -48,9 +48,8 @@ where
     B::Error: Into<axum::BoxError> + Send,
 {
     axum::body::Body::new(AnswerBody {
-        body,
+        body: Breaking::new(body),
         line,
-        broken: None,
     })
 }
 
@@ -106,11 +105,8 @@ pin_project! {
     /// An answer's body, which ends its line in the log.
     struct AnswerBody<B: Body> {
         #[pin]
-        body: B,
+        body: Breaking<B>,
         line: Line,
-        // Why it breaks off. hyper's server closes its connection as soon as it hears of
-        // that, whatever it still has to write: so it gets a turn to do that first.
-        broken: Option<B::Error>,
     }
 }
 
@@ -123,22 +119,60 @@ impl<B: Body<Data = Bytes>> Body for AnswerBody<B> {
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, B::Error>>> {
         let mut this = self.project();
-        if let Some(error) = this.broken.take() {
-            return Poll::Ready(Some(Err(error)));
-        }
-        let frame = match ready!(this.body.as_mut().poll_frame(cx)).transpose() {
-            Ok(frame) => frame,
-            Err(error) => {
-                *this.broken = Some(error);
-                cx.waker().wake_by_ref();
-                return Poll::Pending;
-            }
-        };
+        let frame = ready!(this.body.as_mut().poll_frame(cx)).transpose()?;
         // Whoever knows the length asks no further after the last frame, and nothing comes
         // after trailers.
         let is_last = frame.as_ref().is_none_or(Frame::is_trailers);
         this.line.is_whole |= is_last || this.body.is_end_stream();
         Poll::Ready(frame.map(Ok))
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.body.size_hint()
+    }
+}
+
+pin_project! {
+    /// A body that may break off. hyper's server closes its connection as soon as it hears of
+    /// that, whatever it still has to write: so it gets a turn to do that first.
+    pub(crate) struct Breaking<B: Body> {
+        #[pin]
+        body: B,
+        // Why it breaks off.
+        broken: Option<B::Error>,
+    }
+}
+
+impl<B: Body> Breaking<B> {
+    pub(crate) fn new(body: B) -> Self {
+        Breaking { body, broken: None }
+    }
+}
+
+impl<B: Body<Data = Bytes>> Body for Breaking<B> {
+    type Data = Bytes;
+    type Error = B::Error;
+
+    fn poll_frame(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, B::Error>>> {
+        let this = self.project();
+        if let Some(error) = this.broken.take() {
+            return Poll::Ready(Some(Err(error)));
+        }
+        match ready!(this.body.poll_frame(cx)).transpose() {
+            Ok(frame) => Poll::Ready(frame.map(Ok)),
+            Err(error) => {
+                *this.broken = Some(error);
+                cx.waker().wake_by_ref();
+                Poll::Pending
+            }
+        }
     }
 
     fn is_end_stream(&self) -> bool {

@@ -21,7 +21,7 @@ use serde_json::{Value, json};
 use tokio::time::{Instant, Sleep, sleep};
 use tollhouse_openai::account::Place;
 
-use crate::answer::{EVENTS, is_events, tell_charge};
+use crate::answer::{Breaking, EVENTS, is_events, tell_charge};
 use crate::call::Line;
 use crate::error::Refusal;
 use crate::gates::{self, Outlook};
@@ -67,15 +67,17 @@ struct Commented {
 
 enum State {
     Waiting(Pin<Box<dyn Future<Output = Came> + Send>>),
-    Streaming(Pin<Box<gates::Body>>),
+    Streaming(Events),
     Over,
 }
+
+type Events = Pin<Box<Breaking<gates::Body>>>;
 
 /// What a call came to, after its client was told that all is well.
 struct Came {
     status: StatusCode,
     /// The provider's events, or the one in their place.
-    events: Result<Pin<Box<gates::Body>>, Bytes>,
+    events: Result<Events, Bytes>,
 }
 
 impl Late {
@@ -143,9 +145,9 @@ async fn came(calling: Calling) -> Came {
     }
 }
 
-async fn events(answer: http::Response<gates::Body>) -> Result<Pin<Box<gates::Body>>, Bytes> {
+async fn events(answer: http::Response<gates::Body>) -> Result<Events, Bytes> {
     if answer.status().is_success() && is_events(answer.headers()) {
-        return Ok(Box::pin(answer.into_body()));
+        return Ok(Box::pin(Breaking::new(answer.into_body())));
     }
     let read = Limited::new(answer.into_body(), LONGEST_ERROR)
         .collect()
@@ -155,6 +157,7 @@ async fn events(answer: http::Response<gates::Body>) -> Result<Pin<Box<gates::Bo
     let said = said.filter(|said: &Value| said["error"].is_object());
     let unclear = || Refusal::NoAnswer {
         is_timeout: false,
+        is_left: false,
         message: "the provider answered with something that is no stream".to_owned(),
     };
     Err(error_event(&said.unwrap_or_else(|| unclear().in_words())))

@@ -65,6 +65,8 @@ pub(crate) enum Refusal {
     NoAnswer {
         is_timeout: bool,
         message: String,
+        /// Whether the client may try again, where we did not.
+        is_left: bool,
     },
     Panicked,
 }
@@ -125,9 +127,18 @@ impl Refusal {
         }
         let of_client = error.downcast_ref::<tollhouse_openai::Error>();
         Refusal::NoAnswer {
+            is_left: false,
             is_timeout: of_client.is_some_and(tollhouse_openai::Error::is_timeout),
             message: of_client.map_or_else(|| "no answer came".to_owned(), ToString::to_string),
         }
+    }
+
+    /// The same, where another attempt is the client's to make.
+    pub(crate) fn left_to_client(mut self) -> Self {
+        if let Refusal::NoAnswer { is_left, .. } = &mut self {
+            *is_left = true;
+        }
+        self
     }
 
     pub(crate) fn status(&self) -> StatusCode {
@@ -256,6 +267,7 @@ impl Refusal {
             Refusal::NoAnswer {
                 is_timeout,
                 message,
+                is_left,
             } => (
                 match is_timeout {
                     true => StatusCode::GATEWAY_TIMEOUT,
@@ -263,8 +275,11 @@ impl Refusal {
                 },
                 "no_answer",
                 message.clone(),
-                // Our own attempts are spent.
-                Never,
+                match is_left {
+                    true => Untold,
+                    // Our own attempts are spent.
+                    false => Never,
+                },
             ),
             Refusal::Panicked => (
                 StatusCode::INTERNAL_SERVER_ERROR,
@@ -402,6 +417,11 @@ mod tests {
             })
         };
         let large = Refusal::Refused(Refused::TooLarge { cost: 2, limit: 1 });
+        let no_answer = Refusal::NoAnswer {
+            is_timeout: true,
+            is_left: false,
+            message: String::new(),
+        };
         for (refusal, status, told) in [
             (late(1_500), 429, ["2", "1500", ""]),
             // They ignore what is above a minute.
@@ -411,14 +431,8 @@ mod tests {
             (large, 413, ["", "", "false"]),
             (Refusal::WrongToken, 401, ["", "", "false"]),
             (Refusal::Closing, 503, ["", "", ""]),
-            (
-                Refusal::NoAnswer {
-                    is_timeout: true,
-                    message: String::new(),
-                },
-                504,
-                ["", "", "false"],
-            ),
+            (no_answer.clone(), 504, ["", "", "false"]),
+            (no_answer.left_to_client(), 504, ["", "", ""]),
         ] {
             let told = told.map(str::to_owned);
             assert_eq!(shown(refusal.clone()), (status, told), "{refusal:?}");

@@ -39,6 +39,9 @@ pub(crate) struct Gates {
 
 type Client = Spanned<Limited<Noting<StreamingOpenAi>>>;
 
+/// Somebody who uses an account.
+pub(crate) struct InUse(#[expect(dead_code, reason = "it is counted")] Arc<Client>);
+
 /// A call on its way through the gates and to the provider's answer.
 pub(crate) type Calling = <Client as Service<Request<RequestBody>>>::Future;
 
@@ -111,6 +114,12 @@ impl Gates {
     /// The weight that the account gives a name.
     pub(crate) fn weight_of(&self, caller: &str) -> Option<u32> {
         self.account.weight_of(caller)
+    }
+
+    /// Has the account in use for as long as it is kept: a call between two attempts neither
+    /// waits nor is in flight.
+    pub(crate) fn in_use(&self) -> InUse {
+        InUse(Arc::clone(&self.client))
     }
 
     /// Waits, and sends.

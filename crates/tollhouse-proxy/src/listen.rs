@@ -34,6 +34,9 @@ use crate::tunnel::Way;
 
 /// What is kept of an answer that nobody reads, in bytes; the last piece is kept whole.
 const UNREAD: usize = 64 * 1024;
+/// How long a client of HTTP/2 that has no call is waited for when the server ends; twice that,
+/// at most.
+const LINGER: Duration = Duration::from_secs(1);
 /// Between two signs of life of an HTTP/2 connection, and until one is missed.
 const PING: Duration = Duration::from_secs(20);
 /// Before the next try where no connection can be accepted, for want of descriptors.
@@ -278,22 +281,23 @@ where
     let answers = Answers::new(limits.write_time);
     let mut serving =
         pin!(http_2(limits, streams, answers.clone()).serve_connection(socket, counted));
-    tokio::select! {
+    let patience = tokio::select! {
         biased;
         served = &mut serving => return served,
-        () = end(&mut ends) => {}
+        () = end(&mut ends) => LINGER,
         was_asked = idle(&asked, limits.head_time) => {
             if !was_asked {
                 // Nothing is under way, and whoever is silent is not waited for.
                 return Ok(());
             }
+            limits.write_time
         }
-    }
+    };
     serving.as_mut().graceful_shutdown();
     tokio::select! {
         biased;
         served = serving => served,
-        () = answers.are_over() => Ok(()),
+        () = answers.are_over(patience) => Ok(()),
     }
 }
 

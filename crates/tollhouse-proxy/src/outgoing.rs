@@ -3,12 +3,14 @@
 //! Over HTTP/1 it has the connection's turn until it is over. Over HTTP/2 there is no turn, and
 //! the socket says nothing of who reads what: a client can let others go by an answer that
 //! it reads nothing of. hyper asks an answer's body for more when there is room for it, in a
-//! task for each answer, and so each of these has its own clock.
+//! task for each answer, and so each of these has its own clock. What came in one piece is
+//! handed over in small ones, or whoever reads slowly would be taken for one who does not.
 
 use std::future::Future;
+use std::mem::take;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
@@ -21,6 +23,9 @@ use tokio::task_local;
 use tokio::time::{Sleep, sleep};
 
 use crate::check::Turn;
+
+/// So much is handed over at once over HTTP/2, which is as much as its frames have room for.
+const PIECE: usize = 16 * 1024;
 
 task_local! {
     /// Of the answer that a task is for.
@@ -43,6 +48,8 @@ pin_project! {
         // Over HTTP/2.
         pace: Option<Arc<Pace>>,
         handed: u64,
+        // What is still to be handed over of the last frame.
+        rest: Bytes,
     }
 }
 
@@ -54,8 +61,26 @@ impl Outgoing {
             turn,
             pace: PACE.try_with(Arc::clone).ok(),
             handed: 0,
+            rest: Bytes::new(),
         }
     }
+}
+
+impl Pace {
+    /// One more piece, or none, was handed over of so many.
+    fn note(&self, handed: &mut u64, is_handed: bool) {
+        *handed += 1;
+        let now = if is_handed { *handed } else { 0 };
+        self.handed.store(now, Ordering::Relaxed);
+    }
+}
+
+/// The next piece of what is there.
+fn piece(mut data: Bytes, rest: &mut Bytes) -> Frame<Bytes> {
+    let length = data.len().min(PIECE);
+    let piece = data.split_to(length);
+    *rest = data;
+    Frame::data(piece)
 }
 
 impl http_body::Body for Outgoing {
@@ -67,22 +92,32 @@ impl http_body::Body for Outgoing {
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, axum::Error>>> {
         let this = self.project();
-        let frame = this.body.poll_frame(cx);
-        if let Some(pace) = this.pace {
-            *this.handed += 1;
-            let is_handed = matches!(frame, Poll::Ready(Some(_)));
-            let handed = if is_handed { *this.handed } else { 0 };
-            pace.handed.store(handed, Ordering::Relaxed);
-        }
-        frame
+        let Some(pace) = this.pace else {
+            return this.body.poll_frame(cx);
+        };
+        let frame = match this.rest.is_empty() {
+            true => this.body.poll_frame(cx),
+            false => Poll::Ready(Some(Ok(Frame::data(take(this.rest))))),
+        };
+        pace.note(this.handed, matches!(frame, Poll::Ready(Some(_))));
+        frame.map_ok(|frame| match frame.into_data() {
+            Ok(data) => piece(data, this.rest),
+            Err(trailers) => trailers,
+        })
     }
 
     fn is_end_stream(&self) -> bool {
-        self.body.is_end_stream()
+        self.rest.is_empty() && self.body.is_end_stream()
     }
 
     fn size_hint(&self) -> SizeHint {
-        self.body.size_hint()
+        let (rest, body) = (self.rest.len() as u64, self.body.size_hint());
+        let mut all = SizeHint::new();
+        all.set_lower(body.lower().saturating_add(rest));
+        if let Some(upper) = body.upper() {
+            all.set_upper(upper.saturating_add(rest));
+        }
+        all
     }
 }
 
@@ -95,8 +130,7 @@ impl http_body::Body for Outgoing {
 pub(crate) struct Answers {
     /// How long a client may take nothing of what is ready for it.
     limit: Duration,
-    /// As many clones as answers, and one.
-    open: Arc<()>,
+    open: Arc<AtomicUsize>,
 }
 
 impl Answers {
@@ -107,13 +141,13 @@ impl Answers {
         }
     }
 
-    /// Waits until there was nothing more to hand over for as long as a client may take
-    /// nothing: what is left then lies in the connection, and nobody reads it.
-    pub(crate) async fn are_over(&self) {
+    /// Waits until there was nothing more to hand over for so long: what is left then lies in
+    /// the connection, and nobody reads it.
+    pub(crate) async fn are_over(&self, limit: Duration) {
         let mut was_over = false;
         loop {
-            sleep(self.limit).await;
-            let is_over = Arc::strong_count(&self.open) == 1;
+            sleep(limit).await;
+            let is_over = self.open.load(Ordering::Relaxed) == 0;
             if was_over && is_over {
                 return;
             }
@@ -134,8 +168,24 @@ where
             taken: 0,
             patience: None,
             limit: self.limit,
-            _open: Arc::clone(&self.open),
+            _open: Open::of(&self.open),
         });
+    }
+}
+
+/// One of them.
+struct Open(Arc<AtomicUsize>);
+
+impl Open {
+    fn of(open: &Arc<AtomicUsize>) -> Self {
+        open.fetch_add(1, Ordering::Relaxed);
+        Open(Arc::clone(open))
+    }
+}
+
+impl Drop for Open {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
     }
 }
 
@@ -149,7 +199,7 @@ pin_project! {
         taken: u64,
         patience: Option<Pin<Box<Sleep>>>,
         limit: Duration,
-        _open: Arc<()>,
+        _open: Open,
     }
 }
 

@@ -16,11 +16,10 @@ use http::{Extensions, HeaderMap, HeaderValue, Request, StatusCode, Uri, Version
 use http_body::Body as _;
 use http_body_util::{BodyExt, Limited};
 use pin_project_lite::pin_project;
-use tokio::time::{Instant, sleep};
+use tokio::time::{Instant, sleep, timeout};
 use tollhouse_openai::account::Place;
-use tollhouse_openai::{
-    AnswerReader, Call, Classify, Deadline, Decision, Error, Refused, RequestBody,
-};
+use tollhouse_openai::policy::LeftToCaller;
+use tollhouse_openai::{Call, Deadline, Refused, RequestBody};
 use tower_http::request_id::RequestId;
 use tower_http::timeout::TimeoutBody;
 
@@ -28,7 +27,7 @@ use crate::answer::answer;
 use crate::call::Line;
 use crate::comments::{Calling, Ended, Late, Wait};
 use crate::error::Refusal;
-use crate::gates::{self, Gates, Outlook};
+use crate::gates::{self, Gates, InUse, Outlook};
 use crate::headers::{ATTEMPTS, MAX_WAIT, for_provider};
 use crate::held::{Counted, Share};
 use crate::keys::Admitted;
@@ -53,14 +52,12 @@ pub(crate) async fn pass(shared: &Shared, request: Box<Request<Body>>) -> Respon
         // Nobody has asked for that, and there is nothing that it could switch to.
         None if is_switched => {
             let message = "the provider switched to a protocol that nobody asked for".to_owned();
-            let is_timeout = false;
-            refused(
-                Refusal::NoAnswer {
-                    is_timeout,
-                    message,
-                },
-                line,
-            )
+            let refusal = Refusal::NoAnswer {
+                is_timeout: false,
+                is_left: false,
+                message,
+            };
+            refused(refusal, line)
         }
         None => {
             let gets_turns = shared.keys.upstream_has_tasks();
@@ -133,26 +130,21 @@ async fn through(
     let Begun {
         way,
         upload,
-        until,
+        left,
         share: _share,
     } = begin(shared, gates, ready, most, share, line);
-    let response = way.await??;
-    Ok(Answered {
-        is_spent: upload.is_none() && !comes_too_late(&response, until),
-        response,
-        asked,
-    })
-}
-
-/// Whether a next attempt is the client's own to make, who would not wait for ours.
-fn comes_too_late<B>(response: &http::Response<B>, until: Option<Deadline>) -> bool {
-    let Some(until) = until else { return false };
-    match AnswerReader.classify(Ok::<_, &Error>(response)) {
-        Decision::Retry { after, .. } => {
-            let left = until.instant().saturating_duration_since(Instant::now());
-            after.unwrap_or_default() > left
-        }
-        Decision::GiveUp => false,
+    let ended = way.await?;
+    // A next attempt is the client's own to make where it would not wait for ours, and where
+    // another proxy may make it.
+    let is_left = left.is_some_and(|left| left.is_said()) || shared.counts.is_closing();
+    match ended {
+        Ok(response) => Ok(Answered {
+            is_spent: upload.is_none() && !is_left,
+            response,
+            asked,
+        }),
+        Err(refusal) if is_left => Err(refusal.left_to_client().into()),
+        Err(refusal) => Err(refusal.into()),
     }
 }
 
@@ -160,8 +152,8 @@ fn comes_too_late<B>(response: &http::Response<B>, until: Option<Deadline>) -> b
 struct Begun {
     way: Way,
     upload: Option<usize>,
-    /// When it is not waited for any more.
-    until: Option<Deadline>,
+    /// Says whether an attempt was left to the client, which does not wait for long.
+    left: Option<LeftToCaller>,
     /// What it holds, it holds until it is answered.
     share: Option<Share>,
 }
@@ -171,7 +163,7 @@ pin_project! {
     /// all the others.
     #[project = WayProj]
     enum Way {
-        Plain { #[pin] calling: gates::Calling, upload: Option<usize> },
+        Plain { #[pin] calling: gates::Calling, upload: Option<usize>, in_use: InUse },
         Boxed { calling: Pin<Box<dyn Future<Output = Result<Ended, Instead>> + Send>> },
     }
 }
@@ -181,7 +173,9 @@ impl Future for Way {
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         match self.project() {
-            WayProj::Plain { calling, upload } => {
+            WayProj::Plain {
+                calling, upload, ..
+            } => {
                 let ended = ready!(calling.poll(cx));
                 Poll::Ready(Ok(ended.map_err(|error| Refusal::of_call(&error, *upload))))
             }
@@ -195,7 +189,7 @@ impl Future for Way {
 fn begin(
     shared: &Shared,
     gates: Gates,
-    ready: Ready,
+    mut ready: Ready,
     most: Option<Duration>,
     share: Share,
     line: &mut Line,
@@ -214,9 +208,10 @@ fn begin(
     let every = shared
         .comments
         .filter(|_| most.is_none() && ready.call.streams());
-    let until = most.map(Deadline::within);
-    let (way, share) = match (most.zip(until), every) {
-        (Some(most), _) => {
+    let left = most.map(|_| LeftToCaller::default());
+    let (way, share) = match (most.zip(left.clone()), every) {
+        (Some((most, left)), _) => {
+            ready.request.extensions_mut().insert(left);
             let patiently = async move { Ok(patiently(gates, ready, place, most).await) };
             let calling = Box::pin(patiently);
             (Way::Boxed { calling }, Some(share))
@@ -227,13 +222,19 @@ fn begin(
         }
         (None, None) => {
             let calling = gates.call(*ready.request);
-            (Way::Plain { calling, upload }, Some(share))
+            let in_use = gates.in_use();
+            let plain = Way::Plain {
+                calling,
+                upload,
+                in_use,
+            };
+            (plain, Some(share))
         }
     };
     Begun {
         way,
         upload,
-        until,
+        left,
         share,
     }
 }
@@ -407,12 +408,7 @@ const MULTIPART: &[u8] = b"multipart/";
 
 /// Calls, and does not begin to wait, nor goes on waiting, for longer than `most`. A
 /// call that was launched in time is waited for; it is not sent again later.
-async fn patiently(
-    gates: Gates,
-    mut ready: Ready,
-    place: Place,
-    (most, until): (Duration, Deadline),
-) -> Ended {
+async fn patiently(gates: Gates, mut ready: Ready, place: Place, most: Duration) -> Ended {
     let too_late = || {
         let outlook = Outlook::of(&place);
         Refusal::TooLate { outlook, most }
@@ -420,13 +416,27 @@ async fn patiently(
     if place.expected_wait() > most {
         return Err(too_late());
     }
+    // Who may go at once has not waited at all, however long it takes him to go.
+    let until = Deadline::within(most.saturating_add(AT_ONCE));
     ready.request.extensions_mut().insert(until);
-    let ended = gates.call(*ready.request).await;
+    let mut calling = Box::pin(gates.call(*ready.request));
+    let ended = match timeout(most, &mut calling).await {
+        Ok(ended) => ended,
+        Err(_) if ready.launches.wait().is_some() => calling.await,
+        Err(_) => {
+            // Who is told his place stands in it no more.
+            drop(calling);
+            return Err(too_late());
+        }
+    };
     ended.map_err(|error| match error.refused() {
         Some(Refused::TooLate { .. }) => too_late(),
         _ => Refusal::of_call(&error, ready.upload),
     })
 }
+
+/// Nobody needs as long as that from being let in to being launched.
+const AT_ONCE: Duration = Duration::from_millis(100);
 
 #[cfg(test)]
 mod tests {

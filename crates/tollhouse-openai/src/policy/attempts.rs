@@ -6,6 +6,7 @@ use tollhouse::retry::{Attempts, Mark};
 use tollhouse::{Arrival, Deadline};
 
 use super::draft::Draft;
+use super::left::LeftToCaller;
 use crate::call::CallBody;
 
 /// As the official SDKs call it; 0 on a first attempt.
@@ -23,7 +24,8 @@ const IDEMPOTENCY_KEY: HeaderName = HeaderName::from_static("idempotency-key");
 ///   128 random bits where the caller has none. Reads (`GET`, `HEAD`, ..) go
 ///   without.
 /// * A call whose request has a [`Deadline`] in its extensions gets what an attempt came to
-///   at once, where the next one could only come later.
+///   at once, where the next one could only come later; a [`LeftToCaller`] that is there, too,
+///   says so.
 /// * An answer has [`Attempts`] in its extensions, an error
 ///   [`attempts`](tollhouse::Error::attempts).
 ///
@@ -70,6 +72,12 @@ impl<B, R> Mark<Request<B>, Result<Response<R>, tollhouse::Error>> for AttemptHe
         request.extensions().get().copied()
     }
 
+    fn leave(&self, request: &Request<B>) {
+        if let Some(left) = request.extensions().get::<LeftToCaller>() {
+            left.say();
+        }
+    }
+
     fn mark(&self, request: &mut Request<B>, attempt: u32) {
         let is_read = request.method().is_safe();
         write(is_read, request.headers_mut(), attempt);
@@ -114,6 +122,12 @@ where
 
     fn deadline(&self, draft: &Draft<B>) -> Option<Deadline> {
         draft.request().extensions().get().copied()
+    }
+
+    fn leave(&self, draft: &Draft<B>) {
+        if let Some(left) = draft.request().extensions().get::<LeftToCaller>() {
+            left.say();
+        }
     }
 
     fn mark(&self, draft: &mut Draft<B>, attempt: u32) {

@@ -241,3 +241,59 @@ async fn who_reads_nothing_over_http_2_is_not_connected_for_good() {
     timeout(LONG, connection).await.expect("it ends").ok();
     at_rest(&served).await;
 }
+
+/// Who takes 16 KiB now and then reads all the time, however much came in one piece.
+#[tokio::test]
+async fn who_reads_slowly_over_http_2_is_not_cut() {
+    const SIZE: usize = 2_000_000;
+    let (provider, url) = by_hand().await;
+    let served = bounded(&url, |bounds| {
+        bounds.write_time = Duration::from_millis(500)
+    })
+    .await;
+    let socket = TokioIo::new(connect(&served).await);
+    let mut client = http2::Builder::new(TokioExecutor::new());
+    client.initial_stream_window_size(16 * 1024);
+    let (mut sender, connection) = client.handshake::<_, Full<Bytes>>(socket).await.unwrap();
+    tokio::spawn(connection);
+    let ask = Request::get(format!("http://{}/v1/files/f_1/content", served.address()));
+    let answer = sender.send_request(ask.body(Full::default()).unwrap());
+    let says = tokio::spawn(async move {
+        let (_, mut upstream) = request_at(&provider, "\r\n\r\n").await;
+        let head = format!("HTTP/1.1 200 OK\r\ncontent-length: {SIZE}\r\n\r\n");
+        upstream.write_all(head.as_bytes()).await.unwrap();
+        upstream.write_all(&vec![b'x'; SIZE]).await
+    });
+    let mut body = answer.await.unwrap().into_body();
+    let mut seen = 0;
+    while seen < SIZE {
+        sleep(Duration::from_millis(25)).await;
+        let frame = body.frame().await.expect("more").expect("it was cut");
+        seen += frame.data_ref().map_or(0, Bytes::len);
+    }
+    says.await.unwrap().unwrap();
+}
+
+/// What is left then lies in the connection, whose client asks for nothing any more.
+#[tokio::test]
+async fn who_reads_no_further_over_http_2_is_not_connected_for_good() {
+    let (_sim, provider) = sim().await;
+    let served = bounded(&provider.url(), |bounds| {
+        bounds.head_time = Duration::from_millis(60);
+        bounds.write_time = Duration::from_millis(300);
+    })
+    .await;
+    let socket = TokioIo::new(connect(&served).await);
+    let mut client = http2::Builder::new(TokioExecutor::new());
+    let client = client.initial_stream_window_size(500);
+    let (mut sender, connection) = client.handshake::<_, Full<Bytes>>(socket).await.unwrap();
+    let connection = tokio::spawn(connection);
+    let ask = Request::get(format!("http://{}/tollhouse/", served.address()));
+    let answer = sender.send_request(ask.body(Full::default()).unwrap());
+    let mut body = timeout(LONG, answer).await.unwrap().unwrap().into_body();
+    for _ in 0..4 {
+        body.frame().await.unwrap().unwrap();
+    }
+    timeout(LONG, connection).await.expect("it ends").ok();
+    at_rest(&served).await;
+}

@@ -160,3 +160,21 @@ async fn others_are_answered_as_ever() {
     let (answer, ()) = tokio::join!(ask(&served, &whole), answered);
     assert_eq!((answer.status, answer.body.as_str()), (404, "{}"));
 }
+
+/// Told that it waits or not: one that breaks off is passed on as far as it came.
+#[tokio::test]
+async fn a_commented_stream_that_breaks_off_is_passed_on_as_far_as_it_came() {
+    let (provider, url) = by_hand().await;
+    let proxy = Proxy::new(Account::new(wide()), client(&url)).comments(Duration::from_millis(40));
+    let served = serve(proxy).await;
+    let mut waiting = stream_of(&served).await;
+    let (_, mut upstream) = request_at(&provider, "Hi").await;
+    read_until(&mut waiting, ": sent, ").await;
+    let answer = "HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\ntransfer-encoding: chunked\r\n\r\n\
+                  a\r\ndata: one\n\r\na\r\ndata: two\n\r\nbroken";
+    upstream.write_all(answer.as_bytes()).await.unwrap();
+    drop(upstream);
+    read_until(&mut waiting, "two").await;
+    drop(waiting);
+    at_rest(&served).await;
+}

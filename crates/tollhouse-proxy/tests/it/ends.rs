@@ -113,3 +113,39 @@ async fn nobody_else_may_use_the_key_without_a_token() {
     assert!(matches!(refused, Err(ProxyError::OpenToAll(_))));
     assert!(passing().shared_token("secret").serve(open().await).is_ok());
 }
+
+/// A client that is frozen, and has no call, holds nothing up.
+#[tokio::test]
+async fn draining_waits_for_no_silent_connection_of_http_2() {
+    let (_provider, url) = by_hand().await;
+    let served = serve(Proxy::new(Account::new(wide()), client(&url))).await;
+    let mut socket = connect(&served).await;
+    let hello = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0";
+    socket.write_all(hello).await.unwrap();
+    socket.read_u8().await.expect("it answers");
+    let drained = timeout(LONG, served.drain(Duration::from_secs(600))).await;
+    assert_eq!(drained.expect("in time").cut_off, 0);
+}
+
+/// An attempt that nobody makes any more here may be made elsewhere.
+#[tokio::test]
+async fn draining_forbids_no_next_attempt() {
+    let (provider, url) = by_hand().await;
+    let served = serve(Proxy::new(Account::new(wide()), client(&url))).await;
+    let mut socket = connect(&served).await;
+    let request = post("/v1/chat/completions", "", &chat(""));
+    socket.write_all(request.as_bytes()).await.unwrap();
+    let (_, mut upstream) = request_at(&provider, "Hi").await;
+    let address = served.address();
+    let drained = tokio::spawn(served.drain(LONG));
+    let closes = async { while TcpStream::connect(address).await.is_ok() {} };
+    timeout(LONG, closes).await.expect("it closes");
+    let busy = b"HTTP/1.1 503 No\r\ncontent-length: 2\r\n\r\n{}";
+    upstream.write_all(busy).await.unwrap();
+    let seen = read_until(&mut socket, "{}").await;
+    assert!(
+        seen.starts_with("HTTP/1.1 503") && !seen.contains("x-should-retry"),
+        "{seen}"
+    );
+    drained.await.unwrap();
+}

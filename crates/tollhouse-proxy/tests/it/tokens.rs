@@ -7,13 +7,13 @@ use axum::extract::ConnectInfo;
 use http::Request;
 use tokio::io::AsyncWriteExt;
 use tollhouse_openai::{Account, OpenAi};
-use tollhouse_proxy::Proxy;
+use tollhouse_proxy::{Bounds, Proxy};
 use tollhouse_sim::Sim;
 use tower::ServiceExt;
 
 use crate::support::{
     LONG, ask, at_rest, by_hand, chat, client, connect, get, post, read_until, request_at, serve,
-    status,
+    status, until, wide,
 };
 
 const FILE: &str = "
@@ -290,4 +290,40 @@ async fn a_token_is_told_what_its_calls_came_to() {
     assert!(told["waited_seconds"].is_number() && told["longest_wait_seconds"].is_number());
     assert_eq!(me("t-of-night").await.json()["calls"], 0);
     assert_eq!(me("t-of-nobody").await.status, 401);
+}
+
+/// A key's account is in use while its call is between two attempts.
+#[tokio::test]
+async fn a_key_has_its_slots_once() {
+    let (provider, url) = by_hand().await;
+    let openai = OpenAi::builder().base_url(&url).build().unwrap();
+    let mut bounds = Bounds::default();
+    bounds.accounts = 1;
+    let account = Account::new(wide());
+    let served = serve(
+        Proxy::new(account, openai)
+            .pass_through_keys()
+            .bounds(bounds),
+    )
+    .await;
+    let with = |key: &str| {
+        let key = format!("authorization: Bearer {key}\r\n");
+        post("/v1/chat/completions", &key, &chat(""))
+    };
+    let mut first = connect(&served).await;
+    first.write_all(with("sk-a").as_bytes()).await.unwrap();
+    let (_, mut upstream) = request_at(&provider, "Hi").await;
+    let busy = "HTTP/1.1 503 Busy\r\nretry-after: 50\r\ncontent-length: 2\r\n\r\n{}";
+    upstream.write_all(busy.as_bytes()).await.unwrap();
+    until(&served, "in_flight", 0).await;
+    let made_up = ask(&served, &with("sk-b")).await;
+    assert_eq!(
+        (made_up.status, made_up.code().as_str()),
+        (429, "too_many_keys")
+    );
+    // And a shutdown reaches it.
+    let drained = tokio::spawn(served.drain(LONG));
+    let seen = read_until(&mut first, "}").await;
+    assert!(seen.contains("closing"), "{seen}");
+    drained.await.unwrap();
 }

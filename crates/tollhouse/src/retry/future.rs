@@ -97,6 +97,10 @@ where
                     let result = ready!(future.poll(cx));
                     let decision = this.classify.classify(result.as_ref());
                     let Some(Next { at, closed }) = this.plan.next(decision, result.is_ok()) else {
+                        if let Some(request) = this.request.as_ref().filter(|_| this.plan.is_left())
+                        {
+                            this.mark.leave(request);
+                        }
                         break result;
                     };
                     // Whatever the answer holds must not be held while we wait.

@@ -44,6 +44,12 @@ pub trait Mark<Req, Out> {
         None
     }
 
+    /// Called where a next attempt was worth making, and could only have come after the
+    /// [`deadline`](Self::deadline): it is its caller's to make.
+    fn leave(&self, request: &Req) {
+        let _ = request;
+    }
+
     /// Called before each attempt, with the attempts so far, this one
     /// included: 1 for the first, unless some were spent before.
     ///

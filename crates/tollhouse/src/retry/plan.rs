@@ -22,7 +22,11 @@ pub(super) struct Next {
 pub(super) struct Plan {
     terms: Arc<Terms>,
     /// No further attempt begins later.
-    deadline: Option<Instant>,
+    end: Option<Instant>,
+    /// Nor later than its caller wants.
+    until: Option<Instant>,
+    /// Whether that alone was why there was none.
+    is_left: bool,
     /// How many attempts were made before the call came here.
     spent: u32,
     /// How many attempts were begun here.
@@ -41,9 +45,10 @@ impl Plan {
     pub(super) fn new(terms: Arc<Terms>, spent: u32, until: Option<Deadline>) -> Self {
         let total = terms.backoff.total();
         let end = total.and_then(|total| Instant::now().checked_add(total));
-        let until = until.map(Deadline::instant);
         Plan {
-            deadline: end.into_iter().chain(until).min(),
+            end,
+            until: until.map(Deadline::instant),
+            is_left: false,
             terms,
             spent,
             made: 0,
@@ -77,6 +82,11 @@ impl Plan {
     /// The attempts that were made here.
     pub(super) fn made(&self) -> u32 {
         self.made
+    }
+
+    /// Whether another attempt is its caller's to make.
+    pub(super) fn is_left(&self) -> bool {
+        self.is_left
     }
 
     pub(super) fn is_last(&self) -> bool {
@@ -118,8 +128,10 @@ impl Plan {
         let drawn = delays.next()?;
         let delay = told.unwrap_or(drawn);
         let at = Instant::now().checked_add(delay)?;
-        let in_time = self.deadline.is_none_or(|deadline| at <= deadline);
-        if !in_time || !backoff.obeys(told) {
+        let in_time = |by: Option<Instant>| by.is_none_or(|by| at <= by);
+        let is_allowed = in_time(self.end) && backoff.obeys(told);
+        self.is_left = is_allowed && !in_time(self.until);
+        if !is_allowed || self.is_left {
             tracing::debug!(attempt = self.attempt(), %scope, ?delay, "too long a wait to retry");
             return None;
         }
