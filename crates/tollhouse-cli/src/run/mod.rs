@@ -72,7 +72,7 @@ pub(crate) async fn run(args: Args) -> Ended {
     let recipe = args.recipe()?;
     let home = Home::open()?;
     let key = std::env::var("OPENAI_API_KEY").unwrap_or_default();
-    match Outer::find(&home, &recipe.base_url, key.trim()).await {
+    match Outer::find(&home, &recipe.base_url, key.trim()).await? {
         Some(outer) => args.run_inside(&outer, &recipe.base_url).await,
         None => args.run_alone(home, recipe).await,
     }

@@ -27,21 +27,44 @@ pub(super) struct Told {
 pub(super) async fn of(daemon: Option<&str>, token: &str) -> String {
     let told = match daemon {
         Some(url) => told(url, token).await,
-        None => Err("its daemon has ended".into()),
+        None => Err(Untold::because("its daemon has ended")),
     };
     match told {
         Ok(told) => told.in_words(),
-        Err(error) => {
-            let why = failure::with_causes(&*error);
+        Err(Untold { why, .. }) => {
+            let why = failure::with_causes(&*why);
             format!("tollhouse: how long its calls waited is not known: {why}")
         }
+    }
+}
+
+/// Why nothing was told.
+#[derive(Debug)]
+pub(super) struct Untold {
+    why: BoxError,
+    /// Whether somebody is there, who has not answered in time or to the end.
+    pub(super) is_silent: bool,
+}
+
+impl Untold {
+    fn because(why: impl Into<BoxError>) -> Self {
+        Untold {
+            why: why.into(),
+            is_silent: false,
+        }
+    }
+}
+
+impl<E: std::error::Error + Send + Sync + 'static> From<E> for Untold {
+    fn from(error: E) -> Self {
+        Untold::because(error)
     }
 }
 
 /// # Errors
 ///
 /// Whoever is at this URL does not tell, or is no daemon that knows the token.
-pub(super) async fn told(url: &str, token: &str) -> Result<Told, BoxError> {
+pub(super) async fn told(url: &str, token: &str) -> Result<Told, Untold> {
     let daemon = OpenAi::builder()
         .base_url(url.trim_end_matches("/v1"))
         .api_key(token)
@@ -50,7 +73,10 @@ pub(super) async fn told(url: &str, token: &str) -> Result<Told, BoxError> {
     let request = Request::get("/tollhouse/me").body(Bytes::new())?;
     // The client would speak of a provider.
     let answer = daemon.oneshot(request).await;
-    let answer = answer.map_err(|_| "its daemon does not answer")?;
+    let answer = answer.map_err(|error| Untold {
+        is_silent: !error.is_connect(),
+        ..Untold::because("its daemon does not answer")
+    })?;
     let told = answer.into_body().collect().await?.to_bytes();
     Ok(serde_json::from_slice(&told)?)
 }
