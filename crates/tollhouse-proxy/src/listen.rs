@@ -34,9 +34,11 @@ use crate::tunnel::Way;
 
 /// What is kept of an answer that nobody reads, in bytes; the last piece is kept whole.
 const UNREAD: usize = 64 * 1024;
-/// How long a client of HTTP/2 that has no call is waited for when the server ends; twice that,
-/// at most.
+/// How long a client of HTTP/2 that has never asked anything is waited for when the server ends,
+/// and one whose answers are all handed over, of which it may still have to read some; twice
+/// that, at most.
 const LINGER: Duration = Duration::from_secs(1);
+const LAST: Duration = Duration::from_secs(10);
 /// Between two signs of life of an HTTP/2 connection, and until one is missed.
 const PING: Duration = Duration::from_secs(20);
 /// Before the next try where no connection can be accepted, for want of descriptors.
@@ -284,7 +286,10 @@ where
     let patience = tokio::select! {
         biased;
         served = &mut serving => return served,
-        () = end(&mut ends) => LINGER,
+        () = end(&mut ends) => match asked.load(Ordering::Relaxed) {
+            0 => LINGER,
+            _ => LAST.min(limits.write_time),
+        },
         was_asked = idle(&asked, limits.head_time) => {
             if !was_asked {
                 // Nothing is under way, and whoever is silent is not waited for.
