@@ -223,6 +223,26 @@ async fn what_the_caller_has_open_is_the_commands_and_not_the_daemons() {
     user.is_left().await;
 }
 
+/// What makes signals again what they are to a program that a shell starts in the foreground:
+/// whoever runs these tests in the background has some of them ignored, and what they start
+/// would inherit that.
+const UNIGNORED: [&str; 2] = ["env", "--default-signal=HUP,INT,QUIT"];
+
+/// The same command, with no signal ignored.
+fn unignored(command: &Command) -> Command {
+    let mut unignored = Command::new(UNIGNORED[0]);
+    let variables = command.get_envs();
+    unignored
+        .arg(UNIGNORED[1])
+        .arg(command.get_program())
+        .args(command.get_args())
+        .env_clear()
+        .envs(variables.filter_map(|(name, value)| Some((name, value?))))
+        .current_dir(command.get_current_dir().expect("a user's own"))
+        .stdin(Stdio::null());
+    unignored
+}
+
 #[tokio::test]
 async fn signals_are_passed_on() {
     let provider = Provider::start(Sim::builder()).await;
@@ -237,7 +257,8 @@ async fn signals_are_passed_on() {
         let user = User::new(&format!("run_signal_{name}"));
         let script =
             format!("trap 'exit {code}' {name}; touch ready; while :; do sleep 0.02; done");
-        let child = start(user.run(&provider, &[], &script), &user.file("said"));
+        let command = unignored(&user.run(&provider, &[], &script));
+        let child = start(command, &user.file("said"));
         until("COMMAND", || user.file("ready").exists()).await;
         signal(&child, &format!("-{name}"));
         assert_eq!(ended(child).await, Some(code), "{name}");
@@ -294,11 +315,12 @@ impl Terminal {
             "trap : INT; sh -c 'echo $$ > process; exec \"$TOLLHOUSE\" run -- {before} sh script'; \
              echo $? > code"
         );
-        let mut command = Command::new("script");
+        let mut command = Command::new(UNIGNORED[0]);
         let plain = provider.tollhouse(&[]);
         let variables = plain.get_envs();
         let said = fs::File::create(user.file("said")).unwrap();
         command
+            .args([UNIGNORED[1], "script"])
             .args(["--quiet", "--command", &typed, "/dev/null"])
             .env_clear()
             .envs(variables.filter_map(|(name, value)| Some((name, value?))))
