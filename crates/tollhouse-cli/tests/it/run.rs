@@ -847,23 +847,25 @@ async fn a_run_inside_a_run_that_goes_elsewhere_is_one_of_its_own() {
 }
 
 /// Its daemon, which was told to end and lets a call end first, is waited for.
-#[tokio::test(flavor = "multi_thread")]
+#[tokio::test]
 async fn a_run_inside_a_run_waits_for_a_daemon_that_ends() {
     let slow = Sim::builder().latency(Duration::from_secs(7), Duration::ZERO);
     let provider = Provider::start(slow).await;
     let user = User::new("run_nested_ends");
     let files = Files::new("run_nested_ends", lines(1, 20));
     let script = format!(
-        "{} & while ! grep -q :0 calls 2> /dev/null; do \
-         curl -s -H \"authorization: Bearer $OPENAI_API_KEY\" ${{OPENAI_BASE_URL%/v1}}/tollhouse/status \
-         | grep -o '\"in_flight\":1' | tr 1 0 > calls; sleep 0.05; done; \
-         kill -TERM $(cut -d' ' -f2 tollhouse/*/daemon); sleep 0.3; export OUTER=$OPENAI_BASE_URL; \
+        "{} & while ! test -e go; do sleep 0.02; done; export OUTER=$OPENAI_BASE_URL; \
          \"$TOLLHOUSE\" run -- sh -c 'test \"$OUTER\" = \"$OPENAI_BASE_URL\"'; echo $? > inner; wait",
         batch(&files, "--stagger-seconds 0")
     );
-    let ran = run(user.run(&provider, &[], &script));
+    let child = start(user.run(&provider, &[], &script), &user.file("said"));
+    until("a call in flight", || provider.sim.report().in_flight == 1).await;
+    kill(&user.daemon().await, "-TERM");
+    fs::write(user.file("go"), "").unwrap();
+    let said = || fs::read_to_string(user.file("said")).unwrap();
+    assert_eq!(ended(child).await, Some(0), "{}", said());
     let inner = fs::read_to_string(user.file("inner")).unwrap();
-    assert_eq!(inner, "0\n", "{ran:?}");
+    assert_eq!(inner, "0\n", "{}", said());
     assert_each_once(&files.output, 1);
     user.is_left().await;
 }
