@@ -245,10 +245,10 @@ async fn who_reads_nothing_over_http_2_is_not_connected_for_good() {
 /// Who takes 16 KiB now and then reads all the time, however much came in one piece.
 #[tokio::test]
 async fn who_reads_slowly_over_http_2_is_not_cut() {
-    const SIZE: usize = 2_000_000;
+    const SIZE: usize = 1_200_000;
     let (provider, url) = by_hand().await;
     let served = bounded(&url, |bounds| {
-        bounds.write_time = Duration::from_millis(500)
+        bounds.write_time = Duration::from_millis(700)
     })
     .await;
     let socket = TokioIo::new(connect(&served).await);
@@ -267,7 +267,7 @@ async fn who_reads_slowly_over_http_2_is_not_cut() {
     let mut body = answer.await.unwrap().into_body();
     let mut seen = 0;
     while seen < SIZE {
-        sleep(Duration::from_millis(25)).await;
+        sleep(Duration::from_millis(30)).await;
         let frame = body.frame().await.expect("more").expect("it was cut");
         seen += frame.data_ref().map_or(0, Bytes::len);
     }
