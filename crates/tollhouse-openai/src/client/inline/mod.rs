@@ -47,17 +47,14 @@ pub(super) struct Inline {
 
 /// A connection that is on its way or used by one call.
 struct Connection {
-    sender: http1::SendRequest<Boxed>,
+    sender: http1::SendRequest<RequestBody>,
     /// None once it is over.
-    driver: Option<http1::Connection<Socket, Boxed>>,
+    driver: Option<http1::Connection<Socket, RequestBody>>,
     /// Where it was made, and where it is told what comes on it.
     runtime: Handle,
 }
 
 type Socket = <Connector as Service<Uri>>::Response;
-
-/// Boxed, because hyper keeps room for 32 requests at each connection, of which one is used.
-type Boxed = Box<RequestBody>;
 
 /// A request that was sent, on its way to the head of the answer.
 pub(super) struct Sent {
@@ -87,8 +84,7 @@ impl Inline {
     }
 
     /// Sends a request whose body is whole and whose URI is a path.
-    pub(super) fn send(self: Arc<Self>, request: Request<RequestBody>) -> Sent {
-        let mut request = request.map(Box::new);
+    pub(super) fn send(self: Arc<Self>, mut request: Request<RequestBody>) -> Sent {
         let call: Call = Box::pin(async move {
             request.headers_mut().insert(HOST, self.host.clone());
             // One that was idle may have ended in this moment. What it gives back unsent is
@@ -144,7 +140,7 @@ fn exclusive<T>(mutex: &mut Mutex<T>) -> &mut T {
 /// Why there is no answer.
 enum Failed {
     /// The connection was over before anything was written.
-    Unsent(Box<Request<Boxed>>, hyper::Error),
+    Unsent(Box<Request<RequestBody>>, hyper::Error),
     Sent(hyper::Error),
 }
 
@@ -162,7 +158,7 @@ impl Failed {
 impl Connection {
     async fn send(
         mut self: Box<Self>,
-        request: Request<Boxed>,
+        request: Request<RequestBody>,
         pool: &Arc<Pool>,
     ) -> Result<Response<InlineBody>, Failed> {
         // It is answered by nobody but the connection, in this task, so that there is nobody to
@@ -194,7 +190,7 @@ impl Connection {
     }
 }
 
-fn drive(driver: &mut Option<http1::Connection<Socket, Boxed>>, cx: &mut Context<'_>) {
+fn drive(driver: &mut Option<http1::Connection<Socket, RequestBody>>, cx: &mut Context<'_>) {
     let ended = match driver {
         Some(driver) => Pin::new(driver).poll(cx),
         None => return,
