@@ -130,9 +130,10 @@ pub(crate) async fn run(args: Args) -> Ended {
         ));
     }
     let (account, part) = shared::join(Account::from_config(config)?)?;
+    let client = args.client.passing_on();
     let openai = match args.pass_through_keys {
-        true => args.client.passing_on().keyless()?,
-        false => args.client.passing_on().client()?,
+        true => client.keyless()?,
+        false => client.client()?,
     };
     let upstream = openai.base_url().to_string();
     let proxy = part.shown_by(args.proxy(account.clone(), openai)?);

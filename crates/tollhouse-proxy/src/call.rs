@@ -96,10 +96,10 @@ impl Drop for Line {
         if let Some(tally) = &self.tally {
             tally.add(self.wait(), self.attempts());
         }
-        // What a client chooses is text, which a log for people has in quotes: as a value that
-        // only displays, it could look like the fields of another line.
         // To the microsecond, which a clock of this kind is good for.
         let millis = |time: Option<Duration>| time.map(|time| time.as_micros() as f64 / 1_000.0);
+        // What a client chooses is text, which a log for people has in quotes: as a value that
+        // only displays, it could look like the fields of another line.
         tracing::info!(
             method = %self.method,
             path = self.path,

@@ -7,10 +7,10 @@
 //! handed over in small ones, or whoever reads slowly would be taken for one who does not.
 
 use std::future::Future;
-use std::mem::take;
+use std::mem::{replace, take};
 use std::pin::Pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
@@ -35,8 +35,10 @@ task_local! {
 /// How an answer is taken.
 #[derive(Debug, Default)]
 struct Pace {
-    /// How many pieces were handed over, where hyper has not asked for more since; else 0.
-    handed: AtomicU64,
+    /// How often hyper has asked for more.
+    asked: AtomicU64,
+    /// Whether it was handed a piece then, and so has asked for nothing since.
+    is_handed: AtomicBool,
 }
 
 pin_project! {
@@ -47,7 +49,6 @@ pin_project! {
         turn: Turn,
         // Over HTTP/2.
         pace: Option<Arc<Pace>>,
-        handed: u64,
         // What is still to be handed over of the last frame.
         rest: Bytes,
     }
@@ -60,18 +61,15 @@ impl Outgoing {
             body,
             turn,
             pace: PACE.try_with(Arc::clone).ok(),
-            handed: 0,
             rest: Bytes::new(),
         }
     }
 }
 
 impl Pace {
-    /// One more piece, or none, was handed over of so many.
-    fn note(&self, handed: &mut u64, is_handed: bool) {
-        *handed += 1;
-        let now = if is_handed { *handed } else { 0 };
-        self.handed.store(now, Ordering::Relaxed);
+    fn asked(&self, is_handed: bool) {
+        self.asked.fetch_add(1, Ordering::Relaxed);
+        self.is_handed.store(is_handed, Ordering::Relaxed);
     }
 }
 
@@ -99,7 +97,7 @@ impl http_body::Body for Outgoing {
             true => this.body.poll_frame(cx),
             false => Poll::Ready(Some(Ok(Frame::data(take(this.rest))))),
         };
-        pace.note(this.handed, matches!(frame, Poll::Ready(Some(_))));
+        pace.asked(matches!(frame, Poll::Ready(Some(_))));
         frame.map_ok(|frame| match frame.into_data() {
             Ok(data) => piece(data, this.rest),
             Err(trailers) => trailers,
@@ -165,7 +163,7 @@ where
         tokio::spawn(Answering {
             answering: PACE.scope(Arc::clone(&pace), answering),
             pace,
-            taken: 0,
+            asked: 0,
             patience: None,
             limit: self.limit,
             _open: Open::of(&self.open),
@@ -195,8 +193,8 @@ pin_project! {
         #[pin]
         answering: F,
         pace: Arc<Pace>,
-        // As many pieces were handed over when the clock was last set.
-        taken: u64,
+        // So often hyper had asked when the clock was last set.
+        asked: u64,
         patience: Option<Pin<Box<Sleep>>>,
         limit: Duration,
         _open: Open,
@@ -211,14 +209,12 @@ impl<F: Future<Output = ()>> Future for Answering<F> {
         if this.answering.poll(cx).is_ready() {
             return Poll::Ready(());
         }
-        let handed = this.pace.handed.load(Ordering::Relaxed);
-        if handed == 0 {
+        let asked = this.pace.asked.load(Ordering::Relaxed);
+        if asked != replace(this.asked, asked) {
             *this.patience = None;
-            return Poll::Pending;
         }
-        if handed != *this.taken {
-            *this.taken = handed;
-            *this.patience = None;
+        if !this.pace.is_handed.load(Ordering::Relaxed) {
+            return Poll::Pending;
         }
         let limit = *this.limit;
         let patience = this.patience.get_or_insert_with(|| Box::pin(sleep(limit)));

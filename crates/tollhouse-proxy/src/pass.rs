@@ -394,13 +394,9 @@ const LONGEST_MODEL: usize = 128;
 
 /// Without what would end a line of the log, or colour it.
 fn in_one_line(text: &str) -> impl Iterator<Item = char> {
-    let is_plain = |letter: char| !letter.is_control();
-    text.chars().map(move |letter| {
-        if is_plain(letter) {
-            letter
-        } else {
-            char::REPLACEMENT_CHARACTER
-        }
+    text.chars().map(|letter| match letter.is_control() {
+        true => char::REPLACEMENT_CHARACTER,
+        false => letter,
     })
 }
 

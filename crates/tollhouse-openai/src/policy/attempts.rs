@@ -73,9 +73,7 @@ impl<B, R> Mark<Request<B>, Result<Response<R>, tollhouse::Error>> for AttemptHe
     }
 
     fn leave(&self, request: &Request<B>) {
-        if let Some(left) = request.extensions().get::<LeftToCaller>() {
-            left.say();
-        }
+        LeftToCaller::say(request.extensions());
     }
 
     fn mark(&self, request: &mut Request<B>, attempt: u32) {
@@ -125,9 +123,7 @@ where
     }
 
     fn leave(&self, draft: &Draft<B>) {
-        if let Some(left) = draft.request().extensions().get::<LeftToCaller>() {
-            left.say();
-        }
+        LeftToCaller::say(draft.request().extensions());
     }
 
     fn mark(&self, draft: &mut Draft<B>, attempt: u32) {

@@ -1,6 +1,8 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
+use http::Extensions;
+
 /// Says whether a next attempt was left to whoever called: it was worth making, and could only
 /// have been launched after the call's [`Deadline`](tollhouse::Deadline).
 ///
@@ -49,7 +51,10 @@ impl LeftToCaller {
         self.0.load(Ordering::Relaxed)
     }
 
-    pub(super) fn say(&self) {
-        self.0.store(true, Ordering::Relaxed);
+    /// Says it where a request asks for it.
+    pub(super) fn say(extensions: &Extensions) {
+        if let Some(left) = extensions.get::<LeftToCaller>() {
+            left.0.store(true, Ordering::Relaxed);
+        }
     }
 }

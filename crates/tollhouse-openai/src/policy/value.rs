@@ -101,10 +101,10 @@ impl Allowed {
     /// A value as it is told of where it is not allowed. A number that is whole but for how
     /// it is written must show that, or it would be told that a whole number is meant.
     pub(crate) fn told(self, value: &Value) -> String {
-        match (self, value) {
-            (Allowed::Real(..) | Allowed::RealOrUnlimited(..), value) => value.to_string(),
-            (_, Value::Real(number)) => format!("{number:?}"),
-            (_, value) => value.to_string(),
+        let may_be_real = matches!(self, Allowed::Real(..) | Allowed::RealOrUnlimited(..));
+        match value {
+            Value::Real(number) if !may_be_real => format!("{number:?}"),
+            value => value.to_string(),
         }
     }
 

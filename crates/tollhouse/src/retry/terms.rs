@@ -23,26 +23,23 @@ pub(super) struct Terms {
 ///
 /// Clones are the same.
 #[derive(Clone, Debug, Default)]
-pub(super) struct Closing(Arc<State>);
-
-#[derive(Debug, Default)]
-struct State {
-    is_closed: AtomicBool,
+pub(super) struct Closing {
+    is_closed: Arc<AtomicBool>,
     told: Arc<Notify>,
 }
 
 impl Closing {
     /// For good.
     pub(super) fn close(&self) {
-        self.0.is_closed.store(true, Ordering::Release);
-        self.0.told.notify_waiters();
+        self.is_closed.store(true, Ordering::Release);
+        self.told.notify_waiters();
     }
 
     /// Ready when it is closed; none where it is already.
     pub(super) fn wait(&self) -> Option<OwnedNotified> {
         // First, or it would be missed where it comes between the two.
-        let told = Arc::clone(&self.0.told).notified_owned();
-        (!self.0.is_closed.load(Ordering::Acquire)).then_some(told)
+        let told = Arc::clone(&self.told).notified_owned();
+        (!self.is_closed.load(Ordering::Acquire)).then_some(told)
     }
 }
 
