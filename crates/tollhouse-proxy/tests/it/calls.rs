@@ -14,8 +14,8 @@ use tollhouse_openai::Account;
 use tollhouse_proxy::Proxy;
 
 use crate::support::{
-    LONG, ask, at_rest, before, by_hand, chat, client, connect, get, post, read_until, request_at,
-    serve, sim, wide,
+    LONG, ask, at_rest, before, busy, by_hand, chat, client, connect, get, post, read_until,
+    request_at, sent, serve, sim, until, wide,
 };
 
 const OK: &str = "HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\n{}";
@@ -228,25 +228,10 @@ async fn uploads_pass_as_they_come() {
 /// Its place in line, its slot, its connection to the provider.
 #[tokio::test]
 async fn a_client_that_leaves_ends_its_call_at_once() {
-    let (provider, url) = by_hand().await;
-    let served = serve(Proxy::new(
-        Account::new(wide().max_concurrency(1)),
-        client(&url),
-    ))
-    .await;
-    let request = post("/v1/chat/completions", "", &chat(""));
-    let mut first = connect(&served).await;
-    first.write_all(request.as_bytes()).await.unwrap();
-    let (_, mut upstream) = request_at(&provider, "Hi").await;
+    let (served, first, mut upstream) = busy().await;
     // The second one waits for the slot, and leaves.
-    let mut second = connect(&served).await;
-    second.write_all(request.as_bytes()).await.unwrap();
-    let waiting = async {
-        while crate::support::status(&served).await["accounts"][0]["waiting"] != 1 {
-            tokio::time::sleep(Duration::from_millis(2)).await;
-        }
-    };
-    timeout(LONG, waiting).await.expect("it waits");
+    let second = sent(&served, &post("/v1/chat/completions", "", &chat(""))).await;
+    until(&served, "waiting", 1).await;
     drop(second);
     drop(first);
     let end = timeout(LONG, upstream.read(&mut [0; 64])).await;

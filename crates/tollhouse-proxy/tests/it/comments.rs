@@ -8,7 +8,7 @@ use tollhouse_openai::Account;
 use tollhouse_proxy::{Proxy, Served};
 
 use crate::support::{
-    ask, at_rest, by_hand, chat, client, connect, post, read_until, request_at, serve, wide,
+    ask, at_rest, by_hand, chat, client, post, read_until, request_at, sent, serve, wide,
 };
 
 const STREAM: &str = r#","stream":true"#;
@@ -18,9 +18,7 @@ async fn busy(provider: &TcpListener, url: &str) -> (Served, TcpStream, TcpStrea
     let account = Account::new(wide().max_concurrency(1).max_attempts(1));
     let proxy = Proxy::new(account, client(url)).comments(Duration::from_millis(40));
     let served = serve(proxy).await;
-    let mut first = connect(&served).await;
-    let request = post("/v1/chat/completions", "", &chat(""));
-    first.write_all(request.as_bytes()).await.unwrap();
+    let first = sent(&served, &post("/v1/chat/completions", "", &chat(""))).await;
     let (_, upstream) = request_at(provider, "Hi").await;
     (served, first, upstream)
 }
@@ -32,10 +30,18 @@ async fn is_over(first: &mut TcpStream, upstream: &mut TcpStream) {
 }
 
 async fn stream_of(served: &Served) -> TcpStream {
-    let mut socket = connect(served).await;
-    let request = post("/v1/chat/completions", "", &chat(STREAM));
-    socket.write_all(request.as_bytes()).await.unwrap();
-    socket
+    sent(served, &post("/v1/chat/completions", "", &chat(STREAM))).await
+}
+
+/// A stream that was sent, and was told so; its provider has not answered.
+async fn told_that_it_was_sent() -> (Served, TcpStream, TcpStream) {
+    let (provider, url) = by_hand().await;
+    let proxy = Proxy::new(Account::new(wide()), client(&url)).comments(Duration::from_millis(40));
+    let served = serve(proxy).await;
+    let mut waiting = stream_of(&served).await;
+    let (_, upstream) = request_at(&provider, "Hi").await;
+    read_until(&mut waiting, ": sent, ").await;
+    (served, waiting, upstream)
 }
 
 #[tokio::test]
@@ -80,12 +86,7 @@ async fn a_stream_that_waits_begins_with_comments_and_goes_on_as_it_is() {
 /// Who waits between two attempts is not told that the provider is to answer.
 #[tokio::test]
 async fn a_stream_that_waits_for_another_attempt_says_so() {
-    let (provider, url) = by_hand().await;
-    let proxy = Proxy::new(Account::new(wide()), client(&url)).comments(Duration::from_millis(40));
-    let served = serve(proxy).await;
-    let mut waiting = stream_of(&served).await;
-    let (_, mut upstream) = request_at(&provider, "Hi").await;
-    read_until(&mut waiting, ": sent, ").await;
+    let (served, mut waiting, mut upstream) = told_that_it_was_sent().await;
     let busy = "HTTP/1.1 503 No\r\nretry-after: 50\r\ncontent-length: 2\r\n\r\n{}";
     upstream.write_all(busy.as_bytes()).await.unwrap();
     let says = ": waiting for another attempt, 1 came to nothing\n\n";
@@ -164,12 +165,7 @@ async fn others_are_answered_as_ever() {
 /// Told that it waits or not: one that breaks off is passed on as far as it came.
 #[tokio::test]
 async fn a_commented_stream_that_breaks_off_is_passed_on_as_far_as_it_came() {
-    let (provider, url) = by_hand().await;
-    let proxy = Proxy::new(Account::new(wide()), client(&url)).comments(Duration::from_millis(40));
-    let served = serve(proxy).await;
-    let mut waiting = stream_of(&served).await;
-    let (_, mut upstream) = request_at(&provider, "Hi").await;
-    read_until(&mut waiting, ": sent, ").await;
+    let (served, mut waiting, mut upstream) = told_that_it_was_sent().await;
     let answer = "HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\ntransfer-encoding: chunked\r\n\r\n\
                   a\r\ndata: one\n\r\na\r\ndata: two\n\r\nbroken";
     upstream.write_all(answer.as_bytes()).await.unwrap();

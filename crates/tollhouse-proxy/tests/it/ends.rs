@@ -9,35 +9,26 @@ use tollhouse_openai::{Account, OpenAi};
 use tollhouse_proxy::{Proxy, ProxyError};
 
 use crate::support::{
-    LONG, by_hand, chat, client, connect, post, read_until, request_at, serve, until, wide,
+    LONG, busy, by_hand, chat, client, connect, post, read_until, request_at, sent, serve, until,
+    wide,
 };
 
 /// One streams, one waits.
-async fn busy() -> (tollhouse_proxy::Served, TcpStream, TcpStream, TcpStream) {
-    let (provider, url) = by_hand().await;
-    let served = serve(Proxy::new(
-        Account::new(wide().max_concurrency(1)),
-        client(&url),
-    ))
-    .await;
-    let request = post("/v1/chat/completions", "", &chat(""));
-    let mut streaming = connect(&served).await;
-    streaming.write_all(request.as_bytes()).await.unwrap();
-    let (_, mut upstream) = request_at(&provider, "Hi").await;
+async fn crowded() -> (tollhouse_proxy::Served, TcpStream, TcpStream, TcpStream) {
+    let (served, mut streaming, mut upstream) = busy().await;
     upstream
         .write_all(b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n3\r\none\r\n")
         .await
         .unwrap();
     read_until(&mut streaming, "one").await;
-    let mut waiting = connect(&served).await;
-    waiting.write_all(request.as_bytes()).await.unwrap();
+    let waiting = sent(&served, &post("/v1/chat/completions", "", &chat(""))).await;
     until(&served, "waiting", 1).await;
     (served, streaming, waiting, upstream)
 }
 
 #[tokio::test]
 async fn draining_lets_streams_end_and_turns_away_who_waits() {
-    let (served, mut streaming, mut waiting, mut upstream) = busy().await;
+    let (served, mut streaming, mut waiting, mut upstream) = crowded().await;
     let address = served.address();
     let drained = tokio::spawn(served.drain(LONG));
     let seen = read_until(&mut waiting, "}").await;
@@ -59,9 +50,8 @@ async fn draining_lets_streams_end_and_turns_away_who_waits() {
 async fn draining_turns_away_who_waits_for_a_next_attempt() {
     let (provider, url) = by_hand().await;
     let served = serve(Proxy::new(Account::new(wide()), client(&url))).await;
-    let mut waiting = connect(&served).await;
     let request = post("/v1/chat/completions", "", &chat(""));
-    waiting.write_all(request.as_bytes()).await.unwrap();
+    let mut waiting = sent(&served, &request).await;
     let (_, mut upstream) = request_at(&provider, "Hi").await;
     let busy = "HTTP/1.1 503 Busy\r\nretry-after: 50\r\ncontent-length: 2\r\n\r\n{}";
     upstream.write_all(busy.as_bytes()).await.unwrap();
@@ -78,7 +68,7 @@ async fn draining_turns_away_who_waits_for_a_next_attempt() {
 
 #[tokio::test]
 async fn draining_has_a_limit_after_which_it_cuts_off() {
-    let (served, mut streaming, _waiting, mut upstream) = busy().await;
+    let (served, mut streaming, _waiting, mut upstream) = crowded().await;
     let drained = served.drain(Duration::from_millis(50)).await;
     assert_eq!(drained.cut_off, 1);
     let end = timeout(LONG, streaming.read_to_end(&mut Vec::new())).await;
@@ -90,7 +80,7 @@ async fn draining_has_a_limit_after_which_it_cuts_off() {
 
 #[tokio::test]
 async fn dropping_it_ends_all_at_once() {
-    let (served, mut streaming, mut waiting, _upstream) = busy().await;
+    let (served, mut streaming, mut waiting, _upstream) = crowded().await;
     drop(served);
     for socket in [&mut streaming, &mut waiting] {
         let end = timeout(LONG, socket.read_to_end(&mut Vec::new())).await;
@@ -132,9 +122,8 @@ async fn draining_waits_for_no_silent_connection_of_http_2() {
 async fn draining_forbids_no_next_attempt() {
     let (provider, url) = by_hand().await;
     let served = serve(Proxy::new(Account::new(wide()), client(&url))).await;
-    let mut socket = connect(&served).await;
     let request = post("/v1/chat/completions", "", &chat(""));
-    socket.write_all(request.as_bytes()).await.unwrap();
+    let mut socket = sent(&served, &request).await;
     let (_, mut upstream) = request_at(&provider, "Hi").await;
     let address = served.address();
     let drained = tokio::spawn(served.drain(LONG));

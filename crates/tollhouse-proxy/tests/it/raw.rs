@@ -3,12 +3,9 @@
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::time::timeout;
 
-use tollhouse_openai::Account;
-use tollhouse_proxy::Proxy;
-
 use crate::support::{
-    LONG, ask, at_rest, before, by_hand, chat, client, connect, get, parsed, post, raw, read_until,
-    request_at, serve, sim, until, wide,
+    LONG, ask, at_rest, before, busy, chat, connect, get, parsed, post, raw, read_until, sent, sim,
+    until,
 };
 
 #[tokio::test]
@@ -188,21 +185,11 @@ async fn an_upgrade_is_dropped_and_not_refused() {
 /// What comes behind a request waits for its turn, and its client is seen to leave all the same.
 #[tokio::test]
 async fn who_leaves_with_more_on_its_way_leaves_nothing() {
-    let (provider, url) = by_hand().await;
-    let served = serve(Proxy::new(
-        Account::new(wide().max_concurrency(1)),
-        client(&url),
-    ))
-    .await;
+    let (served, mut first, mut upstream) = busy().await;
     let request = post("/v1/chat/completions", "", &chat(""));
-    let mut first = connect(&served).await;
-    first.write_all(request.as_bytes()).await.unwrap();
-    let (_, mut upstream) = request_at(&provider, "Hi").await;
     let kept = request.replace("connection: close\r\n", "");
     for more in ["\r\n", "GET /v1/mod", &request, "nonsense\n\n"] {
-        let mut waiting = connect(&served).await;
-        let sent = format!("{kept}{more}");
-        waiting.write_all(sent.as_bytes()).await.unwrap();
+        let waiting = sent(&served, &format!("{kept}{more}")).await;
         until(&served, "waiting", 1).await;
         drop(waiting);
         until(&served, "waiting", 0).await;

@@ -132,6 +132,24 @@ pub(crate) async fn status(served: &Served) -> Value {
     ask(served, &get("/tollhouse/status", "")).await.json()
 }
 
+/// Sends a request as it is; its answer is the caller's to read.
+pub(crate) async fn sent(served: &Served, request: &str) -> TcpStream {
+    let mut socket = connect(served).await;
+    let written = socket.write_all(request.as_bytes()).await;
+    written.expect("it reads");
+    socket
+}
+
+/// A proxy with one slot, the chat that has it, and that one's provider.
+pub(crate) async fn busy() -> (Served, TcpStream, TcpStream) {
+    let (provider, url) = by_hand().await;
+    let one_slot = Account::new(wide().max_concurrency(1));
+    let served = serve(Proxy::new(one_slot, client(&url))).await;
+    let first = sent(&served, &post("/v1/chat/completions", "", &chat(""))).await;
+    let (_, upstream) = request_at(&provider, "Hi").await;
+    (served, first, upstream)
+}
+
 /// Until the account says that so many are that.
 pub(crate) async fn until(served: &Served, what: &str, count: u64) {
     let comes = async {
