@@ -106,12 +106,13 @@ fn the_page_counts_what_comes_along() {
     }
 }
 
-/// tower's traits, tokio, the types of http, pin-project-lite and tracing, with
-/// what those cannot do without.
+/// tower's traits, tokio, the types of http, pin-project-lite, fastrand and tracing,
+/// with what those cannot do without.
 #[test]
 fn the_gates_bring_little_along() {
     let allowed = [
         "bytes",
+        "fastrand",
         "http",
         "http-body",
         "itoa",

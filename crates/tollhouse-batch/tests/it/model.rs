@@ -21,16 +21,11 @@ const BACKOFF: Duration = Duration::from_millis(700);
 type Stack =
     BoxCloneSyncService<Request<Bytes>, Response<SentBody<crate::common::Body>>, io::Error>;
 
-/// splitmix64.
-struct Random(u64);
+struct Random(fastrand::Rng);
 
 impl Random {
     fn below(&mut self, n: u64) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut z = self.0;
-        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        (z ^ (z >> 31)) % n
+        self.0.u64(..n)
     }
 
     fn chance(&mut self, percent: u64) -> bool {
@@ -248,7 +243,7 @@ async fn run_to_the_end(
 async fn whatever_is_killed_and_resumed_each_request_ends_once() {
     let mut kills = 0;
     for seed in 0..1_000 {
-        let mut random = Random(seed);
+        let mut random = Random(fastrand::Rng::with_seed(seed));
         let mut world = World::new(&mut random);
         let lines = input(world.fates.keys());
         let mut disk = Disk::default();

@@ -5,7 +5,6 @@ use http::Request;
 use serde_json::Value;
 use tokio::time::Duration;
 
-use super::random::Random;
 use crate::failure::{self, BoxError};
 
 /// Example requests, one a line.
@@ -46,7 +45,7 @@ impl Load {
     ///
     /// The example requests are not what they should be.
     pub(super) fn new(requests: u32, callers: u32, seed: u64) -> Result<Self, BoxError> {
-        let mut random = Random::new(seed);
+        let mut random = fastrand::Rng::with_seed(seed);
         let mut lines = lines()?;
         random.shuffle(&mut lines);
         let mut lines = (1..).flat_map(|round| lines.iter().map(move |line| (round, line)));
@@ -58,7 +57,7 @@ impl Load {
         let mut call = || {
             let (_, line) = lines.next()?;
             Some(Call {
-                after: THINKING.mul_f64(random.share() * 2.0),
+                after: THINKING.mul_f64(random.f64() * 2.0),
                 url: line["url"].as_str()?.to_owned(),
                 body: line["body"].to_string().into(),
             })

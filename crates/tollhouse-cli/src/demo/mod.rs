@@ -7,7 +7,6 @@
 
 mod account;
 mod load;
-mod random;
 mod sdk;
 mod side;
 mod table;

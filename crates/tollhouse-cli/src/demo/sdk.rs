@@ -11,8 +11,6 @@ use http::{HeaderMap, Request, Response, StatusCode};
 use tokio::time::{Duration, sleep};
 use tower::{Service, ServiceExt, service_fn};
 
-use super::random::Random;
-
 const RETRIES: u32 = 2;
 const FIRST: f64 = 0.5;
 const LONGEST: f64 = 8.0;
@@ -32,7 +30,7 @@ where
     S::Error: Send,
     B: Send + 'static,
 {
-    let random = Arc::new(Mutex::new(Random::new(seed)));
+    let random = Arc::new(Mutex::new(fastrand::Rng::with_seed(seed)));
     service_fn(move |request: Request<Bytes>| {
         let (client, random) = (client.clone(), Arc::clone(&random));
         async move {
@@ -43,10 +41,7 @@ where
                     Ok(response) => told(response.headers()),
                     Err(_) => None,
                 };
-                let share = random
-                    .lock()
-                    .unwrap_or_else(PoisonError::into_inner)
-                    .share();
+                let share = random.lock().unwrap_or_else(PoisonError::into_inner).f64();
                 let own = || backoff(retries, share).div_f64(speed);
                 sleep(told.unwrap_or_else(own)).await;
             }

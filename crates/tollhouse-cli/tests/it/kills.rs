@@ -142,15 +142,6 @@ fn said(path: &Path) -> BTreeMap<String, (Value, Value)> {
     said
 }
 
-/// splitmix64: where a life ends is the same in every run of the test.
-fn random(state: &mut u64, below: u64) -> u64 {
-    *state = state.wrapping_add(0x9e37_79b9_7f4a_7c15);
-    let mut z = *state;
-    z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-    z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-    (z ^ (z >> 31)) % below
-}
-
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn two_hundred_kills_lose_and_repeat_nothing() {
     let sim = provider().build().expect("allowed settings");
@@ -170,18 +161,19 @@ async fn two_hundred_kills_lose_and_repeat_nothing() {
         command
     };
 
-    let mut state = 1;
+    // Where a life ends is the same in every run of the test.
+    let mut random = fastrand::Rng::with_seed(1);
     let mut before = BTreeSet::new();
     for kill in 0..KILLS {
-        let goes_through = random(&mut state, MOST + 1);
+        let goes_through = random.u64(..=MOST);
         let life = format!("life-{kill}");
         door.admit(&life, goes_through);
         let mut child = start(command(&files, &life), &files.stderr);
-        if random(&mut state, 4) == 0 {
+        if random.u64(..4) == 0 {
             // At any moment, be it while the command starts or reads.
-            tokio::time::sleep(Duration::from_micros(random(&mut state, 40_000))).await;
+            tokio::time::sleep(Duration::from_micros(random.u64(..40_000))).await;
         } else {
-            let enough = before.len() as u64 + random(&mut state, goes_through + 1);
+            let enough = before.len() as u64 + random.u64(..=goes_through);
             let written = || crate::common::line_count(&files.output) as u64;
             until("some answers", || written() >= enough).await;
         }
