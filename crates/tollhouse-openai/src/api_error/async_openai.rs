@@ -1,13 +1,15 @@
 //! What async-openai's error says, in the words of an [`ApiError`].
 
+use std::sync::Arc;
+
 use ::async_openai::error::{ApiErrorResponse, OpenAIError, StreamError};
 use bytes::Bytes;
 use http::HeaderMap;
 use serde_json::json;
 use tollhouse::Scope;
 
-use super::{Answer, ApiError, Cause, Said};
-use crate::wire::verdict::{Verdict, classify};
+use super::{Answer, ApiError, Cause};
+use crate::wire::verdict::{Fault, Verdict, judge};
 
 /// From whatever a client of async-openai fails with, whether or not it is behind a
 /// [policy](crate::Policy::async_openai).
@@ -31,11 +33,13 @@ impl From<OpenAIError> for ApiError {
 /// As [`check`](ApiError::check) would have read it.
 fn of_refusal(refusal: &ApiErrorResponse) -> ApiError {
     let body = Bytes::from(json!({"error": refusal.api_error}).to_string());
-    let verdict = classify(refusal.status_code, &HeaderMap::new(), &body);
+    let no_headers = HeaderMap::new();
+    let fault = Fault::read(&no_headers, &body);
+    let verdict = judge(refusal.status_code, &no_headers, fault.as_ref());
     let answer = Answer {
         status: refusal.status_code,
         request_id: None,
-        said: Said::read(refusal.status_code, &body),
+        fault: fault.map(Arc::new),
         body,
         cut: None,
     };

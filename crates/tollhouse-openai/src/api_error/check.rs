@@ -1,6 +1,6 @@
 use std::future::poll_fn;
 use std::pin::pin;
-use std::time::Duration;
+use std::sync::Arc;
 
 use bytes::{Buf, BufMut, Bytes};
 use http::response::Parts;
@@ -10,16 +10,8 @@ use tokio::time::{Instant, timeout_at};
 use tollhouse::BoxError;
 use tollhouse::retry::Attempts;
 
-use super::said::Said;
 use super::{Answer, ApiError, Cause};
-use crate::wire::verdict::{Verdict, classify};
-
-/// How much of an unsuccessful answer is kept. The longest recorded one has
-/// 5 KiB.
-const MOST_BYTES: usize = 1024 * 1024;
-
-/// How long the rest of an unsuccessful answer is waited for.
-const MOST_TIME: Duration = Duration::from_secs(10);
+use crate::wire::verdict::{Fault, MOST_BYTES, MOST_TIME, Verdict, judge};
 
 impl ApiError {
     /// Hands a good answer on unread, and makes an error of one with a status of
@@ -84,13 +76,15 @@ where
 
 fn of_answer(head: &Parts, body: Bytes, cut: Option<BoxError>) -> ApiError {
     let verdict = head.extensions.get::<Verdict>().copied();
-    let verdict = verdict.unwrap_or_else(|| classify(head.status, &head.headers, &body));
+    let fault = head.extensions.get::<Arc<Fault>>().cloned();
+    let fault = fault.or_else(|| Fault::read(&head.headers, &body).map(Arc::new));
+    let verdict = verdict.unwrap_or_else(|| judge(head.status, &head.headers, fault.as_deref()));
     let attempts = head.extensions.get::<Attempts>();
     let attempts = attempts.map_or(1, |attempts| attempts.0);
     let answer = Answer {
         status: head.status,
         request_id: request_id(&head.headers),
-        said: Said::read(head.status, &body),
+        fault,
         body,
         cut,
     };

@@ -46,7 +46,7 @@ impl fmt::Debug for ApiError {
         match &self.inner.cause {
             Cause::Answer(answer) => f
                 .field("status", &answer.status)
-                .field("code", &answer.said.code)
+                .field("code", &answer.code())
                 .field("request_id", &answer.request_id)
                 .field("body_bytes", &answer.body.len())
                 .field("cut", &answer.cut),

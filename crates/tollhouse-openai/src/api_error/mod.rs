@@ -10,20 +10,19 @@ mod async_openai;
 mod check;
 mod display;
 mod from;
-mod said;
 mod text;
 
 #[cfg(test)]
 mod tests;
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
 use http::StatusCode;
 use tollhouse::{BoxError, Refused, Scope};
 
-use crate::wire::verdict::Verdict;
-use said::Said;
+use crate::wire::verdict::{Fault, Verdict};
 
 /// Why a call has no good answer, and what to do about it.
 ///
@@ -123,10 +122,17 @@ enum Cause {
 struct Answer {
     status: StatusCode,
     request_id: Option<String>,
-    said: Said,
+    /// What its body says, if it says anything.
+    fault: Option<Arc<Fault>>,
     body: Bytes,
     /// Why the body is not whole.
     cut: Option<BoxError>,
+}
+
+impl Answer {
+    fn code(&self) -> Option<&str> {
+        self.fault.as_ref()?.code(self.status)
+    }
 }
 
 impl ApiError {
@@ -181,12 +187,12 @@ impl ApiError {
 
     /// The error's code, as `rate_limit_exceeded`; its type where it has none.
     pub fn code(&self) -> Option<&str> {
-        self.answer()?.said.code.as_deref()
+        self.answer()?.code()
     }
 
     /// What the provider says, in its own words. May quote the request.
     pub fn message(&self) -> Option<&str> {
-        self.answer()?.said.message.as_deref()
+        self.answer()?.fault.as_ref()?.message()
     }
 
     /// The body of the answer, byte for byte, up to 1 MiB; empty where there was

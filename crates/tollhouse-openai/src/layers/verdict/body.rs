@@ -30,7 +30,7 @@ pin_project! {
 /// What was read of a body ahead of time.
 pub(super) struct Ahead<B: Body> {
     frames: VecDeque<Frame<Bytes>>,
-    bytes: u64,
+    bytes: usize,
     /// The failure that ended the reading, for the caller to meet in its place.
     error: Option<B::Error>,
     /// What is left to read, `None` after its end.
@@ -62,11 +62,11 @@ impl<B: Body<Data = Bytes>> Ahead<B> {
     }
 
     /// Reads on until the body ends, fails, or `most` bytes are there.
-    pub(super) fn poll_read(&mut self, most: u64, cx: &mut Context<'_>) -> Poll<()> {
+    pub(super) fn poll_read(&mut self, most: usize, cx: &mut Context<'_>) -> Poll<()> {
         while let Some(rest) = self.rest.as_mut().filter(|_| self.bytes < most) {
             match ready!(rest.as_mut().poll_frame(cx)) {
                 Some(Ok(frame)) => {
-                    self.bytes += frame.data_ref().map_or(0, |data| data.len() as u64);
+                    self.bytes += frame.data_ref().map_or(0, Bytes::len);
                     self.frames.push_back(frame);
                 }
                 Some(Err(error)) => {
@@ -87,7 +87,7 @@ impl<B: Body<Data = Bytes>> Ahead<B> {
 
     fn poll_frame(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, B::Error>>> {
         if let Some(frame) = self.frames.pop_front() {
-            self.bytes -= frame.data_ref().map_or(0, |data| data.len() as u64);
+            self.bytes -= frame.data_ref().map_or(0, Bytes::len);
             return Poll::Ready(Some(Ok(frame)));
         }
         if let Some(error) = self.error.take() {
@@ -112,9 +112,9 @@ impl<B: Body<Data = Bytes>> Ahead<B> {
             (None, Some(_)) => SizeHint::default(),
         };
         let mut hint = SizeHint::new();
-        hint.set_lower(rest.lower().saturating_add(self.bytes));
+        hint.set_lower(rest.lower().saturating_add(self.bytes as u64));
         if let Some(upper) = rest.upper() {
-            hint.set_upper(upper.saturating_add(self.bytes));
+            hint.set_upper(upper.saturating_add(self.bytes as u64));
         }
         hint
     }

@@ -1,8 +1,8 @@
 use std::fmt;
 use std::future::Future;
 use std::pin::Pin;
+use std::sync::Arc;
 use std::task::{Context, Poll, ready};
-use std::time::Duration;
 
 use bytes::Bytes;
 use http::Response;
@@ -14,14 +14,7 @@ use tokio::time::Sleep;
 use super::VerdictBody;
 use super::body::Ahead;
 use crate::wire::limits::RateLimits;
-use crate::wire::verdict::{Verdict, classify};
-
-/// How much of an unsuccessful answer is read ahead. The longest recorded one
-/// has 5 KiB.
-const MOST_BYTES: u64 = 1024 * 1024;
-
-/// How long an unsuccessful answer is waited for after its head.
-const MOST_TIME: Duration = Duration::from_secs(10);
+use crate::wire::verdict::{Fault, MOST_BYTES, MOST_TIME, Verdict, judge};
 
 pin_project! {
     /// The future of [`WithVerdict`](super::WithVerdict).
@@ -119,8 +112,16 @@ impl<B: Body<Data = Bytes>> Answer<B> {
     }
 
     fn judged(mut self) -> Response<VerdictBody<B>> {
-        let verdict = classify(self.head.status, &self.head.headers, &self.ahead.bytes());
+        let Parts {
+            status, headers, ..
+        } = &self.head;
+        let fault = Fault::read(headers, &self.ahead.bytes());
+        let verdict = judge(*status, headers, fault.as_ref());
         self.head.extensions.insert(verdict);
+        if let Some(fault) = fault {
+            // For the error that may be made of the answer.
+            self.head.extensions.insert(Arc::new(fault));
+        }
         let Answer { head, ahead, .. } = self;
         Response::from_parts(head, VerdictBody::read(ahead))
     }

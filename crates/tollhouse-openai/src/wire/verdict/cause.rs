@@ -41,7 +41,7 @@ impl Cause {
 /// Decides what an error means. `status` is `None` inside a stream that names
 /// none.
 pub(super) fn cause(status: Option<u16>, headers: &HeaderMap, fault: &Fault) -> Cause {
-    let named: Vec<Word> = fault.words().filter_map(word).collect();
+    let named: Vec<Word> = fault.words().filter_map(|name| word(&name)).collect();
     // A quota type stands beside new codes every year, so it need not come first.
     if status == Some(402) || named.contains(&Word::Quota) {
         return Cause::Quota;

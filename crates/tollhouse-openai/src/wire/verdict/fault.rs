@@ -2,23 +2,24 @@
 
 use std::time::Duration;
 
-use http::HeaderMap;
+use http::{HeaderMap, StatusCode};
 use serde_json::{Map, Value};
 
-use crate::wire::sse::is_event_stream;
+use crate::wire::sse::{Part, Reader, is_event_stream};
 use crate::wire::time::go_duration;
 
 /// How much text is searched. The longest recorded message has 2 KiB; a
 /// failing prompt quoted back must not be combed through by the megabyte.
 const TEXT_CHARS: usize = 16 * 1024;
 
-/// An error as its body tells it.
+/// An error as its body tells it: to people in the provider's own spelling, to
+/// the [verdict](super::classify) in words and phrases.
 #[derive(Debug, Default)]
-pub(super) struct Fault {
+pub(crate) struct Fault {
     structured: bool,
-    /// The code, the type and the status word, in the order of their weight,
-    /// lower case, letters and digits only; numbers are left out.
-    words: Vec<String>,
+    /// The code, the type and the status word, in the order of their weight.
+    names: Vec<String>,
+    message: Option<String>,
     /// The message and what upstream said, in lower case.
     text: String,
     status: Option<u16>,
@@ -32,7 +33,7 @@ pub(super) struct Fault {
 
 impl Fault {
     /// Reads a body; `None` where it holds no error.
-    pub(super) fn read(headers: &HeaderMap, body: &[u8]) -> Option<Fault> {
+    pub(crate) fn read(headers: &HeaderMap, body: &[u8]) -> Option<Fault> {
         // As of most answers, that have no fault: the parser would allocate its own.
         if body.is_empty() {
             return None;
@@ -51,9 +52,23 @@ impl Fault {
         self.structured
     }
 
-    /// The code, the type and the status word, weightiest first.
-    pub(super) fn words(&self) -> impl Iterator<Item = &str> {
-        self.words.iter().map(String::as_str)
+    /// The error's code, or what comes nearest to one; many repeat the status as
+    /// the code.
+    pub(crate) fn code(&self, status: StatusCode) -> Option<&str> {
+        let names = self.names.iter().map(String::as_str);
+        names.into_iter().find(|name| *name != status.as_str())
+    }
+
+    /// What is said to people.
+    pub(crate) fn message(&self) -> Option<&str> {
+        self.message.as_deref()
+    }
+
+    /// The code, the type and the status word, weightiest first: lower case,
+    /// letters and digits only; numbers are left out.
+    pub(super) fn words(&self) -> impl Iterator<Item = String> {
+        let words = self.names.iter().map(|name| word(name));
+        words.filter(|word| !word.bytes().all(|b| b.is_ascii_digit()))
     }
 
     /// What is said in words, in lower case.
@@ -96,12 +111,11 @@ impl Fault {
     fn of_fields(error: &Map<String, Value>, root: &Map<String, Value>) -> Fault {
         let mut fault = Fault {
             structured: true,
-            words: words([error.get("code"), error.get("type"), error.get("status")]),
-            text: String::new(),
+            names: names(error),
+            message: message(error),
             status: status(error).or_else(|| status(root)),
-            quotas: Vec::new(),
-            retry_delay: None,
             reset_epoch_ms: reset_epoch_ms(error),
+            ..Fault::default()
         };
         let raw = error.get("metadata").and_then(|about| about.get("raw"));
         for said in [error.get("message"), error.get("detail"), raw] {
@@ -121,7 +135,8 @@ impl Fault {
     fn of_string(message: &str, root: &Map<String, Value>) -> Fault {
         let mut fault = Fault {
             structured: true,
-            words: words([root.get("code"), root.get("type"), None]),
+            names: names(root),
+            message: Some(message.to_owned()).filter(|message| !message.is_empty()),
             status: status(root),
             ..Fault::default()
         };
@@ -180,18 +195,29 @@ fn says_error(root: &Map<String, Value>) -> bool {
         .any(|key| root.get(*key).and_then(Value::as_str) == Some("error"))
 }
 
-fn words(fields: [Option<&Value>; 3]) -> Vec<String> {
-    let word = |text: &str| -> String {
-        let letters = text.chars().filter(char::is_ascii_alphanumeric);
-        letters.map(|c| c.to_ascii_lowercase()).collect()
+fn names(fields: &Map<String, Value>) -> Vec<String> {
+    let name = |value: &Value| match value {
+        Value::String(name) if !name.is_empty() => Some(name.clone()),
+        Value::Number(number) => Some(number.to_string()),
+        _ => None,
     };
-    fields
-        .into_iter()
-        .flatten()
-        .filter_map(Value::as_str)
-        .map(word)
-        .filter(|word| !word.bytes().all(|b| b.is_ascii_digit()))
+    ["code", "type", "status"]
+        .iter()
+        .filter_map(|key| name(fields.get(*key)?))
         .collect()
+}
+
+fn message(fields: &Map<String, Value>) -> Option<String> {
+    ["message", "detail"]
+        .iter()
+        .filter_map(|key| fields.get(*key)?.as_str())
+        .find(|text| !text.is_empty())
+        .map(str::to_owned)
+}
+
+fn word(name: &str) -> String {
+    let letters = name.chars().filter(char::is_ascii_alphanumeric);
+    letters.map(|c| c.to_ascii_lowercase()).collect()
 }
 
 /// The HTTP status that the fields name: Groq's `status_code`, else a code or
@@ -225,21 +251,21 @@ fn is_stream(headers: &HeaderMap, body: &[u8]) -> bool {
         || body.starts_with(b"event:")
 }
 
-/// The data of each event that is JSON.
-fn events(body: &[u8]) -> impl Iterator<Item = Value> {
-    let mut events = Vec::new();
-    let mut data = Vec::new();
-    for line in body.split(|b| *b == b'\n') {
-        let line = line.strip_suffix(b"\r").unwrap_or(line);
-        if line.is_empty() {
-            events.push(std::mem::take(&mut data));
-        } else if let Some(more) = line.strip_prefix(b"data:") {
-            data.extend_from_slice(more);
-            data.push(b'\n');
+/// The data of each event that is JSON, of one that is cut too.
+fn events(mut body: &[u8]) -> impl Iterator<Item = Value> {
+    let (mut reader, mut data) = (Reader::default(), Vec::new());
+    let event = std::iter::from_fn(move || {
+        loop {
+            match reader.next(&mut body) {
+                Some(Part::Whole(event)) => return Some(serde_json::from_slice(event)),
+                Some(Part::Data(more)) => data.extend_from_slice(more),
+                Some(Part::Comment) => {}
+                None if data.is_empty() => return None,
+                Some(Part::End) | None => {
+                    return Some(serde_json::from_slice(&std::mem::take(&mut data)));
+                }
+            }
         }
-    }
-    events.push(data);
-    events
-        .into_iter()
-        .filter_map(|data| serde_json::from_slice(&data).ok())
+    });
+    event.filter_map(Result::ok)
 }

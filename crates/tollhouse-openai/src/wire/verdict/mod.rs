@@ -23,7 +23,13 @@ use http::{HeaderMap, StatusCode};
 use tollhouse::{Decision, Denial, Scope};
 
 use cause::Cause;
-use fault::Fault;
+pub(crate) use fault::Fault;
+
+/// How much of an unsuccessful answer is read. The longest recorded one has 5 KiB.
+pub(crate) const MOST_BYTES: usize = 1024 * 1024;
+
+/// How long the rest of an unsuccessful answer is waited for after its head.
+pub(crate) const MOST_TIME: Duration = Duration::from_secs(10);
 
 /// What an answer means for the next attempt.
 ///
@@ -132,10 +138,16 @@ impl From<Verdict> for Decision {
 /// assert!(!verdict.retry);
 /// ```
 pub fn classify(status: StatusCode, headers: &HeaderMap, body: &[u8]) -> Verdict {
+    judge(status, headers, Fault::read(headers, body).as_ref())
+}
+
+/// Judges one answer, of which the body is read.
+pub(crate) fn judge(status: StatusCode, headers: &HeaderMap, fault: Option<&Fault>) -> Verdict {
     let failed = status.as_u16() >= 400;
-    let fault = match Fault::read(headers, body) {
+    let nothing = Fault::default();
+    let fault = match fault {
         Some(fault) if failed || fault.is_structured() => fault,
-        None if failed => Fault::default(),
+        None if failed => &nothing,
         _ => return Verdict::default(),
     };
     // Inside a stream the status line said 200 before anything went wrong.
@@ -144,8 +156,8 @@ pub fn classify(status: StatusCode, headers: &HeaderMap, body: &[u8]) -> Verdict
     } else {
         fault.status()
     };
-    let cause = cause::cause(status, headers, &fault);
-    verdict(cause, headers, &fault)
+    let cause = cause::cause(status, headers, fault);
+    verdict(cause, headers, fault)
 }
 
 fn verdict(cause: Cause, headers: &HeaderMap, fault: &Fault) -> Verdict {

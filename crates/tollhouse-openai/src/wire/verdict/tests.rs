@@ -376,3 +376,58 @@ fn deep_nesting_is_read_over() {
     assert!(judge(429, &[], &deep).retry);
     assert!(judge(429, &[], &format!("{{\"error\":{deep}")).retry);
 }
+
+#[test]
+fn what_every_shape_says_to_people_is_read_as_far_as_it_goes() {
+    for (status, body, code, message) in [
+        (
+            429,
+            r#"{"error":{"code":"rate_limit_exceeded","type":"tokens","message":"Wait."}}"#,
+            Some("rate_limit_exceeded"),
+            Some("Wait."),
+        ),
+        (
+            500,
+            r#"{"error":{"code":null,"type":"server_error","message":"Oops."}}"#,
+            Some("server_error"),
+            Some("Oops."),
+        ),
+        (
+            429,
+            r#"[{"error":{"code":429,"status":"RESOURCE_EXHAUSTED","message":"Wait."}}]"#,
+            Some("RESOURCE_EXHAUSTED"),
+            Some("Wait."),
+        ),
+        (
+            429,
+            r#"{"object":"error","code":1300,"type":null,"message":"Wait."}"#,
+            Some("1300"),
+            Some("Wait."),
+        ),
+        (
+            429,
+            r#"{"code":"limit","error":"Wait."}"#,
+            Some("limit"),
+            Some("Wait."),
+        ),
+        (404, r#"{"detail":"Not Found"}"#, None, Some("Not Found")),
+        (400, r#"{"error":{"code":"400","message":""}}"#, None, None),
+        (500, "[]", None, None),
+        (500, "null", None, None),
+        (502, "<html>Bad gateway</html>", None, None),
+        (503, "", None, None),
+        (
+            500,
+            "event: error\r\rdata: {\"error\":{\"code\":\"oops\",\"message\":\"Cut.\"}}\r\r",
+            Some("oops"),
+            Some("Cut."),
+        ),
+        (500, r#"{"error":{"mess"#, None, None),
+    ] {
+        let status = StatusCode::from_u16(status).expect("a status");
+        let fault = Fault::read(&HeaderMap::new(), body.as_bytes());
+        let fault = fault.unwrap_or_default();
+        assert_eq!(fault.code(status), code, "{body}");
+        assert_eq!(fault.message(), message, "{body}");
+    }
+}
