@@ -2,6 +2,7 @@
 //! clock but for what headers date themselves by.
 
 pub mod cost;
+pub(crate) mod json;
 pub(crate) mod learned;
 pub(crate) mod limits;
 pub(crate) mod request;

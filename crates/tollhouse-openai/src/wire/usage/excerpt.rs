@@ -21,7 +21,7 @@ struct Copied {
 pub(super) struct Span {
     pub(super) head: &'static [u8],
     /// How many objects and arrays are open where it is over.
-    pub(super) ends_at: usize,
+    pub(super) ends_at: u32,
     pub(super) tail: &'static [u8],
 }
 
@@ -41,7 +41,7 @@ impl Excerpt {
     }
 
     /// Copies what was read, after which `depth` objects and arrays are open.
-    pub(super) fn extend(&mut self, more: &[u8], depth: usize, in_string: bool) {
+    pub(super) fn extend(&mut self, more: &[u8], depth: u32, in_string: bool) {
         let Some(copied) = &mut self.0 else {
             return;
         };

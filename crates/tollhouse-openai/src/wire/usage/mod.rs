@@ -1,10 +1,10 @@
 //! Reads the real usage out of an answer's body while it passes.
 
 mod asked;
+mod counts;
 mod excerpt;
 mod scan;
 mod seen;
-mod skip;
 
 #[cfg(test)]
 mod tests;
@@ -19,7 +19,8 @@ use tollhouse::{Charge, Denial, End, Meter, Unit};
 use crate::wire::sse::{Part, Reader, is_event_stream};
 use crate::wire::verdict::classify;
 pub use asked::Asked;
-pub(crate) use scan::{Choices, Counts, Scanner};
+pub(crate) use counts::Counts;
+pub(crate) use scan::{Choices, Scanner};
 use seen::Seen;
 
 /// Sees one answer's body go by and knows the tokens it says were used.

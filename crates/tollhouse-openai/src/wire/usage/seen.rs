@@ -3,8 +3,9 @@
 
 use std::sync::LazyLock;
 
-use memchr::memchr2;
 use memchr::memmem::Finder;
+
+use crate::wire::json::{Tokens, Visit};
 
 /// The text of a chat's and of a response's events stands in their `delta`.
 const KEY: [u8; 8] = *b"\"delta\":";
@@ -26,26 +27,15 @@ pub(super) struct Seen {
     state: State,
 }
 
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 enum State {
     /// Before the `delta`; the last bytes, where the key may have begun.
     Before {
         last: u64,
     },
-    Inside(Value),
+    Inside(Tokens),
     /// An event has one.
     After,
-}
-
-/// A place in a value of JSON.
-#[derive(Clone, Copy, Debug, Default)]
-struct Value {
-    /// Open objects and arrays.
-    depth: u32,
-    string: bool,
-    escaped: bool,
-    /// Bytes of the last string, which may turn out to be a key.
-    last: u64,
 }
 
 impl Default for State {
@@ -64,9 +54,9 @@ impl Seen {
     pub(super) fn feed(&mut self, mut data: &[u8]) {
         self.open = true;
         while !data.is_empty() {
-            data = match self.state {
+            data = match std::mem::replace(&mut self.state, State::After) {
                 State::Before { last } => self.before(last, data),
-                State::Inside(value) => self.inside(value, data),
+                State::Inside(tokens) => self.inside(tokens, data),
                 State::After => return,
             };
         }
@@ -87,12 +77,12 @@ impl Seen {
         for (at, byte) in data.iter().enumerate().take(near) {
             last = (last << 8) | u64::from(*byte);
             if last == key {
-                self.state = State::Inside(Value::default());
+                self.state = State::Inside(Tokens::default());
                 return &data[at + 1..];
             }
         }
         if let Some(at) = FINDER.find(data) {
-            self.state = State::Inside(Value::default());
+            self.state = State::Inside(Tokens::default());
             return &data[at + KEY.len()..];
         }
         if let Some(end) = data.last_chunk() {
@@ -102,54 +92,40 @@ impl Seen {
         &[]
     }
 
-    fn inside<'d>(&mut self, mut value: Value, data: &'d [u8]) -> &'d [u8] {
-        if value.string {
-            return self.text(value, data);
-        }
-        for (at, byte) in data.iter().enumerate() {
-            let rest = &data[at + 1..];
-            match byte {
-                b'"' => {
-                    self.text_bytes += std::mem::take(&mut value.last);
-                    value.string = true;
-                    self.state = State::Inside(value);
-                    return rest;
-                }
-                b'{' | b'[' => value.depth = value.depth.saturating_add(1),
-                b':' => value.last = 0,
-                b'}' | b']' if value.depth > 1 => value.depth -= 1,
-                _ if value.depth > 0 && !matches!(byte, b'}' | b']') => {}
-                byte if byte.is_ascii_whitespace() => {}
-                // Its own end, or a number: no text.
-                _ => {
-                    self.text_bytes += value.last;
-                    self.state = State::After;
-                    return rest;
-                }
+    /// Reads on in the `delta`, to its end.
+    fn inside<'d>(&mut self, mut tokens: Tokens, mut data: &'d [u8]) -> &'d [u8] {
+        let mut text = Text(0);
+        self.state = loop {
+            let Some(byte) = data.first() else {
+                break State::Inside(tokens);
+            };
+            data = tokens.step(data, &mut text);
+            if tokens.is_outside() && !byte.is_ascii_whitespace() {
+                break State::After;
             }
-        }
-        self.state = State::Inside(value);
-        &[]
+        };
+        self.text_bytes += text.0;
+        data
+    }
+}
+
+/// Bytes of text in all strings that are no keys.
+struct Text(u64);
+
+impl Visit for Text {
+    fn open(&mut self, _key: &[u8], _object: bool) -> bool {
+        true
     }
 
-    fn text<'d>(&mut self, mut value: Value, data: &'d [u8]) -> &'d [u8] {
-        if std::mem::take(&mut value.escaped) {
-            value.last += 1;
-            self.state = State::Inside(value);
-            return &data[1..];
-        }
-        let end = memchr2(b'"', b'\\', data).unwrap_or(data.len());
-        value.last += end as u64;
-        match data.get(end) {
-            Some(b'"') => value.string = false,
-            Some(_) => value.escaped = true,
-            None => {}
-        }
-        self.state = State::Inside(value);
-        if value.depth == 0 && !value.string {
-            self.text_bytes += value.last;
-            self.state = State::After;
-        }
-        data.get(end + 1..).unwrap_or_default()
+    fn string(&mut self, _key: &[u8]) -> bool {
+        true
+    }
+
+    fn text(&mut self, plain: &[u8]) {
+        self.0 += plain.len() as u64;
+    }
+
+    fn escape(&mut self) {
+        self.0 += 1;
     }
 }

@@ -1,4 +1,4 @@
-//! Finds where a string or a word of JSON ends, quickly.
+//! Finds where a string of JSON ends, quickly.
 
 use memchr::memchr2;
 
@@ -33,13 +33,6 @@ fn places(eight: u64, byte: u8) -> u64 {
 pub(super) fn after_plain_string(chunk: &[u8]) -> Option<&[u8]> {
     let (end, rest) = chunk[string_end(chunk)?..].split_first()?;
     (*end == b'"').then_some(rest)
-}
-
-/// What follows a number or a word that is of no interest.
-pub(super) fn after_word(chunk: &[u8]) -> &[u8] {
-    let ends = |byte: &u8| matches!(byte, b'"' | b'{' | b'}' | b'[' | b']' | b',' | b':');
-    let end = chunk.iter().position(ends);
-    &chunk[end.unwrap_or(chunk.len())..]
 }
 
 #[cfg(test)]
