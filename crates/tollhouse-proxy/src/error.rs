@@ -15,9 +15,9 @@ use tollhouse_openai::{Refused, error};
 use tower_http::timeout::TimeoutError;
 
 use crate::check::Flaw;
-use crate::gates::Outlook;
+use crate::counts::Full;
 use crate::headers::SHOULD_RETRY;
-use crate::held::Full;
+use crate::upstream::gates::Outlook;
 
 const RETRY_AFTER_MS: HeaderName = HeaderName::from_static("retry-after-ms");
 

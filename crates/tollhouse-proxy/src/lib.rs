@@ -40,35 +40,19 @@
 //! # }
 //! ```
 
-mod answer;
 mod bounds;
 mod call;
 mod check;
-mod comments;
 mod counts;
 mod error;
-mod gates;
 mod headers;
-mod held;
 mod keys;
-mod launches;
-mod listen;
-mod outgoing;
 pub mod page;
-mod pass;
-mod proof;
 mod proxy;
-mod request_id;
-mod routes;
-mod session;
+mod serve;
 mod shared;
-mod status;
-mod tally;
-mod together;
-mod tokens;
-mod tunnel;
-mod with_size;
+mod upstream;
 
 pub use bounds::Bounds;
-pub use listen::{Drained, Served};
 pub use proxy::{Proxy, ProxyError};
+pub use serve::{Drained, Served};

@@ -12,15 +12,14 @@ use tollhouse_openai::{Account, Caller, OpenAi};
 use crate::bounds::Bounds;
 use crate::check::request::Hosts;
 use crate::counts::Counts;
-use crate::gates::Gates;
-use crate::held::Held;
+use crate::counts::Held;
+use crate::counts::Tallies;
 use crate::keys::{Accounts, Keys};
-use crate::listen::{self, Served};
+use crate::keys::{Token, Tokens, Vouch};
 use crate::page::{self, Page, Process};
-use crate::routes;
+use crate::serve::{self, Served};
 use crate::shared::Shared;
-use crate::tally::Tallies;
-use crate::tokens::{Token, Tokens, Vouch};
+use crate::upstream::gates::Gates;
 
 /// An account and a client as a reverse proxy.
 ///
@@ -186,7 +185,7 @@ impl Proxy {
     /// All its routes. The bytes of connections are not checked here: what hyper
     /// accepts leniently is refused by [`serve`](Self::serve) alone.
     pub fn router(self) -> Router {
-        routes::router(Arc::new(self.shared()))
+        serve::router(Arc::new(self.shared()))
     }
 
     /// Serves on this socket, in tasks of the present runtime.
@@ -205,7 +204,7 @@ impl Proxy {
         if !address.ip().is_loopback() && !is_guarded {
             return Err(ProxyError::OpenToAll(address));
         }
-        Ok(listen::serve(listener, address, Arc::new(self.shared())))
+        Ok(serve::serve(listener, address, Arc::new(self.shared())))
     }
 
     fn shared(mut self) -> Shared {

@@ -10,7 +10,7 @@ use metrics_exporter_prometheus::PrometheusHandle;
 use crate::bounds::Bounds;
 use crate::check::request::Hosts;
 use crate::counts::Counts;
-use crate::held::Held;
+use crate::counts::Held;
 use crate::keys::Keys;
 use crate::page::{Look, Page};
 

@@ -15,10 +15,10 @@ use hyper::upgrade::{OnUpgrade, Upgraded};
 use hyper_util::rt::TokioIo;
 use tokio::io::{copy, split};
 
-use crate::answer::tell;
-use crate::call::Line;
+use super::answer::tell;
+use super::line::Line;
 use crate::check::Signals;
-use crate::gates;
+use crate::upstream::gates;
 
 /// A client's own key, where a header of its own is not to be had.
 const KEY_PROTOCOL: &str = "openai-insecure-api-key.";
@@ -31,7 +31,7 @@ type Passing = Pin<Box<dyn Future<Output = ()> + Send>>;
 ///
 /// Clones are the same connection's.
 #[derive(Clone)]
-pub(crate) struct Way {
+pub(crate) struct Tunnel {
     signals: Arc<Signals>,
     passing: Arc<Mutex<Option<Passing>>>,
 }
@@ -40,12 +40,12 @@ pub(crate) struct Way {
 pub(crate) struct Asked {
     upgrade: OnUpgrade,
     /// None where somebody else's server serves.
-    way: Option<Way>,
+    tunnel: Option<Tunnel>,
 }
 
-impl Way {
+impl Tunnel {
     pub(crate) fn new(signals: Arc<Signals>) -> Self {
-        Way {
+        Tunnel {
             signals,
             passing: Arc::default(),
         }
@@ -75,13 +75,13 @@ impl Asked {
     /// taken out of it: that is nobody's business at the provider.
     pub(crate) fn of<B>(request: &mut Request<B>) -> Option<Self> {
         let upgrade = request.extensions_mut().remove::<OnUpgrade>()?;
-        let way = request.extensions_mut().remove::<Way>();
+        let tunnel = request.extensions_mut().remove::<Tunnel>();
         let headers = request.headers();
         let is_asked = request.method() == Method::GET
             && names(headers, &UPGRADE, "websocket")
             && names(headers, &CONNECTION, "upgrade")
             && request.uri().path().ends_with("/realtime");
-        is_asked.then_some(Asked { upgrade, way })
+        is_asked.then_some(Asked { upgrade, tunnel })
     }
 
     /// Says to the provider what the client has said. A token of ours stays here.
@@ -127,8 +127,8 @@ impl Asked {
                 let _ = body.frame().await;
             }
         });
-        match self.way {
-            Some(way) => way.lead_to(passing),
+        match self.tunnel {
+            Some(tunnel) => tunnel.lead_to(passing),
             None => drop(tokio::spawn(passing)),
         }
         Response::from_parts(head, axum::body::Body::empty())
@@ -158,8 +158,8 @@ fn names(headers: &HeaderMap, header: &http::HeaderName, word: &str) -> bool {
     words.any(|named| named.trim().eq_ignore_ascii_case(word))
 }
 
-impl fmt::Debug for Way {
+impl fmt::Debug for Tunnel {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Way").finish_non_exhaustive()
+        f.debug_struct("Tunnel").finish_non_exhaustive()
     }
 }

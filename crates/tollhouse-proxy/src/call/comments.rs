@@ -21,11 +21,11 @@ use serde_json::{Value, json};
 use tokio::time::{Instant, Sleep, sleep};
 use tollhouse_openai::account::Place;
 
-use crate::answer::{Breaking, EVENTS, is_events, tell_charge};
-use crate::call::Line;
+use super::answer::{Breaking, EVENTS, is_events, tell_charge};
+use super::line::Line;
 use crate::error::Refusal;
-use crate::gates::{self, Outlook};
-use crate::launches::{Launches, Stage};
+use crate::upstream::gates::{self, Outlook};
+use crate::upstream::launches::{Launches, Stage};
 
 /// An error's body is read no further than that.
 const LONGEST_ERROR: usize = 1024 * 1024;
@@ -34,10 +34,10 @@ const LONGEST_ERROR: usize = 1024 * 1024;
 const BUFFERING: HeaderName = HeaderName::from_static("x-accel-buffering");
 
 /// How a call ended: with an answer, or why there is none.
-pub(crate) type Ended = Result<http::Response<gates::Body>, Refusal>;
+pub(crate) type Outcome = Result<http::Response<gates::Body>, Refusal>;
 
 /// A call that was begun.
-pub(crate) type Calling = Pin<Box<dyn Future<Output = Ended> + Send>>;
+pub(crate) type BoxedCall = Pin<Box<dyn Future<Output = Outcome> + Send>>;
 
 /// What is known of a call that waits.
 pub(crate) struct Wait {
@@ -50,7 +50,7 @@ pub(crate) struct Wait {
 
 /// A call that has waited for so long that its client is to hear of it.
 pub(crate) struct Late {
-    pub(crate) calling: Calling,
+    pub(crate) call: BoxedCall,
     pub(crate) wait: Wait,
     /// Between two comments.
     pub(crate) every: Duration,
@@ -91,7 +91,7 @@ impl Late {
         headers.insert(BUFFERING, HeaderValue::from_static("no"));
         tell_charge(&mut headers, &line);
         let body = Commented {
-            state: State::Waiting(Box::pin(came(self.calling))),
+            state: State::Waiting(Box::pin(came(self.call))),
             wait: self.wait,
             every: self.every,
             // The first one comes at once.
@@ -132,8 +132,8 @@ impl Wait {
     }
 }
 
-async fn came(calling: Calling) -> Came {
-    match calling.await {
+async fn came(call: BoxedCall) -> Came {
+    match call.await {
         Ok(answer) => Came {
             status: answer.status(),
             events: events(answer).await,

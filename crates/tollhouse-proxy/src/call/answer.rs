@@ -10,9 +10,9 @@ use http::{HeaderMap, HeaderName, HeaderValue, Method, Response, StatusCode};
 use http_body::{Body, Frame, SizeHint};
 use pin_project_lite::pin_project;
 
-use crate::call::Line;
+use super::line::Line;
+use super::together::Together;
 use crate::headers::{ATTEMPTS, CHARGE, POOL, SHOULD_RETRY, WAIT, for_client};
-use crate::together::Together;
 
 /// Adds what we know of a call to its answer, and goes with it to its last byte.
 ///

@@ -13,9 +13,9 @@ use tokio::time::Instant;
 use tollhouse_openai::{RequestBody, ResponseBody};
 use tower::Service;
 
+use super::proof::Proof;
+use super::session::AnswerBody;
 use crate::page::Page;
-use crate::proof::Proof;
-use crate::session::AnswerBody;
 
 /// The attempts of a call; kept with its request.
 ///

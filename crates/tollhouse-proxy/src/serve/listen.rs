@@ -26,11 +26,11 @@ use tokio::task::{JoinHandle, JoinSet};
 use tokio::time::{sleep, timeout};
 use tower::ServiceExt;
 
+use super::outgoing::{Answers, Outgoing};
+use super::routes::{Front, front, is_own};
+use crate::call::Tunnel;
 use crate::check::{Checked, Limits, Signals, is_stand_in};
-use crate::outgoing::{Answers, Outgoing};
-use crate::routes::{Front, front, is_own};
 use crate::shared::Shared;
-use crate::tunnel::Way;
 
 /// What is kept of an answer that nobody reads, in bytes; the last piece is kept whole.
 const UNREAD: usize = 64 * 1024;
@@ -192,15 +192,15 @@ async fn connection(
     let streams = shared.bounds.streams;
     let signals = Arc::<Signals>::default();
     let socket = Checked::new(socket, limits, Arc::clone(&signals));
-    let way = Way::new(Arc::clone(&signals));
-    let after_http = way.clone();
+    let tunnel = Tunnel::new(Arc::clone(&signals));
+    let after_http = tunnel.clone();
     let service = service_fn(move |mut request: Request<Incoming>| {
         // Calls are let in whoever is at the other end.
         if is_own(request.uri().path()) {
             request.extensions_mut().insert(ConnectInfo(peer));
         }
         if request.headers().contains_key(UPGRADE) {
-            request.extensions_mut().insert(way.clone());
+            request.extensions_mut().insert(tunnel.clone());
         }
         if let Some(flaw) = signals.flaw().filter(|_| is_stand_in(&request)) {
             request.extensions_mut().insert(flaw);

@@ -1,9 +1,16 @@
-//! What is counted of all calls and connections.
+//! What is counted: of all calls and connections; of what they hold, against a
+//! bound; and of what came of them, by token.
+
+mod held;
+mod tally;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 
 use tokio::time::Instant;
+
+pub(crate) use held::{Counted, Full, Held, Share};
+pub(crate) use tally::{Tallies, Tally};
 
 /// What is counted of all calls.
 #[derive(Debug)]

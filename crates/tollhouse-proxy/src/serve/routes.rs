@@ -21,15 +21,15 @@ use tower_http::catch_panic::CatchPanicLayer;
 use tower_http::request_id::{PropagateRequestIdLayer, SetRequestIdLayer};
 use tower_http::sensitive_headers::SetSensitiveHeadersLayer;
 
+use super::request_id::RequestIds;
+use super::status::Status;
+use crate::call::pass;
 use crate::check::Flaw;
 use crate::error::Refusal;
 use crate::headers::{API_KEY, REQUEST_ID, TOKEN};
 use crate::keys::Admitted;
 use crate::page;
-use crate::pass::pass;
-use crate::request_id::RequestIds;
 use crate::shared::Shared;
-use crate::status::Status;
 
 type Proxy = State<Arc<Shared>>;
 

@@ -15,9 +15,9 @@ use tollhouse_openai::spans::{SpanLayer, Spanned, SpannedBody};
 use tollhouse_openai::{Account, AccountConfig, OpenAi, RequestBody};
 use tower::{Layer, Service};
 
-use crate::launches::Noting;
-use crate::proof::Proof;
-use crate::session::AnswerBody;
+use super::launches::Noting;
+use super::proof::Proof;
+use super::session::AnswerBody;
 
 /// The body of an answer that came through the gates.
 pub(crate) type Body = SpannedBody<LimitedBody<AnswerBody>>;

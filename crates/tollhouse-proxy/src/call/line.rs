@@ -6,10 +6,10 @@ use std::time::Duration;
 use http::{Request, StatusCode};
 use tokio::time::Instant;
 
+use crate::counts::Tally;
 use crate::counts::{Counts, InFlight};
-use crate::launches::Launches;
 use crate::page::{Ended, Page};
-use crate::tally::Tally;
+use crate::upstream::launches::Launches;
 
 /// One line of the log, written when the call is over.
 ///

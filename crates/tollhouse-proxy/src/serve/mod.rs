@@ -1,0 +1,11 @@
+//! From a socket to the handler that answers, and from its answer to the socket.
+
+mod listen;
+mod outgoing;
+mod request_id;
+mod routes;
+mod status;
+
+pub(crate) use listen::serve;
+pub use listen::{Drained, Served};
+pub(crate) use routes::router;
