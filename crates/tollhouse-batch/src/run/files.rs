@@ -17,18 +17,18 @@ use crate::input::{Input, Item};
 use crate::output::journal::Journal;
 use crate::output::order::Order;
 use crate::run::batch::Batch;
-use crate::run::client::Client;
 use crate::run::health::Health;
 use crate::run::judge::Judge;
 use crate::run::latencies::Latencies;
 use crate::run::max_failures::too_many;
 use crate::run::parked::{Parked, Parking};
-use crate::run::recall::Recall;
-use crate::run::room::Room;
+use crate::run::request::client::Client;
+use crate::run::request::recall::Recall;
+use crate::run::request::room::Room;
+use crate::run::request::task::{Back, Resolved, Task, joined};
 use crate::run::settings::Settings;
 use crate::run::spending::Spending;
 use crate::run::stop::Stop;
-use crate::run::task::{Back, Resolved, Task, joined};
 use crate::summary::Summary;
 
 /// No more than this is written at once, but for the last line of it.

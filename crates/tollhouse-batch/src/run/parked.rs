@@ -6,10 +6,11 @@ use tokio::time::Instant;
 
 use crate::event::Observer;
 use crate::input::line::Line;
-use crate::run::case::Case;
-use crate::run::pulse::Pulse;
-use crate::run::task::{Back, Resolved};
-use crate::run::tracker::{Round, Tracker};
+use crate::run::health::case::Case;
+use crate::run::health::pulse::Pulse;
+use crate::run::health::round::Round;
+use crate::run::request::task::{Back, Resolved};
+use crate::run::request::tracker::Tracker;
 
 /// All of them, in the order in which they came back.
 #[derive(Debug, Default)]

@@ -8,7 +8,7 @@ use crate::run::files::Run;
 use crate::run::health::Recovered;
 use crate::run::judge::Judgement;
 use crate::run::parked::Parked;
-use crate::run::task::{Back, Came, Resolved};
+use crate::run::request::task::{Back, Came, Resolved};
 
 impl<S, W, X> Run<S, W, X> {
     /// `None` where it is to be sent again.

@@ -16,11 +16,11 @@ use tokio::time::Duration;
 use crate::input::line::Line;
 use crate::output::outcome::Outcome;
 use crate::run::batch::Batch;
-use crate::run::client::Client;
-use crate::run::recall::RecallSignal;
-use crate::run::room::Room;
-use crate::run::task::{Finished, Task, joined};
-use crate::run::tracker::Tracker;
+use crate::run::request::client::Client;
+use crate::run::request::recall::RecallSignal;
+use crate::run::request::room::Room;
+use crate::run::request::task::{Finished, Task, joined};
+use crate::run::request::tracker::Tracker;
 
 /// A request for [`Batch::answers`].
 ///

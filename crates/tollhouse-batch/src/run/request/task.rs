@@ -8,19 +8,20 @@ use http::HeaderMap;
 use tokio::task::JoinError;
 use tokio::time::{Duration, Instant};
 
+use super::call::call;
+use super::client::Client;
+use super::recall::RecallSignal;
+use super::room::{Room, Share};
+use super::tracker::Tracker;
 use crate::event::Event;
 use crate::input::line::Line;
 use crate::input::line::Request;
 use crate::output::outcome::Outcome;
 use crate::output::record::{Record, Timing};
-use crate::run::call::call;
-use crate::run::case::Case;
-use crate::run::client::Client;
+use crate::run::health::case::Case;
+use crate::run::health::round::Round;
 use crate::run::judge::{Judge, Judgement};
-use crate::run::recall::RecallSignal;
-use crate::run::room::{Room, Share};
 use crate::run::spending::{Charged, Prices};
-use crate::run::tracker::{Round, Tracker};
 
 /// A request that is about to be handed to the service.
 pub(crate) struct Task {

@@ -10,9 +10,9 @@ use http::Request;
 use http_body::Body;
 use http_body_util::{BodyExt, LengthLimitError, Limited};
 
+use super::client::{BoxError, Client};
+use super::room::Share;
 use crate::output::outcome::{Answer, Failure, Outcome};
-use crate::run::client::{BoxError, Client};
-use crate::run::room::Share;
 
 /// The service gave no answer.
 const REQUEST_FAILED: &str = "request_failed";

@@ -1,13 +1,20 @@
-//! Whether the provider is well, as a run has seen it.
+//! Whether the provider is well, as a run has seen it: each attempt feels its
+//! [`pulse`], each [`round`] that came to nothing tells of an [`outage`], or that
+//! the request is a [`case`] by itself.
+
+pub(crate) mod case;
+mod outage;
+pub(crate) mod pulse;
+pub(crate) mod round;
 
 use std::sync::Arc;
 
 use tokio::time::{Duration, Instant};
 
 use crate::format::Span;
-use crate::run::outage::Outage;
-use crate::run::pulse::Pulse;
-use crate::run::tracker::Round;
+use outage::Outage;
+use pulse::Pulse;
+use round::Round;
 
 /// So long after it began, an outage that is told by answers, with no other line
 /// to ask with, is taken for the fault of the lines that draw them.

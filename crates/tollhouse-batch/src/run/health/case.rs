@@ -2,9 +2,9 @@
 
 use tokio::time::Duration;
 
+use super::outage::delay;
+use super::round::Round;
 use crate::run::judge::Judgement;
-use crate::run::outage::delay;
-use crate::run::tracker::Round;
 
 /// Rounds that show that a request itself is to blame ...
 const UNCLEAR_ROUNDS: u32 = 2;

@@ -10,7 +10,8 @@ use tokio::time::{Duration, Instant};
 
 use crate::event::{Event, Observer};
 use crate::input::line::Request;
-use crate::run::pulse::Pulse;
+use crate::run::health::pulse::Pulse;
+use crate::run::health::round::Round;
 
 /// A request's own account of its way, in its extensions. Clones are of the same
 /// request.
@@ -31,18 +32,6 @@ pub(crate) struct Attempt {
     trace: Arc<Trace>,
     pulse: Arc<Pulse>,
     answered: bool,
-}
-
-/// What came of a request from its being handed out to its coming back.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Round {
-    pub(crate) attempts: u32,
-    /// When the first of them left.
-    pub(crate) first: Instant,
-    /// When the last of them left.
-    pub(crate) last: Instant,
-    /// What the last of them drew; `None` where no answer came.
-    pub(crate) status: Option<StatusCode>,
 }
 
 /// What is known of a request's way.

@@ -18,7 +18,7 @@ use pin_project_lite::pin_project;
 use tower_layer::Layer;
 use tower_service::Service;
 
-use crate::run::tracker::{Attempt, Tracker};
+use super::tracker::{Attempt, Tracker};
 
 /// Marks the place in a stack where requests leave, for
 /// [`Batch::withdraw_unsent`](crate::Batch::withdraw_unsent) and

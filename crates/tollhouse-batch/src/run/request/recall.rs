@@ -2,8 +2,8 @@
 
 use tokio::sync::watch;
 
+use super::tracker::Tracker;
 use crate::run::stop::Stopped;
-use crate::run::tracker::Tracker;
 
 /// Calls requests back, of one run.
 #[derive(Debug, Default)]
