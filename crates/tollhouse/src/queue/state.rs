@@ -47,6 +47,8 @@ pub(super) struct State<R: Rule> {
     unlocked: u64,
     /// How many were let in who had not waited, of whom nobody was told yet.
     pub(super) untold: usize,
+    /// How many were let in, each counted once.
+    let_in: u32,
 }
 
 pub(super) enum Place<H> {
@@ -101,6 +103,8 @@ pub(super) struct Admitted<H> {
     pub(super) held: H,
     /// Mostly there is nothing else.
     due: Option<Key>,
+    /// Of those who were let in, by when each was for the first time.
+    number: u32,
 }
 
 /// What one who was let in owes to others than the rule.
@@ -132,6 +136,7 @@ impl<R: Rule> State<R> {
             bell: None,
             unlocked: 0,
             untold: 0,
+            let_in: 0,
         }
     }
 
@@ -295,22 +300,29 @@ impl<R: Rule> State<R> {
     pub(super) fn let_in(&mut self, ask: &Ask, now: &mut Now) -> Option<Admitted<R::Held>> {
         let slot = self.take_slot(now)?;
         let tagged = self.lanes.fly(ask.who());
-        Some(self.admit(ask.wants(), tagged, slot, now))
+        let number = self.next_number();
+        Some(self.admit(ask.wants(), number, (tagged, slot), now))
+    }
+
+    #[inline]
+    fn next_number(&mut self) -> u32 {
+        self.let_in = self.let_in.wrapping_add(1);
+        self.let_in
     }
 
     #[inline]
     fn admit(
         &mut self,
         charge: &Charge,
-        tagged: Tagged,
-        slot: Option<Slot>,
+        number: u32,
+        (tagged, slot): (Tagged, Option<Slot>),
         now: &mut Now,
     ) -> Admitted<R::Held> {
         self.inside += 1;
         let held = self.rule.take(charge, now);
         let owes = !tagged.is_not() || slot.is_some();
         let due = owes.then(|| self.dues.insert(Due { tagged, slot }));
-        Admitted { held, due }
+        Admitted { held, due, number }
     }
 
     fn slot_of(&self, admitted: &Admitted<R::Held>) -> Option<&Slot> {
@@ -427,12 +439,8 @@ impl<R: Rule> State<R> {
 
     /// Puts a newcomer in line.
     pub(super) fn join(&mut self, ask: &Ask, waker: Waker, now: &mut Now) -> Key {
-        self.stand(ask, ask.since(), waker, now)
-    }
-
-    fn stand(&mut self, ask: &Ask, since: Option<Moment>, waker: Waker, now: &mut Now) -> Key {
         let rule = &self.rule;
-        let times = (since, now.get());
+        let times = (ask.since(), now.get());
         let place = Place::InLine(waker);
         let price = |charge: &Charge| rule.cost(charge);
         self.lanes
@@ -440,8 +448,8 @@ impl<R: Rule> State<R> {
     }
 
     /// What an admitted request holds has lapsed: all of it goes back, and its
-    /// owner stands in line again, where he stood: at its first arrival's place if that
-    /// is known, else before all others of its caller, since he was let in before them.
+    /// owner stands in line again, where he stood: before all others of its caller but those
+    /// who were let in before him and whose has lapsed, too.
     /// He comes to wait, whose waker this is, as any other does.
     pub(super) fn lapse(
         &mut self,
@@ -450,14 +458,17 @@ impl<R: Rule> State<R> {
         waker: Waker,
         now: &mut Now,
     ) -> Key {
-        let Admitted { held, due } = admitted;
+        let Admitted { held, due, number } = admitted;
         let Due { tagged, slot } = self.take_due(due);
         self.inside -= 1;
         self.rule.release(held, now);
         self.give_back_slot(slot, Charged::Nothing, now);
         self.lanes.land(tagged, Cost::NOTHING);
-        let since = ask.since().unwrap_or(Moment::BEFORE_ALL);
-        self.stand(ask, Some(since), waker, now)
+        let rule = &self.rule;
+        let place = Place::InLine(waker);
+        let price = |charge: &Charge| rule.cost(charge);
+        self.lanes
+            .come_back(ask.who(), *ask.wants(), number, place, price)
     }
 
     /// An admitted request is over, and `end` says what stands of its charge.
@@ -469,7 +480,7 @@ impl<R: Rule> State<R> {
         now: &mut Now,
         end: impl FnOnce(&mut R, R::Held, &mut Now) -> Charged,
     ) {
-        let Admitted { held, due } = admitted;
+        let Admitted { held, due, .. } = admitted;
         self.inside -= 1;
         let charged = end(&mut self.rule, held, now);
         if due.is_some() || self.seat.is_some() {
@@ -612,7 +623,9 @@ impl<R: Rule> State<R> {
                     rate.moved(now.get());
                 }
                 let tagged = self.lanes.launch(key);
-                let admitted = self.admit(&charge, tagged, slot, now);
+                let before = self.lanes.let_in_as(key);
+                let number = before.unwrap_or_else(|| self.next_number());
+                let admitted = self.admit(&charge, number, (tagged, slot), now);
                 self.call(key, Place::Admitted(admitted))
             }
         };

@@ -3,7 +3,7 @@
 use std::cell::RefCell;
 use std::convert::Infallible;
 use std::rc::Rc;
-use std::task::Poll;
+use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
 use crate::support::account::{SEC, one_a_second};
@@ -14,9 +14,10 @@ use futures_util::future::join_all;
 use tokio::task::{JoinSet, LocalSet, spawn_local, yield_now};
 use tokio::time::{Instant, sleep, sleep_until, timeout};
 use tollhouse::budget::Reserve;
+use tollhouse::gate::{Launch, Now};
 use tollhouse::{
-    Accounting, Arrival, Ask, Caller, ConcurrencyLayer, Refused, Reservation, StaggerLayer,
-    TokenBudget, Window,
+    Accounting, Arrival, Ask, Caller, ConcurrencyLayer, Gate, Pass, Refused, Reservation,
+    StaggerLayer, TokenBudget, Window,
 };
 use tower::{Layer, ServiceExt, service_fn};
 
@@ -682,44 +683,77 @@ async fn slots_and_turns_are_shared_by_weight() {
     assert!((59..=61).contains(&web), "{web} of 80 turns");
 }
 
+type Turn = <StaggerLayer as Gate<(), ()>>::Pass;
+
+/// One that comes to the gate, and whether it is let in at once.
+fn enter(gate: &StaggerLayer) -> (Turn, bool) {
+    let mut turn = Gate::<(), ()>::pass(gate, &());
+    let admitted = is_in(&mut turn);
+    (turn, admitted)
+}
+
+fn is_in(turn: &mut Turn) -> bool {
+    let mut cx = Context::from_waker(Waker::noop());
+    turn.poll_admitted(&mut cx, &mut Now::unread()).is_ready()
+}
+
+fn launched(turn: &mut Turn) {
+    turn.launched(Launch::ToWire, &mut Now::unread());
+}
+
 /// A grant that its owner slept through goes back, and he stands first again: not behind
 /// those who came after him. Of his own lane at least, where there are several.
 #[tokio::test(start_paused = true)]
 async fn who_slept_through_his_turn_stands_first_again() {
-    use std::task::{Context, Waker};
-    use tollhouse::gate::{Launch, Now};
-    use tollhouse::{Gate, Pass, StaggerLayer};
-
     let gate = StaggerLayer::new(SEC);
-    let mut cx = Context::from_waker(Waker::noop());
-    let mut enter = || {
-        let mut pass = Gate::<(), ()>::pass(&gate, &());
-        let admitted = pass.poll_admitted(&mut cx, &mut Now::unread()).is_ready();
-        (pass, admitted)
-    };
-    let (mut first, admitted) = enter();
+    let (mut first, admitted) = enter(&gate);
     assert!(admitted);
-    first.launched(Launch::ToWire, &mut Now::unread());
-    let (mut sleeper, _) = enter();
-    let (mut awake, _) = enter();
-    let (mut after, _) = enter();
+    launched(&mut first);
+    let [(mut sleeper, _), (mut awake, _), (mut after, _)] = [(); 3].map(|()| enter(&gate));
     // Each newcomer moves the line on: the sleeper is granted the second second, and
     // sleeps; the one behind him is granted the third, and goes.
     sleep(SEC).await;
-    let (mut fourth, _) = enter();
+    let (mut fourth, _) = enter(&gate);
     sleep(SEC).await;
-    let (mut last, _) = enter();
-    let mut cx = Context::from_waker(Waker::noop());
-    let mut is_in =
-        |pass: &mut dyn Pass| pass.poll_admitted(&mut cx, &mut Now::unread()).is_ready();
+    let (mut last, _) = enter(&gate);
     assert!(is_in(&mut awake));
-    awake.launched(Launch::ToWire, &mut Now::unread());
+    launched(&mut awake);
     assert!(!is_in(&mut sleeper), "his grant has lapsed");
 
     for next in [&mut sleeper, &mut after, &mut fourth, &mut last] {
         sleep(SEC).await;
         assert!(is_in(next), "in the order of arrival");
-        next.launched(Launch::ToWire, &mut Now::unread());
+        launched(next);
+    }
+}
+
+/// Each of several is slow to wake, and one of them twice.
+#[tokio::test(start_paused = true)]
+async fn those_whose_grants_have_lapsed_go_in_the_order_of_arrival() {
+    let gate = StaggerLayer::new(SEC);
+    let (mut first, admitted) = enter(&gate);
+    assert!(admitted);
+    launched(&mut first);
+    let [(mut one, _), (mut two, _), (mut three, _)] = [(); 3].map(|()| enter(&gate));
+    // Each newcomer moves the line on, and so has the next one granted a second.
+    let mut newcomers = Vec::new();
+    for _ in 0..3 {
+        sleep(SEC).await;
+        newcomers.push(enter(&gate).0);
+    }
+    assert!(!is_in(&mut one) && !is_in(&mut two), "the third's it is");
+    assert!(is_in(&mut three));
+    launched(&mut three);
+    sleep(SEC).await;
+    newcomers.push(enter(&gate).0);
+    sleep(SEC).await;
+    // It was granted the second before this one.
+    assert!(is_in(&mut one), "before whoever came after it");
+    launched(&mut one);
+    for next in [&mut two].into_iter().chain(&mut newcomers) {
+        sleep(SEC).await;
+        assert!(is_in(next), "in the order of arrival");
+        launched(next);
     }
 }
 

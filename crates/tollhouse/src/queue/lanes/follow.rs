@@ -130,8 +130,8 @@ mod tests {
     }
 
     proptest! {
-        /// Whoever waits with whatever weight, newly or again, is told of in the order in
-        /// which the lanes let in.
+        /// Whoever waits with whatever weight, newly or again, and let in before or not, is
+        /// told of in the order in which the lanes let in.
         #[test]
         fn the_line_is_told_in_the_order_in_which_it_is_let_in(
             waiting in prop::collection::vec((0usize..5, 1u64..100, 0u64..40), 0..40),
@@ -141,10 +141,18 @@ mod tests {
             let names = [None, Some("a"), Some("b"), Some("c"), Some("d")];
             for (n, (caller, tokens, first)) in (0u64..).zip(waiting) {
                 let weight = u32::try_from(caller).unwrap() + 1;
+                let was_let_in = caller == 1 && first < 10;
                 let caller = names[caller].map_or_else(Caller::default, |name| Caller::new(name).weight(weight));
-                // No two at once: who goes first of those is not said.
-                let first = (first < 20).then(|| moment(first * 100 + n));
-                lanes.join(&caller, Charge::tokens(tokens), (first, moment(10_000 + n)), (), price);
+                let charge = Charge::tokens(tokens);
+                // No two at once: who goes first of those is not said. So those who were let in
+                // before are of one caller.
+                let place = first * 100 + n;
+                if was_let_in {
+                    lanes.come_back(&caller, charge, u32::try_from(place).unwrap(), (), price);
+                    continue;
+                }
+                let first = (first < 20).then(|| moment(place));
+                lanes.join(&caller, charge, (first, moment(10_000 + n)), (), price);
             }
             let told = lanes.first_in_line(most, price);
             let mut let_in = Vec::new();

@@ -248,14 +248,7 @@ impl<T> Lanes<T> {
         item: T,
         price: impl Fn(&Charge) -> Cost,
     ) -> Key {
-        let was_plain = self.is_plain();
-        let index = self.lane_of(caller);
-        if was_plain && !self.is_plain() {
-            // Nothing was reckoned until now.
-            self.price_first(NOBODY, &price);
-            self.rank(NOBODY);
-        }
-        self.make_way(index);
+        let index = self.lane_for(caller, &price);
         let last = self.lane(index).newcomers.last();
         let last = last.map(|last| self.entries.get(last).arrival);
         let arrival = match first {
@@ -264,21 +257,69 @@ impl<T> Lanes<T> {
             None => last.map_or(now, |last| last.max(now)),
         };
         self.serial = self.serial.wrapping_add(1);
-        let serial = self.serial;
-        let key = self.entries.insert(Entry {
+        let entry = Entry {
             charge: Kept::new(&charge),
             arrival,
             lane: index,
-            serial,
+            serial: self.serial,
             item,
-        });
+        };
+        let is_last = last.is_none_or(|last| last <= arrival);
+        self.stand(entry, is_last, price)
+    }
+
+    /// A request that was let in, as that number, and was not launched, stands again: before
+    /// all of its caller that were not let in, and among those that were, in the order of
+    /// their numbers. It may come here again and again, and others meanwhile, so that the
+    /// order of their return would say nothing of who came first.
+    pub(super) fn come_back(
+        &mut self,
+        caller: &Caller,
+        charge: Charge,
+        number: u32,
+        item: T,
+        price: impl Fn(&Charge) -> Cost,
+    ) -> Key {
+        let entry = Entry {
+            charge: Kept::new(&charge),
+            arrival: Moment::BEFORE_ALL,
+            lane: self.lane_for(caller, &price),
+            serial: number,
+            item,
+        };
+        self.stand(entry, false, price)
+    }
+
+    /// As which number it was let in before; `None` if it was not.
+    #[inline]
+    pub(super) fn let_in_as(&self, key: Key) -> Option<u32> {
+        let entry = self.entries.get(key);
+        (entry.arrival == Moment::BEFORE_ALL).then_some(entry.serial)
+    }
+
+    /// The lane in which one of this caller is about to stand.
+    fn lane_for(&mut self, caller: &Caller, price: &impl Fn(&Charge) -> Cost) -> u32 {
+        let was_plain = self.is_plain();
+        let index = self.lane_of(caller);
+        if was_plain && !self.is_plain() {
+            // Nothing was reckoned until now.
+            self.price_first(NOBODY, price);
+            self.rank(NOBODY);
+        }
+        self.make_way(index);
+        index
+    }
+
+    /// One stands in its lane, behind all newcomers or among those who were here before.
+    fn stand(&mut self, entry: Entry<T>, is_last: bool, price: impl Fn(&Charge) -> Cost) -> Key {
+        let (index, charge) = (entry.lane, entry.charge.get());
+        let place = (entry.arrival, entry.serial);
         let was_first = self.first_of(index);
+        let key = self.entries.insert(entry);
         let lane = &mut self.lanes[index as usize];
-        match last {
-            Some(last) if last > arrival => {
-                lane.returned.insert((arrival, serial), key);
-            }
-            _ => self.entries.append(&mut lane.newcomers, key),
+        match is_last {
+            true => self.entries.append(&mut lane.newcomers, key),
+            false => drop(lane.returned.insert(place, key)),
         }
         self.count_in(index, &charge);
         self.joined(index, was_first, price);

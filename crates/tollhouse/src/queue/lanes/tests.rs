@@ -47,6 +47,11 @@ impl Test {
         self.lanes.join(caller, charge, times, item, price)
     }
 
+    fn come_back(&mut self, caller: &Caller, number: u32, item: u32) -> Key {
+        let charge = Charge::tokens(1);
+        self.lanes.come_back(caller, charge, number, item, price)
+    }
+
     fn head(&mut self) -> u32 {
         let head = self.lanes.head().expect("somebody waits");
         *self.lanes.get_mut(head)
@@ -256,6 +261,23 @@ fn what_is_given_back_is_had_again() {
         test.lanes.land(tagged, Cost::NOTHING);
     }
     assert_eq!(test.order(4), [2, 3, 102, 4]);
+}
+
+/// In whatever order they come back, whether others wait by then or not, and however early
+/// those first came who were not let in yet.
+#[test]
+fn who_was_let_in_stands_again_by_when_that_was() {
+    for name in [Caller::default(), caller("one", 1)] {
+        let mut test = Test::new();
+        let early = Some(test.now);
+        test.come_back(&name, 2, 2);
+        test.join(&name, 1, 5);
+        test.come_back(&name, 3, 3);
+        test.join_again(&name, 1, early, 4);
+        let first = test.come_back(&name, 1, 1);
+        assert_eq!(test.lanes.let_in_as(first), Some(1));
+        assert_eq!(test.order(5), [1, 2, 3, 4, 5]);
+    }
 }
 
 #[test]
