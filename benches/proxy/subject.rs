@@ -106,7 +106,8 @@ pub(crate) fn ourselves(role: &str, arguments: &[&str]) -> Result<Command> {
     Ok(command)
 }
 
-/// `tollhouse proxy` with all its gates, far from their limits.
+/// `tollhouse proxy` with all its gates, far from their limits. A turn to launch is over sooner
+/// than its task can be polled, so each call that waits stands in line a second time.
 pub(crate) fn tollhouse(command: &Path, address: &str, upstream: &str, slots: u32) -> Command {
     let mut proxy = Command::new(command);
     proxy
