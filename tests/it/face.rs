@@ -8,17 +8,18 @@ use bytes::Bytes;
 use http::{Request, Response};
 use tokio::time::Instant;
 use tollhouse::{
-    Accounting, Backoff, BoxError, Classify, ConcurrencyLayer, ConfigError, Cost, Decision, Error,
-    RateLimits, Refused, Reservation, RetryLayer, Scope, Snapshot, StaggerLayer, TokenBudget,
-    TpmBudgetLayer, Usage, Window,
+    Accounting, Backoff, BoxError, Caller, Charge, Classify, ConcurrencyLayer, ConfigError, Cost,
+    Deadline, Decision, Error, GateLayer, Keyed, Per, RateLimits, Refused, Reservation, RetryLayer,
+    Scope, Snapshot, StaggerLayer, TokenBudget, TpmBudgetLayer, Unit, Usage, Window,
 };
-use tollhouse_openai::{OpenAi, Policy};
+use tollhouse_openai::{Account, OpenAi, Policy};
 use tower::util::{BoxCloneService, BoxCloneSyncService};
 use tower::{Layer, Service, ServiceBuilder, ServiceExt, service_fn};
 
 fn whole_budget() -> Result<TokenBudget, ConfigError> {
     TokenBudget::per_minute(30_000)
         .requests_per_minute(500)
+        .meter(Unit::Images, Per::Day, 500)
         .headroom(0.15)
         .burst(20_000)
         .accounting(Accounting::AsUsed)
@@ -192,4 +193,72 @@ fn policy_and_client_come_from_the_environment() {
         .build();
     let built = built.expect("a valid client");
     assert!(!format!("{built:?}").contains("sk-secret"));
+}
+
+/// Who asks, until when, and what for.
+#[tokio::test(start_paused = true)]
+async fn asks() {
+    let nightly = Caller::new("nightly").weight(1_000_000);
+    assert_eq!(nightly.name(), Some("nightly"));
+    assert_eq!(Caller::default().name(), None);
+    let at = Deadline::at(Instant::now() + Duration::from_secs(1));
+    assert_eq!(at, Deadline::within(Duration::from_secs(1)));
+    let charge = Charge::tokens(7).and(Unit::Images, 2);
+    assert_eq!(charge.get(Unit::Images), 2);
+    assert_eq!(Charge::from(7), Charge::of(Unit::Tokens, 7));
+
+    let who = |_: &Request<Bytes>| Caller::new("nightly");
+    let budget = whole_budget().expect("a valid budget");
+    let slots = ConcurrencyLayer::new(3).by(who);
+    let spacing = StaggerLayer::new(Duration::ZERO).by(who);
+    let tokens = TpmBudgetLayer::new(budget, cost).by(who);
+    let answer = async |_: Request<Bytes>| Ok::<_, BoxError>(Response::new(String::new()));
+    let single = ServiceBuilder::new()
+        .layer(slots)
+        .layer(tokens)
+        .layer(spacing)
+        .service(service_fn(answer));
+    assert!(single.oneshot(question()).await.is_ok());
+    let fused = GateLayer::new(ConcurrencyLayer::new(3)).by(who);
+    let fused = fused.layer(service_fn(answer));
+    assert!(fused.oneshot(question()).await.is_ok());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_gate_for_each_key() {
+    let by_path = Keyed::new(
+        |request: &Request<Bytes>| request.uri().path().to_owned(),
+        |_: &String| ConcurrencyLayer::new(3),
+    )
+    .at_most(100);
+    let client = GateLayer::new(by_path).layer(service_fn(provider));
+    assert!(client.oneshot(question()).await.is_ok());
+}
+
+#[test]
+fn what_is_live_changes() {
+    let (slots, spacing) = (
+        ConcurrencyLayer::new(3),
+        StaggerLayer::new(Duration::from_secs(15)),
+    );
+    slots.set_max(5);
+    spacing.set_interval(Duration::from_secs(1));
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_account() {
+    let account = Account::new(Policy::default());
+    let _ = (
+        Account::from_env as fn() -> _,
+        Account::from_toml as fn(&str) -> _,
+    );
+    let client = account.layer().layer(service_fn(provider));
+    assert!(client.oneshot(question()).await.is_ok());
+    account
+        .reload_toml("[defaults]\nmax_concurrency = 5\n")
+        .expect("a valid file");
+    let snapshot = serde_json::to_value(account.snapshot()).expect("plain data");
+    assert!(snapshot.is_object());
+    account.close();
+    account.idle().await;
 }

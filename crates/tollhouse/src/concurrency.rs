@@ -375,6 +375,10 @@ impl<Req, Res, H> Gate<Req, Res> for ConcurrencyLayer<H> {
         let ask = ask.charge(Charge::default());
         Slot(Ticket::new(Arc::clone(&self.queue), ask))
     }
+
+    fn is_at_rest(&self) -> bool {
+        Arc::strong_count(&self.queue) == 1 && self.in_flight() == 0 && self.waiting() == 0
+    }
 }
 
 /// A call's slot.

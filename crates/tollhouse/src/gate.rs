@@ -85,6 +85,15 @@ pub trait Gate<Req, Res> {
         let _ = ask;
         self.pass(request)
     }
+
+    /// Whether it is now as if it had been made anew: nobody has or may yet begin a way
+    /// through it, and all that was taken is given back or has refilled.
+    ///
+    /// [`Keyed`](crate::Keyed) forgets such a gate. One that does not override this is
+    /// never forgotten.
+    fn is_at_rest(&self) -> bool {
+        false
+    }
 }
 
 /// One request's way through a gate: a place in line, then what was admitted.
@@ -223,6 +232,10 @@ macro_rules! tuple_of_gates {
 
             fn pass_as(&self, request: &Req, ask: Ask) -> Self::Pass {
                 ($(self.$index.pass_as(request, ask.clone()),)+)
+            }
+
+            fn is_at_rest(&self) -> bool {
+                true $(&& self.$index.is_at_rest())+
             }
         }
 

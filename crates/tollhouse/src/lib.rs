@@ -13,6 +13,7 @@
 //! | [`TpmBudgetLayer`] | so many tokens, and requests, a minute: a [`TokenBudget`] |
 //! | [`StaggerLayer`] | so long between two launches |
 //! | [`RetryLayer`] | asking again where that can help, holding nothing meanwhile |
+//! | [`GateLayer`] | several of the first three as one; with [`Keyed`], each for itself by model, tenant or host |
 //!
 //! They know neither HTTP client nor provider. What a request costs, what its
 //! answer used and whether to ask again is told to them by closures, or by the
@@ -127,6 +128,7 @@ pub mod concurrency;
 pub mod error;
 pub mod gate;
 pub mod gated;
+pub mod keyed;
 mod queue;
 pub mod retry;
 mod rules;
@@ -151,6 +153,7 @@ pub use concurrency::ConcurrencyLayer;
 pub use error::{BoxError, Error, Refused};
 pub use gate::{Gate, Pass, PassFor};
 pub use gated::{By, GateLayer, Gated, UntilBodyEnd, UntilResponse};
+pub use keyed::Keyed;
 pub use retry::{Attempts, Backoff, Mark, RetryBudget, RetryLayer};
 pub use stagger::StaggerLayer;
 #[cfg(feature = "metrics")]

@@ -278,6 +278,13 @@ impl<Req, Res> Gate<Req, Res> for StaggerLayer {
         let ask = ask.charge(Charge::default());
         Turn(Ticket::new(Arc::clone(&self.queue), ask))
     }
+
+    fn is_at_rest(&self) -> bool {
+        Arc::strong_count(&self.queue) == 1
+            && self.queue.read(|spacing, ahead| {
+                ahead.waiting == 0 && spacing.next(Now::unread().get()).is_none()
+            })
+    }
 }
 
 /// A call's turn to launch.

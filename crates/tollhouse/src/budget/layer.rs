@@ -290,6 +290,10 @@ where
         let ask = ask.charge(self.cost.charge(request));
         BudgetPass::new(&self.budget, ask, self.usage.clone(), self.observe.clone())
     }
+
+    fn is_at_rest(&self) -> bool {
+        self.budget.is_at_rest() && !self.budget.has_learned()
+    }
 }
 
 /// A call's reservation, and what settles it.

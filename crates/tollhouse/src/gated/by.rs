@@ -66,6 +66,10 @@ where
     fn pass_as(&self, request: &Req, _: Ask) -> G::Pass {
         self.pass(request)
     }
+
+    fn is_at_rest(&self) -> bool {
+        self.gate.is_at_rest()
+    }
 }
 
 impl<G: fmt::Debug, F> fmt::Debug for By<G, F> {

@@ -11,6 +11,7 @@ mod fairness;
 mod fifo;
 mod glance;
 mod hour;
+mod keyed;
 mod lanes;
 mod leases;
 mod ledger_proof;
