@@ -6,23 +6,21 @@ use std::time::Duration;
 
 use fastrand::Rng;
 use tempfile::TempDir;
-use tollhouse::shared::{Amounts, Grant, InMemory, MeterTerms, Report, Stamp, Told};
+use tollhouse::shared::{Amounts, Grant, MeterTerms, Report, Stamp, Told};
 use tollhouse::{Per, Unit};
 use tollhouse_redis::RedisLedger;
 
 use crate::support::clock::Clock;
-use crate::support::process::{Process, patiently};
+use crate::support::process::Process;
 use crate::support::server::Server;
 use crate::support::terms;
+use crate::support::twins::Twins;
 
 const BEGIN: u64 = 1_800_000_000_000_000;
 const LEASE: u64 = 2_000_000;
 const TRANSIT: u64 = 2_000_000;
 
-/// What Redis counts in a circle.
-const CIRCLE: u64 = 1 << 52;
-
-fn schedules(usual: u64) -> u64 {
+pub(crate) fn schedules(usual: u64) -> u64 {
     let more = std::env::var("TOLLHOUSE_SCHEDULES").ok();
     let more = more.map_or(1, |times| times.parse::<u64>().expect("a number"));
     usual * more
@@ -77,9 +75,7 @@ struct World {
     rng: Rng,
     now: u64,
     clock: Clock,
-    ledger: RedisLedger,
-    twin: InMemory,
-    life: Option<u64>,
+    twins: Twins,
     provider: Provider,
     actors: Vec<Actor>,
     meters: Vec<MeterTerms>,
@@ -95,24 +91,6 @@ fn tokens(amount: u64) -> Amounts {
 }
 
 impl World {
-    /// Redis first, then the ledger in memory by Redis's clock.
-    async fn exchange(&mut self, report: &Report) -> Grant {
-        let grant = patiently(&self.ledger, report).await;
-        let life = *self.life.get_or_insert(grant.life);
-        let mut twin_report = report.clone();
-        if let Some(seen) = &mut twin_report.seen {
-            assert_eq!(seen.life, life, "nothing is ever lost here");
-            seen.life = 1;
-        }
-        let twin = self.twin.exchange_at(&twin_report, grant.at);
-        assert_eq!(
-            comparable(&grant, life),
-            comparable(&twin, 1),
-            "{report:#?}"
-        );
-        grant
-    }
-
     fn pass(&mut self, time: u64) {
         self.now += time;
         self.clock.set(self.now);
@@ -171,7 +149,7 @@ impl World {
     /// What the bucket gave is what landed, and what is held.
     async fn is_conserved(&mut self) {
         let status = loop {
-            if let Ok(status) = self.ledger.status().await {
+            if let Ok(status) = self.twins.ledger.status().await {
                 break status.expect("a ledger");
             }
         };
@@ -245,7 +223,7 @@ impl World {
                 self.landed += std::mem::take(&mut actor.believed);
             }
         }
-        let grant = self.exchange(&report).await;
+        let grant = self.twins.exchange(&report).await;
         assert!(grant.taken);
         self.believe(who, &report, &grant);
         if !self.is_wild {
@@ -255,7 +233,7 @@ impl World {
             // Lost; sent again as it is.
             0..20 => {
                 self.pass(50_000);
-                let again = self.exchange(&report).await;
+                let again = self.twins.exchange(&report).await;
                 assert_eq!(again, grant, "the same answer");
                 self.heard(who, &again, sent);
             }
@@ -370,9 +348,7 @@ impl World {
             rng,
             now: BEGIN,
             clock,
-            ledger: ledger.expect("an address"),
-            twin: InMemory::new(),
-            life: None,
+            twins: Twins::of(ledger.expect("an address")),
             provider: Provider::new(limit),
             actors: Vec::new(),
             meters,
@@ -416,20 +392,6 @@ fn be_wild(pool: &mut tollhouse::shared::PoolReport, rng: &mut Rng, limit: u64) 
     } else {
         pool.held = None;
     }
-}
-
-/// What must be the same, whichever ledger it is: all but the name of its life, and where its
-/// circles begin.
-fn comparable(grant: &Grant, life: u64) -> Grant {
-    assert_eq!(grant.life, life);
-    let mut grant = grant.clone();
-    grant.life = 0;
-    for pool in &mut grant.pools {
-        for mark in &mut pool.marks {
-            *mark %= CIRCLE;
-        }
-    }
-    grant
 }
 
 async fn play(schedules_: u64, is_wild: bool, meters: impl Fn(&mut Rng) -> Vec<MeterTerms>) {

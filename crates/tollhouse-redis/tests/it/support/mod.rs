@@ -4,6 +4,7 @@ pub(crate) mod clock;
 pub(crate) mod process;
 pub(crate) mod server;
 pub(crate) mod shim;
+pub(crate) mod twins;
 
 use std::time::Duration;
 
