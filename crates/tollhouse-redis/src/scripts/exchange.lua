@@ -26,7 +26,7 @@
 -- A run costs time in proportion to the processes that are there, for each pool of the report.
 
 -- What all that is kept under the key is by: LAYOUT.md.
-local LAYOUT = 2
+local LAYOUT = 3
 
 local key, channel = KEYS[1], ARGV[2]
 local call, pack, parse = redis.call, cmsgpack.pack, cmsgpack.unpack
@@ -464,8 +464,9 @@ local CAME, WEIGHT, TAG, PASSED, INTERVAL, MAX_SLOTS, SLOTS, SLOTS_WANTED = 1, 2
 local HELD, IDLE, BESIDE, LINED, FIRST = 9, 14, 19, 24, 29
 -- How long the line is; whether what the last grant gave has been taken for landed; how many idle
 -- requests nobody waits for (those granted to a line are sent when they come, and were counted by the
--- pace as they were drawn); its limits, packed, since most processes have the same.
-local LENGTH, VOID, RESTING, TERMS = 34, 35, 36, 37
+-- pace as they were drawn); its limits, packed, since most processes have the same; and the price of
+-- the largest head that PASSED is counted for.
+local LENGTH, VOID, RESTING, TERMS, PRICE = 34, 35, 36, 37, 38
 local NO_LIMIT = -1
 
 local function parse_share(packed)
@@ -473,7 +474,7 @@ local function parse_share(packed)
 end
 
 local function pack_share(share)
-  return pack(unpack(share, 1, TERMS))
+  return pack(unpack(share, 1, PRICE))
 end
 
 -- Five amounts, from there on.
@@ -511,7 +512,7 @@ local function new_share()
   put(share, HELD, nothing())
   put(share, IDLE, nothing())
   want_nothing(share)
-  share[VOID], share[RESTING], share[TERMS] = 0, 0, ''
+  share[VOID], share[RESTING], share[TERMS], share[PRICE] = 0, 0, '', 0
   return share
 end
 
@@ -531,6 +532,37 @@ end
 -- here.
 local function new_own(of)
   return { 0, nothing(), 0, 0, of.returned, nothing(), of.unused, of.launches_returned }
+end
+
+-- ===== what passed a head =====
+-- bank/passed.rs: it is counted for the head, however often another one stands before that in its
+-- process's line, is granted and comes again. A line has no names in it, so the head is known by its
+-- price.
+
+local function forgive(share)
+  share[PASSED], share[PRICE] = 0, 0
+end
+
+-- How much more may pass a head of this price.
+local function allowance_of(share, price)
+  return PASSES * price - min(price, SPARE) - share[PASSED]
+end
+
+-- So much is granted past a head of this price.
+local function count_passing(share, cost, price)
+  share[PRICE] = max(share[PRICE], price)
+  share[PASSED] = min(share[PASSED] + cost, PASSES * share[PRICE])
+end
+
+-- Of its line steps are granted of so much in all, of so much at most, and others of at most `rest`
+-- wait on. The count ends with the head. Where that waits no more and was not granted either, the others
+-- pay it off, as if each had been passed as often as it may.
+local function serve(share, all, largest, rest)
+  if largest >= share[PRICE] then
+    forgive(share)
+  elseif rest < share[PRICE] then
+    share[PASSED] = max(share[PASSED] - PASSES * all, 0)
+  end
 end
 
 -- ===== heaps =====
@@ -630,24 +662,44 @@ local function step_of(hand, left, line_of)
   return amounts_at(hand.line, hand.taken * UNITS + 1), true
 end
 
--- Deals `left` out, on paper, and says what falls to `process`: rules 8 and 9, bank/deal.rs.
+-- Whether all heads may be passed by a step that costs so much.
+local function may_be_passed(heads, cost, finish)
+  if heads[1] and finish >= heads[1].finish then
+    return false
+  end
+  for _, head in ipairs(heads) do
+    if cost > head.allowance then
+      return false
+    end
+  end
+  return true
+end
+
+-- Deals `left` out, on paper, and says what falls to `process`: rules 8 and 9, bank/deal.rs. What `limit`
+-- does not cover, no level ever will.
 -- A hand is its tag, its process, how many steps of its line it has had, and its share once it has had a
 -- turn.
-local function deal(process, own, others, left, price, line_of)
+local function deal(process, own, others, left, limit, price, line_of)
   local dealt = {
     drawn = nothing(), steps = 0, tag = own[TAG], virtual_time = 0, recalled = false,
+    -- Of its line it is granted so much in all, and at most.
+    all = 0, largest = 0,
+    -- Whom it passes: the process, by how much, and the price of that one's head.
+    passed = {},
   }
   local hands = hands_of(process, own, others, left)
   local mine = hands[1]
   heapify(hands)
-  local head
-  -- What it is granted in all, and of that what it is granted past a head.
-  local granted, past = 0, 0
+  -- The head, and behind it those who were passed as the head before another one came to stand before
+  -- them: they are passed on their own account, too.
+  local heads = {}
+  -- What it is granted in all.
+  local granted = 0
   -- Once it has had its turn, all that matters is whether another one is the head for whom leases are
   -- called back: no step is larger than this.
   local is_in, is_large = not wants_nothing(own), price(others.most) > LARGE
   while hands[1] do
-    if not is_in and (head or not is_large) then
+    if not is_in and (heads[1] or not is_large) then
       break
     end
     local hand = hands[1]
@@ -663,26 +715,28 @@ local function deal(process, own, others, left, price, line_of)
         local its = step_of(mine, left, line_of)
         is_in = fits(its, left) and not is_nothing(its)
       end
-      head = head or {
-        process = hand[2], finish = finish, price = cost,
-        allowance = PASSES * cost - min(cost, SPARE) - share[PASSED],
-      }
-    elseif not is_nothing(step)
-      and (not head or (finish < head.finish and cost <= head.allowance)) then
+      if fits(step, limit) and (not heads[1] or share[PASSED] > 0) then
+        heads[#heads + 1] = {
+          process = hand[2], finish = finish, price = cost,
+          allowance = allowance_of(share, cost), past = 0,
+        }
+      end
+    elseif not is_nothing(step) and may_be_passed(heads, cost, finish) then
       left = minus(left, step)
-      if head then
+      for _, head in ipairs(heads) do
         head.allowance = head.allowance - cost
+        if is_mine then
+          head.past = head.past + cost
+        end
       end
       if is_mine then
         dealt.drawn = plus(dealt.drawn, step)
         dealt.virtual_time = max(dealt.virtual_time, hand[1])
         dealt.tag = finish
+        granted = granted + cost
         if is_whole then
           dealt.steps = dealt.steps + 1
-        end
-        granted = granted + cost
-        if head then
-          past = past + cost
+          dealt.all, dealt.largest = dealt.all + cost, max(dealt.largest, cost)
         end
       end
       hand[1] = finish
@@ -696,11 +750,16 @@ local function deal(process, own, others, left, price, line_of)
       sink(hands, 1)
     end
   end
-  if head and head.process ~= process then
-    -- A large one counts who was first, too.
-    dealt.recalled = head.price > LARGE
-    local passed = dealt.recalled and granted or past
-    dealt.passed = passed > 0 and { head.process, passed } or nil
+  for at, head in ipairs(heads) do
+    if head.process ~= process then
+      local is_called_back = at == 1 and head.price > LARGE
+      dealt.recalled = dealt.recalled or is_called_back
+      -- A large one counts who was first, too.
+      local cost = is_called_back and granted or head.past
+      if cost > 0 then
+        dealt.passed[#dealt.passed + 1] = { head.process, cost, head.price }
+      end
+    end
   end
   return dealt
 end
@@ -1003,6 +1062,7 @@ local function bury(pool, share)
   put(share, HELD, nothing())
   put(share, IDLE, nothing())
   share[RESTING] = 0
+  forgive(share)
   share[VOID] = 1
 end
 
@@ -1279,7 +1339,9 @@ local function line_up(pool, share, others, of)
   want(share, of.line, of.wanted)
   if is_new and not wants_nothing(share) then
     share[TAG] = max(share[TAG], pool.virtual_time)
-    share[PASSED] = 0
+  end
+  if not of.line[1] then
+    forgive(share)
   end
   if not others.names[1] and wants_nothing(share) then
     pool.virtual_time = max(pool.virtual_time, share[TAG], others.tag, pool.buried)
@@ -1355,19 +1417,22 @@ local function grant(field, pool, share, others, interval, of)
     end
   end
   local resting, left = others.resting + share[RESTING], { huge, huge, huge, huge, huge }
+  local limit = { huge, huge, huge, huge, huge }
   for _, meter in ipairs(pool.meters) do
     left[meter.unit] = min(left[meter.unit], left_of(meter, resting, now))
+    limit[meter.unit] = min(limit[meter.unit], meter.level.cap)
   end
   local seconds = seconds_of(interval)
-  local dealt = deal(process, share, others, left, function(amounts)
+  local function price(amounts)
     return price_of(pool.meters, seconds, amounts)
-  end, function(id)
+  end
+  local dealt = deal(process, share, others, left, limit, price, function(id)
     return id == process and flat(of.line) or { parse(call('HGET', key, line_field(field, id))) }
   end)
-  local passed = dealt.passed and share_of(others, dealt.passed[1])
-  if passed then
-    passed[PASSED] = passed[PASSED] + dealt.passed[2]
-    write(share_field(field, dealt.passed[1]), pack_share(passed))
+  for _, it in ipairs(dealt.passed) do
+    local passed = share_of(others, it[1])
+    count_passing(passed, it[2], it[3])
+    write(share_field(field, it[1]), pack_share(passed))
   end
   for _, meter in ipairs(pool.meters) do
     draw(meter, dealt.drawn[meter.unit], now)
@@ -1381,7 +1446,11 @@ local function grant(field, pool, share, others, interval, of)
   put(share, IDLE, plus(of.idle, dealt.drawn))
   share[TAG] = dealt.tag
   if dealt.steps > 0 then
-    share[PASSED] = 0
+    local most = 0
+    for at = dealt.steps + 1, #of.line do
+      most = max(most, price(of.line[at]))
+    end
+    serve(share, dealt.all, dealt.largest, most)
   end
   if not is_nothing(dealt.drawn) then
     local in_line, rest = nothing(), {}

@@ -5,5 +5,6 @@ mod exchange;
 mod failures;
 mod hostile;
 mod layouts;
+mod passing;
 mod random;
 mod support;

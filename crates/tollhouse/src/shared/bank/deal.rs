@@ -3,17 +3,10 @@
 use std::cmp::Ordering;
 use std::collections::{BTreeMap, VecDeque};
 
+use super::passed::{Passed, Served};
 use super::share::Share;
 use crate::charge::Unit;
 use crate::shared::Amounts;
-
-/// How often its own cost may pass the head.
-const PASSES: f64 = 4.0;
-
-/// Of that so many seconds are kept for its own ways to the ledger, and for what the provider's
-/// word takes from the level meanwhile: with all that it is launched within five times its
-/// refill.
-const SPARE: f64 = 4.0;
 
 /// For one that takes so many seconds to refill, idle leases are called back.
 const LARGE: f64 = 1.0;
@@ -24,14 +17,32 @@ pub(super) struct Dealt {
     pub(super) drawn: Amounts,
     /// How many steps of its line.
     pub(super) steps: usize,
+    pub(super) served: Served,
     /// Its tag afterwards.
     pub(super) tag: f64,
     /// The largest start tag of a step that it was granted.
     pub(super) virtual_time: f64,
-    /// Who collects, if another one does, and what it was passed by.
-    pub(super) passed: Option<(u128, f64)>,
+    /// Whom it passes.
+    pub(super) passed: Vec<Passing>,
     /// Another one collects.
     pub(super) recalled: bool,
+}
+
+impl Dealt {
+    /// One more step of its line, of this price.
+    fn take_step(&mut self, price: f64) {
+        self.steps += 1;
+        self.served.all += price;
+        self.served.largest = self.served.largest.max(price);
+    }
+}
+
+/// Another process, and what is granted past its head of this price.
+#[derive(Debug)]
+pub(super) struct Passing {
+    pub(super) process: u128,
+    pub(super) cost: f64,
+    pub(super) price: f64,
 }
 
 /// One who wants something.
@@ -39,6 +50,7 @@ struct Hand<'s> {
     process: u128,
     tag: f64,
     weight: f64,
+    passed: Passed,
     line: VecDeque<&'s Amounts>,
     beside: Amounts,
 }
@@ -57,25 +69,75 @@ struct Head {
     /// What may yet pass it.
     allowance: f64,
     price: f64,
+    /// What passes it and falls to who asks.
+    past: f64,
 }
 
-impl Head {
-    fn is_large(&self) -> bool {
-        self.price > LARGE
+/// The head, and behind it those who were passed as the head before another one came to stand
+/// before them: they are passed on their own account, too.
+#[derive(Default)]
+struct Heads(Vec<Head>);
+
+impl Heads {
+    /// There is not enough for this one's next step, which is of this price.
+    fn note(&mut self, hand: &Hand, price: f64) {
+        if self.0.is_empty() || !hand.passed.is_nothing() {
+            self.0.push(Head {
+                process: hand.process,
+                finish: hand.tag + price / hand.weight,
+                allowance: hand.passed.allowance(price),
+                price,
+                past: 0.0,
+            });
+        }
+    }
+
+    fn may_be_passed(&self, price: f64, finish: f64) -> bool {
+        let is_sooner = self.0.first().is_none_or(|head| finish < head.finish);
+        is_sooner && self.0.iter().all(|head| price <= head.allowance)
+    }
+
+    /// A step of this price is granted.
+    fn pass(&mut self, price: f64, is_asking: bool) {
+        for head in &mut self.0 {
+            head.allowance -= price;
+            if is_asking {
+                head.past += price;
+            }
+        }
+    }
+
+    /// Whether leases are called back for another one's head.
+    fn is_large(&self, process: u128) -> bool {
+        let first = self.0.first();
+        first.is_some_and(|head| head.process != process && head.price > LARGE)
+    }
+
+    /// Whom this one passes that is granted so much in all.
+    fn passed_by(mut self, process: u128, granted: f64) -> Vec<Passing> {
+        if let Some(first) = self.0.first_mut().filter(|head| head.price > LARGE) {
+            // A large one counts who was first, too.
+            first.past = granted;
+        }
+        let heads = self.0.into_iter();
+        let passed = heads.filter(|head| head.process != process && head.past > 0.0);
+        passed
+            .map(|head| Passing {
+                process: head.process,
+                cost: head.past,
+                price: head.price,
+            })
+            .collect()
     }
 }
 
-/// How much may pass one of this price, that much having passed it.
-fn allowance(price: f64, passed: f64) -> f64 {
-    PASSES * price - price.min(SPARE) - passed
-}
-
-/// Deals `left` out, on paper, and says what falls to `process`.
+/// Deals `left` out, on paper, and says what falls to `process`. What `most` does not cover, no
+/// level ever will.
 pub(super) fn deal(
     process: u128,
     shares: &BTreeMap<u128, Share>,
     is_there: impl Fn(&Share) -> bool,
-    mut left: Amounts,
+    (mut left, most): (Amounts, &Amounts),
     cost: impl Fn(&Amounts) -> f64,
 ) -> Dealt {
     let mut dealt = Dealt::default();
@@ -89,14 +151,15 @@ pub(super) fn deal(
                 process: *id,
                 tag: share.tag,
                 weight: share.weight,
+                passed: share.passed,
                 line: share.wants.line.iter().collect(),
                 beside: share.wants.beside,
             });
         }
     }
-    let mut head: Option<Head> = None;
-    // What it is granted in all, and of that what it is granted past a head.
-    let (mut granted, mut past) = (0.0, 0.0);
+    let mut heads = Heads::default();
+    // What it is granted in all.
+    let mut granted = 0.0;
     while let Some(first) = least(&hands) {
         let hand = &mut hands[first];
         let (step, is_whole) = match hand.line.front() {
@@ -105,39 +168,26 @@ pub(super) fn deal(
         };
         let price = cost(&step);
         let finish = hand.tag + price / hand.weight;
-        let is_passing = head.is_some();
-        let may_pass = head
-            .as_ref()
-            .is_none_or(|head| finish < head.finish && price <= head.allowance);
         if is_whole && !step.fits_into(&left) {
-            if head.is_none() {
-                let passed = shares[&hand.process].passed;
-                head = Some(Head {
-                    process: hand.process,
-                    finish,
-                    allowance: allowance(price, passed),
-                    price,
-                });
+            if step.fits_into(most) {
+                heads.note(hand, price);
             }
             hands.swap_remove(first);
             continue;
         }
-        if !may_pass || step.is_nothing() {
+        if step.is_nothing() || !heads.may_be_passed(price, finish) {
             hands.swap_remove(first);
             continue;
         }
         left = left.minus(&step);
-        if let Some(head) = &mut head {
-            head.allowance -= price;
-        }
+        heads.pass(price, hand.process == process);
         if hand.process == process {
             dealt.drawn = dealt.drawn.plus(&step);
             dealt.virtual_time = dealt.virtual_time.max(hand.tag);
             dealt.tag = finish;
-            dealt.steps += usize::from(is_whole);
             granted += price;
-            if is_passing {
-                past += price;
+            if is_whole {
+                dealt.take_step(price);
             }
         }
         hand.tag = finish;
@@ -147,12 +197,8 @@ pub(super) fn deal(
             hands.swap_remove(first);
         }
     }
-    if let Some(head) = head.filter(|head| head.process != process) {
-        // A large one counts who was first, too.
-        let passed = if head.is_large() { granted } else { past };
-        dealt.passed = Some((head.process, passed)).filter(|(_, passed)| *passed > 0.0);
-        dealt.recalled = head.is_large();
-    }
+    dealt.recalled = heads.is_large(process);
+    dealt.passed = heads.passed_by(process, granted);
     dealt
 }
 

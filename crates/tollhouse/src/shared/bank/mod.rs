@@ -3,6 +3,7 @@
 
 mod deal;
 mod meter;
+mod passed;
 mod pool;
 mod share;
 #[cfg(test)]

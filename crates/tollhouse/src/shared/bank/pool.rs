@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use super::deal::deal;
 use super::meter::Meter;
+use super::passed::{Passed, Served};
 use super::share::{Last, Share, Sums, Wants};
 use super::{LEASE, Opening, TRANSIT};
 use crate::charge::{Per, Unit};
@@ -95,6 +96,7 @@ impl Pool {
             share.held = Amounts::NOTHING;
             share.idle = Amounts::NOTHING;
             share.resting = 0;
+            share.passed = Passed::default();
             share.last = Last::default();
         }
         for share in self.shares.values_mut() {
@@ -297,7 +299,9 @@ impl Pool {
         share.wants = Wants::of(report);
         if is_new && !share.wants.is_nothing() {
             share.tag = share.tag.max(self.virtual_time);
-            share.passed = 0.0;
+        }
+        if share.wants.line.is_empty() {
+            share.passed = Passed::default();
         }
         if !anybody && share.wants.is_nothing() {
             let tags = self.shares.values().map(|share| share.tag);
@@ -315,16 +319,21 @@ impl Pool {
                 meter.lower_to(0, now);
             }
         }
-        let left = self.left(now);
+        let (left, most) = (self.left(now), self.most());
         let interval = self.interval(now);
         let meters = &self.meters;
         let cost = |amounts: &Amounts| price(meters, interval, amounts);
         let there = |share: &Share| is_there(share, now);
-        let dealt = deal(process, &self.shares, there, left, cost);
-        if let Some((head, passed)) = dealt.passed
-            && let Some(head) = self.shares.get_mut(&head)
-        {
-            head.passed += passed;
+        let dealt = deal(process, &self.shares, there, (left, &most), cost);
+        let rest = self.shares[&process].wants.line.iter().skip(dealt.steps);
+        let served = Served {
+            rest: rest.map(cost).fold(0.0, f64::max),
+            ..dealt.served
+        };
+        for passing in &dealt.passed {
+            if let Some(head) = self.shares.get_mut(&passing.process) {
+                head.passed.count(passing.cost, passing.price);
+            }
         }
         for meter in &mut self.meters {
             meter.draw(dealt.drawn.get(meter.terms.unit), now);
@@ -340,7 +349,7 @@ impl Pool {
         share.idle = share.idle.plus(&dealt.drawn);
         share.tag = dealt.tag;
         if dealt.steps > 0 {
-            share.passed = 0.0;
+            share.passed.serve(&served);
         }
         let in_line: Vec<_> = share.wants.line.drain(..dealt.steps).collect();
         let in_line = in_line
@@ -394,14 +403,23 @@ impl Pool {
     fn left(&mut self, now: Stamp) -> Amounts {
         let resting = self.shares.values().map(|share| share.resting);
         let resting = resting.fold(0, u64::saturating_add);
-        let everything = Unit::ALL.into_iter();
-        let mut left = everything.fold(Amounts::NOTHING, |sum, unit| sum.and(unit, u64::MAX));
+        let mut left = everything();
         for meter in &mut self.meters {
             let unit = meter.terms.unit;
             let least = left.get(unit).min(meter.left(resting, now));
             left = left.and(unit, least);
         }
         left
+    }
+
+    /// What may ever be drawn of each unit at once.
+    fn most(&self) -> Amounts {
+        let mut most = everything();
+        for Meter { terms, .. } in &self.meters {
+            let least = most.get(terms.unit).min(terms.capacity);
+            most = most.and(terms.unit, least);
+        }
+        most
     }
 
     /// Those who came within a lease.
@@ -505,6 +523,11 @@ impl Launches {
             self.last = Some((process, booked - back)).filter(|(_, booked)| *booked > 0);
         }
     }
+}
+
+fn everything() -> Amounts {
+    let units = Unit::ALL.into_iter();
+    units.fold(Amounts::NOTHING, |sum, unit| sum.and(unit, u64::MAX))
 }
 
 fn is_there(share: &Share, now: Stamp) -> bool {

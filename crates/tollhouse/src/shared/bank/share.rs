@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use super::passed::Passed;
 use crate::shared::{Amounts, MeterTerms, PoolReport, Stamp};
 
 /// As of its last report, less what it was granted then.
@@ -25,9 +26,8 @@ pub(super) struct Share {
     pub(super) tag: f64,
     pub(super) weight: f64,
     pub(super) wants: Wants,
-    /// What others were granted while its first step was the head, in seconds of the
-    /// scarcest thing; of a large one also what they were granted before it in their turn.
-    pub(super) passed: f64,
+    /// What others were granted while a step of its line was the head.
+    pub(super) passed: Passed,
     /// What the last grant gave, for as long as it is not known to have come.
     pub(super) last: Last,
     /// The sums as they were last reported.
@@ -117,7 +117,7 @@ impl Share {
             tag: 0.0,
             weight: 1.0,
             wants: Wants::default(),
-            passed: 0.0,
+            passed: Passed::default(),
             last: Last::default(),
             sums: Sums {
                 // Its debts are taken over; what it gave back was never charged here.

@@ -1,6 +1,8 @@
 //! Random schedules of processes, against a provider and a count of everything that was
 //! given.
 
+mod passing;
+
 use std::collections::VecDeque;
 use std::time::Duration;
 
