@@ -262,7 +262,7 @@ end
 -- The one more is for whoever's turn it is and who has not come yet: beside it, what refills meanwhile
 -- has a place.
 local function pace_of(rate)
-  return floor((rate + 119) / 120) + 1
+  return floor((max(rate, 1) + 119) / 120) + 1
 end
 
 local function period_of(meter)
@@ -319,6 +319,14 @@ local function take_over(meter, terms, now)
     add_landed(meter, max(terms.capacity - level.whole - level.held, 0), now)
   end
   meter.limit, meter.windowed = terms.limit, terms.windowed
+end
+
+-- One waits for so many requests at once: where the pace never has as many, they are collected.
+local function widen(meter, requests, now)
+  local pace, rate = meter.pace, meter.level.rate
+  if pace then
+    resize(pace, rate, max(pace_of(rate), min(requests, meter.level.cap)), now)
+  end
 end
 
 -- What may be drawn now, while `resting` requests are drawn and nobody's.
@@ -1118,6 +1126,8 @@ local function survey(field, pool)
     terms = {}, interval = 0, idle = nothing(), resting = 0, slots = 0, tag = -huge,
     -- Who wants something, and its tag; what they want in all, and no line more than `most`.
     names = {}, tags = {}, wants = nothing(), most = nothing(),
+    -- The most requests that a first one in line takes at once.
+    widest = 0,
     waiting = {}, slots_wanted = 0,
   }
   local idle, wants, most, there = others.idle, others.wants, others.most, now - LEASE
@@ -1129,7 +1139,7 @@ local function survey(field, pool)
       _, _, _, _, _, idle_1, idle_2, idle_3, idle_4, idle_5,
       beside_1, beside_2, beside_3, beside_4, beside_5,
       lined_1, lined_2, lined_3, lined_4, lined_5,
-      _, _, _, _, _, length, _, resting, terms = parse(packed)
+      first_1, _, _, _, _, length, _, resting, terms = parse(packed)
     local is_there = came >= there
     if not is_there or id == process then
       local share = parse_share(packed)
@@ -1169,6 +1179,7 @@ local function survey(field, pool)
       wants[5] = wants[5] + lined_5 + beside_5
       most[1], most[2], most[3] = max(most[1], lined_1), max(most[2], lined_2), max(most[3], lined_3)
       most[4], most[5] = max(most[4], lined_4), max(most[5], lined_5)
+      others.widest = max(others.widest, first_1)
     end
     if slots_wanted > 0 then
       others.slots_wanted = others.slots_wanted + slots_wanted
@@ -1417,8 +1428,9 @@ local function grant(field, pool, share, others, interval, of)
     end
   end
   local resting, left = others.resting + share[RESTING], { huge, huge, huge, huge, huge }
-  local limit = { huge, huge, huge, huge, huge }
+  local limit, widest = { huge, huge, huge, huge, huge }, max(others.widest, share[FIRST])
   for _, meter in ipairs(pool.meters) do
+    widen(meter, widest, now)
     left[meter.unit] = min(left[meter.unit], left_of(meter, resting, now))
     limit[meter.unit] = min(limit[meter.unit], meter.level.cap)
   end

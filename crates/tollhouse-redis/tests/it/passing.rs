@@ -20,6 +20,12 @@ fn tokens(amount: u64) -> Amounts {
     Amounts::of(Unit::Tokens, amount)
 }
 
+/// Some take more requests at once than half a second has.
+fn step(cost: u64) -> Amounts {
+    let requests = if cost.is_multiple_of(20) { 5 } else { 1 };
+    tokens(cost).and(Unit::Requests, requests)
+}
+
 /// One whose line stays what it is, but for who joins and leaves.
 struct Caller {
     process: u128,
@@ -67,7 +73,7 @@ impl Caller {
         let pool = PoolReport {
             meters: meters.to_vec(),
             weight: self.weight,
-            line: self.line.iter().copied().map(tokens).collect(),
+            line: self.line.iter().copied().map(step).collect(),
             wanted: tokens(if rng.u8(..) < 60 {
                 rng.u64(1..4_000)
             } else {
@@ -103,12 +109,15 @@ async fn what_passes_a_large_request_is_what_passes_it_in_memory() {
     let Some((clock, server)) = Clock::with_server(folder.path(), BEGIN).await else {
         return;
     };
-    let meters = [terms(Unit::Tokens, Per::Minute, LIMIT)];
+    let tokens = terms(Unit::Tokens, Per::Minute, LIMIT);
+    let requests = terms(Unit::Requests, Per::Minute, 120);
     for seed in 0..schedules(12) {
         let mut rng = Rng::with_seed(seed);
         let ledger = RedisLedger::open(&server.url(), &format!("passing {seed}"));
         let mut twins = Twins::of(ledger.expect("an address"));
         let mut callers: Vec<_> = (0..4).map(|_| Caller::new(&mut rng)).collect();
+        let meters = [tokens, requests];
+        let meters = &meters[..1 + usize::from(rng.bool())];
         let mut now = BEGIN;
         for _ in 0..600 {
             now += rng.u64(20 * MILLI..150 * MILLI);
@@ -124,7 +133,7 @@ async fn what_passes_a_large_request_is_what_passes_it_in_memory() {
                 _ => {}
             }
             caller.change(&mut rng);
-            let report = caller.report(&mut rng, &meters, now);
+            let report = caller.report(&mut rng, meters, now);
             let grant = twins.exchange(&report).await;
             caller.seen = Some(Seen {
                 life: grant.life,

@@ -32,7 +32,7 @@ pub(super) struct Meter {
 /// The one more is for whoever's turn it is and who has not come yet: beside it, what refills
 /// meanwhile has a place.
 fn pace_of(rate: u64) -> u64 {
-    rate.div_ceil(120).saturating_add(1)
+    rate.max(1).div_ceil(120).saturating_add(1)
 }
 
 impl Meter {
@@ -105,6 +105,15 @@ impl Meter {
 
     pub(super) fn room(&mut self, now: Stamp) -> i64 {
         self.level.room(moment(now)).whole(self.terms.per)
+    }
+
+    /// One waits for so many requests at once: where the pace never has as many, they are collected.
+    pub(super) fn widen(&mut self, requests: u64, now: Stamp) {
+        if let Some(pace) = &mut self.pace {
+            let widest = requests.min(self.terms.capacity);
+            let most = pace_of(self.terms.rate).max(widest);
+            pace.resize(self.terms.rate, most, moment(now));
+        }
     }
 
     /// What may be drawn now, while `resting` requests are drawn and nobody's.

@@ -403,13 +403,21 @@ impl Pool {
     fn left(&mut self, now: Stamp) -> Amounts {
         let resting = self.shares.values().map(|share| share.resting);
         let resting = resting.fold(0, u64::saturating_add);
+        let widest = self.widest();
         let mut left = everything();
         for meter in &mut self.meters {
             let unit = meter.terms.unit;
+            meter.widen(widest, now);
             let least = left.get(unit).min(meter.left(resting, now));
             left = left.and(unit, least);
         }
         left
+    }
+
+    /// The most requests that a first one in line takes at once.
+    fn widest(&self) -> u64 {
+        let firsts = self.shares.values().filter_map(|it| it.wants.line.first());
+        firsts.map(|it| it.get(Unit::Requests)).max().unwrap_or(0)
     }
 
     /// What may ever be drawn of each unit at once.

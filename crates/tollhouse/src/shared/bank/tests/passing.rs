@@ -182,6 +182,36 @@ fn what_no_level_could_ever_cover_holds_up_nobody() {
     assert!(granted >= 590_000, "{granted}");
 }
 
+/// More requests at once than half a second has are collected, as anything large is.
+#[test]
+fn many_requests_at_once_wait_for_the_pace_and_hold_up_nobody_for_good() {
+    let mut bank = Bank::new(1);
+    let mut drawn = [0; 2];
+    for tick in 0..300 * 4 {
+        for (id, line) in [(0, vec![5]), (1, vec![1; 8])] {
+            let now = 1_000 * SEC + tick * SEC / 4 + id * 1_000;
+            let requests = |many| Amounts::of(Unit::Requests, many);
+            let pool = PoolReport {
+                meters: vec![MeterTerms {
+                    unit: Unit::Requests,
+                    ..by_the_minute(60, 60)
+                }],
+                weight: 1,
+                line: line.into_iter().map(requests).collect(),
+                ..PoolReport::default()
+            };
+            let report = asking(id.into(), tick + 1, now, pool);
+            let grant = bank.exchange(&report, Stamp(now));
+            drawn[usize::try_from(id).unwrap()] += grant.pools[0].drawn.get(Unit::Requests);
+        }
+    }
+    let [many, single] = drawn;
+    assert!(
+        many + single >= 290 && many.abs_diff(single) <= 30,
+        "{drawn:?}"
+    );
+}
+
 /// Who comes and goes beside one that waits.
 #[derive(Clone, Debug)]
 enum Other {
