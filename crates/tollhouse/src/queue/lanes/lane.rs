@@ -100,8 +100,12 @@ pub(super) struct Lane {
     pub(super) in_flight: usize,
     /// What the first one costs.
     pub(super) price: Cost,
-    /// What has passed those who stood first, since the last of them was let in.
+    /// What has passed those who stood first, since the last of them was let in for whom
+    /// that is counted.
     pub(super) passed: Cost,
+    /// The first of those, while it waits. Others of its lane may stand before it meanwhile
+    /// and be let in.
+    pub(super) counted_for: Option<Key>,
     /// By how much those may be passed who stood first and stand behind another now.
     pub(super) most: Cost,
     /// Whether it is among [`Lanes::heads`](super::Lanes).
@@ -124,6 +128,7 @@ impl Lane {
             in_flight: 0,
             price: Cost::NOTHING,
             passed: Cost::NOTHING,
+            counted_for: None,
             most: Cost::MOST,
             leads: false,
             charged: (0, Cost::NOTHING),

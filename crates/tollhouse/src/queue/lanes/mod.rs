@@ -10,10 +10,10 @@
 //! A head that waits may be passed by another caller's first request if that would
 //! be over sooner: if its finish tag is smaller. What has passed a head comes to no
 //! more than [`PASSING`] times its own cost, so that a large request is not starved
-//! by small ones. That is counted until somebody of its lane is let in, and of all who
-//! stand before the one that passes and were heads: otherwise those who were here before,
-//! of its own caller or of another, could join in front of it and leave again and again,
-//! and each time it would be passed anew.
+//! by small ones. That is counted until it is let in, and of all who stand before the one
+//! that passes and were heads: otherwise those who were here before, of its own caller or
+//! of another, could join in front of it and be let in or leave again and again, and each
+//! time it would be passed anew.
 //!
 //! Who cannot go for as long as the limits are what they are is set aside: it holds up
 //! nobody, and so is passed by nobody. When they change it stands where it stood.
@@ -226,6 +226,7 @@ impl<T> Lanes<T> {
     fn forgive(&mut self, index: u32) {
         let lane = self.lane(index);
         (lane.passed, lane.most) = (Cost::NOTHING, Cost::MOST);
+        lane.counted_for = None;
         if std::mem::take(&mut lane.leads) {
             self.heads.retain(|head| *head != index);
         }
@@ -368,7 +369,10 @@ impl<T> Lanes<T> {
         }
         let index = self.entries.get(key).lane;
         self.count_passing(index);
-        self.forgive(index);
+        let counted_for = self.lanes[index as usize].counted_for;
+        if counted_for.is_none_or(|first| first == key) {
+            self.forgive(index);
+        }
         let spell = self.spell;
         let lane = &mut self.lanes[index as usize];
         let tagged = Tagged {
@@ -389,8 +393,10 @@ impl<T> Lanes<T> {
         for n in 0..self.heads.len() {
             let head = self.heads[n];
             if self.starts.is_before(head, index) {
+                let first = self.first_of(head);
                 let head = self.lane(head);
                 head.passed = head.passed.plus(cost);
+                head.counted_for = head.counted_for.or(first);
             }
         }
     }
@@ -493,6 +499,9 @@ impl<T> Lanes<T> {
             return;
         }
         let charge = entry.charge.get();
+        if lane.counted_for == Some(key) {
+            lane.counted_for = None;
+        }
         lane.waiting -= 1;
         lane.charge.subtract(&charge);
         self.waiting -= 1;

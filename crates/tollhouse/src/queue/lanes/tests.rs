@@ -159,6 +159,30 @@ fn a_head_is_passed_no_more_for_those_who_join_before_it() {
     assert_eq!(test.next().0, 0);
 }
 
+/// Those of its own caller who first came before it are let in again and again.
+#[test]
+fn a_head_is_passed_no_more_for_those_who_are_let_in_before_it() {
+    let mut test = Test::new();
+    let (large, small) = (caller("large", 1), caller("small", 50));
+    let before_all = Some(test.now);
+    test.join(&large, 1_000, 0);
+    let mut passed = 0;
+    for n in 1..1_000 {
+        let passer = test.join(&small, 100, n);
+        if test.passer() == Some(n) {
+            passed += 100;
+            test.launch(passer);
+        } else {
+            test.lanes.remove(passer, price);
+        }
+        let before = test.join_again(&large, 1, before_all, n);
+        assert_eq!(test.head(), n);
+        test.launch(before);
+    }
+    assert_eq!(passed, 4_000);
+    assert_eq!(test.next().0, 0);
+}
+
 #[test]
 fn nobody_passes_who_would_be_over_later() {
     let mut test = Test::new();
