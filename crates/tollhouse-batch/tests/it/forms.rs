@@ -9,7 +9,7 @@ use bytes::Bytes;
 use http::{Request, Uri};
 use serde_json::json;
 use tokio::io::AsyncWriteExt;
-use tollhouse_batch::{Batch, Limits, Plan, SentLayer};
+use tollhouse_batch::{Batch, Event, Limits, Plan, SentLayer};
 use tower::Layer;
 
 async fn packed(text: &str) -> Vec<u8> {
@@ -141,4 +141,46 @@ async fn rubbish_with_a_good_status_is_a_failure() {
     let record = &records(&errors)[0];
     assert_eq!(record["error"]["code"], "response_not_json");
     assert_eq!(record["response"]["body"], "<html>maintenance</html>");
+}
+
+#[tokio::test(start_paused = true)]
+async fn line_that_names_a_host_is_a_bad_line() {
+    let urls = [
+        "http://elsewhere/v1/x",
+        "https://api.openai.com/v1/chat/completions",
+        "HTTP://elsewhere/v1/x",
+        "//elsewhere/v1/x",
+        "elsewhere:80",
+        "elsewhere/v1/x",
+    ];
+    let line =
+        |url| format!(r#"{{"custom_id":"{url}","method":"POST","url":"{url}","body":{{}}}}"#);
+    let lines = urls.map(line).join("\n");
+    let said: Vec<_> = (1..)
+        .zip(urls)
+        .map(|(number, url)| {
+            format!(
+                "line {number}, custom_id {url:?}: `url` is {url:?}; it must be a path such as \
+                 \"/v1/chat/completions\""
+            )
+        })
+        .collect();
+
+    let plan = Plan::read(lines.as_bytes(), |_: &Request<Bytes>| 1, Limits::new()).await;
+    let bad = plan.expect("memory can be read").bad_lines.first;
+    assert_eq!(
+        bad.iter().map(ToString::to_string).collect::<Vec<_>>(),
+        said
+    );
+
+    let bad = Log::new();
+    let seen = bad.clone();
+    let batch = Batch::new(service_fn(slow)).on_event(move |event| match event {
+        Event::BadLine(bad) => seen.push(bad.to_string()),
+        event => panic!("something else than a bad line: {event:?}"),
+    });
+    let run = batch.run_boxed(lines.as_bytes(), tokio::io::sink(), tokio::io::sink());
+    let summary = run.await.expect("memory can be read and written");
+    assert_eq!((summary.bad_lines, summary.total), (6, 6));
+    assert_eq!(bad.take(), said);
 }

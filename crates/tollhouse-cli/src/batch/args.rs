@@ -208,7 +208,8 @@ impl Args {
 
 /// A path, as a flag gives it.
 pub(crate) fn endpoint(text: &str) -> Result<Uri, &'static str> {
-    let uri = text.parse().ok().filter(|_| text.starts_with('/'));
+    let is_path = text.starts_with('/') && !text.starts_with("//");
+    let uri = text.parse().ok().filter(|_| is_path);
     uri.ok_or("a path such as /v1/chat/completions is allowed")
 }
 
