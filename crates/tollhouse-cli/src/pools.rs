@@ -92,6 +92,13 @@ impl Pools {
         known.all.clone()
     }
 
+    /// Whether any of them bounds its line.
+    pub(crate) fn bound_lines(&self) -> bool {
+        let known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut all = known.all.iter();
+        all.any(|pool| pool.config.max_waiting.is_some())
+    }
+
     /// Looks again at what the account says of each, because it says something else.
     pub(crate) fn refresh(&self) {
         let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);

@@ -86,6 +86,7 @@ fn of_error(error: &(dyn StdError + Send + Sync + 'static)) -> Judgement {
 
 fn of_refusal(refused: &Refused) -> Judgement {
     match *refused {
+        // Not by a full line of our own, which lines wait in front of.
         Refused::Overloaded { .. } => Judgement::Outage,
         Refused::Exhausted { scope, until } => {
             let left = until.saturating_duration_since(Instant::now());

@@ -1,5 +1,6 @@
 //! `tollhouse batch`: sends the requests of a file, within the limits.
 
+mod anteroom;
 pub(crate) mod args;
 mod board;
 pub(crate) mod files;
@@ -25,6 +26,7 @@ use tollhouse_batch::{Batch, SentLayer, Stop, Summary};
 use tollhouse_openai::{Account, OpenAi};
 use tower::{Layer, ServiceExt};
 
+use anteroom::Anteroom;
 pub(crate) use args::Args;
 pub(crate) use board::Board;
 use files::{Outputs, Requests};
@@ -202,9 +204,11 @@ impl Run {
         let base_url = self.client.base_url().to_string();
         let notes = Notes::new(self.screen.clone(), self.errors.clone(), base_url);
         let board = self.board.clone();
-        let client = SentLayer.layer(self.watch.around(self.client.clone()));
+        let client = self.watch.around(self.client.clone());
+        let client = SentLayer.layer(client.map_request(anteroom::leave));
         let caller = self.args.caller(&self.account);
         let client = self.account.layer().layer(client);
+        let client = Anteroom::new(self.pools.clone()).before(client);
         let client = client.map_request(move |mut request: Request<Bytes>| {
             request.extensions_mut().insert(caller.clone());
             request

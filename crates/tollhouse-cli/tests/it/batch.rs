@@ -7,6 +7,7 @@ use crate::common::{
     Files, Provider, answers, assert_each_once, directory, ended, interrupt, line, line_count,
     lines, records, run, run_with_stdin, signal, start, text, tollhouse, until,
 };
+use tokio::time::Instant;
 use tollhouse_sim::{Answers, Faults, Limits, Sim};
 
 /// Answers after 0.1 s.
@@ -532,4 +533,50 @@ async fn a_cost_limit_is_kept_and_the_rest_is_left() {
     assert_eq!(ran.code, Some(2), "{}", ran.stderr);
     let said = "--prices has no price for gpt-4o, so --cost-limit cannot be kept";
     assert!(ran.stderr.contains(said), "{}", ran.stderr);
+}
+
+/// A full line of the batch's own is no outage of the provider's.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_line_that_is_bounded_is_kept_and_is_no_outage() {
+    for (waiting, concurrency) in [("0", "1"), ("1", "1"), ("2", "4")] {
+        let latency = Duration::from_millis(20);
+        let provider = Provider::start(Sim::builder().latency(latency, Duration::ZERO)).await;
+        let files = Files::new(&format!("bounded-line-{waiting}"), lines(60, 10));
+        let policy = ["--max-waiting", waiting, "--max-concurrency", concurrency];
+        let begin = Instant::now();
+        let ran = run(provider.tollhouse(&files.arguments(&policy)));
+
+        assert_eq!(ran.code, Some(0), "{}", ran.stderr);
+        assert_each_once(&files.output, 60);
+        for said in ["Waiting for", "answers again", "overloaded"] {
+            assert!(!ran.stderr.contains(said), "{}", ran.stderr);
+        }
+        // One after the other they take 1.2 s, and an outage half a second at least.
+        let took = begin.elapsed();
+        assert!(took < Duration::from_secs(8), "{took:?}: {}", ran.stderr);
+        let report = provider.sim.report();
+        assert_eq!((report.arrived, report.repeated), (60, 0));
+    }
+}
+
+/// Where one pool's line is bounded, the others go on beside it.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_full_line_holds_up_no_other_pool() {
+    let latency = Duration::from_millis(50);
+    let provider = Provider::start(Sim::builder().latency(latency, Duration::ZERO)).await;
+    let other = line("other", 10).replace("gpt-4o", "gpt-none");
+    let files = Files::new("bounded-pool", lines(100, 10) + &other);
+    let config = files.input.with_file_name("tollhouse.toml");
+    let slow = "[models.\"gpt-4o\"]\nmax_waiting = 1\nmax_concurrency = 1\n[models.gpt-none]\n";
+    fs::write(&config, slow).expect("a file");
+    let ran = run(provider.tollhouse(&files.arguments(&["--config", text(&config)])));
+    assert_eq!(ran.code, Some(0), "{}", ran.stderr);
+    let ids = records(&files.output).into_iter();
+    let ids: Vec<_> = ids.map(|it| it["custom_id"].to_string()).collect();
+    let place = ids.iter().position(|id| id == "\"other\"");
+    assert!(
+        place.is_some_and(|place| place < 50),
+        "{place:?} of {ids:?}"
+    );
+    assert!(!ran.stderr.contains("Waiting for"), "{}", ran.stderr);
 }
