@@ -5,6 +5,7 @@ mod batch;
 mod cli;
 mod demo;
 mod failure;
+mod flags;
 mod logging;
 mod metrics;
 mod plan;

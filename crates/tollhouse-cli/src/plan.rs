@@ -12,10 +12,10 @@ use tollhouse_openai::{Account, Call, Limit, PolicyConfig};
 use crate::batch::args::endpoint;
 use crate::batch::files::{self, Place, Requests};
 use crate::failure::{BoxError, Ended, Exit};
+use crate::flags::seconds;
 use crate::policy_args::PolicyArgs;
 use crate::pools::{Pool, Pools};
 use crate::print::to_stdout;
-use crate::sim::seconds;
 
 /// Show what a batch will take: tokens, time by each pool's limits, lines that can never fit
 ///
@@ -36,7 +36,7 @@ pub(crate) struct Args {
     url: Option<Uri>,
 
     /// How long an answer takes on average, to reckon with the requests in flight
-    #[arg(long, value_name = "SECONDS", value_parser = seconds)]
+    #[arg(long, value_name = "SECONDS", value_parser = seconds, allow_negative_numbers = true)]
     answer_seconds: Option<Duration>,
 
     /// Print the plan as JSON

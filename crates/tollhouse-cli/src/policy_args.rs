@@ -13,7 +13,7 @@ use tollhouse_openai::policy::BadSetting;
 use tollhouse_openai::{AccountConfig, OpenAi, OpenAiBuilder, Policy, PolicyConfig, PolicyError};
 
 use crate::failure::{self, BoxError};
-use crate::sim::seconds;
+use crate::flags::some_seconds;
 
 /// The account's limits; a flag goes before its variable. The key is read from
 /// OPENAI_API_KEY alone.
@@ -88,7 +88,13 @@ pub(crate) struct ClientArgs {
     base_url: Option<String>,
 
     /// Longest wait for the head of an answer, and again for each further piece of its body
-    #[arg(long, value_name = "SECONDS", value_parser = seconds, default_value = "600")]
+    #[arg(
+        long,
+        value_name = "SECONDS",
+        value_parser = some_seconds,
+        allow_negative_numbers = true,
+        default_value = "600"
+    )]
     timeout_seconds: Option<Duration>,
 
     /// Whether bodies take as long as they go on.

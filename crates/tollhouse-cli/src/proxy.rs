@@ -8,13 +8,13 @@ use tollhouse_openai::{Account, OpenAi};
 use tollhouse_proxy::{Bounds, Proxy, Served};
 
 use crate::failure::{self, BoxError, Ended, Exit};
+use crate::flags::{address, at_least_one, seconds, some_seconds};
 use crate::logging;
 use crate::metrics;
 use crate::policy_args::{ClientArgs, PolicyArgs};
 use crate::reload::{self, Followed};
 use crate::shared;
 use crate::signals::Signals;
-use crate::sim::seconds;
 
 /// What a client shows as its API key or beside it, where that is asked for.
 const TOKEN: &str = "TOLLHOUSE_TOKEN";
@@ -32,7 +32,7 @@ const TOKEN: &str = "TOLLHOUSE_TOKEN";
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
     /// Where to listen; port 0 takes a free one. Beyond loopback a token is demanded
-    #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:8787")]
+    #[arg(long, value_name = "ADDRESS", value_parser = address, default_value = "127.0.0.1:8787")]
     listen: SocketAddr,
 
     /// A name that clients call this proxy by, beside addresses and localhost; repeatable
@@ -46,56 +46,92 @@ pub(crate) struct Args {
 
     /// Longest wait for a launch; who would wait for longer gets a 429 at once
     /// [default: no limit]
-    #[arg(long, value_name = "SECONDS", value_parser = seconds)]
+    #[arg(long, value_name = "SECONDS", value_parser = seconds, allow_negative_numbers = true)]
     max_wait: Option<Duration>,
 
     /// Tell streams that wait for longer than this so, by comments, and as often again; a call
     /// with a longest wait is never begun so [default: off]
-    #[arg(long, value_name = "SECONDS", value_parser = seconds)]
+    #[arg(long, value_name = "SECONDS", value_parser = some_seconds, allow_negative_numbers = true)]
     stream_comments: Option<Duration>,
 
     /// Longest head of a request, in bytes [default: 65536]
-    #[arg(long, value_name = "BYTES")]
+    #[arg(
+        long,
+        value_name = "BYTES",
+        value_parser = at_least_one::<usize>,
+        allow_negative_numbers = true
+    )]
     max_head: Option<usize>,
 
     /// Longest body that is read, in bytes [default: 33554432]
-    #[arg(long, value_name = "BYTES")]
+    #[arg(
+        long,
+        value_name = "BYTES",
+        value_parser = at_least_one::<usize>,
+        allow_negative_numbers = true
+    )]
     max_body: Option<usize>,
 
     /// Longest upload, in bytes; it is passed on as it comes [default: 1073741824]
-    #[arg(long, value_name = "BYTES")]
+    #[arg(long, value_name = "BYTES", allow_negative_numbers = true)]
     max_upload: Option<usize>,
 
     /// What all calls together may hold of bodies, in bytes [default: 536870912]
-    #[arg(long, value_name = "BYTES")]
+    #[arg(
+        long,
+        value_name = "BYTES",
+        value_parser = at_least_one::<usize>,
+        allow_negative_numbers = true
+    )]
     max_held: Option<usize>,
 
     /// Connections at once; further ones wait to be accepted [default: 16384]
-    #[arg(long, value_name = "N")]
+    #[arg(
+        long,
+        value_name = "N",
+        value_parser = at_least_one::<usize>,
+        allow_negative_numbers = true
+    )]
     max_connections: Option<usize>,
 
     /// Calls at once over one connection of HTTP/2 [default: 256]
-    #[arg(long, value_name = "N")]
+    #[arg(
+        long,
+        value_name = "N",
+        value_parser = at_least_one::<u32>,
+        allow_negative_numbers = true
+    )]
     max_streams: Option<u32>,
 
     /// Keys at once, with --pass-through-keys [default: 100]
-    #[arg(long, value_name = "N")]
+    #[arg(
+        long,
+        value_name = "N",
+        value_parser = at_least_one::<usize>,
+        allow_negative_numbers = true
+    )]
     max_keys: Option<usize>,
 
     /// How long a head may take, and a connection be idle before the next [default: 75]
-    #[arg(long, value_name = "SECONDS", value_parser = seconds)]
+    #[arg(long, value_name = "SECONDS", value_parser = some_seconds, allow_negative_numbers = true)]
     head_seconds: Option<Duration>,
 
     /// Longest pause between two pieces of a request's body [default: 30]
-    #[arg(long, value_name = "SECONDS", value_parser = seconds)]
+    #[arg(long, value_name = "SECONDS", value_parser = some_seconds, allow_negative_numbers = true)]
     body_idle_seconds: Option<Duration>,
 
     /// How long a client may read nothing of what is ready for it [default: 300]
-    #[arg(long, value_name = "SECONDS", value_parser = seconds)]
+    #[arg(long, value_name = "SECONDS", value_parser = some_seconds, allow_negative_numbers = true)]
     write_seconds: Option<Duration>,
 
     /// How long calls in flight may go on after the first signal
-    #[arg(long, value_name = "SECONDS", value_parser = seconds, default_value = "60")]
+    #[arg(
+        long,
+        value_name = "SECONDS",
+        value_parser = seconds,
+        allow_negative_numbers = true,
+        default_value = "60"
+    )]
     drain_seconds: Duration,
 
     /// How the log is written

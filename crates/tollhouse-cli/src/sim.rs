@@ -8,6 +8,7 @@ use clap::ValueEnum;
 use tollhouse_sim::{ChargeRule, Config, Enforcement, Report, RequestEnforcement, Sim};
 
 use crate::failure::{self, BoxError, Ended, Exit};
+use crate::flags::{address, seconds};
 use crate::logging;
 use crate::print::{Count, Span, to_stdout};
 use crate::signals::Signals;
@@ -23,15 +24,15 @@ use crate::signals::Signals;
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
     /// Where to listen; port 0 takes a free one
-    #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:8788")]
+    #[arg(long, value_name = "ADDRESS", value_parser = address, default_value = "127.0.0.1:8788")]
     listen: SocketAddr,
 
     /// Tokens a minute for each model, or `none` [default: 30000]
-    #[arg(long, value_name = "TOKENS", value_parser = limit)]
+    #[arg(long, value_name = "TOKENS", value_parser = limit, allow_negative_numbers = true)]
     tpm: Option<Limit>,
 
     /// Requests a minute for each model, or `none` [default: 500]
-    #[arg(long, value_name = "REQUESTS", value_parser = limit)]
+    #[arg(long, value_name = "REQUESTS", value_parser = limit, allow_negative_numbers = true)]
     rpm: Option<Limit>,
 
     /// How a minute is counted [default: continuous]
@@ -51,19 +52,19 @@ pub(crate) struct Args {
     true_up: bool,
 
     /// How many times faster than real it lives: its minute takes 60 s / SPEED [default: 1]
-    #[arg(long)]
+    #[arg(long, allow_negative_numbers = true)]
     speed: Option<f64>,
 
     /// Seconds until the first token, in its own time [default: 0]
-    #[arg(long, value_name = "SECONDS", value_parser = seconds)]
+    #[arg(long, value_name = "SECONDS", value_parser = seconds, allow_negative_numbers = true)]
     latency: Option<Duration>,
 
     /// Seconds between two tokens, in its own time [default: 0]
-    #[arg(long, value_name = "SECONDS", value_parser = seconds)]
+    #[arg(long, value_name = "SECONDS", value_parser = seconds, allow_negative_numbers = true)]
     token_latency: Option<Duration>,
 
     /// How widely latencies are spread, 0 to 1 [default: 0]
-    #[arg(long, value_name = "SHARE")]
+    #[arg(long, value_name = "SHARE", allow_negative_numbers = true)]
     latency_spread: Option<f64>,
 
     /// As on a bad day: empty buckets, others use 15 %, 1 % 500, 1 % 503, 0.5 % resets
@@ -229,12 +230,4 @@ fn limit(text: &str) -> Result<Limit, &'static str> {
             .map(|limit| Limit(Some(limit)))
             .map_err(|_| "a whole number or `none` is allowed"),
     }
-}
-
-/// Seconds as a flag gives them.
-pub(crate) fn seconds(text: &str) -> Result<Duration, &'static str> {
-    let seconds = text.parse().ok();
-    seconds
-        .and_then(|seconds| Duration::try_from_secs_f64(seconds).ok())
-        .ok_or("a number of seconds, 0 or more, is allowed")
 }

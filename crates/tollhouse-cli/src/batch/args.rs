@@ -10,6 +10,7 @@ use tollhouse_openai::{Account, AccountConfig, Caller};
 
 use super::files::{self, Place};
 use crate::failure::{self, BoxError};
+use crate::flags::{non_zero, time};
 use crate::policy_args::{ClientArgs, PolicyArgs};
 
 /// Send the requests of a file, within the limits, and write the answers as they come
@@ -66,13 +67,13 @@ pub(crate) struct Args {
     #[arg(long)]
     pub(super) keep_going: bool,
 
-    /// Give up when the provider has been away or overloaded for so long, as 90s, 10m or 2h
+    /// Give up when the provider has been away or overloaded for so long, as 90s, 10m or 1h30m
     /// [default: wait for it]
-    #[arg(long, value_name = "TIME", value_parser = time)]
+    #[arg(long, value_name = "TIME", value_parser = time, allow_negative_numbers = true)]
     pub(super) give_up_after: Option<Duration>,
 
     /// Send nothing more after so long, as 90s, 10m or 2h; the same command goes on from there
-    #[arg(long, value_name = "TIME", value_parser = time)]
+    #[arg(long, value_name = "TIME", value_parser = time, allow_negative_numbers = true)]
     pub(super) deadline: Option<Duration>,
 
     /// What tokens cost, to tell what the run cost: a TOML file with a `[prices."MODEL"]` of
@@ -82,20 +83,38 @@ pub(crate) struct Args {
 
     /// Send nothing that could make the run cost more than this, in the currency of --prices; the
     /// same command goes on from there
-    #[arg(long, value_name = "AMOUNT", value_parser = amount, requires = "prices")]
+    #[arg(
+        long,
+        value_name = "AMOUNT",
+        value_parser = amount,
+        allow_negative_numbers = true,
+        requires = "prices"
+    )]
     pub(super) cost_limit: Option<Money>,
 
     /// The longest delay told by the provider that is waited for, as 90s, 10m or 2h
-    #[arg(long, value_name = "TIME", value_parser = time, default_value = "1h")]
+    #[arg(
+        long,
+        value_name = "TIME",
+        value_parser = time,
+        allow_negative_numbers = true,
+        default_value = "1h"
+    )]
     pub(super) max_told_delay: Duration,
 
     /// About how much of the answers to hold in memory, in MB; fewer requests are taken at once
     /// where answers are long
-    #[arg(long, value_name = "MB", default_value = "256")]
+    #[arg(
+        long,
+        value_name = "MB",
+        value_parser = non_zero,
+        allow_negative_numbers = true,
+        default_value = "256"
+    )]
     pub(super) answer_megabytes: std::num::NonZeroU32,
 
     /// Give up when more than this share has failed, counted from the twentieth on
-    #[arg(long, value_name = "SHARE", value_parser = share)]
+    #[arg(long, value_name = "SHARE", value_parser = share, allow_negative_numbers = true)]
     pub(super) max_failures: Option<f64>,
 
     /// Write what the run came to into this file, as JSON
@@ -123,7 +142,12 @@ pub(crate) struct Args {
     pub(super) caller: String,
 
     /// The share of that caller against others' [default: as the file says, else 1]
-    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
+    #[arg(
+        long,
+        value_name = "N",
+        value_parser = clap::value_parser!(u32).range(1..=1_000_000),
+        allow_negative_numbers = true
+    )]
     pub(super) weight: Option<u32>,
 
     /// Wait for nothing and refuse nothing, and tell at the end what would have waited or been
@@ -213,24 +237,6 @@ pub(crate) fn endpoint(text: &str) -> Result<Uri, &'static str> {
     uri.ok_or("a path such as /v1/chat/completions is allowed")
 }
 
-/// A whole number with its unit; seconds without one.
-fn time(text: &str) -> Result<Duration, &'static str> {
-    let digits = text.trim_end_matches(|c: char| c.is_ascii_alphabetic());
-    let unit = match &text[digits.len()..] {
-        "" | "s" => 1,
-        "m" => 60,
-        "h" => 3_600,
-        _ => 0,
-    };
-    let count: Option<u64> = digits.parse().ok();
-    // What is longer than a century is none that anybody means.
-    let seconds = count.and_then(|count| count.checked_mul(unit));
-    seconds
-        .filter(|seconds| (1..=100 * 366 * 86_400).contains(seconds))
-        .map(Duration::from_secs)
-        .ok_or("a time such as 90s, 10m or 2h is allowed")
-}
-
 /// Nobody shows a token to that page.
 fn loopback(text: &str) -> Result<SocketAddr, &'static str> {
     let address: Option<SocketAddr> = text.parse().ok();
@@ -251,28 +257,4 @@ fn share(text: &str) -> Result<f64, &'static str> {
     share
         .filter(|share| (0.0..=1.0).contains(share))
         .ok_or("a number from 0 to 1 is allowed")
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn times_have_a_unit_or_are_seconds() {
-        for (text, seconds) in [("90s", 90), ("10m", 600), ("2h", 7_200), ("45", 45)] {
-            assert_eq!(time(text), Ok(Duration::from_secs(seconds)), "{text}");
-        }
-        for text in [
-            "",
-            "m",
-            "0s",
-            "-1m",
-            "1.5h",
-            "10 m",
-            "1d",
-            "99999999999999999999h",
-        ] {
-            assert!(time(text).is_err(), "{text:?}");
-        }
-    }
 }

@@ -34,16 +34,16 @@ use table::Table;
 pub(crate) struct Args {
     /// Requests of the batch
     #[arg(long, value_name = "N", default_value = "120",
-          value_parser = clap::value_parser!(u32).range(1..=10_000))]
+          value_parser = clap::value_parser!(u32).range(1..=10_000), allow_negative_numbers = true)]
     requests: u32,
 
     /// Callers beside the batch, eight calls each
     #[arg(long, value_name = "N", default_value = "5",
-          value_parser = clap::value_parser!(u32).range(0..=100))]
+          value_parser = clap::value_parser!(u32).range(0..=100), allow_negative_numbers = true)]
     direct_callers: u32,
 
     /// How many times faster than real the simulated provider lives
-    #[arg(long, default_value = "4", value_parser = speed)]
+    #[arg(long, default_value = "4", value_parser = speed, allow_negative_numbers = true)]
     speed: f64,
 
     /// What all that is random is drawn from

@@ -52,7 +52,12 @@ pub(crate) struct Args {
 
     /// The share of that caller against others'; what the file says of its name goes first
     /// [default: 1]
-    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
+    #[arg(
+        long,
+        value_name = "N",
+        value_parser = clap::value_parser!(u32).range(1..=1_000_000),
+        allow_negative_numbers = true
+    )]
     weight: Option<u32>,
 
     #[command(flatten)]

@@ -61,7 +61,10 @@ fn plan_checks_its_policy_and_needs_no_key() {
 #[test]
 fn simulator_and_demo_name_what_is_wrong() {
     let cases: [(&[&str], &str); 5] = [
-        (&["sim", "--speed", "-1"], "unexpected argument"),
+        (
+            &["sim", "--speed", "-1"],
+            "speed is -1; allowed: 0.001 to 60000",
+        ),
         (&["sim", "--speed=0"], "speed is 0; allowed: 0.001 to 60000"),
         (
             &["sim", "--tpm", "lots"],
@@ -104,4 +107,83 @@ fn a_variable_that_is_one_slip_from_a_known_one_is_named() {
     assert_eq!(ran.code, Some(2), "{}", ran.stderr);
     let said = "OPENAI_TPM_LIMITS is not known: OPENAI_TPM_LIMIT is meant, perhaps";
     assert!(ran.stderr.contains(said), "{}", ran.stderr);
+}
+
+/// A flag by which nothing could be done is a mistake, and the message says what is allowed.
+#[test]
+fn numbers_that_can_only_be_a_mistake_are_refused() {
+    const NUMBER: &str = "a whole number, 1 or more, is allowed";
+    const TIME: &str = "a number of seconds above 0 is allowed";
+    let proxy = [
+        ("--max-connections", NUMBER),
+        ("--max-streams", NUMBER),
+        ("--max-head", NUMBER),
+        ("--max-body", NUMBER),
+        ("--max-held", NUMBER),
+        ("--max-keys", NUMBER),
+        ("--timeout-seconds", TIME),
+        ("--head-seconds", TIME),
+        ("--body-idle-seconds", TIME),
+        ("--write-seconds", TIME),
+        ("--stream-comments", TIME),
+    ];
+    for (flag, allowed) in proxy {
+        for value in ["0", "-1", "many"] {
+            let said = refused(&["proxy", flag, value], &[]);
+            let first = said.lines().next().unwrap_or_default();
+            let told = format!("error: invalid value '{value}' for '{flag} <");
+            assert!(first.starts_with(&told), "{said}");
+            assert!(first.ends_with(allowed), "{said}");
+        }
+    }
+    let batch = |flag, value| refused(&["batch", "in", "-o", "out", flag, value], &[]);
+    for (flag, value, allowed) in [
+        ("--answer-megabytes", "0", NUMBER),
+        ("--timeout-seconds", "0", TIME),
+        ("--weight", "0", "0 is not in 1..=1000000"),
+        (
+            "--give-up-after",
+            "-1",
+            "a time such as 90s, 10m, 2h or 1h30m is allowed",
+        ),
+        ("--max-failures", "-1", "a number from 0 to 1 is allowed"),
+        (
+            "--url",
+            "http://elsewhere/v1/x",
+            "a path such as /v1/chat/completions is allowed",
+        ),
+        (
+            "--url",
+            "//elsewhere/v1/x",
+            "a path such as /v1/chat/completions is allowed",
+        ),
+    ] {
+        let said = batch(flag, value);
+        assert!(said.contains(&format!("invalid value '{value}'")), "{said}");
+        assert!(said.contains(allowed), "{said}");
+    }
+    let said = refused(&["proxy", "--max-wait", "-1"], &[]);
+    assert!(
+        said.contains("a number of seconds, 0 or more, is allowed"),
+        "{said}"
+    );
+    // It gets to what comes after its flags.
+    for time in ["1h30m", "1h 30m", "2.0s"] {
+        let said = batch("--give-up-after", time);
+        assert_eq!(said, "error: OPENAI_API_KEY is not set\n");
+    }
+}
+
+#[test]
+fn an_address_that_is_none_is_told_what_is_one() {
+    for command in ["sim", "proxy"] {
+        for address in ["8788", "localhost:8788", ":8788", "127.0.0.1"] {
+            let said = refused(&[command, "--listen", address], &[]);
+            let told = format!(
+                "error: invalid value '{address}' for '--listen <ADDRESS>': an address and a port, \
+                 such as 127.0.0.1:8788, are allowed\n"
+            );
+            assert!(said.starts_with(&told), "{said}");
+        }
+    }
 }
