@@ -110,10 +110,51 @@ pub(crate) const REDIS: &str = "TOLLHOUSE_REDIS";
 /// Names a file as `--config` does.
 const CONFIG: &str = "TOLLHOUSE_CONFIG";
 
+/// What a client of the proxy shows as its API key or beside it, where that is asked for.
+pub(crate) const TOKEN: &str = "TOLLHOUSE_TOKEN";
+
+/// The variables that are the command's own.
+const VARIABLES: [&str; 3] = [CONFIG, REDIS, TOKEN];
+
+/// At most so many slips lead to a name that is meant, perhaps. What is further away is
+/// another program's, or a test's.
+const SLIPS: usize = 2;
+
 /// Names the variables that look like misspelt ones.
 fn known() -> Result<(), String> {
-    let names = std::env::vars_os().map(|(name, _)| name.to_string_lossy().into_owned());
-    Policy::known_names(names).map_err(|misspelt| misspelt.to_string())
+    let names = || std::env::vars_os().map(|(name, _)| name.to_string_lossy().into_owned());
+    let policys = Policy::known_names(names()).map_err(|misspelt| misspelt.to_string());
+    both(policys, known_here(names())).map(|_| ())
+}
+
+/// The same of the command's own.
+fn known_here(names: impl Iterator<Item = String>) -> Result<(), String> {
+    let mut misspelt: Vec<_> = names
+        .filter_map(|name| {
+            let meant = meant_by(&name)?;
+            Some(format!("{name} is not known: {meant} is meant, perhaps"))
+        })
+        .collect();
+    misspelt.sort_unstable();
+    match misspelt.is_empty() {
+        true => Ok(()),
+        false => Err(misspelt.join("; ")),
+    }
+}
+
+/// The variable of ours that such a name is a slip of.
+fn meant_by(name: &str) -> Option<&'static str> {
+    if VARIABLES.contains(&name) {
+        return None;
+    }
+    let upper = name.to_ascii_uppercase();
+    let near = VARIABLES.into_iter().filter_map(|known| {
+        // The environment has many that are far, and slips are counted in squares.
+        let is_as_long = name.len().abs_diff(known.len()) <= SLIPS;
+        let slips = is_as_long.then(|| strsim::osa_distance(&upper, known))?;
+        (slips <= SLIPS).then_some((slips, known))
+    });
+    near.min().map(|(_, known)| known)
 }
 
 /// Both, or all that is wrong with either.
@@ -275,14 +316,20 @@ impl Places {
     ///
     /// Names everything that is wrong with the file.
     pub(crate) fn shared(&self) -> Result<Option<SharedLedgerConfig>, BoxError> {
-        let mut config = self.read(&environment).map_err(failure::error)?;
+        let read = both(self.read(&environment), known());
+        let (mut config, ()) = read.map_err(failure::error)?;
         self.lay_over(&mut config, &environment);
         Ok(config.shared)
     }
 
     fn read(&self, environment: &impl Fn(&str) -> Option<String>) -> Result<AccountConfig, String> {
+        // Whoever gave no flag may not know of the file.
+        let by = match &self.config {
+            Some(_) => "",
+            None => "TOLLHOUSE_CONFIG: ",
+        };
         match self.file(environment) {
-            Some(path) => AccountConfig::open(path).map_err(|error| error.to_string()),
+            Some(path) => AccountConfig::open(path).map_err(|error| format!("{by}{error}")),
             None => Ok(AccountConfig::one_pool(PolicyConfig::default())),
         }
     }
@@ -424,6 +471,37 @@ mod tests {
         let defaults = args.account_over(&environment).expect("good ones").defaults;
         assert_eq!(defaults.stagger.as_secs_f64(), 0.5);
         assert_eq!(defaults.tokens_per_minute.amount(), Some(90_000));
+    }
+
+    #[test]
+    fn a_slip_of_a_name_of_ours_is_named_and_what_is_far_is_not() {
+        let said = |name: &str| known_here([name.to_owned()].into_iter());
+        for (name, meant) in [
+            ("TOLLHOUSE_CONFG", CONFIG),
+            ("TOLLHOUSE_CONF", CONFIG),
+            ("TOLLHOUSE_TOKN", TOKEN),
+            ("TOLLHOUSE_TOKENS", TOKEN),
+            ("TOLHOUSE_TOKEN", TOKEN),
+            ("tollhouse_token", TOKEN),
+            ("TOLLHOUSE_REDSI", REDIS),
+        ] {
+            let told = format!("{name} is not known: {meant} is meant, perhaps");
+            assert_eq!(said(name), Err(told));
+        }
+        for name in [
+            CONFIG,
+            REDIS,
+            TOKEN,
+            "TOLLHOUSE_SCHEDULES",
+            "TOLLHOUSE_REDIS_SERVER",
+            "TOLLHOUSE_PATIENCE_MS",
+            "TOLLHOUSE_PORT",
+            "CONFIG",
+            "PATH",
+            "",
+        ] {
+            assert_eq!(said(name), Ok(()), "{name}");
+        }
     }
 
     #[test]

@@ -11,13 +11,10 @@ use crate::failure::{self, BoxError, Ended, Exit};
 use crate::flags::{address, at_least_one, seconds, some_seconds};
 use crate::logging;
 use crate::metrics;
-use crate::policy_args::{ClientArgs, PolicyArgs};
+use crate::policy_args::{ClientArgs, PolicyArgs, TOKEN};
 use crate::reload::{self, Followed};
 use crate::shared;
 use crate::signals::Signals;
-
-/// What a client shows as its API key or beside it, where that is asked for.
-const TOKEN: &str = "TOLLHOUSE_TOKEN";
 
 /// Serve one account to clients in any language: set their base URL to this proxy
 ///

@@ -109,6 +109,33 @@ fn a_variable_that_is_one_slip_from_a_known_one_is_named() {
     assert!(ran.stderr.contains(said), "{}", ran.stderr);
 }
 
+/// What is found in the environment by no flag is named, or it might be anybody's.
+#[test]
+fn a_variable_of_the_commands_own_is_named_where_it_is_misspelt_or_names_no_file() {
+    let key = ("OPENAI_API_KEY", "key");
+    let open = ["proxy", "--listen", "127.0.0.1:0"];
+    let status = ["account", "status", "--redis", "redis://127.0.0.1:1"];
+    let plan = ["plan", "-"];
+    let slips: [(&[&str], _, _); 4] = [
+        (&open, "TOLLHOUSE_TOKN", "TOLLHOUSE_TOKEN"),
+        (&plan, "TOLLHOUSE_CONFG", "TOLLHOUSE_CONFIG"),
+        (&plan, "TOLLHOUSE_RADIS", "TOLLHOUSE_REDIS"),
+        (&status, "TOLLHOUSE_CONFIGS", "TOLLHOUSE_CONFIG"),
+    ];
+    for (arguments, name, meant) in slips {
+        let said = refused(arguments, &[key, (name, "x")]);
+        let told = format!("error: {name} is not known: {meant} is meant, perhaps\n");
+        assert_eq!(said, told);
+    }
+
+    let nowhere = ("TOLLHOUSE_CONFIG", "no-such.toml");
+    let said = refused(&plan, &[nowhere]);
+    let told = "error: TOLLHOUSE_CONFIG: no-such.toml: No such file";
+    assert!(said.starts_with(told), "{said}");
+    let said = refused(&["plan", "-", "--config", "none.toml"], &[nowhere]);
+    assert!(said.starts_with("error: none.toml: No such file"), "{said}");
+}
+
 /// A flag by which nothing could be done is a mistake, and the message says what is allowed.
 #[test]
 fn numbers_that_can_only_be_a_mistake_are_refused() {
