@@ -232,6 +232,16 @@ impl PolicyArgs {
             .collect()
     }
 
+    /// What says where the account is shared.
+    pub(crate) fn sharing_said_by(&self) -> String {
+        let variable = environment(REDIS).filter(|address| !address.trim().is_empty());
+        match (&self.places.redis, variable, self.file()) {
+            (Some(_), ..) => "--redis".to_owned(),
+            (None, None, Some(file)) => format!("[shared] of {}", file.display()),
+            (None, ..) => REDIS.to_owned(),
+        }
+    }
+
     /// The file that describes the account, if there is one.
     pub(crate) fn file(&self) -> Option<PathBuf> {
         self.places.file(&environment)

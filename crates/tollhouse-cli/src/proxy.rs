@@ -157,10 +157,11 @@ pub(crate) async fn run(args: Args) -> Ended {
     let config = args.policy.account()?;
     let is_shared = config.shared.as_ref().is_some_and(|it| it.redis.is_some());
     if args.pass_through_keys && is_shared {
-        return Err(failure::error(
-            "--pass-through-keys gives each key an account of its own, and --redis shares one: \
-             one of them is meant",
-        ));
+        let sharing = args.policy.sharing_said_by();
+        return Err(failure::error(format!(
+            "--pass-through-keys gives each key an account of its own, and {sharing} shares one: \
+             one of them is meant"
+        )));
     }
     let (account, part) = shared::join(Account::from_config(config)?)?;
     let client = args.client.passing_on();

@@ -16,7 +16,7 @@ use tower_http::timeout::TimeoutError;
 
 use crate::check::Flaw;
 use crate::counts::Full;
-use crate::headers::SHOULD_RETRY;
+use crate::headers::{LONGEST_NAME, SHOULD_RETRY};
 use crate::upstream::gates::Outlook;
 
 const RETRY_AFTER_MS: HeaderName = HeaderName::from_static("retry-after-ms");
@@ -48,6 +48,7 @@ pub(crate) enum Refusal {
         allowed: &'static str,
     },
     BadMaxWait,
+    BadCaller,
     TooLong {
         most: usize,
     },
@@ -157,7 +158,8 @@ impl Refusal {
             Refusal::NoToken => (
                 StatusCode::UNAUTHORIZED,
                 "invalid_api_key",
-                "this proxy wants a token of its own as the API key (TOLLHOUSE_TOKEN)".to_owned(),
+                "this proxy wants a token of its own, as the API key or in x-tollhouse-token"
+                    .to_owned(),
                 Never,
             ),
             Refusal::WrongToken => (
@@ -219,6 +221,15 @@ impl Refusal {
                 StatusCode::BAD_REQUEST,
                 "invalid_value",
                 "x-tollhouse-max-wait: a number of seconds, 0 or more, is allowed".to_owned(),
+                Never,
+            ),
+            Refusal::BadCaller => (
+                StatusCode::BAD_REQUEST,
+                "invalid_value",
+                format!(
+                    "x-tollhouse-caller: a name of visible ASCII and spaces is allowed, of at \
+                     most {LONGEST_NAME} characters"
+                ),
                 Never,
             ),
             Refusal::TooLong { most } => (

@@ -14,6 +14,9 @@ pub(crate) const POOL: HeaderName = HeaderName::from_static("x-tollhouse-pool");
 pub(crate) const SHOULD_RETRY: HeaderName = HeaderName::from_static("x-should-retry");
 pub(crate) const API_KEY: HeaderName = HeaderName::from_static("api-key");
 
+/// Of a caller's name, in characters.
+pub(crate) const LONGEST_NAME: usize = 64;
+
 /// Leaves of a request's headers what the provider is to see.
 pub(crate) fn for_provider(headers: &mut HeaderMap, keeps_key: bool) {
     let takes_trailers = headers.get(TE).is_some_and(names_trailers);

@@ -1,6 +1,8 @@
 //! Bad configuration is named at once, before anything is opened or sent.
 
-use crate::common::{run, tollhouse};
+use std::fs;
+
+use crate::common::{directory, run, text, tollhouse};
 
 fn refused(arguments: &[&str], variables: &[(&str, &str)]) -> String {
     let mut command = tollhouse(arguments);
@@ -212,5 +214,31 @@ fn an_address_that_is_none_is_told_what_is_one() {
             );
             assert!(said.starts_with(&told), "{said}");
         }
+    }
+}
+
+#[test]
+fn keys_of_their_own_and_one_account_exclude_each_other_and_both_are_named() {
+    let file = directory("shared-keys").join("tollhouse.toml");
+    fs::write(&file, "[shared]\nredis = \"redis://127.0.0.1:1\"\n").expect("a file");
+    let in_file = format!("[shared] of {}", file.display());
+    let config = ["--config", text(&file)];
+    let redis = ["--redis", "redis://127.0.0.1:1"];
+    let variable = ("TOLLHOUSE_REDIS", "redis://127.0.0.1:1");
+    let cases: [(&[&str], &[_], &str); 3] = [
+        (&config, &[], &in_file),
+        (&redis, &[variable], "--redis"),
+        (&config, &[variable], "TOLLHOUSE_REDIS"),
+    ];
+    for (more, variables, named) in cases {
+        let said = refused(
+            &[&["proxy", "--pass-through-keys"], more].concat(),
+            variables,
+        );
+        let told = format!(
+            "error: --pass-through-keys gives each key an account of its own, and {named} shares \
+             one: one of them is meant\n"
+        );
+        assert_eq!(said, told);
     }
 }

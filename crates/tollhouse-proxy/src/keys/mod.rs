@@ -69,10 +69,13 @@ impl Keys {
                 let config = accounts.pattern.config();
                 let vouched = tokens.admit(&config, beside_key(headers));
                 let vouched = vouched.map_err(|_| Refusal::NoTokenBesideKey)?;
-                let named = || claimed(headers).map_or_else(Caller::default, Caller::new);
+                let caller = match vouched {
+                    Some(caller) => caller,
+                    None => claimed(headers)?.map_or_else(Caller::default, Caller::new),
+                };
                 Ok(Admitted {
                     gates: accounts.of(shown(headers).ok_or(Refusal::NoKey)?)?,
-                    caller: vouched.unwrap_or_else(named),
+                    caller,
                     tally: None,
                     keeps_key: true,
                 })
@@ -146,7 +149,7 @@ fn caller(
     if let Some(caller) = tokens.admit(config, token(headers))? {
         return Ok(caller);
     }
-    let Some(name) = claimed(headers) else {
+    let Some(name) = claimed(headers)? else {
         return Ok(Caller::default());
     };
     let is_heavy = gates.weight_of(&name).is_some_and(|weight| weight > 1);

@@ -4,8 +4,9 @@ use http::HeaderValue;
 use tollhouse_openai::{Account, OpenAi, Policy};
 
 use super::accounts::FORGOTTEN_AFTER;
-use super::tokens::{LONGEST_NAME, Token};
+use super::tokens::Token;
 use super::*;
+use crate::headers::LONGEST_NAME;
 
 fn gates() -> Gates {
     let openai = OpenAi::builder().base_url("http://127.0.0.1:1/v1").build();
@@ -177,9 +178,33 @@ async fn the_files_tokens_are_those_of_the_moment() {
 async fn without_tokens_anybody_may_call_by_any_name() {
     let keys = own("", Tokens::default());
     assert_eq!(admitted(&keys, &[]), Ok(String::new()));
-    let long = "x".repeat(100);
-    let caller = admitted(&keys, &[("x-tollhouse-caller", &long)]);
-    assert_eq!(caller, Ok("x".repeat(LONGEST_NAME)));
+    for name in ["x".repeat(LONGEST_NAME), "me and you".to_owned()] {
+        let caller = admitted(&keys, &[("x-tollhouse-caller", &name)]);
+        assert_eq!(caller, Ok(name));
+    }
+    let caller = admitted(&keys, &[("x-tollhouse-caller", " ")]);
+    assert_eq!(caller, Ok(String::new()));
+}
+
+/// Of two names that begin alike, and of one that cannot be read, none is another's.
+#[tokio::test]
+async fn a_name_that_cannot_be_kept_is_refused_and_nobody_elses() {
+    let openai = OpenAi::builder().base_url("http://127.0.0.1:1/v1").build();
+    let theirs = Keys::Theirs {
+        tokens: Tokens::default(),
+        accounts: Box::new(Accounts::new(gates(), openai.unwrap(), 2)),
+    };
+    let long = "x".repeat(LONGEST_NAME + 1);
+    for name in [&*long, "J\u{fc}rgen", "\u{fc}"] {
+        let shown = [("api-key", "sk-1"), ("x-tollhouse-caller", name)];
+        for keys in [&own("", Tokens::default()), &theirs] {
+            assert_eq!(admitted(keys, &shown), Err(Refusal::BadCaller), "{name}");
+        }
+    }
+    // A token says who it is, whatever else is said.
+    let named = own("[tokens]\nweb = \"t-1\"\n", Tokens::default());
+    let shown = [("api-key", "t-1"), ("x-tollhouse-caller", &*long)];
+    assert_eq!(admitted(&named, &shown), Ok("web".to_owned()));
 }
 
 /// Accounts that are open go by the file's new numbers from their next call on.

@@ -9,7 +9,7 @@ use subtle::{Choice, ConstantTimeEq};
 use tollhouse_openai::{AccountConfig, Caller};
 
 use crate::error::Refusal;
-use crate::headers::{API_KEY, CALLER, TOKEN};
+use crate::headers::{API_KEY, CALLER, LONGEST_NAME, TOKEN};
 
 /// Whoever it vouches for, of what a client shows.
 pub(crate) type Vouch = Arc<dyn Fn(&str) -> Option<Caller> + Send + Sync>;
@@ -107,13 +107,19 @@ pub(crate) fn shown(headers: &HeaderMap) -> Option<&[u8]> {
 
 const BEARER: &[u8] = b"Bearer ";
 
-/// What a client calls itself where no token names it; nothing that is long.
-pub(crate) fn claimed(headers: &HeaderMap) -> Option<String> {
-    let name = headers.get(CALLER)?.to_str().ok()?.trim();
-    (!name.is_empty()).then(|| name.chars().take(LONGEST_NAME).collect())
+/// What a client calls itself where no token names it; nothing that is long. A name that
+/// were cut, or left out, would be somebody else's.
+pub(crate) fn claimed(headers: &HeaderMap) -> Result<Option<String>, Refusal> {
+    let Some(name) = headers.get(CALLER) else {
+        return Ok(None);
+    };
+    let name = name.to_str().map_err(|_| Refusal::BadCaller)?.trim();
+    match name.len() {
+        0 => Ok(None),
+        1..=LONGEST_NAME => Ok(Some(name.to_owned())),
+        _ => Err(Refusal::BadCaller),
+    }
 }
-
-pub(crate) const LONGEST_NAME: usize = 64;
 
 impl fmt::Debug for Token {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

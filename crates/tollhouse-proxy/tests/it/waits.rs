@@ -40,8 +40,20 @@ async fn a_wait_that_is_too_long_is_refused_at_once_with_its_length() {
         "{message}"
     );
 
-    let answer = ask(&served, &request("x-tollhouse-max-wait: soon\r\n")).await;
-    assert_eq!(answer.status, 400);
+    let long = format!("x-tollhouse-caller: {}\r\n", "x".repeat(65));
+    for (headers, allowed) in [
+        ("x-tollhouse-max-wait: soon\r\n", "seconds, 0 or more, is"),
+        (
+            "x-tollhouse-caller: J\u{fc}rgen\r\n",
+            "visible ASCII and spaces is",
+        ),
+        (&*long, "at most 64 characters"),
+    ] {
+        let answer = ask(&served, &request(headers)).await;
+        let code = (answer.status, answer.code());
+        assert_eq!(code, (400, "invalid_value".to_owned()), "{headers}");
+        assert!(answer.body.contains(allowed), "{answer:?}");
+    }
     assert_eq!(sim.report().arrived, 1);
     at_rest(&served).await;
 }
