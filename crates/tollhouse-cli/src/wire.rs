@@ -6,9 +6,10 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use bytes::Bytes;
 use http::{Request, Response, StatusCode};
 use tokio::time::{Duration, Instant};
+use tollhouse_openai::error::NeverSent;
 use tollhouse_openai::{Call, Error, OpenAi, ResponseBody};
 use tollhouse_proxy::page::Page;
-use tower::{Service, ServiceExt};
+use tower::{Service, ServiceExt, service_fn};
 
 use crate::pools::{Pool, Pools};
 
@@ -110,20 +111,25 @@ impl Watch {
     + Send
     + Sync
     + use<> {
-        let (before, after) = (self.clone(), self.clone());
-        client
-            .map_request(move |request: Request<Bytes>| {
-                let (launch, pool) = before.launch(&request);
-                before.launched(launch);
-                if let Some(page) = &before.page {
+        let watch = self.clone();
+        service_fn(move |request: Request<Bytes>| {
+            let (watch, client) = (watch.clone(), client.clone());
+            async move {
+                let (launch, pool) = watch.launch(&request);
+                let at = watch.launched(launch);
+                if let Some(page) = &watch.page {
                     page.launched(pool.account_name(), launch.cost);
                 }
-                request
-            })
-            .map_response(move |response: Response<ResponseBody>| {
-                after.answered(response.status());
-                response
-            })
+                let ended = client.oneshot(request).await;
+                match &ended {
+                    Ok(response) => watch.answered(response.status()),
+                    // The gates have given back what it took.
+                    Err(error) if NeverSent::is_behind(error) => watch.never_left(launch, at),
+                    Err(_) => {}
+                }
+                ended
+            }
+        })
     }
 
     /// What was seen until now.
@@ -150,11 +156,17 @@ impl Watch {
         (launch, pool)
     }
 
-    fn launched(&self, launch: Launch) {
+    fn launched(&self, launch: Launch) -> Instant {
         let mut counted = self.lock();
         // Read under the lock, so that it never runs backwards.
         let now = Instant::now();
         counted.launch(launch, now, self.minute);
+        now
+    }
+
+    /// What was launched then did not reach the provider, and took nothing.
+    fn never_left(&self, launch: Launch, at: Instant) {
+        self.lock().take_back(launch, at);
     }
 
     fn answered(&self, status: StatusCode) {
@@ -183,6 +195,14 @@ impl Counted {
         }
         self.pools[launch.pool].launch(launch, now, minute);
     }
+
+    fn take_back(&mut self, launch: Launch, at: Instant) {
+        self.seen.launches -= 1;
+        self.seen.tokens -= launch.cost;
+        if let Some(pool) = self.pools.get_mut(launch.pool) {
+            pool.take_back(launch, at);
+        }
+    }
 }
 
 impl OfPool {
@@ -195,6 +215,16 @@ impl OfPool {
         match self.slots.back_mut() {
             Some((since, tokens)) if now - *since < minute / 60 => *tokens += launch.cost,
             _ => self.slots.push_back((now, launch.cost)),
+        }
+    }
+
+    fn take_back(&mut self, launch: Launch, at: Instant) {
+        self.seen.launches -= 1;
+        self.seen.tokens -= launch.cost;
+        // It is among those of the last slot that had begun by then, unless that is forgotten.
+        let mut slots = self.slots.iter_mut().rev();
+        if let Some((_, tokens)) = slots.find(|(since, _)| *since <= at) {
+            *tokens -= launch.cost;
         }
     }
 
@@ -265,5 +295,29 @@ mod tests {
         assert_eq!((seen.launches, seen.tokens, seen.rejected), (2, 30, 1));
         assert_eq!(seen.least_gap, Some(Duration::from_secs(50)));
         assert_eq!(seen.pools[1].span, Duration::from_secs(50));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_never_left_has_taken_nothing() {
+        let pools = Pools::new(Account::new(Policy::default()));
+        let watch = Watch::new(pools, Duration::from_secs(60));
+        let long_ago = watch.launched(launch(1));
+        tokio::time::advance(Duration::from_secs(50)).await;
+        let at = watch.launched(launch(10));
+        watch.launched(launch(20));
+        tokio::time::advance(Duration::from_secs(5)).await;
+        watch.launched(launch(30));
+        watch.never_left(launch(10), at);
+        let seen = watch.seen();
+        assert_eq!((seen.launches, seen.tokens), (3, 51));
+        assert_eq!(seen.pools[1].tokens_this_minute, 51);
+        assert_eq!(seen.pools[1].recent[RECENT - 1 - 1], 20);
+
+        // Nothing is left of its minute by now.
+        tokio::time::advance(Duration::from_secs(10)).await;
+        watch.never_left(launch(1), long_ago);
+        let seen = watch.seen();
+        assert_eq!((seen.launches, seen.tokens), (2, 50));
+        assert_eq!(seen.pools[1].tokens_this_minute, 50);
     }
 }

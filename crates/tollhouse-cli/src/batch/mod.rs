@@ -159,11 +159,13 @@ async fn prepare(
 
 impl Run {
     fn announce(&self, outputs: &Outputs, scope: &Scope) {
-        let (errors, known) = (self.errors.display(), outputs.done.len() as u64);
+        // Of what earlier runs have done some may be none of this input, or have changed.
+        let (errors, skipped) = (self.errors.display(), scope.plan.skipped);
         self.screen
             .remark(&format!("Failed requests go to {errors}"));
-        if known > 0 {
-            let known = Counted(known, "request");
+        if skipped > 0 {
+            let are = if skipped == 1 { "is" } else { "are" };
+            let skipped = Counted(skipped, "request");
             let failed = match outputs.failed_before {
                 0 => String::new(),
                 failed => format!(
@@ -172,7 +174,7 @@ impl Run {
                 ),
             };
             self.screen.remark(&format!(
-                "Resuming: {known} done in earlier runs are skipped{failed}"
+                "Resuming: {skipped} done in earlier runs {are} skipped{failed}"
             ));
         }
         if let Some(url) = self.paged.as_ref().and_then(Paged::url) {

@@ -40,13 +40,19 @@ pub(super) async fn preflight(
     refuse(
         &args.input,
         &plan.duplicates,
-        "with the custom_id of an earlier line",
+        (
+            "with the custom_id of an earlier line",
+            "with the custom_ids of earlier lines",
+        ),
         "",
     )?;
     refuse(
         &args.input,
         &plan.changed,
-        "that changed since an earlier run answered them",
+        (
+            "that was changed since an earlier run answered it",
+            "that were changed since an earlier run answered them",
+        ),
         "; --changed send sends them again, --changed keep keeps their old answers",
     )?;
     // A dry run lets them pass.
@@ -55,7 +61,7 @@ pub(super) async fn preflight(
         refuse(
             &args.input,
             &plan.impossible,
-            "that can never be sent",
+            ("that can never be sent", "that can never be sent"),
             advice,
         )?;
     }
@@ -89,7 +95,7 @@ pub(super) fn all_have_prices(plan: &Plan, table: &PriceTable) -> Result<(), Box
 fn refuse<T: Display>(
     input: &impl Display,
     lines: &Remarks<T>,
-    what: &str,
+    (one, several): (&str, &str),
     advice: &str,
 ) -> Result<(), BoxError> {
     if lines.count == 0 {
@@ -102,6 +108,7 @@ fn refuse<T: Display>(
         more => format!("; and {} more", Count(more)),
     };
     let count = Counted(lines.count, "line");
+    let what = if lines.count == 1 { one } else { several };
     Err(failure::error(format!(
         "{input} has {count} {what}, so nothing was sent: {named}{more}{advice}"
     )))

@@ -388,7 +388,7 @@ async fn a_line_that_was_changed_is_not_taken_for_done() {
     let ran = run(provider.tollhouse(&files.arguments(&[])));
     assert_eq!(ran.code, Some(2), "{}", ran.stderr);
     for said in [
-        "has 1 line that changed since an earlier run answered them, so nothing was sent: line 2, custom_id \"r1\"",
+        "has 1 line that was changed since an earlier run answered it, so nothing was sent: line 2, custom_id \"r1\"",
         "--changed send sends them again",
     ] {
         assert!(ran.stderr.contains(said), "{}", ran.stderr);
@@ -579,4 +579,28 @@ async fn a_full_line_holds_up_no_other_pool() {
         "{place:?} of {ids:?}"
     );
     assert!(!ran.stderr.contains("Waiting for"), "{}", ran.stderr);
+}
+
+/// Of what earlier runs have done, only what is in this input and as it was is skipped.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_is_said_to_be_skipped_is_skipped() {
+    let provider = Provider::start(Sim::builder()).await;
+    let files = Files::new("skipped", lines(3, 10));
+    let ran = run(provider.tollhouse(&files.arguments(&[])));
+    assert_eq!(ran.code, Some(0), "{}", ran.stderr);
+    for (input, said) in [
+        (
+            lines(2, 10),
+            "Resuming: 2 requests done in earlier runs are skipped\n",
+        ),
+        (
+            line("r0", 10) + "\n" + &line("r1", 11),
+            "Resuming: 1 request done in earlier runs is skipped\n",
+        ),
+    ] {
+        fs::write(&files.input, input).expect("a file");
+        let ran = run(provider.tollhouse(&files.arguments(&["--changed", "send"])));
+        assert_eq!(ran.code, Some(0), "{}", ran.stderr);
+        assert!(ran.stderr.contains(said), "{}", ran.stderr);
+    }
 }

@@ -116,6 +116,9 @@ async fn patience_that_ends_leaves_the_rest_to_the_same_command() {
     assert!(ran.stderr.contains("refused"), "{}", ran.stderr);
     let end = "; 30 lines are left, the same command goes on from here\n";
     assert!(ran.stderr.ends_with(end), "{}", ran.stderr);
+    // What never reached it was given back, and is no use of the limits.
+    let none = "\ntokens     0 used, 0 reserved\n";
+    assert!(ran.stderr.contains(none), "{}", ran.stderr);
 
     let provider = Killable::start(&free()).await;
     let url = format!("http://{}/v1", provider.address);
