@@ -61,6 +61,9 @@ fn of_another_layout(numbers: &str, key: &str) -> Option<String> {
 /// The same of an attempt to connect, in which a server that hangs up may have been spoken to in
 /// the wrong way.
 pub(crate) fn while_connecting(error: &RedisError, address: &Address) -> String {
+    if error.is_connection_refusal() {
+        return format!("nobody listens there ({error})");
+    }
     if error.is_connection_dropped() && !address.is_tls() {
         return format!("it hung up: where it speaks TLS, rediss:// is meant ({error})");
     }

@@ -381,6 +381,19 @@ fn show_tells_the_section_the_pool_and_the_numbers_that_result() {
     );
 }
 
+#[test]
+fn a_redis_at_which_nobody_listens_is_told_as_that() {
+    let status = ["account", "status", "--redis", "redis://127.0.0.1:1"];
+    let ran = run(tollhouse(&status));
+    assert_eq!(ran.code, Some(2), "{}", ran.stdout);
+    assert!(
+        ran.stderr.contains(": nobody listens there ("),
+        "{}",
+        ran.stderr
+    );
+    assert!(!ran.stderr.contains("rediss"), "{}", ran.stderr);
+}
+
 /// More than a page of them.
 fn many_models() -> tollhouse_sim::Builder {
     let models = (0..230).map(|n| (format!("m{n:03}"), tokens(1_000 + n)));
