@@ -2,11 +2,13 @@
 
 use std::fmt::Write;
 
+use http::Uri;
 use tollhouse_openai::Account;
 use tollhouse_openai::account::Explanation;
 use tollhouse_openai::call::Endpoint;
 
 use super::numbers;
+use crate::batch::args::endpoint;
 use crate::failure::{BoxError, Ended, Exit};
 use crate::policy_args::PolicyArgs;
 use crate::print::to_stdout;
@@ -21,8 +23,8 @@ pub(super) struct Args {
     model: Option<String>,
 
     /// The path that its calls go to, where sections speak of endpoints
-    #[arg(long, value_name = "PATH", requires = "model")]
-    url: Option<String>,
+    #[arg(long, value_name = "PATH", value_parser = endpoint)]
+    url: Option<Uri>,
 
     #[command(flatten)]
     policy: PolicyArgs,
@@ -37,18 +39,18 @@ pub(super) fn run(args: &Args) -> Ended {
         ),
         None => "no file: variables and flags alone".to_owned(),
     };
-    let text = match &args.model {
-        None => numbers::of_pools(&account.config()),
-        Some(model) => {
-            let endpoint = args.url.as_deref().map(Endpoint::of);
-            told(model, &account.explain(Some(model), endpoint))?
-        }
+    let endpoint = args.url.as_ref().map(|url| Endpoint::of(url.path()));
+    let explained = || account.explain(args.model.as_deref(), endpoint);
+    let text = match (&args.model, &args.url) {
+        (None, None) => numbers::of_pools(&account.config()),
+        (Some(model), _) => told(model, &explained())?,
+        (None, Some(url)) => told(&format!("a call to {url} without a model"), &explained())?,
     };
     to_stdout(format_args!("from {source}\n\n{text}"))?;
     Ok(Exit::Done)
 }
 
-fn told(model: &str, found: &Explanation) -> Result<String, BoxError> {
+fn told(what: &str, found: &Explanation) -> Result<String, BoxError> {
     let Explanation {
         pool,
         section,
@@ -56,7 +58,7 @@ fn told(model: &str, found: &Explanation) -> Result<String, BoxError> {
         ..
     } = found;
     let numbers = numbers::in_words(policy);
-    let mut text = format!("{model} is in pool {pool}, as {section} says\n{numbers}\n\n");
+    let mut text = format!("{what} is in pool {pool}, as {section} says\n{numbers}\n\n");
     let settings = serde_json::to_value(policy)?;
     for (name, value) in settings.as_object().into_iter().flatten() {
         // Numbers, texts and flags are written alike in both.

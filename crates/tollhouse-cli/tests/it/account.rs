@@ -381,6 +381,38 @@ fn show_tells_the_section_the_pool_and_the_numbers_that_result() {
     );
 }
 
+/// A section of an endpoint holds whatever the model.
+#[test]
+fn show_tells_where_calls_to_a_path_belong() {
+    let sections = "[models.gpt-4o]\n[models.embeddings]\nendpoint = \"embeddings\"\n\
+                    tokens_per_minute = 5000\n";
+    let config = file("show-path", sections);
+    let show = |more: &[&str]| {
+        let arguments = ["account", "show", "--config", text(&config)];
+        run(tollhouse(&[&arguments, more].concat()))
+    };
+    for more in [
+        &["--url", "/v1/embeddings"][..],
+        &["--url", "/v1/embeddings", "--model", "any"],
+    ] {
+        let ran = show(more);
+        assert_eq!(ran.code, Some(0), "{}", ran.stderr);
+        let said = "is in pool embeddings, as [models.\"embeddings\"] says\n";
+        assert!(ran.stdout.contains(said), "{}", ran.stdout);
+        assert!(ran.stdout.contains("\ntokens_per_minute = 5000\n"));
+    }
+    let ran = show(&["--url", "/v1/responses"]);
+    for said in [
+        "\na call to /v1/responses without a model is",
+        ", as [defaults] says\n",
+    ] {
+        assert!(ran.stdout.contains(said), "{}", ran.stdout);
+    }
+    let ran = show(&["--url", "embeddings"]);
+    assert_eq!(ran.code, Some(2), "{}", ran.stdout);
+    assert!(ran.stderr.contains("a path such as"), "{}", ran.stderr);
+}
+
 #[test]
 fn a_redis_at_which_nobody_listens_is_told_as_that() {
     let status = ["account", "status", "--redis", "redis://127.0.0.1:1"];
