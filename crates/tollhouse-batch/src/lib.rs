@@ -54,8 +54,11 @@
 //!
 //! # Stopping
 //!
-//! [`Batch::stop_handle`] ends a run in order: what was sent is waited for and
-//! written. Dropping the run's future ends it at once. Both can be resumed.
+//! [`Batch::stop_handle`] ends a run in order: what the service has in hand is waited
+//! for and written, which may take as long as it waits there for its turn. With
+//! [`withdraw_unsent(true)`](Batch::withdraw_unsent) and a [`SentLayer`] around the
+//! transport it is only what has left that is waited for, and all else is called back.
+//! Dropping the run's future ends it at once. All can be resumed.
 //!
 //! # Memory
 //!

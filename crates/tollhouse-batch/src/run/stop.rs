@@ -4,8 +4,11 @@ use std::sync::Arc;
 
 use tokio::sync::watch;
 
-/// Stops a run: no further line is sent, those under way are finished and
-/// written. What was not sent is left for a later run.
+/// Stops a run: no further line is handed to the service, those in its hands are
+/// finished and written; of them, with
+/// [`withdraw_unsent(true)`](crate::Batch::withdraw_unsent) and a
+/// [`SentLayer`](crate::SentLayer), those alone that have left. The rest is for a later
+/// run.
 ///
 /// To stop at once, drop the run's future instead.
 ///
