@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::ValueEnum;
+use serde_json::Value;
 use tollhouse_sim::{ChargeRule, Config, Enforcement, Report, RequestEnforcement, Sim};
 
 use crate::failure::{self, BoxError, Ended, Exit};
@@ -191,7 +192,30 @@ impl Args {
         };
         let what = || path.display().to_string();
         let text = std::fs::read(path).map_err(|error| failure::because(what(), error))?;
+        let all: Value =
+            serde_json::from_slice(&text).map_err(|error| failure::because(what(), error))?;
+        if let Some(place) = list_in(&all) {
+            let said =
+                format!("{place} is a list; an object of settings by their names is allowed");
+            return Err(failure::because(what(), failure::error(said)));
+        }
+        // Not of what was read, which knows no places any more.
         serde_json::from_slice(&text).map_err(|error| failure::because(what(), error))
+    }
+}
+
+/// Where something is written as a list, which would be read as settings in their order.
+fn list_in(value: &Value) -> Option<String> {
+    match value {
+        Value::Array(_) => Some("it".to_owned()),
+        Value::Object(all) => all.iter().find_map(|(name, value)| {
+            let place = list_in(value)?;
+            Some(match &*place {
+                "it" => name.clone(),
+                place => format!("{name}.{place}"),
+            })
+        }),
+        _ => None,
     }
 }
 

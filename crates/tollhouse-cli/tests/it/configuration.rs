@@ -218,6 +218,27 @@ fn an_address_that_is_none_is_told_what_is_one() {
 }
 
 #[test]
+fn settings_of_the_simulator_stand_by_their_names() {
+    let file = directory("sim-lists").join("sim.json");
+    for (settings, place) in [
+        ("[]", "it"),
+        (r#"{"limits": [1, 2]}"#, "limits"),
+        (
+            r#"{"enforcement": {"fixed-minute": [1]}}"#,
+            "enforcement.fixed-minute",
+        ),
+    ] {
+        fs::write(&file, settings).expect("a file");
+        let said = refused(&["sim", "--config", text(&file)], &[]);
+        let told = format!(
+            "error: {}: {place} is a list; an object of settings by their names is allowed\n",
+            file.display()
+        );
+        assert_eq!(said, told, "{settings}");
+    }
+}
+
+#[test]
 fn keys_of_their_own_and_one_account_exclude_each_other_and_both_are_named() {
     let file = directory("shared-keys").join("tollhouse.toml");
     fs::write(&file, "[shared]\nredis = \"redis://127.0.0.1:1\"\n").expect("a file");

@@ -1,7 +1,10 @@
 //! What is counted, and how.
 
+use std::fmt;
 use std::time::Duration;
 
+use serde::de::value::MapAccessDeserializer;
+use serde::de::{Deserializer, Error, IntoDeserializer, MapAccess, Visitor};
 use serde::{Deserialize, Serialize};
 
 use super::seconds;
@@ -62,7 +65,7 @@ impl Default for Limits {
 /// assert_eq!(remaining(Enforcement::FixedMinute { phase }), 1_000);
 /// assert_eq!(remaining(Enforcement::SlidingMinute), 0);
 /// ```
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Enforcement {
     /// A bucket of L that regains L a minute: OpenAI.
@@ -72,11 +75,66 @@ pub enum Enforcement {
     FixedMinute {
         /// How much of its minute has passed when the first call arrives; less
         /// than 60 s.
-        #[serde(with = "seconds", default)]
+        #[serde(with = "seconds")]
         phase: Duration,
     },
     /// Whatever the last 60 s used, however they are aligned.
     SlidingMinute,
+}
+
+/// [`Enforcement`] as its own form reads.
+#[derive(Deserialize)]
+#[serde(rename_all = "kebab-case")]
+enum Written {
+    Continuous,
+    FixedMinute {
+        #[serde(with = "seconds", default)]
+        phase: Duration,
+    },
+    SlidingMinute,
+}
+
+impl From<Written> for Enforcement {
+    fn from(written: Written) -> Self {
+        match written {
+            Written::Continuous => Self::Continuous,
+            Written::FixedMinute { phase } => Self::FixedMinute { phase },
+            Written::SlidingMinute => Self::SlidingMinute,
+        }
+    }
+}
+
+impl<'de> Deserialize<'de> for Enforcement {
+    /// Each may be its name alone, as each flag is; `fixed-minute` with its default then.
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Reader;
+
+        impl<'de> Visitor<'de> for Reader {
+            type Value = Enforcement;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str(
+                    "\"continuous\", \"fixed-minute\", {\"fixed-minute\": {\"phase\": 12.5}} or \
+                     \"sliding-minute\"",
+                )
+            }
+
+            fn visit_str<E: Error>(self, name: &str) -> Result<Enforcement, E> {
+                match name {
+                    "fixed-minute" => Ok(Enforcement::FixedMinute {
+                        phase: Duration::ZERO,
+                    }),
+                    _ => Written::deserialize(name.into_deserializer()).map(Into::into),
+                }
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<Enforcement, A::Error> {
+                Written::deserialize(MapAccessDeserializer::new(map)).map(Into::into)
+            }
+        }
+
+        deserializer.deserialize_any(Reader)
+    }
 }
 
 /// Whether a request limit of R a minute is enforced as such.

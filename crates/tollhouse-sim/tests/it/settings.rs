@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use serde_json::json;
 use tokio::time::sleep;
-use tollhouse_sim::{Answers, Limits, Sim};
+use tollhouse_sim::{Answers, Config, Enforcement, Limits, Sim};
 
 use crate::client::{chat, get, hello};
 
@@ -179,5 +179,40 @@ async fn a_page_of_rate_limits_that_is_none_is_refused() {
         let answer = get(&sim, &path).await;
         assert_eq!(answer.status, 400, "{query}");
         assert_eq!(answer.error().0, "invalid_request_error", "{query}");
+    }
+}
+
+/// As the flag of the same meaning is.
+#[test]
+fn a_way_to_count_may_be_its_name_alone() {
+    let phase = Duration::ZERO;
+    let later = Duration::from_millis(12_500);
+    for (written, enforcement) in [
+        (json!("continuous"), Enforcement::Continuous),
+        (json!("sliding-minute"), Enforcement::SlidingMinute),
+        (json!("fixed-minute"), Enforcement::FixedMinute { phase }),
+        (
+            json!({"fixed-minute": {}}),
+            Enforcement::FixedMinute { phase },
+        ),
+        (
+            json!({"fixed-minute": {"phase": 12.5}}),
+            Enforcement::FixedMinute { phase: later },
+        ),
+    ] {
+        let config: Config = serde_json::from_value(json!({"enforcement": written})).unwrap();
+        assert_eq!(config.enforcement, enforcement);
+        let again = serde_json::to_string(&config).unwrap();
+        let again: Config = serde_json::from_str(&again).unwrap();
+        assert_eq!(again.enforcement, enforcement);
+    }
+    for (written, said) in [
+        (json!("hourly"), "unknown variant `hourly`"),
+        (json!({"hourly": {}}), "unknown variant `hourly`"),
+        (json!(7), "expected \"continuous\", \"fixed-minute\", {"),
+    ] {
+        let config = serde_json::from_value::<Config>(json!({"enforcement": written}));
+        let error = config.unwrap_err().to_string();
+        assert!(error.contains(said), "{error}");
     }
 }
