@@ -124,7 +124,12 @@ impl Watch {
                 match &ended {
                     Ok(response) => watch.answered(response.status()),
                     // The gates have given back what it took.
-                    Err(error) if NeverSent::is_behind(error) => watch.never_left(launch, at),
+                    Err(error) if NeverSent::is_behind(error) => {
+                        watch.never_left(launch, at);
+                        if let Some(page) = &watch.page {
+                            page.never_left(pool.account_name(), launch.cost);
+                        }
+                    }
                     Err(_) => {}
                 }
                 ended

@@ -186,6 +186,16 @@ impl History {
         }
     }
 
+    pub(super) fn never_left(&mut self, pool: &str, tokens: u64) {
+        let known = match self.pools.contains_key(pool) {
+            true => self.pools.get_mut(pool),
+            false => self.pools.get_mut(&look::short(pool)),
+        };
+        if let Some(pool) = known {
+            pool.take_back(tokens);
+        }
+    }
+
     pub(super) fn ended(&mut self, mut ended: Ended, at: u32) {
         for name in [&mut ended.what, &mut ended.caller, &mut ended.pool] {
             look::shorten(name);
@@ -281,6 +291,23 @@ impl History {
 }
 
 impl PoolHistory {
+    /// Takes a launch back, from the last ones that there were: its own second is one of
+    /// them, or hardly before.
+    fn take_back(&mut self, tokens: u64) {
+        let mut owed = (1, tokens);
+        let mut take = |launches: &mut u32, tokens: &mut u64| {
+            let taken = (owed.0.min(*launches), owed.1.min(*tokens));
+            (*launches, *tokens) = (*launches - taken.0, *tokens - taken.1);
+            owed = (owed.0 - taken.0, owed.1 - taken.1);
+            owed != (0, 0)
+        };
+        let mut goes_on = take(&mut self.launches, &mut self.tokens);
+        let mut points = self.points.iter_mut().rev();
+        while let Some(point) = points.next().filter(|_| goes_on) {
+            goes_on = take(&mut point.3, &mut point.4);
+        }
+    }
+
     fn sample(&mut self, now: PoolNow, at: u32) {
         let meter = now.main_meter();
         let (limit, left) = meter.map_or((0, 0), |meter| (meter.limit, meter.left));

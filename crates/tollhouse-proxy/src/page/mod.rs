@@ -151,6 +151,11 @@ impl Page {
         self.history().launched(pool, tokens, now);
     }
 
+    /// One that was launched never reached the provider, so that it takes nothing.
+    pub fn never_left(&self, pool: &str, tokens: u64) {
+        self.history().never_left(pool, tokens);
+    }
+
     /// A call is over.
     pub fn ended(&self, call: Ended) {
         let now = self.now();

@@ -67,6 +67,31 @@ async fn a_second_has_one_sample_whoever_looks() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn what_never_left_is_taken_back_from_what_was_launched_last() {
+    let (page, account) = (Page::new(Kind::Proxy), account());
+    let _budget = account.budget("gpt-4o", Endpoint::Chat);
+    let pool = account.snapshot().pools[0].name.clone();
+    let points = || {
+        page.sample(look(&account));
+        let points = told(&page)["pools"][0]["points"].clone();
+        let launches = |point: &Value| [point[3].as_u64(), point[4].as_u64()].map(Option::unwrap);
+        let points = points.as_array().unwrap().iter().map(launches);
+        points.collect::<Vec<_>>()
+    };
+    page.launched(&pool, 100);
+    page.launched(&pool, 30);
+    assert_eq!(points(), [[2, 130]]);
+    advance(SEC).await;
+    page.launched(&pool, 20);
+    page.never_left(&pool, 20);
+    page.never_left(&pool, 30);
+    assert_eq!(points(), [[1, 100], [0, 0]]);
+    page.never_left(&pool, 1_000);
+    page.never_left("unknown", 1_000);
+    assert_eq!(points(), [[0, 0], [0, 0]]);
+}
+
+#[tokio::test(start_paused = true)]
 async fn all_that_is_kept_is_bounded() {
     let (page, account) = (Page::new(Kind::Proxy), account());
     let long = "x".repeat(1_000_000);

@@ -1,5 +1,6 @@
 //! When the attempts of a call are launched and answered.
 
+use std::error::Error as StdError;
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
@@ -10,6 +11,7 @@ use std::time::Duration;
 use http::{Request, Response};
 use pin_project_lite::pin_project;
 use tokio::time::Instant;
+use tollhouse_openai::error::NeverSent;
 use tollhouse_openai::{RequestBody, ResponseBody};
 use tower::Service;
 
@@ -102,6 +104,13 @@ impl Launches {
         }
     }
 
+    /// The last attempt did not reach the provider, and the gates have taken nothing for it.
+    fn never_left(&self) {
+        if let Some((page, pool, tokens)) = self.launched.hears.get() {
+            page.never_left(pool, *tokens);
+        }
+    }
+
     fn answered(&self) {
         self.launched.answered.fetch_add(1, Ordering::Relaxed);
     }
@@ -123,6 +132,7 @@ impl<S> Noting<S> {
 impl<S> Service<Request<RequestBody>> for Noting<S>
 where
     S: Service<Request<RequestBody>, Response = Response<ResponseBody>>,
+    S::Error: StdError + 'static,
 {
     type Response = Response<AnswerBody>;
     type Error = S::Error;
@@ -158,6 +168,7 @@ pin_project! {
 impl<F, E> Future for Noted<F>
 where
     F: Future<Output = Result<Response<ResponseBody>, E>>,
+    E: StdError + 'static,
 {
     type Output = Result<Response<AnswerBody>, E>;
 
@@ -166,6 +177,12 @@ where
         let result = ready!(this.attempt.poll(cx));
         if let Some(launches) = this.launches {
             launches.answered();
+            if result
+                .as_ref()
+                .is_err_and(|error| NeverSent::is_behind(error))
+            {
+                launches.never_left();
+            }
         }
         if let Ok(answer) = &result {
             this.proof.hear(answer.status());

@@ -6,7 +6,8 @@ use serde_json::Value;
 use tokio::io::AsyncWriteExt;
 use tokio::net::{TcpSocket, TcpStream};
 use tokio::time::{sleep, timeout};
-use tollhouse_openai::Account;
+use tollhouse_openai::call::Endpoint;
+use tollhouse_openai::{Account, Limit};
 use tollhouse_proxy::{Bounds, Proxy, Served};
 
 use crate::support::{
@@ -56,6 +57,35 @@ async fn it_is_one_file_that_may_use_nothing_else() {
     let foreign = "origin: https://evil.example\r\nsec-fetch-site: cross-site\r\n";
     let refused = ask(&served, &get("/tollhouse/events", foreign)).await;
     assert_eq!(refused.status, 403);
+}
+
+/// Where nobody is, nothing is used of any limit, however often it is tried.
+#[tokio::test]
+async fn a_provider_that_is_away_was_sent_nothing() {
+    let nobody = TcpSocket::new_v4().unwrap();
+    nobody.bind("127.0.0.1:0".parse().unwrap()).unwrap();
+    let url = format!("http://{}/v1", nobody.local_addr().unwrap());
+    let policy = wide().max_attempts(1).tpm_limit(Limit::per_minute(30_000));
+    let account = Account::new(policy);
+    // So that the pool stays.
+    let _budget = account.budget("gpt-4o", Endpoint::Chat);
+    let served = serve(Proxy::new(account, client(&url))).await;
+    let request = post("/v1/chat/completions", "", &chat(""));
+    assert_eq!(ask(&served, &request).await.status, 502);
+    let (mut socket, first) = watch(&served, "").await;
+    let points = match first["pools"][0]["points"].as_array() {
+        Some(points) if !points.is_empty() => points.clone(),
+        _ => {
+            let seen = timeout(LONG, read_until(&mut socket, "\"points\":[[")).await;
+            let seen = seen.expect("the first sample") + &read_until(&mut socket, "]]").await;
+            let (_, points) = seen.split_once("\"points\":").expect("points");
+            let (points, _) = points.split_once("]]").expect("their end");
+            serde_json::from_str::<Vec<Value>>(&format!("{points}]]")).expect("JSON")
+        }
+    };
+    for point in points {
+        assert_eq!((&point[3], &point[4]), (&0.into(), &0.into()), "{point}");
+    }
 }
 
 #[tokio::test]
