@@ -83,10 +83,10 @@ pub enum Refused {
     /// same, when its deadline passes, and so may one that was let in and comes too late to
     /// be launched.
     TooLate {
-        /// Of one that was refused at once, how long it would have to wait. Of one
-        /// whose deadline passed in line, how long it would have had to wait on: an estimate
-        /// over the lanes of all callers, as of
-        /// [`TokenBudget::eta`](crate::TokenBudget::eta).
+        /// How long one of the same caller and charge would wait that came now, once this
+        /// one and all whose deadlines have passed with its own have left: an estimate over
+        /// the lanes of all callers, as of [`TokenBudget::eta`](crate::TokenBudget::eta).
+        /// Zero also where nobody knows yet.
         expected_wait: Duration,
     },
     /// A limit by the day, or one of money, is used up, or the provider told a

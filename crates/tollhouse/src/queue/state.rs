@@ -1,5 +1,6 @@
 //! What a queue holds under its lock.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::task::Waker;
 use std::time::Duration;
@@ -22,6 +23,8 @@ pub(super) struct State<R: Rule> {
     pub(super) bounds: Bounds,
     pub(super) rule: R,
     pub(super) lanes: Lanes<Place<R::Held>>,
+    /// Who leaves the line when. Invariant: exactly those in line that have a deadline.
+    deadlines: BTreeMap<(Moment, usize), Key>,
     /// Whose timer fires when. Invariant: where the rule named an instant for the
     /// head, or for whoever may pass it, the head's timer fires no later, or the head
     /// has been woken. What is noted of another one than the head is void.
@@ -52,9 +55,16 @@ pub(super) struct State<R: Rule> {
 }
 
 pub(super) enum Place<H> {
-    InLine(Waker),
+    InLine { waker: Waker, until: Option<Moment> },
     Admitted(Admitted<H>),
     Refused(Refused),
+}
+
+impl<H> Place<H> {
+    fn in_line(ask: &Ask, waker: Waker) -> Self {
+        let until = ask.until();
+        Place::InLine { waker, until }
+    }
 }
 
 /// How one fares who looks.
@@ -64,8 +74,6 @@ pub(super) enum Looked<H> {
         place: Place<H>,
         is_late: bool,
     },
-    /// It has yet to leave the line.
-    TooLate(Refused),
     Waits,
 }
 
@@ -126,6 +134,7 @@ impl<R: Rule> State<R> {
             prices: rule.prices(),
             rule,
             lanes: Lanes::new(),
+            deadlines: BTreeMap::new(),
             timer: None,
             move_rate: is_watched.then(MoveRate::default),
             inside: 0,
@@ -154,10 +163,10 @@ impl<R: Rule> State<R> {
     }
 
     /// Those who would go before this one, if it came now.
-    pub(super) fn ahead_of(&self, ask: &Ask) -> Ahead {
+    pub(super) fn ahead_of(&self, who: &Caller, wants: &Charge) -> Ahead {
         let rule = &self.rule;
         let price = |charge: &Charge| rule.cost(charge);
-        let (waiting, charge) = self.lanes.ahead_of(ask.who(), ask.wants(), price);
+        let (waiting, charge) = self.lanes.ahead_of(who, wants, price);
         Ahead {
             waiting,
             charge,
@@ -167,7 +176,11 @@ impl<R: Rule> State<R> {
 
     /// How long this one would wait, if it came now.
     pub(super) fn expected_wait(&mut self, ask: &Ask, now: &mut Now) -> Duration {
-        self.wait_behind(ask.wants(), self.ahead_of(ask), now)
+        self.wait_of(ask.who(), ask.wants(), now)
+    }
+
+    fn wait_of(&mut self, who: &Caller, wants: &Charge, now: &mut Now) -> Duration {
+        self.wait_behind(wants, self.ahead_of(who, wants), now)
     }
 
     fn wait_behind(&mut self, wants: &Charge, ahead: Ahead, now: &mut Now) -> Duration {
@@ -242,14 +255,25 @@ impl<R: Rule> State<R> {
         })
     }
 
-    /// The refusal of one whose deadline has passed, or has come where he still waits.
-    #[inline]
-    pub(super) fn overdue(&mut self, ask: &Ask, waits: bool, now: &mut Now) -> Option<Refused> {
-        let until = ask.until()?;
-        let is_over = until < now.get() || (waits && until == now.get());
-        is_over.then(|| Refused::TooLate {
+    /// One who was let in comes too late to be launched: he leaves, and is told so.
+    pub(super) fn leave_late(
+        &mut self,
+        admitted: Admitted<R::Held>,
+        ask: &Ask,
+        moved: &mut Moved,
+        now: &mut Now,
+    ) -> Refused {
+        self.end(admitted, ask.wants(), now, R::release);
+        self.call_overdue(None, moved, now);
+        self.late(ask, now)
+    }
+
+    /// The refusal of one whose deadline has passed, and who has nothing here any more: how
+    /// long he would wait if he came again now.
+    pub(super) fn late(&mut self, ask: &Ask, now: &mut Now) -> Refused {
+        Refused::TooLate {
             expected_wait: self.expected_wait(ask, now),
-        })
+        }
     }
 
     /// How long this one would wait at least, if it came now and might pass all that wait
@@ -281,8 +305,8 @@ impl<R: Rule> State<R> {
         if self.closed {
             return Err(Refused::Closed);
         }
-        if let Some(late) = self.overdue(ask, false, now) {
-            return Err(late);
+        if is_overdue(ask, now) {
+            return Err(self.late(ask, now));
         }
         let is_first = self.lanes.is_empty();
         if is_first && self.rule.is_open(ask.wants(), now) {
@@ -394,7 +418,7 @@ impl<R: Rule> State<R> {
     fn is_lapsed(&mut self, place: &Place<R::Held>, now: &mut Now) -> bool {
         match place {
             Place::Admitted(admitted) => self.has_lapsed(admitted, now),
-            Place::InLine(_) | Place::Refused(_) => false,
+            Place::InLine { .. } | Place::Refused(_) => false,
         }
     }
 
@@ -426,14 +450,14 @@ impl<R: Rule> State<R> {
         // Nobody but this wakes him.
         let key = self.join(ask, Waker::noop().clone(), now);
         self.advance(Some(key), moved, now);
-        if matches!(self.lanes.get_mut(key), Place::InLine(_)) {
+        if matches!(self.lanes.get_mut(key), Place::InLine { .. }) {
             drop(self.leave(key, moved, now));
             return Ok(None);
         }
         match self.fetch(key) {
             Place::Admitted(admitted) => Ok(Some(admitted)),
             Place::Refused(refused) => Err(refused),
-            Place::InLine(_) => unreachable!("he has left the line"),
+            Place::InLine { .. } => unreachable!("he has left the line"),
         }
     }
 
@@ -441,10 +465,19 @@ impl<R: Rule> State<R> {
     pub(super) fn join(&mut self, ask: &Ask, waker: Waker, now: &mut Now) -> Key {
         let rule = &self.rule;
         let times = (ask.since(), now.get());
-        let place = Place::InLine(waker);
+        let place = Place::in_line(ask, waker);
         let price = |charge: &Charge| rule.cost(charge);
-        self.lanes
-            .join(ask.who(), *ask.wants(), times, place, price)
+        let key = self
+            .lanes
+            .join(ask.who(), *ask.wants(), times, place, price);
+        self.note_deadline(key, ask);
+        key
+    }
+
+    fn note_deadline(&mut self, key: Key, ask: &Ask) {
+        if let Some(until) = ask.until() {
+            self.deadlines.insert((until, key.index()), key);
+        }
     }
 
     /// What an admitted request holds has lapsed: all of it goes back, and its
@@ -465,10 +498,13 @@ impl<R: Rule> State<R> {
         self.give_back_slot(slot, Charged::Nothing, now);
         self.lanes.land(tagged, Cost::NOTHING);
         let rule = &self.rule;
-        let place = Place::InLine(waker);
+        let place = Place::in_line(ask, waker);
         let price = |charge: &Charge| rule.cost(charge);
-        self.lanes
-            .come_back(ask.who(), *ask.wants(), number, place, price)
+        let key = self
+            .lanes
+            .come_back(ask.who(), *ask.wants(), number, place, price);
+        self.note_deadline(key, ask);
+        key
     }
 
     /// An admitted request is over, and `end` says what stands of its charge.
@@ -647,7 +683,7 @@ impl<R: Rule> State<R> {
             // it comes; a copy would have to be made under the lock, and a waker is a
             // user's.
             Some(at) if set.is_none_or(|(_, timer)| timer > at) => {
-                if let Place::InLine(waker) = self.lanes.get_mut(head) {
+                if let Place::InLine { waker, .. } = self.lanes.get_mut(head) {
                     moved.push(std::mem::replace(waker, Waker::noop().clone()));
                     self.timer = Some((head, at));
                 }
@@ -696,9 +732,40 @@ impl<R: Rule> State<R> {
         let rule = &self.rule;
         self.lanes.step_aside(key, |charge| rule.cost(charge));
         match std::mem::replace(self.lanes.get_mut(key), place) {
-            Place::InLine(waker) => waker,
+            Place::InLine { waker, until } => {
+                self.forget_deadline(key, until);
+                waker
+            }
             _ => unreachable!("only those in line are called"),
         }
+    }
+
+    fn forget_deadline(&mut self, key: Key, until: Option<Moment>) {
+        if let Some(until) = until {
+            self.deadlines.remove(&(until, key.index()));
+        }
+    }
+
+    /// Calls all out of the line whose deadline has come, in one step: who stays is not
+    /// reckoned to wait for them, nor is one of them for another.
+    fn call_overdue(&mut self, me: Option<Key>, moved: &mut Moved, now: &mut Now) {
+        // ===> Admitted: who can go at the instant of his deadline is in time
+        self.advance(me, moved, now);
+        // ===> Refused, when all of them have left
+        let mut late = Vec::new();
+        while let Some((&(until, _), &key)) = self.deadlines.first_key_value()
+            && until <= now.get()
+        {
+            late.push((key, self.lanes.caller_of(key), self.lanes.charge_of(key)));
+            let waker = self.call(key, Place::Refused(Refused::Closed));
+            moved.called(waker, me == Some(key));
+        }
+        // Before the line moves on: each is told of the turn that it would have had.
+        for (key, who, wants) in late {
+            let expected_wait = self.wait_of(&who, &wants, now);
+            *self.lanes.get_mut(key) = Place::Refused(Refused::TooLate { expected_wait });
+        }
+        self.advance(None, moved, now);
     }
 
     /// Turns away whoever stands first, and at last those who were set aside.
@@ -721,32 +788,36 @@ impl<R: Rule> State<R> {
         moved: &mut Moved,
         now: &mut Now,
     ) -> Looked<R::Held> {
-        let is_called = |lanes: &mut Lanes<_>| !matches!(lanes.get_mut(key), Place::InLine(_));
+        let is_in_line = |lanes: &mut Lanes<_>| matches!(lanes.get_mut(key), Place::InLine { .. });
         // Whoever called it has moved the line on.
-        let was_called = is_called(&mut self.lanes);
+        let was_called = !is_in_line(&mut self.lanes);
         if !was_called && (is_new || self.lanes.is_head(key)) {
             self.advance(Some(key), moved, now);
         } else {
             // It was the head once, and gives up the timer that it had as such.
             self.forget_timer(key);
         }
-        let is_called = was_called || is_called(&mut self.lanes);
-        // ===> Refused: its deadline has come, whether it was let in meanwhile or not; who was
-        // turned away before hears why
-        if !matches!(self.lanes.get_mut(key), Place::Refused(_))
-            && let Some(late) = self.overdue(ask, !is_called, now)
+        if is_in_line(&mut self.lanes)
+            && let Some(until) = ask.until()
+            && until <= now.get()
         {
-            return Looked::TooLate(late);
-        }
-        // ===> Admitted, Refused: called just now, or by somebody else
-        if is_called {
-            let place = self.fetch(key);
-            // Who was let in by somebody else may come late to what he was given.
-            let is_late = R::LAPSES && was_called && self.is_lapsed(&place, now);
-            return Looked::Called { place, is_late };
+            self.call_overdue(Some(key), moved, now);
         }
         // ===> InLine
-        Looked::Waits
+        if is_in_line(&mut self.lanes) {
+            return Looked::Waits;
+        }
+        let place = match self.fetch(key) {
+            // ===> Refused: whom nobody keeps waiting any more may come too late all the same
+            Place::Admitted(admitted) if is_overdue(ask, now) => {
+                Place::Refused(self.leave_late(admitted, ask, moved, now))
+            }
+            // ===> Admitted, Refused: called just now, or by somebody else
+            place => place,
+        };
+        // Who was let in by somebody else may come late to what he was given.
+        let is_late = R::LAPSES && was_called && self.is_lapsed(&place, now);
+        Looked::Called { place, is_late }
     }
 
     /// Fetches one who was called.
@@ -763,7 +834,10 @@ impl<R: Rule> State<R> {
         self.forget_timer(key);
         let charge = self.lanes.charge_of(key);
         let waker = match self.fetch(key) {
-            Place::InLine(waker) => Some(waker),
+            Place::InLine { waker, until } => {
+                self.forget_deadline(key, until);
+                Some(waker)
+            }
             Place::Admitted(admitted) => {
                 self.end(admitted, &charge, now, R::release);
                 None
@@ -773,6 +847,12 @@ impl<R: Rule> State<R> {
         self.advance(None, moved, now);
         waker
     }
+}
+
+/// Whether its deadline has passed.
+#[inline]
+pub(super) fn is_overdue(ask: &Ask, now: &mut Now) -> bool {
+    ask.until().is_some_and(|until| until < now.get())
 }
 
 /// How fast the line has been moving, to tell a newcomer what to expect where

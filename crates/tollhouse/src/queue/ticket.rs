@@ -11,7 +11,7 @@ use tokio::time::{Sleep, sleep_until};
 
 use super::Queue;
 use super::moved::Moved;
-use super::state::{Admitted, Looked, Place};
+use super::state::{Admitted, Looked, Place, is_overdue};
 use crate::ask::Ask;
 use crate::charge::Charge;
 use crate::error::Refused;
@@ -120,20 +120,15 @@ impl<R: Rule> Ticket<R> {
         let State::Admitted(admitted) = std::mem::replace(&mut self.state, State::Done) else {
             unreachable!("only those admitted hold anything")
         };
-        let (late, has_lapsed) = {
-            let mut queue = self.queue.lock();
-            let late = queue.overdue(&self.ask, false, now);
-            (late, queue.has_lapsed(&admitted, now))
-        };
-        if late.is_some() || !has_lapsed {
+        if is_overdue(&self.ask, now) {
+            let mut moved = Moved::default();
+            let late = (self.queue.lock()).leave_late(admitted, &self.ask, &mut moved, now);
+            moved.wake();
+            return Poll::Ready(self.refused(late, None));
+        }
+        if !self.queue.lock().has_lapsed(&admitted, now) {
             self.state = State::Admitted(admitted);
-            return Poll::Ready(match late {
-                Some(late) => {
-                    self.give_back(now);
-                    self.refused(late, None)
-                }
-                None => Ok(()),
-            });
+            return Poll::Ready(Ok(()));
         }
         // A waker is a user's, and not copied under the lock. What has lapsed
         // stays so meanwhile.
@@ -246,7 +241,7 @@ impl<R: Rule> Ticket<R> {
             let looked = {
                 let mut queue = self.queue.lock();
                 // ===> InLine, its waker that of the task that polls
-                if let Place::InLine(waker) = queue.lanes.get_mut(*key)
+                if let Place::InLine { waker, .. } = queue.lanes.get_mut(*key)
                     && !waker.will_wake(cx.waker())
                 {
                     match &mut spare {
@@ -269,11 +264,6 @@ impl<R: Rule> Ticket<R> {
                         Ok(()) if is_late => self.hold_on(cx, now),
                         called => Poll::Ready(called),
                     };
-                }
-                Looked::TooLate(late) => {
-                    let waited = waited(now);
-                    self.give_back(now);
-                    return Poll::Ready(self.refused(late, waited));
                 }
                 Looked::Waits => {}
             }
@@ -321,7 +311,7 @@ impl<R: Rule> Ticket<R> {
                 Ok(())
             }
             Place::Refused(refused) => self.refused(refused, waited),
-            Place::InLine(_) => unreachable!("who stands in line was not called"),
+            Place::InLine { .. } => unreachable!("who stands in line was not called"),
         }
     }
 

@@ -5,7 +5,7 @@ use std::time::Duration;
 use crate::support::account::{SEC, one_a_second};
 use crate::support::counting::Polled;
 use tokio::time::{Instant, advance, sleep};
-use tollhouse::{Ask, Caller, Deadline, Refused, TokenBudget};
+use tollhouse::{Ask, Caller, Deadline, Refused, Reservation, TokenBudget};
 
 fn until(tokens: u64, time: Duration) -> Ask {
     Ask::of(tokens).deadline(Deadline::within(time))
@@ -172,4 +172,97 @@ async fn launches_of_ones_own_are_waited_for_in_any_case() {
     // Of another caller it may yet go first.
     let other = until(1, 10 * SEC).caller(Caller::new("other"));
     assert!(Polled::new(budget.reserve(other)).poll().is_pending());
+}
+
+/// What those who were refused at their deadlines were told.
+fn told<T: std::fmt::Debug>(result: std::task::Poll<Result<T, Refused>>) -> Duration {
+    match result {
+        std::task::Poll::Ready(Err(Refused::TooLate { expected_wait })) => expected_wait,
+        other => panic!("{other:?}"),
+    }
+}
+
+/// Ten seconds apart, after one that was launched just now.
+async fn ten_seconds_apart() -> TokenBudget {
+    let budget = TokenBudget::unlimited().stagger(10 * SEC).build().unwrap();
+    budget.reserve(1).await.unwrap().launched();
+    budget
+}
+
+fn waiting(
+    budget: &TokenBudget,
+    ask: Ask,
+) -> Polled<impl Future<Output = Result<Reservation, Refused>>> {
+    let mut call = Polled::new(budget.reserve(ask));
+    assert!(call.poll().is_pending());
+    call
+}
+
+/// As long as one would wait who came now: not for the one who is refused as well.
+#[tokio::test(start_paused = true)]
+async fn who_is_refused_in_line_is_not_told_to_wait_for_himself() {
+    let budget = ten_seconds_apart().await;
+    let [a, b] = ["a", "b"].map(Caller::new);
+    let mut others = [1, 2].map(|_| waiting(&budget, Ask::of(1).caller(a.clone())));
+    let mut late = waiting(&budget, until(1, 15 * SEC).caller(b.clone()));
+    advance(10 * SEC).await;
+    let std::task::Poll::Ready(Ok(first)) = others[0].poll() else {
+        panic!("it is its turn")
+    };
+    first.launched();
+    advance(SEC * 49 / 10).await;
+    let next = budget.next_in_line(&b).unwrap();
+    assert_eq!((next.place, next.expected_wait), (1, SEC * 51 / 10));
+    advance(SEC / 10).await;
+    assert_eq!(told(late.poll()), 5 * SEC);
+    assert_eq!(budget.snapshot().waiting, 1);
+}
+
+/// Nor for others whose deadlines come with his.
+#[tokio::test(start_paused = true)]
+async fn deadlines_of_one_instant_are_told_the_same_wait() {
+    let budget = ten_seconds_apart().await;
+    let start = Instant::now();
+    let [a, b] = ["a", "b"].map(Caller::new);
+    let ahead = waiting(&budget, Ask::of(1).caller(a.clone()));
+    let mut late = [1, 2, 3].map(|_| waiting(&budget, until(1, 40 * SEC).caller(b.clone())));
+    let mut others = [1, 2].map(|_| waiting(&budget, Ask::of(1).caller(a.clone())));
+    drop(ahead);
+    // Nobody is let in meanwhile.
+    budget.hold(start + 41 * SEC);
+    advance(40 * SEC).await;
+    let told = [2, 0, 1].map(|index: usize| told(late[index].poll()));
+    let newcomer = budget.eta(Ask::of(1).caller(b));
+    assert_eq!(told, [newcomer; 3]);
+    assert!(others.iter_mut().all(|other| other.poll().is_pending()));
+    assert_eq!(budget.snapshot().waiting, 2);
+}
+
+/// Who can be launched at the very instant of his deadline is, whoever looks first.
+#[tokio::test(start_paused = true)]
+async fn the_head_goes_at_its_deadline_though_another_one_is_late_then() {
+    let budget = empty().await;
+    let b = Caller::new("b");
+    let mut head = waiting(&budget, until(10, 10 * SEC));
+    let mut late = waiting(&budget, until(10, 10 * SEC).caller(b));
+    advance(10 * SEC).await;
+    assert_eq!(told(late.poll()), 10 * SEC);
+    assert!(matches!(head.poll(), std::task::Poll::Ready(Ok(_))));
+}
+
+/// What it held is there again for one who comes now.
+#[tokio::test(start_paused = true)]
+async fn who_is_let_in_and_comes_too_late_is_not_told_to_wait_for_himself() {
+    let budget = empty().await;
+    let mut late = waiting(&budget, until(10, 15 * SEC));
+    let mut driver = waiting(&budget, Ask::of(5));
+    advance(10 * SEC).await;
+    // Lets in the first one, whose task does not come.
+    assert!(driver.poll().is_pending());
+    budget.hold(Instant::now());
+    advance(6 * SEC).await;
+    assert!(driver.poll().is_ready());
+    // 16 are there, less the 5 of that one, which is still on its way.
+    assert_eq!(told(late.poll()), Duration::ZERO);
+    assert_eq!(budget.eta(10), Duration::ZERO);
 }
