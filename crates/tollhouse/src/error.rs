@@ -70,7 +70,8 @@ pub enum Refused {
         /// How many wait.
         waiting: usize,
         /// How long the request would have waited: an estimate over the lanes of all
-        /// callers, as of [`TokenBudget::eta`](crate::TokenBudget::eta).
+        /// callers, as of [`TokenBudget::eta`](crate::TokenBudget::eta). Zero where nobody
+        /// knows yet, as of slots of which none has come back.
         expected_wait: Duration,
     },
     /// The request cannot be launched before its [`Deadline`](crate::Deadline), even
@@ -120,21 +121,25 @@ impl fmt::Display for Refused {
                 waiting,
                 expected_wait,
             } => {
-                let expected = Span(*expected_wait);
                 let wait = match waiting {
                     1 => "request waits",
                     _ => "requests wait",
                 };
-                write!(
-                    f,
-                    "overloaded: {waiting} {wait} already, the expected wait is {expected}"
-                )
+                write!(f, "overloaded: {waiting} {wait} already, ")?;
+                match expected_wait.is_zero() {
+                    // It could not go now, so it would have waited.
+                    true => f.write_str("and nobody knows yet for how long"),
+                    false => write!(f, "the expected wait is {}", Span(*expected_wait)),
+                }
             }
-            Refused::TooLate { expected_wait } => write!(
-                f,
-                "too late: it could not be launched before its deadline, the expected wait is {}",
-                Span(*expected_wait)
-            ),
+            Refused::TooLate { expected_wait } => {
+                f.write_str("too late: it could not be launched before its deadline")?;
+                match expected_wait.is_zero() {
+                    // It would not wait any more, or nobody knows for how long.
+                    true => Ok(()),
+                    false => write!(f, ", the expected wait is {}", Span(*expected_wait)),
+                }
+            }
             Refused::Exhausted {
                 scope: Scope::Overload,
                 until,
@@ -159,12 +164,15 @@ impl StdError for Refused {}
 
 /// A time for people: its two greatest units, rounded down; seconds with their
 /// tenths.
+///
+/// What is shorter than a tenth of a second is told as such, and not as nothing.
 struct Span(Duration);
 
 impl fmt::Display for Span {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let seconds = self.0.as_secs();
         match seconds {
+            0 if self.0 < Duration::from_millis(100) => f.write_str("less than 0.1s"),
             0..60 => write!(f, "{seconds}.{}s", self.0.subsec_millis() / 100),
             60..3_600 => write!(f, "{}m {:02}s", seconds / 60, seconds % 60),
             3_600..86_400 => write!(f, "{}h {:02}m", seconds / 3_600, seconds / 60 % 60),
@@ -499,7 +507,7 @@ mod tests {
 
     #[test]
     fn refusals_speak_of_hours_and_days() {
-        let shown = [0.25, 59.9, 86_385.0, 90_000.0].map(|seconds| {
+        let shown = [0.04, 0.25, 59.9, 86_385.0, 90_000.0].map(|seconds| {
             let expected_wait = Duration::from_secs_f64(seconds);
             Refused::Overloaded {
                 waiting: 1,
@@ -507,13 +515,32 @@ mod tests {
             }
             .to_string()
         });
-        let ends = ["0.2s", "59.9s", "23h 59m", "1d 01h"];
+        let ends = ["less than 0.1s", "0.2s", "59.9s", "23h 59m", "1d 01h"];
         for (shown, end) in shown.iter().zip(ends) {
             assert!(
                 shown.ends_with(&format!("expected wait is {end}")),
                 "{shown}"
             );
         }
+    }
+
+    /// "The expected wait is 0.0s" was an invitation to ask again at once.
+    #[test]
+    fn refusals_tell_no_wait_that_nobody_knows() {
+        let expected_wait = Duration::ZERO;
+        let waiting = 2;
+        let busy = Refused::Overloaded {
+            waiting,
+            expected_wait,
+        };
+        assert_eq!(
+            busy.to_string(),
+            "overloaded: 2 requests wait already, and nobody knows yet for how long"
+        );
+        assert_eq!(
+            Refused::TooLate { expected_wait }.to_string(),
+            "too late: it could not be launched before its deadline"
+        );
     }
 
     #[test]

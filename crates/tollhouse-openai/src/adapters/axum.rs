@@ -1,7 +1,10 @@
 //! Errors as responses to one's own callers. Feature `axum`.
 
+use std::time::Duration;
+
 use axum_core::response::{IntoResponse, Response};
 use http::{HeaderValue, StatusCode, header};
+use tollhouse::Refused;
 
 use crate::api_error::ApiError;
 
@@ -16,7 +19,8 @@ use crate::api_error::ApiError;
 /// | any other refusal of the provider's | its own status |
 /// | no answer for another reason | 502 |
 ///
-/// With `retry-after`, in whole seconds, where a delay is known. The body is the
+/// With `retry-after`, in whole seconds, where a delay is known, and of 1 second where too
+/// many wait and nobody knows yet for how long; never of less. The body is the
 /// provider's own where the status is, else an OpenAI-style error of one line.
 ///
 /// # Examples
@@ -45,18 +49,25 @@ impl IntoResponse for ApiError {
         let headers = response.headers_mut();
         let json = HeaderValue::from_static("application/json");
         headers.insert(header::CONTENT_TYPE, json);
-        if let Some(after) = self.retry_after() {
-            let seconds = after.as_secs() + u64::from(after.subsec_nanos() > 0);
+        if let Some(seconds) = retry_after(&self) {
             headers.insert(header::RETRY_AFTER, HeaderValue::from(seconds));
         }
         response
     }
 }
 
+/// In whole seconds. Whoever was told 0 would ask again at once, and be refused again.
+fn retry_after(error: &ApiError) -> Option<u64> {
+    let is_full = matches!(error.refused(), Some(Refused::Overloaded { .. }));
+    let after = error.retry_after().or(is_full.then_some(Duration::ZERO))?;
+    let seconds = after.as_secs() + u64::from(after.subsec_nanos() > 0);
+    Some(seconds.max(1))
+}
+
 fn status(error: &ApiError) -> StatusCode {
     if let Some(refused) = error.refused() {
         return match refused {
-            tollhouse::Refused::TooLarge { .. } => StatusCode::PAYLOAD_TOO_LARGE,
+            Refused::TooLarge { .. } | Refused::TooMany { .. } => StatusCode::PAYLOAD_TOO_LARGE,
             _ => StatusCode::SERVICE_UNAVAILABLE,
         };
     }
@@ -84,7 +95,7 @@ fn own_body(error: &ApiError, status: StatusCode) -> String {
 mod tests {
     use bytes::Bytes;
     use http_body_util::{BodyExt, Full};
-    use tollhouse::{Error, Refused};
+    use tollhouse::{Error, Unit};
 
     use super::*;
 
@@ -128,7 +139,7 @@ mod tests {
     async fn refusals_of_the_gates_say_when() {
         let busy = Refused::Overloaded {
             waiting: 9,
-            expected_wait: std::time::Duration::from_secs(12),
+            expected_wait: Duration::from_secs(12),
         };
         let (status, after, _) = told(Error::from(busy).into()).await;
         assert_eq!((status, after.as_deref()), (503, Some("12")));
@@ -136,5 +147,31 @@ mod tests {
         let (status, after, body) = told(Error::from(large).into()).await;
         assert_eq!((status, after), (413, None));
         assert!(body.contains("9"), "{body}");
+        let many = Refused::TooMany {
+            unit: Unit::Images,
+            amount: 9,
+            limit: 4,
+        };
+        let (status, after, _) = told(Error::from(many).into()).await;
+        assert_eq!((status, after), (413, None));
+    }
+
+    /// It was "retry-after: 0", and "the expected wait is 0.0s".
+    #[tokio::test(start_paused = true)]
+    async fn nobody_is_told_to_come_again_at_once() {
+        for (wait, after, words) in [
+            (Duration::ZERO, "1", "nobody knows yet for how long"),
+            (Duration::from_millis(40), "1", "less than 0.1s"),
+        ] {
+            let busy = Refused::Overloaded {
+                waiting: 2,
+                expected_wait: wait,
+            };
+            let error = ApiError::from(Error::from(busy));
+            assert_eq!(error.retry_after(), Some(wait).filter(|it| !it.is_zero()));
+            let (status, told, body) = told(error).await;
+            assert_eq!((status, told.as_deref()), (503, Some(after)));
+            assert!(body.contains(words), "{body}");
+        }
     }
 }

@@ -40,7 +40,7 @@ impl From<BoxError> for ApiError {
 fn of_refusal(refused: &Refused) -> Verdict {
     let later = |scope, after| Verdict {
         retry: true,
-        after: Some(after),
+        after,
         scope,
     };
     let never = |scope| Verdict {
@@ -51,14 +51,17 @@ fn of_refusal(refused: &Refused) -> Verdict {
         Refused::TooLarge { .. } => never(Scope::Tokens),
         // Too many calls at once, of ours.
         Refused::Overloaded { expected_wait, .. } | Refused::TooLate { expected_wait } => {
-            later(Scope::Requests, expected_wait)
+            // Nothing where nobody knows.
+            let after = Some(expected_wait).filter(|wait| !wait.is_zero());
+            later(Scope::Requests, after)
         }
         Refused::Exhausted {
             scope: Scope::Quota,
             ..
         } => never(Scope::Quota),
         Refused::Exhausted { scope, until } => {
-            later(scope, until.saturating_duration_since(Instant::now()))
+            let after = until.saturating_duration_since(Instant::now());
+            later(scope, Some(after))
         }
         _ => never(Scope::None),
     }
