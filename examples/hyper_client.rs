@@ -2,20 +2,20 @@
 //!
 //! Run it with `cargo run --example hyper_client`; it needs no key, because the
 //! provider is simulated. The gates work around anything that is a tower
-//! service and can be cloned. What a request costs and what an answer used is
-//! told to them by two closures.
+//! service and can be cloned. What a request costs, which answers are asked for again and
+//! which errors mean that nothing was sent is told to them by three functions.
 
 use std::time::Duration;
 
 use bytes::Bytes;
 use http::{Request, Response};
 use http_body_util::{BodyExt, Full};
-use hyper_util::client::legacy::Client;
+use hyper_util::client::legacy::{self, Client};
 use hyper_util::rt::TokioExecutor;
 use tokio::time::Instant;
 use tollhouse::{
-    Backoff, BoxError, ConcurrencyLayer, Decision, RetryLayer, Scope, StaggerLayer, TokenBudget,
-    TpmBudgetLayer,
+    Backoff, BoxError, ConcurrencyLayer, Decision, Error, RetryLayer, Scope, StaggerLayer,
+    TokenBudget, TpmBudgetLayer,
 };
 use tollhouse_sim::Sim;
 use tower::{Service, ServiceBuilder, ServiceExt};
@@ -37,6 +37,15 @@ fn classify<B, E>(result: Result<&Response<B>, &E>) -> Decision {
     }
 }
 
+/// Where no connection was made, nothing was sent, and what was taken is given back. A
+/// policy of `tollhouse-openai` knows this of hyper's client by itself.
+fn unsent(error: legacy::Error) -> Error {
+    match error.is_connect() {
+        true => Error::never_sent(error),
+        false => Error::inner(error),
+    }
+}
+
 #[tokio::main]
 async fn main() -> Result<(), BoxError> {
     let sim = Sim::builder().tokens_per_minute(30_000).build()?;
@@ -48,6 +57,7 @@ async fn main() -> Result<(), BoxError> {
         .layer(ConcurrencyLayer::new(3))
         .layer(TpmBudgetLayer::new(budget.clone(), cost))
         .layer(StaggerLayer::new(Duration::from_millis(200)))
+        .map_err(unsent)
         .service(Client::builder(TokioExecutor::new()).build_http());
 
     let start = Instant::now();

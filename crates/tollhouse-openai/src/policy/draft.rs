@@ -11,12 +11,18 @@
 //!   <- Packed  for the gates and the mark of a next attempt
 //! ```
 
+use std::future::Future;
+use std::pin::Pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
 
 use bytes::{Bytes, BytesMut};
 use http::{Extensions, HeaderMap, HeaderName, HeaderValue, Method, Request};
+use pin_project_lite::pin_project;
+use tollhouse::{BoxError, Error};
 use tower_service::Service;
+
+use super::unsent::never_connected;
 
 /// A request, with its headers apart.
 ///
@@ -207,7 +213,8 @@ impl<S: Service<Draft<Q>>, Q> Service<Request<Q>> for Drafting<S> {
 
 // ===== impl Sending =====
 
-/// Sends what was a draft.
+/// Sends what was a draft, and says of an error that nothing was sent where the client
+/// under it knows that and does not say so in the gates' words.
 #[derive(Clone, Debug)]
 pub(super) struct Sending<S> {
     pub(super) inner: S,
@@ -219,17 +226,50 @@ impl<S> Sending<S> {
     }
 }
 
-impl<S: Service<Request<Q>>, Q> Service<Draft<Q>> for Sending<S> {
+impl<S, Q> Service<Draft<Q>> for Sending<S>
+where
+    S: Service<Request<Q>>,
+    S::Error: Into<BoxError>,
+{
     type Response = S::Response;
-    type Error = S::Error;
-    type Future = S::Future;
+    type Error = Error;
+    type Future = SendingFuture<S::Future>;
 
-    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), S::Error>> {
-        self.inner.poll_ready(cx)
+    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Error>> {
+        self.inner.poll_ready(cx).map_err(Error::inner)
     }
 
-    fn call(&mut self, draft: Draft<Q>) -> S::Future {
-        self.inner.call(draft.send())
+    fn call(&mut self, draft: Draft<Q>) -> Self::Future {
+        SendingFuture {
+            future: self.inner.call(draft.send()),
+        }
+    }
+}
+
+pin_project! {
+    /// What comes of a request that was sent.
+    pub(super) struct SendingFuture<F> {
+        #[pin]
+        future: F,
+    }
+}
+
+impl<F, T, E> Future for SendingFuture<F>
+where
+    F: Future<Output = Result<T, E>>,
+    E: Into<BoxError>,
+{
+    type Output = Result<T, Error>;
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        let answered = ready!(self.project().future.poll(cx));
+        Poll::Ready(answered.map_err(|error| {
+            let error = Error::inner(error);
+            match never_connected(&error) {
+                true => Error::never_sent(error),
+                false => error,
+            }
+        }))
     }
 }
 

@@ -13,6 +13,7 @@ mod limited;
 pub(crate) mod nearest;
 mod reader;
 pub(crate) mod told;
+mod unsent;
 pub(crate) mod value;
 mod vars;
 

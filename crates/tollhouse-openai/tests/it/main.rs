@@ -3,6 +3,7 @@
 mod account;
 mod fixtures;
 mod fuzz_corpora;
+mod hyper_client;
 mod retry;
 mod setters;
 mod streams;
