@@ -319,7 +319,8 @@ fn check_names_every_fault_with_its_line_and_else_every_pool() {
             "{name}:5: [models.\"gpt-4o*\"]: token_per_minute is not known: tokens_per_minute is \
              meant, perhaps\n"
         ),
-        format!("error: {name} has 2 faults\n"),
+        format!("{name}:6: [models.\"gpt-4o*\"]: there is no [pools.\"big\"]\n"),
+        format!("error: {name} has 3 faults\n"),
     ] {
         assert!(ran.stderr.contains(&said), "{}", ran.stderr);
     }

@@ -230,10 +230,14 @@ impl AccountConfig {
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
     pub fn lay_vars(&mut self, var: impl Fn(&str) -> Option<String>) -> Result<(), PolicyError> {
-        for (key, value) in read_vars(var)? {
+        self.lay(read_vars(var)?);
+        Ok(())
+    }
+
+    fn lay(&mut self, vars: Vec<(&'static Key, Value)>) {
+        for (key, value) in vars {
             key.put(&mut self.defaults, &value);
         }
-        Ok(())
     }
 
     /// The account that variables describe: the file that `TOLLHOUSE_CONFIG` names, with
@@ -244,12 +248,19 @@ impl AccountConfig {
     /// As [`open`](Self::open) and [`lay_vars`](Self::lay_vars).
     pub fn from_vars(var: impl Fn(&str) -> Option<String>) -> Result<Self, AccountError> {
         let path = var("TOLLHOUSE_CONFIG").filter(|path| !path.trim().is_empty());
-        let mut config = match path {
-            Some(path) => AccountConfig::open(path)?,
-            None => AccountConfig::one_pool(PolicyConfig::default()),
+        let config = match path {
+            Some(path) => AccountConfig::open(path),
+            None => Ok(AccountConfig::one_pool(PolicyConfig::default())),
         };
-        config.lay_vars(var)?;
-        Ok(config)
+        match (config, read_vars(var)) {
+            (Ok(mut config), Ok(vars)) => {
+                config.lay(vars);
+                Ok(config)
+            }
+            (Err(bad), Ok(_)) => Err(bad),
+            (Ok(_), Err(bad)) => Err(bad.into()),
+            (Err(bad), Err(vars)) => Err(bad.and(vars.into())),
+        }
     }
 
     /// As [`from_vars`](Self::from_vars), from the environment.
@@ -277,6 +288,16 @@ impl AccountConfig {
     ///
     /// Names everything that is wrong at once.
     pub fn validate(&self) -> Result<(), AccountError> {
+        let problems = self.problems(true);
+        match problems.is_empty() {
+            true => Ok(()),
+            false => Err(AccountError::new(problems)),
+        }
+    }
+
+    /// All that is wrong. That a pool is not there is wrong only where all that are there are
+    /// known.
+    pub(super) fn problems(&self, has_all_pools: bool) -> Vec<Problem> {
         let mut problems = Vec::new();
         if let Err(error) = self.defaults.validate() {
             let bad = error.settings().iter();
@@ -298,7 +319,7 @@ impl AccountConfig {
             problems.extend(own.bad(&format!("[pools.{name:?}]")));
         }
         for (pattern, section) in &self.models {
-            self.check_model(pattern, section, &mut problems);
+            self.check_model(pattern, section, has_all_pools, &mut problems);
         }
         for (name, weight) in &self.callers {
             let weight = Value::Whole(u64::from(*weight));
@@ -310,13 +331,16 @@ impl AccountConfig {
         problems.extend(self.tokens.problems());
         let shared = self.shared.iter();
         problems.extend(shared.flat_map(SharedLedgerConfig::problems));
-        match problems.is_empty() {
-            true => Ok(()),
-            false => Err(AccountError::new(problems)),
-        }
+        problems
     }
 
-    fn check_model(&self, pattern: &str, section: &ModelSection, problems: &mut Vec<Problem>) {
+    fn check_model(
+        &self,
+        pattern: &str,
+        section: &ModelSection,
+        has_all_pools: bool,
+        problems: &mut Vec<Problem>,
+    ) {
         let place = format!("[models.{pattern:?}]");
         problems.extend(section.own.bad(&place));
         let Some(pool) = &section.pool else { return };
@@ -326,7 +350,7 @@ impl AccountConfig {
             );
             problems.push(Problem::said(&place, what).at_key("pool"));
         }
-        if !self.pools.contains_key(pool) {
+        if has_all_pools && !self.pools.contains_key(pool) {
             let known = nearest(pool, self.pools.keys().map(String::as_str));
             let meant = known.map(|known| format!(": {known:?} is meant, perhaps"));
             let what = format!("there is no [pools.{pool:?}]{}", meant.unwrap_or_default());

@@ -62,10 +62,6 @@ impl AccountError {
         self
     }
 
-    pub(super) fn problems_mut(&mut self) -> &mut Vec<Problem> {
-        &mut self.problems
-    }
-
     /// All that is wrong, in the order of the file.
     pub fn problems(&self) -> &[Problem] {
         &self.problems

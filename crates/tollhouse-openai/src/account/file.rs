@@ -42,6 +42,7 @@ impl AccountConfig {
             text,
             problems: Vec::new(),
             places: BTreeMap::new(),
+            has_all_pools: true,
         };
         if !errors.is_empty() {
             // What stands beside them may have been read otherwise than it was meant.
@@ -54,11 +55,14 @@ impl AccountConfig {
             return Err(reader.into_error());
         }
         let config = reader.file(table.get_ref());
-        if !reader.problems.is_empty() {
-            return Err(reader.into_error());
+        let problems = config.problems(reader.has_all_pools);
+        let problems = problems.into_iter().map(|problem| reader.placed(problem));
+        let problems: Vec<_> = problems.collect();
+        reader.problems.extend(problems);
+        match reader.problems.is_empty() {
+            true => Ok(config),
+            false => Err(reader.into_error()),
         }
-        config.validate().map_err(|error| reader.placed(error))?;
-        Ok(config)
     }
 
     /// As [`from_toml`](Self::from_toml), from a file.
@@ -97,6 +101,9 @@ struct Reader<'t> {
     problems: Vec<Problem>,
     /// The line of every section and key that was seen.
     places: BTreeMap<(String, String), usize>,
+    /// Whether every section that may be one of a pool could be read, so that a pool that
+    /// is not there is none.
+    has_all_pools: bool,
 }
 
 /// A key and what stands behind it.
@@ -147,7 +154,10 @@ impl<'t> Reader<'t> {
                 }),
                 "tokens" => self.tokens(&entry, &mut config),
                 "shared" => self.shared(&entry, &mut config),
-                _ => self.unknown("", &entry, SECTIONS.into_iter()),
+                _ => {
+                    self.has_all_pools = false;
+                    self.unknown("", &entry, SECTIONS.into_iter());
+                }
             }
         }
         config
@@ -206,8 +216,16 @@ impl<'t> Reader<'t> {
                         config.tokens.put(entry.name, secret);
                     }
                 }
-                _ => {
-                    let what = "a caller's name, and its token or a list of them, is meant";
+                Some(_) => {
+                    let problem = Problem::said(tokens::SECTION, "a caller's name is not empty");
+                    self.problems.push(problem.at_line(entry.line));
+                }
+                None => {
+                    let what = format!(
+                        "{:?} is {}: a token or a list of tokens is meant, each in quotes",
+                        entry.name,
+                        no_texts(entry.value)
+                    );
                     let problem = Problem::said(tokens::SECTION, what);
                     self.problems.push(problem.at_line(entry.line));
                 }
@@ -260,6 +278,7 @@ impl<'t> Reader<'t> {
         mut read: impl FnMut(&mut Self, &str, &str, &DeTable<'t>),
     ) {
         let Some(table) = self.table(&format!("[{kind}]"), entry) else {
+            self.has_all_pools &= kind != "pools";
             return;
         };
         for entry in self.entries(kind, table) {
@@ -271,6 +290,8 @@ impl<'t> Reader<'t> {
                 self.places
                     .insert((section.clone(), String::new()), entry.line);
                 read(self, entry.name, &section, table);
+            } else {
+                self.has_all_pools &= kind != "pools";
             }
         }
     }
@@ -397,16 +418,14 @@ impl<'t> Reader<'t> {
         1 + before.iter().filter(|byte| **byte == b'\n').count()
     }
 
-    /// Looks up the lines of what was found wrong with the whole.
-    fn placed(&self, mut error: AccountError) -> AccountError {
-        for problem in error.problems_mut() {
-            let section = problem.section().to_owned();
-            let key = problem.key().unwrap_or_default().to_owned();
-            if let Some(line) = self.places.get(&(section, key)) {
-                *problem = problem.clone().at_line(*line);
-            }
+    /// Looks up the line of what was found wrong with the whole.
+    fn placed(&self, problem: Problem) -> Problem {
+        let section = problem.section().to_owned();
+        let key = problem.key().unwrap_or_default().to_owned();
+        match self.places.get(&(section, key)) {
+            Some(line) => problem.at_line(*line),
+            None => problem,
         }
-        error
     }
 
     fn into_error(mut self) -> AccountError {
@@ -429,6 +448,15 @@ fn texts<'v>(value: &'v DeValue<'_>) -> Option<Vec<&'v str>> {
             .map(|value| value.get_ref().as_str())
             .collect(),
         value => value.as_str().map(|text| vec![text]),
+    }
+}
+
+/// What stands in the place of [texts], in words that repeat nothing of it.
+fn no_texts(value: &DeValue<'_>) -> String {
+    match value {
+        DeValue::Array(values) if values.is_empty() => "an empty list".to_owned(),
+        DeValue::Array(_) => "a list with something else in it".to_owned(),
+        other => other.type_str().to_owned(),
     }
 }
 

@@ -203,6 +203,49 @@ fn failure_40_what_is_wrong_is_told_with_line_key_and_the_nearest_known() {
     assert_eq!(twice.problems()[0].line(), Some(3), "{twice}");
 }
 
+/// What only shows once a section is read is told beside what is no key at all.
+#[test]
+fn what_does_not_fit_is_told_with_what_cannot_be_read() {
+    let file = "[shared]\nredis = \"http://x\"\nname = \"{}\"\n[tokens]\nweb = \"no token\"\n\
+                [models.x]\npool = \"gtp\"\n[defaults]\nheadrom = 1\n[pools.gpt]\n";
+    let error = Account::from_toml(file).unwrap_err();
+    assert_eq!(
+        error.to_string(),
+        "line 2, [shared]: redis is no URL of a Redis: redis:// is meant, perhaps; \
+         line 3, [shared]: name is \"{}\": allowed is a text from 1 to 200 visible ASCII letters \
+         without braces; \
+         line 5, [tokens]: \"web\" has a token that cannot be sent: allowed is visible ASCII, 1 to \
+         512; \
+         line 7, [models.\"x\"]: there is no [pools.\"gtp\"]: \"gpt\" is meant, perhaps; \
+         line 9, [defaults]: headrom is not known: headroom is meant, perhaps",
+    );
+    // A pool that may stand where nothing could be read is missed by nobody.
+    for pools in ["[pool.gpt]", "[pools]\ngpt = 3", "[[pools]]"] {
+        let error = Account::from_toml(&format!("[models.x]\npool = \"gpt\"\n{pools}\n"));
+        assert_eq!(error.unwrap_err().problems().len(), 1, "{pools}");
+    }
+}
+
+/// What is written in the file, and what in the environment.
+#[test]
+fn bad_variables_are_told_beside_a_bad_file() {
+    let path = std::env::temp_dir().join(format!("tollhouse-both-{}.toml", std::process::id()));
+    std::fs::write(&path, "[defaults]\nheadrom = 1").expect("a file");
+    let read = AccountConfig::from_vars(|name| match name {
+        "TOLLHOUSE_CONFIG" => Some(path.display().to_string()),
+        "OPENAI_TPM_LIMIT" => Some("x".to_owned()),
+        _ => None,
+    });
+    std::fs::remove_file(&path).expect("there");
+    let told = read.unwrap_err();
+    assert_eq!(told.problems().len(), 2, "{told}");
+    assert!(
+        told.to_string()
+            .contains("OPENAI_TPM_LIMIT=\"x\": allowed is "),
+        "{told}"
+    );
+}
+
 #[test]
 fn a_file_is_named_in_its_errors() {
     let error = Account::open("/nowhere/tollhouse.toml").unwrap_err();
@@ -330,23 +373,23 @@ fn tokens_are_read_and_never_told() {
 }
 
 #[test]
-fn tokens_that_cannot_be_are_named_by_their_line_alone() {
+fn tokens_that_cannot_be_are_named_by_line_and_caller_alone() {
     let cases = [
         (
             "web = 5",
-            "line 2, [tokens]: a caller's name, and its token or a list of them, is meant",
+            "line 2, [tokens]: \"web\" is integer: a token or a list of tokens is meant, each in quotes",
         ),
         (
             "web = []",
-            "line 2, [tokens]: a caller's name, and its token or a list of them, is meant",
+            "line 2, [tokens]: \"web\" is an empty list: a token or a list of tokens is meant, each in quotes",
         ),
         (
             "\"\" = \"PLANTED\"",
-            "line 2, [tokens]: a caller's name, and its token or a list of them, is meant",
+            "line 2, [tokens]: a caller's name is not empty",
         ),
         (
             "web = [\"PLANTED\", 5]",
-            "line 2, [tokens]: a caller's name, and its token or a list of them, is meant",
+            "line 2, [tokens]: \"web\" is a list with something else in it: a token or a list of tokens is meant, each in quotes",
         ),
         (
             "web = \"PLANTED token\"",
