@@ -185,7 +185,7 @@ impl AccountConfig {
     }
 
     /// Makes a section speak of an endpoint and not of models: its name is only its
-    /// pool's.
+    /// pool's. Two of one endpoint are refused, unless they [share](Self::share) a pool.
     pub fn of_endpoint(&mut self, section: impl Into<String>, endpoint: Endpoint) {
         self.models.entry(section.into()).or_default().endpoint = Some(endpoint);
     }
@@ -321,6 +321,7 @@ impl AccountConfig {
         for (pattern, section) in &self.models {
             self.check_model(pattern, section, has_all_pools, &mut problems);
         }
+        problems.extend(self.endpoints_of_two());
         for (name, weight) in &self.callers {
             let weight = Value::Whole(u64::from(*weight));
             if !WEIGHT.allows(&weight) {
@@ -331,6 +332,28 @@ impl AccountConfig {
         problems.extend(self.tokens.problems());
         let shared = self.shared.iter();
         problems.extend(shared.flat_map(SharedLedgerConfig::problems));
+        problems
+    }
+
+    /// Sections of one endpoint, whose calls can be only one pool's.
+    fn endpoints_of_two(&self) -> Vec<Problem> {
+        let mut first: BTreeMap<&str, (&str, &ModelSection)> = BTreeMap::new();
+        let mut problems = Vec::new();
+        for (name, section) in &self.models {
+            let Some(endpoint) = section.endpoint else {
+                continue;
+            };
+            let (other, of) = *first.entry(endpoint.name()).or_insert((name, section));
+            let is_one_pool = section.pool.is_some() && section.pool == of.pool;
+            if other != name && !is_one_pool {
+                let what = format!(
+                    "endpoint is {:?} as in [models.{other:?}]: its calls belong to one pool",
+                    endpoint.name()
+                );
+                let problem = Problem::said(format!("[models.{name:?}]"), what);
+                problems.push(problem.at_key("endpoint"));
+            }
+        }
         problems
     }
 

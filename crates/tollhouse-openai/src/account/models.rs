@@ -12,7 +12,7 @@ use crate::policy::{Limit, PolicyConfig};
 pub(super) struct Rules {
     exact: HashMap<String, Target>,
     endpoints: Vec<(Endpoint, Target)>,
-    /// Longer ones first.
+    /// In the order in which they are asked.
     globs: Vec<(String, Target)>,
     defaults: Arc<PolicyConfig>,
     one_pool: bool,
@@ -173,9 +173,12 @@ impl PoolId {
     }
 }
 
-/// Longer globs before shorter ones.
+/// Longer globs before shorter ones; of two as long the one with fewer stars, which is the
+/// nearer; and else in the order of their bytes, so that it is the same one every time.
 pub(super) fn by_length<T>(globs: &mut [(String, T)]) {
-    globs.sort_by_key(|(glob, _)| std::cmp::Reverse(glob.len()));
+    let stars = |glob: &str| glob.bytes().filter(|byte| *byte == b'*').count();
+    let rank = |glob: &str| (std::cmp::Reverse(glob.len()), stars(glob));
+    globs.sort_by(|(a, _), (b, _)| rank(a).cmp(&rank(b)).then_with(|| a.cmp(b)));
 }
 
 /// Whether a limit is learned from answers, which speak of one model each.

@@ -162,6 +162,11 @@ fn failure_40_what_is_wrong_is_told_with_line_key_and_the_nearest_known() {
             "line 2, [callers.\"web\"]: weight is 0: allowed is a whole number from 1 to 1000000",
         ),
         (
+            "[models.b]\nendpoint = \"images\"\n[models.a]\nendpoint = \"images\"",
+            "line 2, [models.\"b\"]: endpoint is \"images\" as in [models.\"a\"]: its calls belong \
+             to one pool",
+        ),
+        (
             "[account]\nmax_concurency = 4",
             "line 2, [account]: max_concurency is not known: max_concurrency is meant, perhaps",
         ),
@@ -244,6 +249,39 @@ fn bad_variables_are_told_beside_a_bad_file() {
             .contains("OPENAI_TPM_LIMIT=\"x\": allowed is "),
         "{told}"
     );
+}
+
+/// One of them would win, and nobody could see which.
+#[test]
+fn an_endpoint_is_of_one_pool() {
+    let two = "[models.\"gpt-4o\"]\nendpoint = \"chat/completions\"\ntokens_per_minute = 1000\n\
+               [models.aaa]\nendpoint = \"chat/completions\"\ntokens_per_minute = 9000\n";
+    let error = Account::from_toml(two).unwrap_err();
+    assert_eq!(
+        error.to_string(),
+        "line 2, [models.\"gpt-4o\"]: endpoint is \"chat/completions\" as in [models.\"aaa\"]: \
+         its calls belong to one pool",
+    );
+    let shared = "[models.a]\nendpoint = \"images\"\npool = \"p\"\n\
+                  [models.b]\nendpoint = \"images\"\npool = \"p\"\n[pools.p]\n";
+    let account = Account::from_toml(shared).expect("they are one pool");
+    assert_eq!(account.explain(None, Some(Endpoint::Images)).pool, "p");
+}
+
+#[test]
+fn of_globs_as_long_the_one_with_fewer_stars_is_nearer() {
+    for (globs, model, pool) in [
+        (["gpt-4*", "gpt-4?"], "gpt-4o", "gpt-4?"),
+        (["gpt-4*", "gpt-4?"], "gpt-4o-mini", "gpt-4*"),
+        (["*-mini", "gpt-4*"], "gpt-4-mini", "*-mini"),
+    ] {
+        let [a, b] = globs;
+        for (a, b) in [(a, b), (b, a)] {
+            let file = format!("[models.{a:?}]\n[models.{b:?}]\n");
+            let account = Account::from_toml(&file).expect("a good file");
+            assert_eq!(account.explain(Some(model), None).pool, pool, "{file}");
+        }
+    }
 }
 
 #[test]
