@@ -58,6 +58,7 @@ impl Caller {
     ///
     /// If `weight` is not from 1 to 1,000,000.
     #[must_use]
+    #[track_caller]
     pub fn weight(mut self, weight: u32) -> Self {
         assert!(
             (1..=Caller::HEAVIEST).contains(&weight),

@@ -93,6 +93,7 @@ impl ConcurrencyLayer {
     /// # Ok(())
     /// # }
     /// ```
+    #[track_caller]
     pub fn new(max: usize) -> Self {
         Self::bounded(max, usize::MAX)
     }
@@ -135,6 +136,7 @@ impl ConcurrencyLayer {
     /// ));
     /// # }
     /// ```
+    #[track_caller]
     pub fn bounded(max: usize, waiting: usize) -> Self {
         let bounds = Bounds {
             waiting,
@@ -240,6 +242,7 @@ impl<H> ConcurrencyLayer<H> {
     /// # Panics
     ///
     /// If `max` is 0.
+    #[track_caller]
     pub fn set_max(&self, max: usize) {
         assert!(max > 0, "a concurrency limit must be at least 1, not 0");
         self.queue

@@ -124,6 +124,7 @@ impl StaggerLayer {
     /// # }
     /// ```
     #[must_use]
+    #[track_caller]
     pub fn jitter(self, fraction: f64) -> Self {
         let interval = self.queue.read(|spacing, _| spacing.interval());
         Self::with(Spacing::new(interval, fraction, Random::from_entropy()))

@@ -196,6 +196,7 @@ impl Account {
     /// # }
     /// ```
     #[must_use]
+    #[track_caller]
     pub fn shared(self, sharing: &tollhouse::shared::Sharing) -> Self {
         self.pools.share(sharing);
         self

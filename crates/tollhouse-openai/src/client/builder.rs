@@ -139,6 +139,7 @@ impl OpenAiBuilder {
     /// # Panics
     ///
     /// If it is zero.
+    #[track_caller]
     pub fn keep_alive(mut self, interval: Duration) -> Self {
         assert!(
             !interval.is_zero(),

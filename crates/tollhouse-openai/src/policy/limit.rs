@@ -52,6 +52,7 @@ impl Limit {
     /// assert_eq!(Limit::per_minute(125_000).amount(), Some(125_000));
     /// assert_eq!(Limit::Auto.amount(), None);
     /// ```
+    #[track_caller]
     pub const fn per_minute(number: u64) -> Limit {
         match NonZeroU64::new(number) {
             Some(number) => Limit::PerMinute(number),

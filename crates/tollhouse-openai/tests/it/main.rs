@@ -4,6 +4,7 @@ mod account;
 mod fixtures;
 mod fuzz_corpora;
 mod hyper_client;
+mod panics;
 mod retry;
 mod setters;
 mod streams;

@@ -88,6 +88,7 @@ impl RetryBudget {
     /// assert_eq!(budget.left(), 3, "nobody has asked for anything yet");
     /// # }
     /// ```
+    #[track_caller]
     pub fn new(share: f64, reserve: u32) -> Self {
         RetryBudget {
             allowance: Arc::new(Mutex::new(Allowance::new(thousandths(share), reserve))),
@@ -100,6 +101,7 @@ impl RetryBudget {
     /// # Panics
     ///
     /// As [`new`](Self::new).
+    #[track_caller]
     pub fn set(&self, share: f64, reserve: u32) {
         let share = thousandths(share);
         self.lock().set(share, reserve);
@@ -156,6 +158,7 @@ impl RetryBudget {
     }
 }
 
+#[track_caller]
 fn thousandths(share: f64) -> u64 {
     assert!(
         (0.0..=1_000.0).contains(&share),

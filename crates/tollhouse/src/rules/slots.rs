@@ -20,6 +20,7 @@ impl Slots {
     /// # Panics
     ///
     /// If `max` is 0: nobody would ever pass.
+    #[track_caller]
     pub(crate) fn new(max: usize) -> Self {
         let mut slots = Slots::unlimited();
         slots.set_max(Some(max));
@@ -39,6 +40,7 @@ impl Slots {
     /// # Panics
     ///
     /// If `max` is 0.
+    #[track_caller]
     pub(crate) fn set_max(&mut self, max: Option<usize>) {
         assert!(
             max != Some(0),

@@ -79,6 +79,7 @@ impl Spacing {
     /// # Panics
     ///
     /// If `jitter` is not in `0.0..=1.0`.
+    #[track_caller]
     pub(crate) fn new(interval: Duration, jitter: f64, random: Random) -> Self {
         assert!(
             (0.0..=1.0).contains(&jitter),
@@ -109,6 +110,7 @@ impl Spacing {
     /// # Panics
     ///
     /// If `jitter` is not in `0.0..=1.0`.
+    #[track_caller]
     pub(crate) fn set_interval(&mut self, interval: Duration, jitter: f64, now: &mut Now) {
         assert!(
             (0.0..=1.0).contains(&jitter),

@@ -81,6 +81,7 @@ impl Sharing {
     /// # Panics
     ///
     /// If a share's floor is not from 0 to 1.
+    #[track_caller]
     pub fn new<L: SharedLedger>(ledger: L, fallback: Fallback) -> (Sharing, Agent) {
         if let Fallback::Share { floor } = fallback {
             let fine = (0.0..=1.0).contains(&floor);

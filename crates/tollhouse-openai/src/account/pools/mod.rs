@@ -52,6 +52,7 @@ impl Pools {
     /// # Panics
     ///
     /// If there is one already.
+    #[track_caller]
     pub(super) fn share(&self, ledger: &Ledger) {
         let slots = {
             let mut state = self.write();

@@ -118,6 +118,7 @@ impl AccountSlots {
     /// # Panics
     ///
     /// If `max` is 0: nobody would ever pass.
+    #[track_caller]
     pub fn new(max: usize) -> Self {
         AccountSlots {
             state: Arc::new(Mutex::new(State::new(checked(max)))),
@@ -130,6 +131,7 @@ impl AccountSlots {
     /// # Panics
     ///
     /// If `max` is 0.
+    #[track_caller]
     pub fn set_max(&self, max: usize) {
         let max = checked(max);
         self.change(|state, _| state.max = max);
@@ -209,6 +211,7 @@ impl AccountSlots {
     }
 }
 
+#[track_caller]
 fn checked(max: usize) -> usize {
     assert!(max > 0, "an account must have at least 1 slot, not 0");
     max
