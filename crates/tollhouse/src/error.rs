@@ -433,11 +433,9 @@ impl From<Kind> for Error {
 }
 
 impl fmt::Debug for Error {
+    /// The sentence, as `Display`: it is what a `main` prints that returns its errors.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match &self.parts.kind {
-            Kind::Refused(refused) => f.debug_tuple("Error").field(refused).finish(),
-            Kind::Inner(error) => f.debug_tuple("Error").field(error).finish(),
-        }
+        fmt::Display::fmt(self, f)
     }
 }
 
@@ -503,6 +501,15 @@ mod tests {
         assert_eq!(error.to_string(), "connect: no route");
         let told: Vec<String> = chain(&error).skip(1).map(ToString::to_string).collect();
         assert_eq!(told, ["connect: no route", "no route"]);
+    }
+
+    /// A `main` that returns it prints it so.
+    #[test]
+    fn debug_is_the_sentence() {
+        let error = Error::from(Refused::TooLarge { cost: 9, limit: 4 });
+        assert_eq!(format!("{error:?}"), error.to_string());
+        let error = Error::inner(std::io::Error::other("no route"));
+        assert_eq!(format!("{error:?}"), "no route");
     }
 
     #[test]

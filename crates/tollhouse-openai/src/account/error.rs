@@ -27,7 +27,7 @@ use crate::policy::value::{Allowed, Value};
 ///      from 0 to 0.9",
 /// );
 /// ```
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, PartialEq, Eq)]
 pub struct AccountError {
     file: Option<PathBuf>,
     problems: Vec<Problem>,
@@ -147,6 +147,13 @@ impl fmt::Display for Problem {
             (None, "") => f.write_str(what),
             (None, section) => write!(f, "{section}: {what}"),
         }
+    }
+}
+
+impl fmt::Debug for AccountError {
+    /// The sentence, as `Display`: it is what a `main` prints that returns its errors.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
     }
 }
 

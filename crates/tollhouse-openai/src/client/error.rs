@@ -3,7 +3,7 @@ use std::fmt;
 use tollhouse::error::NeverSent;
 
 use super::peer::Kept;
-use crate::wire::transport_error::{broke_off, io_kinds};
+use crate::wire::transport_error::{broke_off, chain, io_kinds};
 
 /// Why there was no response, or no end of one.
 ///
@@ -37,7 +37,6 @@ use crate::wire::transport_error::{broke_off, io_kinds};
 /// # Ok(())
 /// # }
 /// ```
-#[derive(Debug)]
 pub struct Error {
     kind: Kind,
     source: Option<BoxError>,
@@ -202,6 +201,17 @@ impl fmt::Display for Error {
             Kind::BodyTimeout => "the provider's answer stood still for too long",
             Kind::Body => "the provider's answer broke off",
         })
+    }
+}
+
+impl fmt::Debug for Error {
+    /// The sentence, and those of what is behind it: it is what a `main` prints that returns
+    /// its errors.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{self}")?;
+        chain(self)
+            .skip(1)
+            .try_for_each(|cause| write!(f, ": {cause}"))
     }
 }
 

@@ -23,7 +23,7 @@ use super::value::{Allowed, Value};
 ///  OPENAI_TPM_HEADROOM=\"95%\": allowed is a number from 0 to 0.9",
 /// );
 /// ```
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, PartialEq, Eq)]
 pub struct PolicyError {
     bad: Vec<BadSetting>,
 }
@@ -157,6 +157,13 @@ impl fmt::Display for BadSetting {
             Kind::Key => write!(f, "{name} is {value}: allowed is {allowed}"),
             Kind::Misspelt => write!(f, "{name} is not known: {allowed} is meant, perhaps"),
         }
+    }
+}
+
+impl fmt::Debug for PolicyError {
+    /// The sentence, as `Display`: it is what a `main` prints that returns its errors.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
     }
 }
 

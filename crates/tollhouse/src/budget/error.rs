@@ -19,7 +19,7 @@ use std::fmt;
 ///     "headroom is 1.5, allowed is 0 to 0.9; burst is 0, allowed is 1 or more",
 /// );
 /// ```
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, PartialEq, Eq)]
 pub struct ConfigError {
     pub(super) faults: Vec<Fault>,
 }
@@ -43,6 +43,13 @@ impl fmt::Display for ConfigError {
             write!(f, "{separator}{name} is {value}, allowed is {allowed}")?;
         }
         Ok(())
+    }
+}
+
+impl fmt::Debug for ConfigError {
+    /// The sentence, as `Display`: it is what a `main` prints that returns its errors.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
     }
 }
 
