@@ -5,7 +5,7 @@ use std::time::Duration;
 use crate::support::account::{SEC, one_a_second};
 use crate::support::counting::Polled;
 use tokio::time::{Instant, advance, sleep};
-use tollhouse::{Ask, Caller, Deadline, Refused, Reservation, TokenBudget};
+use tollhouse::{AccountSlots, Ask, Caller, Deadline, Refused, Reservation, TokenBudget};
 
 fn until(tokens: u64, time: Duration) -> Ask {
     Ask::of(tokens).deadline(Deadline::within(time))
@@ -92,9 +92,11 @@ async fn one_whose_deadline_comes_leaves_and_the_next_is_told() {
     budget.hold(start + 20 * SEC);
     advance(SEC).await;
     assert_eq!(late.woken(), 1);
-    let std::task::Poll::Ready(Err(Refused::TooLate { .. })) = late.poll() else {
-        panic!("its time is over")
-    };
+    assert_eq!(
+        told(late.poll()),
+        budget.eta(10),
+        "behind the next one, after the hold"
+    );
     assert_eq!(start.elapsed(), 12 * SEC);
     assert_eq!(next.woken(), 1, "it has a timer to set");
     assert!(next.poll().is_pending());
@@ -218,6 +220,30 @@ async fn who_is_refused_in_line_is_not_told_to_wait_for_himself() {
     assert_eq!(budget.snapshot().waiting, 1);
 }
 
+/// Nor where launches are spaced for several pools together.
+#[tokio::test(start_paused = true)]
+async fn who_is_refused_in_an_accounts_pool_is_not_told_to_wait_for_himself() {
+    let slots = AccountSlots::new(9);
+    slots.set_interval(10 * SEC);
+    let [mine, other] = [(); 2].map(|()| {
+        let pool = TokenBudget::unlimited().account_slots(&slots).build();
+        pool.unwrap()
+    });
+    other.reserve(1).await.unwrap().launched();
+    let mut first = waiting(&other, Ask::of(1));
+    let mut late = waiting(&mine, until(1, 15 * SEC));
+    let second = waiting(&other, Ask::of(1));
+    advance(10 * SEC).await;
+    let std::task::Poll::Ready(Ok(first)) = first.poll() else {
+        panic!("it is its turn")
+    };
+    first.launched();
+    advance(5 * SEC).await;
+    drop(second);
+    assert_eq!(told(late.poll()), 5 * SEC);
+    assert_eq!(mine.eta(1), 5 * SEC);
+}
+
 /// Nor for others whose deadlines come with his.
 #[tokio::test(start_paused = true)]
 async fn deadlines_of_one_instant_are_told_the_same_wait() {
@@ -236,6 +262,46 @@ async fn deadlines_of_one_instant_are_told_the_same_wait() {
     assert_eq!(told, [newcomer; 3]);
     assert!(others.iter_mut().all(|other| other.poll().is_pending()));
     assert_eq!(budget.snapshot().waiting, 2);
+}
+
+/// Whoever came to stand in the place of one who left, or was let in, before his deadline.
+#[tokio::test(start_paused = true)]
+async fn a_deadline_is_nobody_elses() {
+    let budget = ten_seconds_apart().await;
+    drop(waiting(&budget, until(1, 15 * SEC)));
+    let mut goes = waiting(&budget, until(1, 15 * SEC));
+    advance(10 * SEC).await;
+    let std::task::Poll::Ready(Ok(goes)) = goes.poll() else {
+        panic!("it is its turn")
+    };
+    goes.launched();
+    let mut stay = [1, 2].map(|_| waiting(&budget, Ask::of(1)));
+    let mut late = waiting(&budget, until(1, 30 * SEC));
+    budget.hold(Instant::now() + 100 * SEC);
+    advance(30 * SEC).await;
+    assert_eq!(told(late.poll()), budget.eta(1));
+    assert!(stay.iter_mut().all(|call| call.poll().is_pending()));
+}
+
+/// His turn has lapsed, and he waits again.
+#[tokio::test(start_paused = true)]
+async fn the_deadline_of_one_who_stands_in_line_again_is_kept() {
+    let budget = ten_seconds_apart().await;
+    let mut late = waiting(&budget, until(1, 25 * SEC));
+    advance(10 * SEC).await;
+    // Lets in the first one, whose task does not come.
+    let mut other = waiting(&budget, Ask::of(1));
+    advance(10 * SEC).await;
+    let std::task::Poll::Ready(Ok(other)) = other.poll() else {
+        panic!("it is its turn")
+    };
+    other.launched();
+    assert!(late.poll().is_pending());
+    let woken = late.woken();
+    advance(5 * SEC).await;
+    assert_eq!(late.woken(), woken + 1, "at its deadline");
+    assert_eq!(told(late.poll()), 5 * SEC);
+    assert_eq!(budget.snapshot().waiting, 0);
 }
 
 /// Who can be launched at the very instant of his deadline is, whoever looks first.
