@@ -1,4 +1,5 @@
-//! What the compiler says where `.until_response()` was forgotten.
+//! What the compiler says where `.until_response()` was forgotten, or a body is none that a
+//! policy can take.
 //!
 //! Wherever a service is asked for, as in `tests/ui`, it says what to do. Only a method
 //! that is called on the gated service itself hides that behind "method cannot
@@ -36,8 +37,9 @@ fn builds(krate: &str) -> Vec<PathBuf> {
     builds
 }
 
-/// What the compiler of this test says of a program that uses these builds.
-fn told(program: &str, tollhouse: &Path, tower: &Path) -> String {
+/// What the compiler of this test says of a program that uses these builds of a crate and of
+/// tower.
+fn told(program: &str, (krate, build): (&str, &Path), tower: &Path) -> String {
     let rustc = Path::new(env!("CARGO")).with_file_name("rustc");
     let output = Path::new(env!("CARGO_TARGET_TMPDIR")).join(program.replace('/', "-"));
     let uses = |krate: &str, build: &Path| format!("--extern={krate}={}", build.display());
@@ -51,7 +53,7 @@ fn told(program: &str, tollhouse: &Path, tower: &Path) -> String {
         ])
         .arg(output)
         .arg(format!("-Ldependency={}", libraries().display()))
-        .args([uses("tollhouse", tollhouse), uses("tower", tower)])
+        .args([uses(krate, build), uses("tower", tower)])
         .args(["--color=never", program])
         .output()
         .expect("rustc runs");
@@ -63,16 +65,16 @@ fn told(program: &str, tollhouse: &Path, tower: &Path) -> String {
 ///
 /// Both up to the list of what implements the trait, which names places in other crates.
 #[track_caller]
-fn is_told(program: &str) {
+fn is_told(program: &str, krate: &str) {
     // Builds of another compiler lie there too, perhaps, and none of them can be read.
     const UNREADABLE: [&str; 3] = ["error[E0460]", "error[E0463]", "error[E0514]"];
-    let pairs = builds("tollhouse").into_iter().flat_map(|it| {
+    let pairs = builds(krate).into_iter().flat_map(|it| {
         builds("tower")
             .into_iter()
             .map(move |tower| (it.clone(), tower))
     });
     let said = pairs
-        .map(|(tollhouse, tower)| told(program, &tollhouse, &tower))
+        .map(|(build, tower)| told(program, (krate, &build), &tower))
         .find(|said| !UNREADABLE.iter().any(|error| said.contains(error)))
         .expect("a build of both that this compiler can read");
 
@@ -90,10 +92,15 @@ fn is_told(program: &str) {
 
 #[test]
 fn the_compiler_says_what_to_do_where_a_service_is_boxed() {
-    is_told("ui/boxed.rs");
+    is_told("ui/boxed.rs", "tollhouse");
 }
 
 #[test]
 fn the_compiler_says_what_to_do_where_a_service_is_handed_on() {
-    is_told("ui/fused.rs");
+    is_told("ui/fused.rs", "tollhouse");
+}
+
+#[test]
+fn the_compiler_says_what_a_policy_asks_of_a_body() {
+    is_told("ui/body.rs", "tollhouse_openai");
 }

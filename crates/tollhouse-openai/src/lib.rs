@@ -142,5 +142,10 @@ struct ClientsGuide;
 
 /// See [`StartGuide`].
 #[cfg(doctest)]
+#[doc = include_str!("../../../docs/guide/troubleshooting.md")]
+struct TroubleshootingGuide;
+
+/// See [`StartGuide`].
+#[cfg(doctest)]
 #[doc = include_str!("../../../docs/migrating.md")]
 struct MigratingGuide;

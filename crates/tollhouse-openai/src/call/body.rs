@@ -15,6 +15,12 @@ use tollhouse::BoxError;
 /// again, or a [`RequestBody`], which may be a stream.
 ///
 /// Sealed: a policy goes by what these two promise.
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` is no body that a policy can read and send again",
+    label = "this request's body is neither `Bytes` nor a `RequestBody`",
+    note = "make requests of `Bytes`, or put a `WholeBodyLayer` around the policy",
+    note = "around a client with a body of its own, inside the policy, put a `FromBytesLayer`"
+)]
 pub trait CallBody: From<Bytes> + sealed::Sealed {
     /// All of it, where it is there.
     fn whole(&self) -> Option<&Bytes>;
