@@ -38,6 +38,26 @@ pub struct Bounds {
     pub accounts: usize,
 }
 
+impl Bounds {
+    /// The first of them that is 0 where nothing could be served by that. An upload may
+    /// well be none at all.
+    pub(crate) fn none_at_all(&self) -> Option<&'static str> {
+        let bounds = [
+            ("head_bytes", self.head_bytes == 0),
+            ("body_bytes", self.body_bytes == 0),
+            ("held_bytes", self.held_bytes == 0),
+            ("connections", self.connections == 0),
+            ("streams", self.streams == 0),
+            ("head_time", self.head_time.is_zero()),
+            ("body_idle", self.body_idle.is_zero()),
+            ("write_time", self.write_time.is_zero()),
+            ("accounts", self.accounts == 0),
+        ];
+        let none = bounds.into_iter().find(|(_, is_none)| *is_none);
+        none.map(|(name, _)| name)
+    }
+}
+
 impl Default for Bounds {
     fn default() -> Self {
         const MIB: usize = 1024 * 1024;

@@ -161,7 +161,16 @@ impl Proxy {
     }
 
     /// What clients may make it hold.
+    ///
+    /// # Panics
+    ///
+    /// If one of them is 0 (no bytes, no connection, no time) by which nothing could be
+    /// served; `upload_bytes` alone may be.
+    #[track_caller]
     pub fn bounds(mut self, bounds: Bounds) -> Self {
+        if let Some(name) = bounds.none_at_all() {
+            panic!("{name} is 0, by which nothing could be served; allowed is what is above 0");
+        }
         self.bounds = bounds;
         self
     }

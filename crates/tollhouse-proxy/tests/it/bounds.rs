@@ -1,5 +1,6 @@
 //! What clients may make the proxy hold.
 
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -21,6 +22,36 @@ async fn bounded(url: &str, set: impl FnOnce(&mut Bounds)) -> tollhouse_proxy::S
     let mut bounds = Bounds::default();
     set(&mut bounds);
     serve(Proxy::new(Account::new(wide()), client(url)).bounds(bounds)).await
+}
+
+/// By any of which the proxy would be ready and serve nobody.
+#[test]
+fn bounds_that_let_nothing_through_are_refused() {
+    type Set = fn(&mut Bounds);
+    let openai = client("http://127.0.0.1:1/v1");
+    let none: [(&str, Set); 9] = [
+        ("head_bytes", |bounds| bounds.head_bytes = 0),
+        ("body_bytes", |bounds| bounds.body_bytes = 0),
+        ("held_bytes", |bounds| bounds.held_bytes = 0),
+        ("connections", |bounds| bounds.connections = 0),
+        ("streams", |bounds| bounds.streams = 0),
+        ("head_time", |bounds| bounds.head_time = Duration::ZERO),
+        ("body_idle", |bounds| bounds.body_idle = Duration::ZERO),
+        ("write_time", |bounds| bounds.write_time = Duration::ZERO),
+        ("accounts", |bounds| bounds.accounts = 0),
+    ];
+    for (name, set) in none {
+        let mut bounds = Bounds::default();
+        set(&mut bounds);
+        let proxy = Proxy::new(Account::new(wide()), openai.clone());
+        let panicked = catch_unwind(AssertUnwindSafe(|| drop(proxy.bounds(bounds))));
+        let panicked = panicked.expect_err(name);
+        let told = panicked.downcast_ref::<String>().expect("a sentence");
+        assert!(told.starts_with(&format!("{name} is 0")), "{told}");
+    }
+    let mut bounds = Bounds::default();
+    bounds.upload_bytes = 0;
+    drop(Proxy::new(Account::new(wide()), openai).bounds(bounds));
 }
 
 #[tokio::test]
