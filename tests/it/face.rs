@@ -243,6 +243,24 @@ fn what_is_live_changes() {
     );
     slots.set_max(5);
     spacing.set_interval(Duration::from_secs(1));
+    let budget = whole_budget().expect("a valid budget");
+    let lower: Result<(), ConfigError> = budget.set_limits(TokenBudget::per_minute(20_000));
+    assert!(lower.is_ok());
+}
+
+/// What the gates' services fail with.
+#[tokio::test(start_paused = true)]
+async fn errors() {
+    let budget = TokenBudget::per_minute(10).build().expect("valid");
+    let down = async |_: Request<Bytes>| Err::<Response<String>, _>(std::io::Error::other("down"));
+    let client = ConcurrencyLayer::new(3).layer(service_fn(down));
+    let error: Error = client.oneshot(question()).await.expect_err("it is down");
+    assert!(error.refused().is_none());
+    assert!(error.downcast_ref::<std::io::Error>().is_some());
+    assert_eq!(error.to_string(), "down");
+    let client = TpmBudgetLayer::new(budget, cost).layer(service_fn(provider));
+    let error = client.oneshot(question()).await.expect_err("too large");
+    assert!(matches!(error.refused(), Some(Refused::TooLarge { .. })));
 }
 
 #[tokio::test(start_paused = true)]
@@ -254,6 +272,9 @@ async fn an_account() {
     );
     let client = account.layer().layer(service_fn(provider));
     assert!(client.oneshot(question()).await.is_ok());
+    account
+        .update(|config| config.defaults.max_concurrency = 4)
+        .expect("a valid change");
     account
         .reload_toml("[defaults]\nmax_concurrency = 5\n")
         .expect("a valid file");
