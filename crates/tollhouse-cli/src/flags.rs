@@ -24,15 +24,20 @@ fn parsed_seconds(text: &str) -> Option<Duration> {
     Duration::try_from_secs_f64(text.parse().ok()?).ok()
 }
 
+const AT_LEAST_ONE: &str = "a whole number, 1 or more, is allowed";
+
 /// How many, where none at all would let nothing happen.
-pub(crate) fn at_least_one<N: FromStr + Default + PartialEq>(text: &str) -> Result<N, String> {
+pub(crate) fn at_least_one<N>(text: &str) -> Result<N, &'static str>
+where
+    N: FromStr + Default + PartialEq,
+{
     let number = text.parse().ok().filter(|number| *number != N::default());
-    number.ok_or_else(|| "a whole number, 1 or more, is allowed".to_owned())
+    number.ok_or(AT_LEAST_ONE)
 }
 
 /// The same as its own type.
-pub(crate) fn non_zero(text: &str) -> Result<NonZero<u32>, String> {
-    at_least_one(text).map(|number: u32| NonZero::new(number).unwrap_or(NonZero::<u32>::MIN))
+pub(crate) fn non_zero(text: &str) -> Result<NonZero<u32>, &'static str> {
+    text.parse().map_err(|_| AT_LEAST_ONE)
 }
 
 /// Where to listen, or whom to reach.

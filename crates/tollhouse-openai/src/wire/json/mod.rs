@@ -44,7 +44,7 @@ pub(crate) trait Visit {
 }
 
 /// A place in a document.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Tokens {
     /// Open objects and arrays.
     depth: u32,
@@ -102,9 +102,12 @@ impl Tokens {
                 self.end_escape(text, visitor);
                 rest
             }
-            (Some(text), _) => self.text(text, chunk, visitor),
-            _ if self.is_told() => self.token(chunk, visitor),
-            _ => self.skip(chunk),
+            (Some(text), Some(_)) => self.text(text, chunk, visitor),
+            (None, Some((byte, rest))) if self.is_told() => {
+                self.token(*byte, visitor);
+                rest
+            }
+            (None, Some(_)) => self.skip(chunk),
         }
     }
 
@@ -178,11 +181,10 @@ impl Tokens {
     }
 
     /// Reads a token, or a letter of one, that is told of.
-    fn token<'c>(&mut self, chunk: &'c [u8], visitor: &mut impl Visit) -> &'c [u8] {
-        let (byte, rest) = chunk.split_first().expect("is not empty");
+    fn token(&mut self, byte: u8, visitor: &mut impl Visit) {
         match byte {
             b'"' => self.open_string(visitor),
-            b'{' | b'[' => self.open(*byte == b'{', visitor),
+            b'{' | b'[' => self.open(byte == b'{', visitor),
             b'}' | b']' => self.close(visitor),
             b',' => {
                 self.end_word(visitor);
@@ -191,9 +193,8 @@ impl Tokens {
             b':' => self.expects_key = false,
             byte if byte.is_ascii_whitespace() => self.end_word(visitor),
             _ if self.expects_key => {}
-            byte => self.letter(*byte),
+            byte => self.letter(byte),
         }
-        rest
     }
 
     fn open_string(&mut self, visitor: &mut impl Visit) {

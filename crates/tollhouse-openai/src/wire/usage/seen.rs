@@ -27,7 +27,7 @@ pub(super) struct Seen {
     state: State,
 }
 
-#[derive(Clone, Debug)]
+#[derive(Clone, Copy, Debug)]
 enum State {
     /// Before the `delta`; the last bytes, where the key may have begun.
     Before {
@@ -54,7 +54,7 @@ impl Seen {
     pub(super) fn feed(&mut self, mut data: &[u8]) {
         self.open = true;
         while !data.is_empty() {
-            data = match std::mem::replace(&mut self.state, State::After) {
+            data = match self.state {
                 State::Before { last } => self.before(last, data),
                 State::Inside(tokens) => self.inside(tokens, data),
                 State::After => return,

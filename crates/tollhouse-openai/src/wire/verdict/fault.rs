@@ -55,8 +55,8 @@ impl Fault {
     /// The error's code, or what comes nearest to one; many repeat the status as
     /// the code.
     pub(crate) fn code(&self, status: StatusCode) -> Option<&str> {
-        let names = self.names.iter().map(String::as_str);
-        names.into_iter().find(|name| *name != status.as_str())
+        let mut names = self.names.iter().map(String::as_str);
+        names.find(|name| *name != status.as_str())
     }
 
     /// What is said to people.
