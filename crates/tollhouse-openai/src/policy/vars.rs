@@ -1,8 +1,9 @@
 //! Names of variables that look like misspelt ones.
 
+use strsim::osa_distance;
+
 use super::config::Key;
 use super::error::BadSetting;
-use super::nearest::slips;
 
 /// Those that clients and SDKs know, which are no slips however close they come.
 const OTHERS: [&str; 8] = [
@@ -38,7 +39,7 @@ fn known() -> impl Iterator<Item = &'static str> {
 
 fn is_one_slip(name: &str, known: &str) -> bool {
     // Few names come near; the environment has many.
-    name.len().abs_diff(known.len()) <= 1 && slips(name.as_bytes(), known.as_bytes()) == 1
+    name.len().abs_diff(known.len()) <= 1 && osa_distance(name, known) == 1
 }
 
 #[cfg(test)]
