@@ -194,7 +194,12 @@ impl Args {
         let text = std::fs::read(path).map_err(|error| failure::because(what(), error))?;
         let all: Value =
             serde_json::from_slice(&text).map_err(|error| failure::because(what(), error))?;
-        if let Some(place) = list_in(&all) {
+        if let Some(mut place) = list_in(&all) {
+            place.reverse();
+            let place = match &place[..] {
+                [] => "it".to_owned(),
+                place => place.join("."),
+            };
             let said =
                 format!("{place} is a list; an object of settings by their names is allowed");
             return Err(failure::because(what(), failure::error(said)));
@@ -204,16 +209,15 @@ impl Args {
     }
 }
 
-/// Where something is written as a list, which would be read as settings in their order.
-fn list_in(value: &Value) -> Option<String> {
+/// Where something is written as a list, which would be read as settings in their order: the
+/// names on the way there, the innermost first.
+fn list_in(value: &Value) -> Option<Vec<&str>> {
     match value {
-        Value::Array(_) => Some("it".to_owned()),
+        Value::Array(_) => Some(Vec::new()),
         Value::Object(all) => all.iter().find_map(|(name, value)| {
-            let place = list_in(value)?;
-            Some(match &*place {
-                "it" => name.clone(),
-                place => format!("{name}.{place}"),
-            })
+            let mut place = list_in(value)?;
+            place.push(name);
+            Some(place)
         }),
         _ => None,
     }

@@ -223,6 +223,7 @@ fn settings_of_the_simulator_stand_by_their_names() {
     for (settings, place) in [
         ("[]", "it"),
         (r#"{"limits": [1, 2]}"#, "limits"),
+        (r#"{"limits": {"it": []}}"#, "limits.it"),
         (
             r#"{"enforcement": {"fixed-minute": [1]}}"#,
             "enforcement.fixed-minute",
