@@ -29,6 +29,8 @@ pub(crate) struct Line {
 
 /// Which request an [`Event`](crate::Event) is about.
 ///
+/// The batch's service finds it in each request's extensions, to name its line in a span, say.
+///
 /// # Examples
 ///
 /// ```
@@ -50,6 +52,28 @@ pub(crate) struct Line {
 ///     panic!()
 /// };
 /// assert_eq!((request.line, &*request.custom_id), (2, "row-7"));
+/// # Ok(())
+/// # }
+/// ```
+///
+/// In a service:
+///
+/// ```
+/// # #[tokio::main(flavor = "current_thread", start_paused = true)]
+/// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// use tollhouse_batch::{Batch, Request};
+///
+/// let service = tower::service_fn(async |request: http::Request<bytes::Bytes>| {
+///     let of: &Request = request.extensions().get().expect("the batch's own");
+///     let body = format!(r#"{{"echo":"{}"}}"#, of.custom_id);
+///     let body = http_body_util::Full::new(bytes::Bytes::from(body));
+///     Ok::<_, std::io::Error>(http::Response::new(body))
+/// });
+/// let input = r#"{"custom_id":"row-7","method":"POST","url":"/v1/responses","body":{}}"#;
+/// let mut output = Vec::new();
+/// Batch::new(service).run(input.as_bytes(), &mut output, Vec::new()).await?;
+/// let record: serde_json::Value = serde_json::from_slice(&output)?;
+/// assert_eq!(record["response"]["body"]["echo"], "row-7");
 /// # Ok(())
 /// # }
 /// ```

@@ -207,7 +207,15 @@ impl Run {
         let notes = Notes::new(self.screen.clone(), self.errors.clone(), base_url);
         let board = self.board.clone();
         let client = self.watch.around(self.client.clone());
-        let client = SentLayer.layer(client.map_request(anteroom::leave));
+        let page = self.paged.as_ref();
+        let page = page.map(|paged| Arc::new(paged.listener(&self.args.caller, &self.pools)));
+        let shown = page.clone();
+        let client = SentLayer.layer(client.map_request(move |request| {
+            if let Some(page) = &shown {
+                page.leaves(&request);
+            }
+            anteroom::leave(request)
+        }));
         let caller = self.args.caller(&self.account);
         let client = self.account.layer().layer(client);
         let client = Anteroom::new(self.pools.clone()).before(client);
@@ -215,8 +223,6 @@ impl Run {
             request.extensions_mut().insert(caller.clone());
             request
         });
-        let page = self.paged.as_ref();
-        let page = page.map(|paged| paged.listener(&self.args.caller));
         let batch = self
             .configure(Batch::new(client), &scope)
             .resume(outputs.done)

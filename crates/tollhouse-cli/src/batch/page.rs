@@ -7,14 +7,17 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
+use bytes::Bytes;
 use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
 use tokio::time::{Duration, Instant};
 use tollhouse_batch::{Event, Request};
+use tollhouse_openai::Call;
 use tollhouse_proxy::page::{Ended, Kind, Look, Page, Progress};
 
 use super::status::{View, outage};
 use crate::failure::{self, BoxError};
+use crate::pools::{Pool, Pools};
 
 /// Where the page is shown, and where it is left.
 #[derive(Debug)]
@@ -30,8 +33,18 @@ pub(super) struct Paged {
 pub(super) struct Listener {
     page: Page,
     caller: String,
-    /// When each open request left last, and how often it has, by its line.
-    sent: Mutex<HashMap<u64, (Instant, u32)>>,
+    pools: Pools,
+    /// What is known of each open request that has left, by its line.
+    sent: Mutex<HashMap<u64, Sent>>,
+}
+
+/// How a request left.
+#[derive(Clone, Debug)]
+struct Sent {
+    /// For the last time.
+    at: Instant,
+    times: u32,
+    pool: Option<Arc<Pool>>,
 }
 
 impl Paged {
@@ -71,11 +84,12 @@ impl Paged {
         Some(format!("http://{address}/tollhouse/"))
     }
 
-    /// For requests of this caller.
-    pub(super) fn listener(&self, caller: &str) -> Listener {
+    /// For requests of this caller, which take from these pools.
+    pub(super) fn listener(&self, caller: &str, pools: &Pools) -> Listener {
         Listener {
             page: self.page.clone(),
             caller: caller.to_owned(),
+            pools: pools.clone(),
             sent: Mutex::default(),
         }
     }
@@ -147,11 +161,28 @@ impl Listener {
         }
     }
 
+    /// A request leaves, as its event told just now.
+    pub(super) fn leaves(&self, request: &http::Request<Bytes>) {
+        if let Some(Request { line, .. }) = request.extensions().get() {
+            let pool = self.pools.of(&Call::of(request));
+            self.with(|sent| {
+                if let Some(sent) = sent.get_mut(line) {
+                    sent.pool = Some(pool);
+                }
+            });
+        }
+    }
+
     fn sent(&self, request: &Request) {
-        let now = Instant::now();
+        let at = Instant::now();
+        let first = Sent {
+            at,
+            times: 0,
+            pool: None,
+        };
         self.with(|sent| {
-            let (at, times) = sent.entry(request.line).or_insert((now, 0));
-            (*at, *times) = (now, times.saturating_add(1));
+            let sent = sent.entry(request.line).or_insert(first);
+            (sent.at, sent.times) = (at, sent.times.saturating_add(1));
         });
     }
 
@@ -161,16 +192,19 @@ impl Listener {
         ended.what = request.custom_id.to_string();
         ended.caller.clone_from(&self.caller);
         ended.total = Some(elapsed);
-        ended.wait = sent.map(|(at, _)| elapsed.saturating_sub(at.elapsed()));
-        ended.attempts = sent.map_or(0, |(_, times)| times);
+        if let Some(Sent { at, times, pool }) = sent {
+            ended.wait = Some(elapsed.saturating_sub(at.elapsed()));
+            ended.attempts = times;
+            ended.pool = pool.map_or_else(String::new, |pool| pool.account_name().to_owned());
+        }
         ended
     }
 
-    fn forget(&self, request: &Request) -> Option<(Instant, u32)> {
+    fn forget(&self, request: &Request) -> Option<Sent> {
         self.with(|sent| sent.remove(&request.line))
     }
 
-    fn with<T>(&self, work: impl FnOnce(&mut HashMap<u64, (Instant, u32)>) -> T) -> T {
+    fn with<T>(&self, work: impl FnOnce(&mut HashMap<u64, Sent>) -> T) -> T {
         // No entry is ever half made, so a panic elsewhere does not matter.
         work(&mut self.sent.lock().unwrap_or_else(PoisonError::into_inner))
     }

@@ -98,6 +98,8 @@ async fn who_watches_sees_it_to_its_end_and_a_report_is_left() {
     let launched: u64 = points.iter().map(|point| point[3].as_u64().unwrap()).sum();
     assert_eq!(launched, 16);
     let call = &told["recent"][15];
+    let pool = told["pools"][0]["name"].as_str();
+    assert!(pool > Some("") && call["pool"].as_str() == pool, "{call}");
     assert_eq!(
         (&call["status"], &call["attempts"]),
         (&200.into(), &1.into())

@@ -125,7 +125,9 @@ impl Task {
     /// Sends the request and reads the whole answer.
     pub(crate) async fn send(self, service: impl Client) -> Finished {
         let mut request = self.line.request();
-        request.extensions_mut().insert(self.tracker.clone());
+        let extensions = request.extensions_mut();
+        extensions.insert(self.tracker.request().clone());
+        extensions.insert(self.tracker.clone());
         let share = Share::new(self.room.clone(), self.line.number);
         let (outcome, share) = tokio::select! {
             biased;

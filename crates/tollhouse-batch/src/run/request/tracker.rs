@@ -67,6 +67,10 @@ impl Tracker {
         }
     }
 
+    pub(crate) fn request(&self) -> &Request {
+        &self.request
+    }
+
     /// The same request, about to be handed out once more.
     pub(crate) fn again(&self) -> Self {
         let attempts = self.trace.attempts.load(Ordering::Acquire);
