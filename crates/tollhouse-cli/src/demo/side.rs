@@ -62,6 +62,9 @@ struct Direct {
 #[derive(Debug)]
 pub(super) struct Outcome {
     pub(super) report: Report,
+    /// The share of the allowed tokens that was used until the batch was done: afterwards
+    /// the direct callers alone do not ask for as much.
+    pub(super) utilisation: Option<f64>,
     pub(super) seen: Seen,
     pub(super) batch: Summary,
     /// How long each direct call took until its answer or failure, in order.
@@ -137,12 +140,14 @@ impl Side {
             .look_ahead(load.requests())
             .on_event(move |event| board.hear(&event));
         let (output, errors) = (create(&self.output).await?, create(&self.errors).await?);
-        let (batch, waits) = tokio::join!(
-            batch.run(load.batch.as_bytes(), output, errors),
-            self.call_directly(service, load),
-        );
+        let batch = async {
+            let summary = batch.run(load.batch.as_bytes(), output, errors).await;
+            (summary, self.provider.report().total.utilisation)
+        };
+        let ((batch, utilisation), waits) = tokio::join!(batch, self.call_directly(service, load));
         Ok(Outcome {
             report: self.provider.report(),
+            utilisation,
             seen: self.watch.seen(),
             batch: batch?,
             waits,

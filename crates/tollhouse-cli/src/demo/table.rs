@@ -66,7 +66,7 @@ impl fmt::Display for Table<'_> {
             )
         })?;
         self.row(f, "tokens used of allowed", |side| {
-            let share = side.report.total.utilisation;
+            let share = side.utilisation;
             share.map_or_else(none, |share| Percent(share).to_string())
         })?;
         self.row(f, "least gap, as they left", |side| {
@@ -91,6 +91,7 @@ impl fmt::Display for Table<'_> {
         // handed on, so no gap that is seen at the client's door is shorter.
         let note = format!(
             "times are the provider's; 1s of it took {:.2} here\n\
+             allowed is what the provider allows until the batch is done\n\
              gaps are measured as calls leave for the provider",
             Span(self.account.here(Duration::from_secs(1))),
         );
