@@ -1,9 +1,9 @@
 //! What happens where the ledger's assumptions do not hold: README's known limits in
 //! numbers, and what the sliding minute costs.
 //!
-//! `cargo test --test it assumptions -- --nocapture` prints what is measured here, in
-//! virtual time; the bounds that are asserted are a little wider than the numbers that
-//! the pages tell.
+//! `TOLLHOUSE_SCHEDULES=1 cargo test -p tollhouse-workspace --test it assumptions --
+//! --nocapture` prints what is measured here, in virtual time; the bounds that are asserted
+//! are a little wider than the numbers that the pages tell.
 
 use std::future::Future;
 use std::pin::Pin;
