@@ -13,10 +13,11 @@
 //! | Is an unsuccessful answer worth another try, and when? | [`classify`], a [`Verdict`] |
 //! | What was really used? | [`UsageMeter`], from JSON bodies and event streams |
 //! | Which limits hold? | [`Policy`], from variables or code |
+//! | And where each model has its own? | [`Account`], a pool for each, from a `tollhouse.toml` or code |
 //! | Why did a call fail, and what now? | [`ApiError`] |
 //!
-//! [`AnswerReader`] hands the middle three to the gates: it is their [`Observe`],
-//! [`Classify`] and [`Usage`] in one. It finds what it needs in the response's
+//! [`AnswerReader`] hands `RateLimits`, `classify` and `UsageMeter` to the gates: it is their
+//! [`Observe`], [`Classify`] and [`Usage`] in one. It finds what it needs in the response's
 //! extensions, where `OpenAi` leaves it; put [`VerdictLayer`] around any other
 //! client for the same.
 //!
@@ -40,6 +41,7 @@
 //!
 //! [Beginning](https://github.com/tollhouse-rs/tollhouse/blob/main/docs/guide/start.md),
 //! [every limit and what it is for](https://github.com/tollhouse-rs/tollhouse/blob/main/docs/guide/policy.md),
+//! [several models in one account](https://github.com/tollhouse-rs/tollhouse/blob/main/docs/guide/account.md),
 //! [which client, and how](https://github.com/tollhouse-rs/tollhouse/blob/main/docs/guide/clients.md),
 //! [more out of a quota](https://github.com/tollhouse-rs/tollhouse/blob/main/docs/guide/tuning.md),
 //! [metrics, logs, traces](https://github.com/tollhouse-rs/tollhouse/blob/main/docs/guide/observability.md),
