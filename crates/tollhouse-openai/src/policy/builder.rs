@@ -130,9 +130,9 @@ impl Policy {
         self.with(|config| config.retry_budget_share = None)
     }
 
-    /// The most calls that may wait for a slot; one more is refused at once
-    /// with [`Refused::Overloaded`](tollhouse::Refused::Overloaded). Unlimited
-    /// unless set.
+    /// The most calls that may wait, for whatever it is; one more is refused at
+    /// once with [`Refused::Overloaded`](tollhouse::Refused::Overloaded), unless it
+    /// need not wait. Unlimited unless set.
     #[must_use]
     #[track_caller]
     pub fn max_waiting(self, calls: usize) -> Self {
