@@ -5,9 +5,11 @@
 //! --example own_provider`. Neither needs a key: the provider is a small model of the
 //! real one, in the process and in virtual time.
 //!
-//! A meter is a budget, and a budget in front of a service is a gate; two gates in a
-//! tuple are one gate, whose pass is admitted when both are. What is left to write is
-//! what the provider's answers mean: four traits, for one small type.
+//! One budget may have both kinds of tokens as meters (`TokenBudgetBuilder::meter`), but
+//! what an answer tells to be left is of one kind (`RateLimits`). So here each is a budget of
+//! its own, and a budget in front of a service is a gate; two gates in a tuple are one gate,
+//! whose pass is admitted when both are. What is left to write is what the provider's
+//! answers mean: four traits, for one small type.
 
 use std::sync::{Arc, Mutex};
 use std::task::{Context, Poll};

@@ -88,9 +88,9 @@
 //!
 //! # Traces
 //!
-//! Each gate emits `tracing` events: `waiting`, `admitted`, `refused`, `held`,
-//! `retrying`, with the gate's name, the cost and the time waited. None holds a
-//! request's content.
+//! Each gate emits `tracing` events: `waiting`, `admitted`, `lapsed` and `refused`, with
+//! the gate's name, the cost and, at their end, the time waited; a budget `held`,
+//! `slowed` and `limits learned`, and a retry `retrying`. None holds a request's content.
 //!
 //! # Metrics
 //!
