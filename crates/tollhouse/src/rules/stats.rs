@@ -77,6 +77,8 @@ pub(crate) struct Stats {
     pub(crate) counts: Counts,
     /// What the rule knows nothing of is not there.
     pub(crate) slots: Option<SlotLevels>,
+    /// Whether the provider has closed the budget.
+    pub(crate) held: Option<bool>,
     pub(crate) budget: Option<BudgetLevels>,
 }
 
@@ -109,14 +111,13 @@ pub(crate) struct SlotLevels {
     pub(crate) max: usize,
 }
 
-/// In tokens.
+/// Of tokens by the minute.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct BudgetLevels {
     pub(crate) limit: u64,
     pub(crate) level: i64,
     pub(crate) in_transit: u64,
     pub(crate) outstanding: u64,
-    pub(crate) held: bool,
 }
 
 /// Something that happened in a rule and that somebody may want to read. It is

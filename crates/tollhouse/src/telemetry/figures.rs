@@ -103,16 +103,16 @@ fn gauges(stats: &Stats) -> [f64; GAUGES.len()] {
         Some(slots) => [slots.taken as f64, slots.max as f64],
         None => [ABSENT; 2],
     };
-    let [limit, level, in_transit, outstanding, held] = match &stats.budget {
+    let [limit, level, in_transit, outstanding] = match &stats.budget {
         Some(budget) => [
             budget.limit as f64,
             budget.level as f64,
             budget.in_transit as f64,
             budget.outstanding as f64,
-            f64::from(u8::from(budget.held)),
         ],
-        None => [ABSENT; 5],
+        None => [ABSENT; 4],
     };
+    let held = stats.held.map_or(ABSENT, |held| f64::from(u8::from(held)));
     [
         waiting,
         taken,

@@ -56,7 +56,7 @@ pub fn describe() {
     describe_histogram!(
         CALLER_WAIT,
         seconds,
-        "The same of calls whose caller a weight names, by caller"
+        "The same of calls whose caller may be told by name, by caller"
     );
     for (name, unit, what) in [
         (WAITING, Unit::Count, "Calls in line at a gate"),

@@ -24,6 +24,7 @@ mod unsent;
 
 use std::time::Duration;
 
+use super::meter::Meter;
 use super::stats::{BudgetLevels, Counts, Note, Stats};
 use super::{Ahead, Charged, Cost, Key, Launch, Line, Rule, When};
 use crate::answer::{RateLimits, Scope};
@@ -720,14 +721,15 @@ impl Rule for Ledger {
     fn show(&mut self, stats: &mut Stats) {
         stats.counts.add(&self.tally);
         let now = self.seen;
+        stats.held = Some(self.trust.held_until(now).is_some());
         let mut meters = self.meters.iter_mut().map(|it| &mut it.meter);
-        if let Some(tokens) = meters.find(|meter| meter.unit() == Unit::Tokens) {
+        let of = |meter: &Meter| (meter.allowed().unit, meter.allowed().per);
+        if let Some(tokens) = meters.find(|meter| of(meter) == TOKENS) {
             stats.budget = Some(BudgetLevels {
                 limit: tokens.allowed().limit,
                 level: tokens.left(now),
                 in_transit: tokens.in_transit(),
                 outstanding: self.outstanding,
-                held: self.trust.held_until(now).is_some(),
             });
         }
     }

@@ -97,9 +97,20 @@ fn what_is_shown_is_of_tokens_wherever_they_stand() {
         level: 300,
         in_transit: 200,
         outstanding: 200,
-        held: true,
     };
-    assert_eq!(stats.budget, Some(levels));
+    assert_eq!((stats.budget, stats.held), (Some(levels), Some(true)));
+}
+
+#[test]
+fn no_limit_but_that_of_tokens_by_the_minute_is_shown_as_that() {
+    let a_day = Limit {
+        per: Per::Day,
+        ..by_the_minute(Unit::Tokens, 600)
+    };
+    let mut ledger = ledger(&[a_day, by_the_minute(Unit::Requests, 60)]);
+    ledger.hold(at(10), at(0));
+    let stats = ledger.shown();
+    assert_eq!((stats.budget, stats.held), (None, Some(true)));
 }
 
 /// As if it had been told to be as large as it was taken for.
