@@ -37,6 +37,8 @@ pub(crate) fn start(verbose: u8, logging: Logging) -> Result<Option<Writing>, Bo
     let subscriber = tracing_subscriber::fmt()
         .with_env_filter(filter)
         .with_writer(writer)
+        // A line that nobody takes is lost; told on stderr, that would be a panic.
+        .log_internal_errors(false)
         .with_ansi(colours && !logging.is_json);
     let started = match logging.is_json {
         true => subscriber.json().flatten_event(true).try_init(),

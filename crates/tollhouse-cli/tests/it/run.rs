@@ -5,6 +5,7 @@ mod signals;
 
 use std::fs;
 use std::io::Write;
+use std::os::fd::OwnedFd;
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::process::{ChildStdin, Command, Stdio};
@@ -166,11 +167,15 @@ async fn it_ends_as_its_command_did_where_nobody_hears_of_it() {
     let (read, gone) = std::io::pipe().unwrap();
     drop(read);
     let full = fs::OpenOptions::new().write(true).open("/dev/full");
-    for stderr in [Stdio::from(gone), Stdio::from(full.unwrap())] {
-        let mut command = user.run(&provider, &[], "exit 7");
-        command.stdout(Stdio::null()).stderr(stderr);
-        let child = Started::from(command.spawn().expect("it starts"));
-        assert_eq!(ended(child).await, Some(7));
+    let (gone, full) = (OwnedFd::from(gone), OwnedFd::from(full.unwrap()));
+    for stderr in [gone, full] {
+        for log in [&[][..], &["-vv"]] {
+            let mut command = user.run(&provider, log, "exit 7");
+            let stderr = stderr.try_clone().unwrap();
+            command.stdout(Stdio::null()).stderr(stderr);
+            let child = Started::from(command.spawn().expect("it starts"));
+            assert_eq!(ended(child).await, Some(7), "{log:?}");
+        }
     }
     user.is_left().await;
 }
