@@ -181,6 +181,10 @@ impl Run {
             self.screen.note(&format!("Page at {url}"));
         }
         let plan = &scope.plan;
+        if plan.requests == 0 {
+            self.screen.remark("Nothing is left to send");
+            return;
+        }
         for line in terms::lines(&self.pools, plan) {
             self.screen.remark(&line);
         }

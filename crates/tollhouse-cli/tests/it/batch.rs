@@ -1,11 +1,13 @@
 //! `tollhouse batch`, as its users run it.
 
 use std::fs;
+use std::os::fd::OwnedFd;
+use std::process::Stdio;
 use std::time::Duration;
 
 use crate::common::{
-    Files, Provider, answers, assert_each_once, directory, ended, interrupt, line, line_count,
-    lines, records, run, run_with_stdin, signal, start, text, tollhouse, until,
+    Files, Provider, Started, answers, assert_each_once, directory, ended, interrupt, line,
+    line_count, lines, records, run, run_with_stdin, signal, start, text, tollhouse, until,
 };
 use tokio::time::Instant;
 use tollhouse_sim::{Answers, Faults, Limits, Sim};
@@ -602,5 +604,27 @@ async fn what_is_said_to_be_skipped_is_skipped() {
         let ran = run(provider.tollhouse(&files.arguments(&["--changed", "send"])));
         assert_eq!(ran.code, Some(0), "{}", ran.stderr);
         assert!(ran.stderr.contains(said), "{}", ran.stderr);
+    }
+    fs::write(&files.input, lines(1, 10)).expect("a file");
+    let ran = run(provider.tollhouse(&files.arguments(&["--changed", "keep"])));
+    let said = "1 request done in earlier runs is skipped\nNothing is left to send\n";
+    assert!(ran.stderr.contains(said), "{}", ran.stderr);
+}
+
+/// Nobody reads what is said and logged, or it finds no room.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_batch_goes_on_where_nobody_hears_of_it() {
+    let provider = Provider::start(Sim::builder()).await;
+    let (read, gone) = std::io::pipe().unwrap();
+    drop(read);
+    let full = fs::OpenOptions::new().write(true).open("/dev/full");
+    let (gone, full) = (OwnedFd::from(gone), OwnedFd::from(full.unwrap()));
+    for (name, stderr) in [("gone", gone), ("full", full)] {
+        let files = Files::new(&format!("unheard-{name}"), lines(3, 10));
+        let mut command = provider.tollhouse(&files.arguments(&["-vv"]));
+        command.stdout(Stdio::null()).stderr(stderr);
+        let child = Started::from(command.spawn().expect("it starts"));
+        assert_eq!(ended(child).await, Some(0), "{name}");
+        assert_each_once(&files.output, 3);
     }
 }
