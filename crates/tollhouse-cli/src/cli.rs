@@ -30,7 +30,7 @@ struct Cli {
     command: Command,
 
     /// Log what the gates do to stderr; twice for more. RUST_LOG goes first
-    #[arg(short, long, global = true, action = clap::ArgAction::Count)]
+    #[arg(short, long, global = true, action = clap::ArgAction::Count, display_order = 900)]
     verbose: u8,
 }
 

@@ -38,7 +38,7 @@ pub(crate) struct Args {
     #[arg(short, long, value_name = "OUT.jsonl")]
     pub(super) output: Place,
 
-    /// Where failed requests go [default: OUT.errors.jsonl]
+    /// Where failed requests go; has to be said with --output - [default: OUT.errors.jsonl]
     #[arg(long, value_name = "ERR.jsonl")]
     errors: Option<PathBuf>,
 

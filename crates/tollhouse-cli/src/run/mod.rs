@@ -45,6 +45,7 @@ use crate::policy_args::{ClientArgs, PolicyArgs};
 ///
 /// https://github.com/tollhouse-rs/tollhouse/blob/main/docs/guide/run.md
 #[derive(Debug, clap::Args)]
+#[command(override_usage = "tollhouse run [OPTIONS] -- <COMMAND>...")]
 pub(crate) struct Args {
     /// Who asks, where the account is shared [default: COMMAND's file name]
     #[arg(long, value_name = "NAME")]
@@ -68,7 +69,7 @@ pub(crate) struct Args {
 
     /// What to run
     #[arg(value_name = "COMMAND", required = true, trailing_var_arg = true, num_args = 1..,
-          allow_hyphen_values = true)]
+          allow_hyphen_values = true, help_heading = None)]
     command: Vec<OsString>,
 }
 
