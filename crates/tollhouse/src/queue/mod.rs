@@ -202,11 +202,7 @@ impl<R: Rule> Queue<R> {
 
     /// Takes a slot of these for each one that is let in, from now on; those that are
     /// inside already count, too.
-    pub(crate) fn share(self: &Arc<Self>, slots: Option<&AccountSlots>, now: &mut Now)
-    where
-        R: Send + 'static,
-        R::Held: Send,
-    {
+    pub(crate) fn share(self: &Arc<Self>, slots: Option<&AccountSlots>, now: &mut Now) {
         let mut moved = Moved::default();
         // Dropped after the lock.
         let before;

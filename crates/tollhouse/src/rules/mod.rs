@@ -105,14 +105,14 @@ impl When {
 /// What a [queue](crate::queue) needs of a rule.
 ///
 /// The time comes as a [`Now`] because a rule about slots never needs it.
-pub(crate) trait Rule: Sized {
+pub(crate) trait Rule: Send + Sized + 'static {
     /// The gate's name in traces.
     const NAME: &'static str;
 
     /// What an admitted request holds, to be given back by [`release`].
     ///
     /// [`release`]: Rule::release
-    type Held;
+    type Held: Send;
 
     /// Whether a request of this charge may pass, were it the first in line.
     fn when(&mut self, charge: &Charge, now: &mut Now) -> When;

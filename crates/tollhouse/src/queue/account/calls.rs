@@ -22,11 +22,7 @@ pub(crate) trait Poke: Send + Sync {
     fn shared_name(&self) -> Option<Arc<str>>;
 }
 
-impl<R> Poke for Queue<R>
-where
-    R: Rule + Send,
-    R::Held: Send,
-{
+impl<R: Rule> Poke for Queue<R> {
     fn poke(&self, calls: &mut Vec<Call>) {
         let mut moved = Moved::default();
         let mut state = self.lock();
