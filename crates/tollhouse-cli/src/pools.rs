@@ -8,7 +8,9 @@ use tollhouse_batch::Limits;
 use tollhouse_batch::plan::{Limit as Bound, Parts, Share};
 use tollhouse_openai::account::{Explanation, Sharing};
 use tollhouse_openai::call::{Call, Endpoint};
-use tollhouse_openai::{Account, Charge, Limit, MeterSnapshot, Per, PolicyConfig, Snapshot, Unit};
+use tollhouse_openai::{
+    Account, Ask, Caller, Charge, Limit, MeterSnapshot, Per, PolicyConfig, Snapshot, Unit,
+};
 
 /// An account, and those of its pools that requests were seen to take from.
 ///
@@ -179,6 +181,15 @@ impl Pool {
     pub(crate) fn snapshot(&self) -> Snapshot {
         let model = self.model.as_deref().unwrap_or_default();
         self.account.budget(model, self.endpoint).snapshot()
+    }
+
+    /// How long it takes until all have launched that stand in its line before one of this caller's
+    /// that came now; `None` where nobody stands there.
+    pub(crate) fn line_takes(&self, caller: &Caller) -> Option<Duration> {
+        let model = self.model.as_deref().unwrap_or_default();
+        let budget = self.account.budget(model, self.endpoint);
+        let waits = budget.snapshot().waiting > 0;
+        waits.then(|| budget.eta(Ask::of(0).caller(caller.clone())))
     }
 
     /// What a request takes of it, in tokens.

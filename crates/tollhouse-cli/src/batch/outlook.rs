@@ -1,12 +1,13 @@
 //! How long the rest of a batch will take.
 //!
 //! Reckoned from what is left and what the limits allow, not from the pace so
-//! far: a batch begins with a burst and then goes at the pace of its budget.
+//! far: a batch begins with a burst and then goes at the pace of its budget. What stands in
+//! line already is asked of the gates, which know more than limits: the sliding minute, say.
 
 use tokio::time::{Duration, Instant};
 use tollhouse_batch::Plan;
 use tollhouse_batch::plan::PoolPlan;
-use tollhouse_openai::{MeterSnapshot, Per, Unit};
+use tollhouse_openai::{Caller, MeterSnapshot, Per, Unit};
 
 use super::board::Standing;
 use crate::pools::{Pool, Pools};
@@ -19,6 +20,7 @@ pub(crate) struct Outlook {
     /// By the pools' numbers.
     planned: Vec<Planned>,
     pools: Pools,
+    caller: Caller,
 }
 
 #[derive(Clone, Copy, Debug, Default)]
@@ -31,7 +33,8 @@ struct Planned {
 }
 
 impl Outlook {
-    pub(crate) fn new(plan: &Plan, pools: Pools) -> Self {
+    /// Of a batch of this caller's.
+    pub(crate) fn new(plan: &Plan, pools: Pools, caller: Caller) -> Self {
         let of = |pool: &Pool| plan.pools.iter().find(|planned| planned.pool == *pool.name);
         let planned = pools.all().into_iter().map(|pool| match of(&pool) {
             Some(planned) => Planned::of(planned),
@@ -41,6 +44,7 @@ impl Outlook {
             requests: plan.requests as f64,
             planned: planned.collect(),
             pools,
+            caller,
         }
     }
 
@@ -50,7 +54,10 @@ impl Outlook {
         let answer = standing.answers_take().unwrap_or_default();
         let left = (self.requests - standing.launched() as f64).max(0.0);
         let of_pools = self.pools.all().into_iter().zip(self.left_of(left, seen));
-        let pools = of_pools.map(|(pool, left)| pool_takes(&pool, left, answer));
+        let pools = of_pools.map(|(pool, left)| {
+            let line = pool.line_takes(&self.caller).unwrap_or_default();
+            pool_takes(&pool, left, answer).max(line)
+        });
         pools.fold(self.shared_take(left, standing, answer), Duration::max) + answer
     }
 
@@ -196,7 +203,7 @@ mod tests {
         let pools = Pools::new(account);
         let input = lines.join("\n");
         let plan = crate::plan::plan(input.as_bytes(), Done::new(), &pools, None, None);
-        Outlook::new(&plan.await.expect("a plan"), pools)
+        Outlook::new(&plan.await.expect("a plan"), pools, Caller::default())
     }
 
     fn policy() -> Policy {
@@ -305,6 +312,24 @@ mod tests {
         budget(&outlook).hold(Instant::now() + hold);
         assert_eq!(remaining(&outlook), hold);
         assert_eq!(closed_for(&outlook.pools.all()[0]), Some(hold));
+    }
+
+    /// All of a minute was used at its beginning, and is counted until its end, whatever
+    /// has refilled.
+    #[tokio::test(start_paused = true)]
+    async fn who_stands_in_line_waits_for_the_sliding_minute() {
+        let outlook = outlook(1, policy()).await;
+        let budget = budget(&outlook);
+        let first = budget.reserve(6_000).await.expect("it fits");
+        first.launched();
+        first.settle(6_000);
+        tokio::time::advance(Duration::from_secs(30)).await;
+        assert_eq!(remaining(&outlook), Duration::ZERO, "nobody has asked");
+        let waits = tokio::spawn(budget.reserve(600));
+        tokio::task::yield_now().await;
+        assert_eq!(remaining(&outlook), Duration::from_secs(30));
+        let turn = waits.await.expect("no panic").expect("its turn");
+        turn.settle(600);
     }
 
     #[tokio::test(start_paused = true)]

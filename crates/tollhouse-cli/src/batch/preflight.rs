@@ -66,7 +66,7 @@ pub(super) async fn preflight(
         )?;
     }
     Ok(Scope {
-        outlook: Outlook::new(&plan, pools.clone()),
+        outlook: Outlook::new(&plan, pools.clone(), args.caller(pools.account())),
         plan,
     })
 }
