@@ -393,7 +393,8 @@ impl ClientArgs {
         self.keyless_over(&environment).map_err(failure::error)
     }
 
-    /// A client whose key is in this variable.
+    /// A client whose key is in this variable; it belongs to one organization, and to no
+    /// project.
     ///
     /// # Errors
     ///
@@ -405,6 +406,7 @@ impl ClientArgs {
         }
         let client = self.client_over(&|name| match name {
             "OPENAI_API_KEY" => environment(variable),
+            "OPENAI_ORG_ID" | "OPENAI_PROJECT_ID" => None,
             name => environment(name),
         });
         client.map_err(failure::error)

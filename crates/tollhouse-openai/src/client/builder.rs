@@ -35,6 +35,8 @@ const BASE_URL: &str = "https://api.openai.com/v1";
 pub struct OpenAiBuilder {
     base_url: String,
     api_key: Option<String>,
+    organization: Option<String>,
+    project: Option<String>,
     extra_roots: Vec<u8>,
     patience: Patience,
 }
@@ -44,6 +46,8 @@ impl Default for OpenAiBuilder {
         OpenAiBuilder {
             base_url: BASE_URL.to_owned(),
             api_key: None,
+            organization: None,
+            project: None,
             extra_roots: Vec::new(),
             patience: Patience {
                 connect: Duration::from_secs(10),
@@ -57,8 +61,9 @@ impl Default for OpenAiBuilder {
 }
 
 impl OpenAiBuilder {
-    /// A builder from `OPENAI_API_KEY` and `OPENAI_BASE_URL` as `var` finds
-    /// them; an empty value counts as none.
+    /// A builder from `OPENAI_API_KEY`, `OPENAI_BASE_URL`, `OPENAI_ORG_ID` and
+    /// `OPENAI_PROJECT_ID`, which the official SDKs read, too, as `var` finds them; an empty
+    /// value counts as none.
     ///
     /// # Errors
     ///
@@ -67,11 +72,17 @@ impl OpenAiBuilder {
         let set = |name| var(name).filter(|value| !value.trim().is_empty());
         let key = set("OPENAI_API_KEY")
             .ok_or_else(|| Error::config("OPENAI_API_KEY is not set".to_owned()))?;
-        let builder = OpenAi::builder().api_key(key.trim());
-        Ok(match set("OPENAI_BASE_URL") {
-            Some(url) => builder.base_url(url.trim()),
-            None => builder,
-        })
+        let mut builder = OpenAi::builder().api_key(key.trim());
+        if let Some(url) = set("OPENAI_BASE_URL") {
+            builder = builder.base_url(url.trim());
+        }
+        if let Some(id) = set("OPENAI_ORG_ID") {
+            builder = builder.organization(id.trim());
+        }
+        if let Some(id) = set("OPENAI_PROJECT_ID") {
+            builder = builder.project(id.trim());
+        }
+        Ok(builder)
     }
 
     /// What paths are [resolved against](OpenAi), without a second `/v1`;
@@ -87,6 +98,33 @@ impl OpenAiBuilder {
     /// bring.
     pub fn api_key(mut self, key: impl Into<String>) -> Self {
         self.api_key = Some(key.into());
+        self
+    }
+
+    /// The organization that is charged, where the key belongs to several: sent with the key as
+    /// `openai-organization`, unless the request brings one; none by default.
+    pub fn organization(mut self, id: impl Into<String>) -> Self {
+        self.organization = Some(id.into());
+        self
+    }
+
+    /// The project that is charged, where the key belongs to several: sent with the key as
+    /// `openai-project`, unless the request brings one; none by default.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use tollhouse_openai::OpenAi;
+    ///
+    /// let openai = OpenAi::builder()
+    ///     .api_key("sk-simulated")
+    ///     .organization("org-0123")
+    ///     .project("proj_4567")
+    ///     .build()?;
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn project(mut self, id: impl Into<String>) -> Self {
+        self.project = Some(id.into());
         self
     }
 
@@ -153,18 +191,24 @@ impl OpenAiBuilder {
     ///
     /// # Errors
     ///
-    /// [`Error::is_config`] where the base URL is none, the key cannot be part
-    /// of a header, [root certificates](Self::root_certificates) were added
+    /// [`Error::is_config`] where the base URL is none, the key, the organization or the
+    /// project cannot be part of a header, [root certificates](Self::root_certificates) were added
     /// that are none, or there are no root certificates at all and the base URL
     /// is an `https://` one.
     pub fn build(self) -> Result<OpenAi, Error> {
         let base = Target::parse(&self.base_url)?;
         let authorization = self.api_key.as_deref().map(bearer).transpose()?;
+        let organization = self.organization.as_deref();
+        let organization = organization.map(|id| value_of("organization", id, "org-0123"));
+        let project = self.project.as_deref();
+        let project = project.map(|id| value_of("project", id, "proj_0123"));
         let transport = Transport::new(&base, &self.extra_roots, self.patience)?;
         Ok(OpenAi {
             account: Arc::new(Account {
                 base,
                 authorization,
+                organization: organization.transpose()?,
+                project: project.transpose()?,
             }),
             transport: WithVerdict::new(transport),
         })
@@ -183,6 +227,16 @@ fn bearer(key: &str) -> Result<HeaderValue, Error> {
     let mut value = value.map_err(|_| unusable("cannot be part of a header"))?;
     value.set_sensitive(true);
     Ok(value)
+}
+
+fn value_of(what: &str, id: &str, like: &str) -> Result<HeaderValue, Error> {
+    let is_usable = !id.is_empty() && id.bytes().all(|b| b.is_ascii_graphic());
+    let value = HeaderValue::try_from(id).ok().filter(|_| is_usable);
+    value.ok_or_else(|| {
+        Error::config(format!(
+            "the {what} is {id:?}; visible ASCII is allowed, such as {like}"
+        ))
+    })
 }
 
 impl fmt::Debug for OpenAiBuilder {

@@ -29,7 +29,8 @@ use std::task::{Context, Poll};
 
 use bytes::Bytes;
 use http::header::{AUTHORIZATION, CONTENT_LENGTH, CONTENT_TYPE, HOST, USER_AGENT};
-use http::{HeaderValue, Method, Request, Response};
+use http::header::{Entry, HeaderName};
+use http::{HeaderMap, HeaderValue, Method, Request, Response};
 use http_body::Body as _;
 use tower_service::Service;
 
@@ -44,13 +45,16 @@ use crate::layers::verdict::WithVerdict;
 use target::{Resolved, Target};
 use transport::Transport;
 
+const ORGANIZATION: HeaderName = HeaderName::from_static("openai-organization");
+const PROJECT: HeaderName = HeaderName::from_static("openai-project");
+
 /// An OpenAI-style API as a [`Service`] from requests to responses.
 ///
 /// Requests name a path (`/v1/chat/completions` or `/chat/completions`), which
 /// is resolved against the base URL as the Batch API does: a `/v1` that both
 /// have is not doubled. An absolute URI is taken as it is, but the key goes
-/// to the base URL's origin alone. Where they are missing, the key and
-/// `content-type: application/json` are added; an `authorization` that is there
+/// to the base URL's origin alone. Where they are missing, the key (with its organization and
+/// project) and `content-type: application/json` are added; an `authorization` that is there
 /// is kept. Redirects are not followed.
 ///
 /// Every response carries [`RateLimits`](crate::RateLimits) in its extensions,
@@ -126,16 +130,20 @@ struct Account {
     base: Target,
     /// Marked sensitive.
     authorization: Option<HeaderValue>,
+    /// Both are sent with it.
+    organization: Option<HeaderValue>,
+    project: Option<HeaderValue>,
 }
 
 impl OpenAi {
     /// A client as the environment describes it: `OPENAI_API_KEY`, and
-    /// `OPENAI_BASE_URL` if it is set and not empty.
+    /// `OPENAI_BASE_URL`, `OPENAI_ORG_ID` and `OPENAI_PROJECT_ID` if they are set and not
+    /// empty.
     ///
     /// # Errors
     ///
-    /// [`Error::is_config`] where the key is missing or cannot be sent, or the
-    /// base URL is none.
+    /// [`Error::is_config`] where the key is missing or cannot be sent, the base URL is
+    /// none, or the organization or the project cannot be sent.
     pub fn from_env() -> Result<OpenAi, Error> {
         OpenAiBuilder::from_vars(|name| std::env::var(name).ok())?.build()
     }
@@ -191,10 +199,8 @@ impl OpenAi {
         if is_without {
             headers.insert(CONTENT_LENGTH, HeaderValue::from_static("0"));
         }
-        if let Some(authorization) = self.account.authorization.as_ref().filter(|_| is_ours) {
-            headers
-                .entry(AUTHORIZATION)
-                .or_insert_with(|| authorization.clone());
+        if is_ours {
+            self.account.sign(headers);
         }
         if is_json {
             headers
@@ -208,6 +214,24 @@ impl OpenAi {
                 env!("CARGO_PKG_VERSION")
             )));
         Ok(())
+    }
+}
+
+impl Account {
+    /// Says as whom, unless the request says so itself.
+    fn sign(&self, headers: &mut HeaderMap) {
+        let Some(authorization) = &self.authorization else {
+            return;
+        };
+        if let Entry::Vacant(none) = headers.entry(AUTHORIZATION) {
+            none.insert(authorization.clone());
+            let whose = [(ORGANIZATION, &self.organization), (PROJECT, &self.project)];
+            for (name, id) in whose {
+                if let Some(id) = id {
+                    headers.entry(name).or_insert_with(|| id.clone());
+                }
+            }
+        }
     }
 }
 

@@ -211,6 +211,57 @@ async fn the_key_never_leaves_for_another_origin() {
     assert!(seen.contains(KEY));
 }
 
+/// Organization and project go where the key goes, and nowhere else.
+#[tokio::test]
+async fn the_key_says_whose_it_is() {
+    let (provider, other) = (Provider::start().await, Provider::start().await);
+    let url = provider.url();
+    let client = OpenAiBuilder::from_vars(|name| {
+        let value = match name {
+            "OPENAI_API_KEY" => KEY,
+            "OPENAI_BASE_URL" => &url,
+            "OPENAI_ORG_ID" => " org-1 ",
+            "OPENAI_PROJECT_ID" => "proj_1",
+            _ => return None,
+        };
+        Some(value.to_owned())
+    });
+    let client = client.and_then(OpenAiBuilder::build).expect("a client");
+    let bring = |name: &'static str, value: &str| {
+        let mut request = post("/responses");
+        request.headers_mut().insert(name, value.parse().unwrap());
+        request
+    };
+    let foreign = post(&format!("{}/responses", other.url()));
+    for (request, at, organization, project) in [
+        (post("/responses"), &provider, Some("org-1"), Some("proj_1")),
+        (
+            bring("openai-project", "proj_2"),
+            &provider,
+            Some("org-1"),
+            Some("proj_2"),
+        ),
+        (
+            bring("authorization", "Bearer theirs"),
+            &provider,
+            None,
+            None,
+        ),
+        (foreign, &other, None, None),
+    ] {
+        let asked = format!("{request:?}");
+        let (response, (seen, _)) = tokio::join!(client.clone().oneshot(request), at.answer(OK));
+        response.expect("an answer");
+        for (name, id) in [
+            ("openai-organization: ", organization),
+            ("openai-project: ", project),
+        ] {
+            let said = seen.lines().find_map(|line| line.strip_prefix(name));
+            assert_eq!(said, id, "{asked}");
+        }
+    }
+}
+
 #[tokio::test]
 async fn redirects_are_handed_on() {
     let provider = Provider::start().await;
@@ -415,6 +466,11 @@ fn the_environment_needs_a_key_and_may_name_a_url() {
         *build(&local).expect("a client").base_url(),
         "http://h:1/v1"
     );
+
+    let bad = [("OPENAI_API_KEY", KEY), ("OPENAI_PROJECT_ID", "a b")];
+    let error = build(&bad).expect_err("a bad project");
+    let said = r#"the project is "a b"; visible ASCII is allowed, such as proj_0123"#;
+    assert!(error.is_config() && error.to_string() == said, "{error}");
 
     let error = build(&[("OPENAI_API_KEY", "sk-\u{e9}\nx")]).expect_err("a bad key");
     assert!(
