@@ -4,12 +4,14 @@ use std::collections::HashMap;
 use std::convert::Infallible;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
+use std::task::{Context, Poll};
 use std::time::Duration;
 
 use tokio::time::{Instant, sleep};
+use tollhouse::gate::{Launch, Now};
 use tollhouse::{
-    Caller, ConcurrencyLayer, Gate, GateLayer, Keyed, Pass, Refused, StaggerLayer, TokenBudget,
-    TpmBudgetLayer, UntilResponse,
+    Caller, ConcurrencyLayer, End, Gate, GateLayer, Keyed, Observation, Pass, PassFor, RateLimits,
+    Refused, StaggerLayer, TokenBudget, TpmBudgetLayer, UntilResponse,
 };
 use tower::{Layer, ServiceExt, service_fn};
 
@@ -155,6 +157,168 @@ async fn making_a_gate_may_ask_for_gates() {
     pass.admitted().await.expect("a slot");
     assert_eq!(gates.keys(), 6);
     assert_eq!(gates.get(&0).expect("the first").in_flight(), 1);
+}
+
+/// Gives passes that write down what they are told.
+#[derive(Clone, Default)]
+struct Listens(Arc<Mutex<Vec<String>>>);
+
+impl Listens {
+    fn hear(&self, what: String) {
+        self.0.lock().expect("no panic").push(what);
+    }
+}
+
+impl Gate<u64, u64> for Listens {
+    type Pass = Listens;
+
+    fn pass(&self, request: &u64) -> Listens {
+        self.hear(format!("asked {request}"));
+        self.clone()
+    }
+}
+
+impl Pass for Listens {
+    fn poll_admitted(&mut self, _: &mut Context<'_>, _: &mut Now) -> Poll<Result<(), Refused>> {
+        self.hear("polled".into());
+        Poll::Ready(Ok(()))
+    }
+
+    fn never(&mut self, _: &mut Now) -> Option<Refused> {
+        self.hear("never?".into());
+        None
+    }
+
+    fn launched(&mut self, to: Launch, _: &mut Now) {
+        self.hear(format!("launched {to:?}"));
+    }
+
+    fn chunk(&mut self, data: &[u8]) {
+        self.hear(format!("chunk {data:?}"));
+    }
+
+    fn ended(&mut self, end: End, _: &mut Now) {
+        self.hear(format!("ended {end:?}"));
+    }
+}
+
+impl PassFor<u64> for Listens {
+    fn answered(&mut self, response: &u64, _: &mut Now) {
+        self.hear(format!("answered {response}"));
+    }
+
+    fn completed(&mut self, response: &u64, _: &mut Now) {
+        self.hear(format!("completed {response}"));
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_keys_own_gate_is_told_all() {
+    let heard = Listens::default();
+    let gates = Keyed::new(|key: &u64| *key, |_: &u64| heard.clone());
+    let now = &mut Now::unread();
+    let mut pass = Gate::<u64, u64>::pass(&gates, &7);
+    assert!(pass.never(now).is_none());
+    pass.admitted().await.expect("no refusal");
+    pass.launched(Launch::ToWire, now);
+    pass.answered(&200, now);
+    pass.chunk(b"a");
+    pass.ended(End::Complete, now);
+    pass.completed(&204, now);
+    let heard = heard.0.lock().expect("no panic");
+    assert_eq!(
+        *heard,
+        [
+            "asked 7",
+            "never?",
+            "polled",
+            "launched ToWire",
+            "answered 200",
+            "chunk [97]",
+            "ended Complete",
+            "completed 204"
+        ]
+    );
+}
+
+/// It would let one request at a time through until an answer names the limit again.
+#[tokio::test(start_paused = true)]
+async fn a_gate_that_has_learned_its_limit_is_not_forgotten() {
+    let gates = Keyed::new(
+        |_: &u64| (),
+        |(): &()| {
+            let budget = TokenBudget::per_minute(60).learn_tokens(true);
+            let budget = budget.build().expect("valid");
+            TpmBudgetLayer::new(budget, |_: &u64| 10).observe(|limit: &u64| {
+                let limits = RateLimits {
+                    limit_tokens: Some(*limit).filter(|limit| *limit > 0),
+                    ..RateLimits::default()
+                };
+                let denial = None;
+                Observation { limits, denial }
+            })
+        },
+    );
+    let is_at_rest_after = async |limit: u64| {
+        let client = GateLayer::new(gates.clone())
+            .until_response()
+            .layer(service_fn(move |_: u64| async move {
+                Ok::<_, Infallible>(limit)
+            }));
+        client.oneshot(1).await.expect("an answer");
+        sleep(60 * SEC).await;
+        Gate::<u64, u64>::is_at_rest(&gates)
+    };
+    assert!(is_at_rest_after(0).await, "none was named");
+    assert!(!is_at_rest_after(600).await);
+}
+
+/// Whether somebody is on his way, or what he took has not refilled.
+#[tokio::test(start_paused = true)]
+async fn gates_are_at_rest_when_each_of_them_is() {
+    let gates = Keyed::new(
+        |key: &u64| *key,
+        |_: &u64| {
+            let budget = TokenBudget::per_minute(60).build().expect("valid");
+            TpmBudgetLayer::new(budget, |_: &u64| 60)
+        },
+    )
+    .at_most(1);
+    let is_at_rest = || Gate::<u64, ()>::is_at_rest(&gates);
+    assert!(is_at_rest());
+    // A gate of its own, and that of the rest.
+    for key in [1, 2] {
+        let first = Gate::<u64, ()>::pass(&gates, &1);
+        let mut pass = Gate::<u64, ()>::pass(&gates, &key);
+        assert!(!is_at_rest(), "a way through is begun");
+        pass.admitted().await.expect("a minute's worth");
+        pass.completed(&(), &mut Now::unread());
+        drop((pass, first));
+        assert!(!is_at_rest(), "all is spent");
+        sleep(59 * SEC).await;
+        assert!(!is_at_rest(), "the minute's window still counts it");
+        sleep(SEC).await;
+        assert!(is_at_rest());
+    }
+    assert_eq!(gates.keys(), 1);
+}
+
+/// Who asks is nothing that a gate would have to be kept for.
+#[tokio::test(start_paused = true)]
+async fn a_gate_that_is_told_who_asks_is_forgotten_as_any_other() {
+    let gates = Keyed::new(
+        |key: &u64| *key,
+        |_: &u64| ConcurrencyLayer::new(1).by(|_: &u64| Caller::new("a")),
+    )
+    .at_most(1);
+    let mut first = Gate::<u64, ()>::pass(&gates, &1);
+    first.admitted().await.expect("a slot");
+    let own = gates.get(&1).expect("its own");
+    assert!(!Gate::<u64, ()>::is_at_rest(&own), "one is inside");
+    drop(first);
+    drop(own);
+    drop(Gate::<u64, ()>::pass(&gates, &2));
+    assert!(gates.get(&1).is_none() && gates.get(&2).is_some());
 }
 
 type Hook = Arc<Mutex<Option<Box<dyn FnOnce() + Send>>>>;
