@@ -7,7 +7,7 @@ use crate::support::account::SEC;
 use crate::support::counting::Polled;
 use tokio::time::{Instant, advance, sleep};
 use tollhouse::budget::TokenBudgetBuilder;
-use tollhouse::{Ask, Charge, Deadline, Per, Refused, TokenBudget, Unit, Window};
+use tollhouse::{Ask, Caller, Charge, Deadline, Per, Refused, TokenBudget, Unit, Window};
 
 fn a_token_a_second() -> TokenBudgetBuilder {
     TokenBudget::per_minute(60).window(Window::Off)
@@ -189,4 +189,39 @@ async fn a_hold_that_is_over_holds_nobody() {
     let both = [10, 10].map(|tokens| budget.try_reserve(tokens).unwrap());
     assert_eq!(budget.snapshot().level, 40);
     drop(both);
+}
+
+/// Of its own caller all; of another one as many as are over before it.
+#[tokio::test(start_paused = true)]
+async fn who_would_go_before_is_told() {
+    let budget = a_token_a_second().build().unwrap();
+    spend(&budget, Charge::tokens(60), Charge::tokens(60)).await;
+    let of = |name: &str, tokens: u64| Ask::of(tokens).caller(Caller::new(name));
+    assert_eq!(budget.ahead(of("a", 2)), 0);
+    let mut waiting: Vec<_> = (0..4)
+        .map(|_| Polled::new(budget.reserve(of("a", 2))))
+        .collect();
+    for one in &mut waiting {
+        assert!(one.poll().is_pending());
+    }
+    assert_eq!(budget.ahead(of("a", 2)), 4);
+    assert_eq!(budget.ahead(of("b", 2)), 1);
+    assert_eq!(budget.ahead(of("b", 6)), 3);
+    waiting.pop();
+    assert_eq!(budget.ahead(of("a", 2)), 3);
+}
+
+/// Who takes tokens alone waits for whom he stands behind, whatever that one lacks.
+#[tokio::test(start_paused = true)]
+async fn what_those_ahead_wait_for_is_waited_for() {
+    let budget = a_token_a_second().meter(Unit::Output, Per::Minute, 60);
+    let budget = budget.build().unwrap();
+    let all = Charge::of(Unit::Output, 60);
+    spend(&budget, all, all).await;
+    let mut ahead = Polled::new(budget.reserve(Charge::of(Unit::Output, 10)));
+    assert!(ahead.poll().is_pending());
+    assert_eq!(budget.eta(5), 10 * SEC);
+    let (waited, ahead) = tokio::join!(waits(&budget, Charge::tokens(5)), ahead.into_future());
+    assert!(ahead.is_ok());
+    assert_eq!(waited, 10 * SEC);
 }
