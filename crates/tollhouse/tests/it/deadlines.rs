@@ -332,3 +332,15 @@ async fn who_is_let_in_and_comes_too_late_is_not_told_to_wait_for_himself() {
     assert_eq!(told(late.poll()), Duration::ZERO);
     assert_eq!(budget.eta(10), Duration::ZERO);
 }
+
+/// He looks already; whoever is late with him is called by him.
+#[tokio::test(start_paused = true)]
+async fn whoever_finds_himself_late_is_not_woken_for_it() {
+    let budget = ten_seconds_apart().await;
+    let mut late = [1, 2].map(|_| waiting(&budget, until(1, 30 * SEC)));
+    budget.hold(Instant::now() + 100 * SEC);
+    advance(30 * SEC).await;
+    let woken = late.each_ref().map(Polled::woken);
+    told(late[0].poll());
+    assert_eq!(late.each_ref().map(Polled::woken), [woken[0], woken[1] + 1]);
+}
