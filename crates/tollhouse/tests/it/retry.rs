@@ -11,8 +11,8 @@ use http_body::{Body, Frame};
 use tokio::time::{Instant, sleep, timeout};
 use tollhouse::retry::Retry;
 use tollhouse::{
-    Backoff, ConcurrencyLayer, Decision, Error, GateLayer, RetryBudget, RetryLayer, Scope,
-    StaggerLayer, TokenBudget, TpmBudgetLayer,
+    Backoff, ConcurrencyLayer, Deadline, Decision, Error, GateLayer, Mark, RetryBudget, RetryLayer,
+    Scope, StaggerLayer, TokenBudget, TpmBudgetLayer,
 };
 use tower::{Layer, ServiceBuilder, ServiceExt, service_fn};
 
@@ -85,6 +85,56 @@ async fn no_attempt_starts_after_the_deadline() {
     let seen = attempts(backoff, Some(10 * SEC)).await;
     assert_eq!(seen, [0, 10, 20, 30].map(Duration::from_secs));
     assert_eq!(start.elapsed(), 30 * SEC, "nor does it wait in vain");
+}
+
+/// Writes down whose next attempt is left to whom.
+#[derive(Clone, Default)]
+struct Leaves(Rc<RefCell<Vec<&'static str>>>);
+
+type Wanted = (&'static str, Option<Deadline>);
+
+impl<Out> Mark<Wanted, Out> for Leaves {
+    fn mark(&self, _: &mut Wanted, _: u32) {}
+
+    fn deadline(&self, (_, until): &Wanted) -> Option<Deadline> {
+        *until
+    }
+
+    fn leave(&self, (name, _): &Wanted) {
+        self.0.borrow_mut().push(*name);
+    }
+}
+
+/// Not where its next attempt would have come too late for others than its caller, or is not
+/// worth making.
+#[tokio::test(start_paused = true)]
+async fn a_call_whose_next_attempt_would_come_after_its_deadline_is_left_to_its_caller() {
+    let left = Leaves::default();
+    let backoff = Backoff::new(SEC).max_attempts(3).deadline(35 * SEC);
+    let failing = service_fn(|(name, _): Wanted| async move { Err::<(), _>(name) });
+    let classify = |result: Result<&(), &&'static str>| match result {
+        Err(&"bad") | Ok(()) => Decision::GiveUp,
+        Err(&"slow") => retry(Some(40 * SEC)),
+        Err(_) => retry(Some(10 * SEC)),
+    };
+    let client = RetryLayer::new(backoff, classify)
+        .mark(left.clone())
+        .layer(failing);
+    let start = Instant::now();
+    for (name, until, seconds) in [
+        ("any", None, 20),
+        ("bad", Some(5), 20),
+        ("slow", Some(5), 20),
+        ("in time", Some(20), 40),
+        ("left at once", Some(9), 40),
+        ("left later", Some(19), 50),
+    ] {
+        let until = until.map(|seconds| Deadline::within(seconds * SEC));
+        let result = client.clone().oneshot((name, until)).await;
+        assert_eq!(result, Err(name));
+        assert_eq!(start.elapsed(), seconds * SEC, "{name}");
+    }
+    assert_eq!(*left.0.borrow(), ["left at once", "left later"]);
 }
 
 /// Whoever waits makes a last attempt at once, and whoever comes to a wait has its answer.
