@@ -1,6 +1,7 @@
 //! Random schedules of processes, against a provider and a count of everything that was
 //! given.
 
+mod dealing;
 mod passing;
 
 use std::collections::VecDeque;
