@@ -4,11 +4,11 @@
 //! [`at_most`](Keyed::at_most) of them, gates that are
 //! [at rest](Gate::is_at_rest) are forgotten, and where none is, further keys
 //! share one gate. Nobody is refused for his key, and nobody gets more by
-//! having many.
+//! having many, or by coming to one gate now and to another then.
 
 use std::collections::HashMap;
 use std::fmt;
-use std::hash::Hash;
+use std::hash::{BuildHasher, Hash};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll};
@@ -81,9 +81,21 @@ pub struct Keyed<F, M, K, G> {
 /// The gates that are open at some instant.
 struct Open<K, G> {
     by_key: HashMap<K, Arc<Kept<G>>>,
-    /// For all keys that have none of their own.
-    rest: Option<Arc<Kept<G>>>,
+    rest: Option<Rest<G>>,
 }
+
+/// The gate of all keys that have none of their own.
+struct Rest<G> {
+    kept: Arc<Kept<G>>,
+    /// Who came by it since it was made.
+    marks: Arc<Marks>,
+}
+
+/// A set of keys in constant memory, that may hold others beside those that it was told of.
+///
+/// Whoever came by the gate of the rest stays there until that is at rest: with another
+/// gate beside it he would have what two may have.
+struct Marks([AtomicU64; 64]);
 
 /// A gate that is open.
 struct Kept<G> {
@@ -101,6 +113,14 @@ struct Next<K, G> {
     open: Arc<Open<K, G>>,
     /// The gates that were at rest, and how often they had been asked by then.
     forgotten: Vec<(Arc<Kept<G>>, u64)>,
+}
+
+/// Which gate is a key's.
+struct Found<K, G> {
+    kept: Arc<Kept<G>>,
+    /// Whether it is the one that is all others'.
+    is_rest: bool,
+    next: Option<Next<K, G>>,
 }
 
 impl<F, M, K, G> Keyed<F, M, K, G> {
@@ -127,7 +147,8 @@ impl<F, M, K, G> Keyed<F, M, K, G> {
 
     /// So many keys at once have gates of their own; 1,024 unless said. All further ones
     /// share one gate, made for the first of them, until some gate is
-    /// [at rest](Gate::is_at_rest). With 0, all share one.
+    /// [at rest](Gate::is_at_rest); who came by that one, until it is at rest itself. With 0,
+    /// all share one.
     ///
     /// Clones that were made before keep their number.
     #[must_use]
@@ -149,8 +170,14 @@ impl<F, M, K, G> Keyed<F, M, K, G> {
         K: Eq + Hash,
         G: Clone,
     {
-        let open = self.now_open();
-        open.by_key.get(key).map(|kept| kept.gate.clone())
+        loop {
+            let seen = self.now_open();
+            let found = Found::own(seen.by_key.get(key)?);
+            // In use until the clone is there.
+            if let Some(_in_use) = self.take(&seen, &found, 0) {
+                return Some(found.kept.gate.clone());
+            }
+        }
     }
 
     fn lock(&self) -> MutexGuard<'_, Arc<Open<K, G>>> {
@@ -161,23 +188,35 @@ impl<F, M, K, G> Keyed<F, M, K, G> {
         Arc::clone(&self.lock())
     }
 
-    /// Marks `kept` as in use, and opens what is next, if all is as it was seen; and says
-    /// what was open, which is dropped under no lock.
+    /// Marks the gate that was found as in use, and opens what is next, if all is as it was
+    /// seen; what was open is dropped under no lock. `mark` is the key's among those of the
+    /// rest.
     fn take(
         &self,
         seen: &Arc<Open<K, G>>,
-        kept: &Kept<G>,
-        next: Option<Next<K, G>>,
+        Found {
+            kept,
+            is_rest,
+            next,
+        }: &Found<K, G>,
+        mark: u64,
     ) -> Option<InUse> {
         let mut open = self.lock();
         if !Arc::ptr_eq(&open, seen) {
             return None;
         }
-        let replaced = match next {
-            Some(next) if next.forgotten.iter().any(Kept::was_asked) => return None,
-            Some(next) => Some(std::mem::replace(&mut *open, next.open)),
-            None => None,
-        };
+        let mut replaced = None;
+        if let Some(next) = next {
+            let rest = open.rest.as_ref().filter(|rest| next.open.keeps(rest));
+            let came_by_it = rest.is_some_and(|rest| rest.marks.has(mark));
+            if (came_by_it && !is_rest) || next.forgotten.iter().any(Kept::was_asked) {
+                return None;
+            }
+            replaced = Some(std::mem::replace(&mut *open, Arc::clone(&next.open)));
+        }
+        if let Some(rest) = open.rest.as_ref().filter(|_| *is_rest) {
+            rest.marks.put(mark);
+        }
         kept.asked.fetch_add(1, Ordering::Relaxed);
         let in_use = Arc::clone(&kept.in_use);
         drop(open);
@@ -196,16 +235,19 @@ where
         let mut made = None;
         loop {
             let seen = self.now_open();
-            let (kept, next) = match seen.by_key.get(&key) {
-                Some(kept) => (Arc::clone(kept), None),
+            // The maps that follow one another have one hasher.
+            let mut mark = 0;
+            let found = match seen.by_key.get(&key) {
+                Some(kept) => Found::own(kept),
                 None => {
+                    mark = seen.by_key.hasher().hash_one(&key);
                     let make = || Arc::new(Kept::new((self.make)(&key)));
                     let made = made.get_or_insert_with(make);
-                    self.open(&seen, &key, made, &is_at_rest)
+                    self.open(&seen, (&key, mark), made, &is_at_rest)
                 }
             };
-            if let Some(in_use) = self.take(&seen, &kept, next) {
-                return (kept, in_use);
+            if let Some(in_use) = self.take(&seen, &found, mark) {
+                return (found.kept, in_use);
             }
         }
     }
@@ -214,34 +256,108 @@ where
     fn open(
         &self,
         seen: &Open<K, G>,
-        key: &K,
+        (key, mark): (&K, u64),
         made: &Arc<Kept<G>>,
         is_at_rest: impl Fn(&G) -> bool,
-    ) -> (Arc<Kept<G>>, Option<Next<K, G>>) {
-        let mut by_key = seen.by_key.clone();
-        let mut rest = seen.rest.clone();
+    ) -> Found<K, G> {
         let mut forgotten = Vec::new();
+        let mut stays = |kept: &Arc<Kept<G>>| {
+            let asked = kept.asked.load(Ordering::Relaxed);
+            let rests = Arc::strong_count(&kept.in_use) == 1 && is_at_rest(&kept.gate);
+            if rests {
+                forgotten.push((Arc::clone(kept), asked));
+            }
+            !rests
+        };
+        let rest = seen.rest.as_ref().filter(|rest| stays(&rest.kept)).cloned();
+        if let Some(rest) = rest.as_ref().filter(|rest| rest.marks.has(mark)) {
+            return Found::of_rest(rest);
+        }
+        let mut by_key = seen.by_key.clone();
         if by_key.len() >= self.at_most {
-            let mut stays = |kept: &Arc<Kept<G>>| {
-                let asked = kept.asked.load(Ordering::Relaxed);
-                let rests = Arc::strong_count(&kept.in_use) == 1 && is_at_rest(&kept.gate);
-                if rests {
-                    forgotten.push((Arc::clone(kept), asked));
-                }
-                !rests
-            };
             by_key.retain(|_, kept| stays(kept));
         }
-        let kept = if by_key.len() < self.at_most {
-            by_key.insert(key.clone(), Arc::clone(made));
-            Arc::clone(made)
-        } else if let Some(rest) = rest {
-            return (rest, None);
-        } else {
-            Arc::clone(rest.insert(Arc::clone(made)))
+        let is_rest = by_key.len() >= self.at_most;
+        let rest = match rest {
+            Some(rest) if is_rest => return Found::of_rest(&rest),
+            None if is_rest => Some(Rest::new(made)),
+            rest => {
+                by_key.insert(key.clone(), Arc::clone(made));
+                rest
+            }
         };
         let open = Arc::new(Open { by_key, rest });
-        (kept, Some(Next { open, forgotten }))
+        Found {
+            kept: Arc::clone(made),
+            is_rest,
+            next: Some(Next { open, forgotten }),
+        }
+    }
+}
+
+impl<K, G> Found<K, G> {
+    fn of_rest(rest: &Rest<G>) -> Self {
+        Found {
+            kept: Arc::clone(&rest.kept),
+            is_rest: true,
+            next: None,
+        }
+    }
+
+    fn own(kept: &Arc<Kept<G>>) -> Self {
+        Found {
+            kept: Arc::clone(kept),
+            is_rest: false,
+            next: None,
+        }
+    }
+}
+
+impl<K, G> Open<K, G> {
+    /// Whether this gate of the rest is still that.
+    fn keeps(&self, rest: &Rest<G>) -> bool {
+        let mine = self.rest.as_ref();
+        mine.is_some_and(|mine| Arc::ptr_eq(&mine.kept, &rest.kept))
+    }
+}
+
+impl<G> Rest<G> {
+    fn new(kept: &Arc<Kept<G>>) -> Self {
+        Rest {
+            kept: Arc::clone(kept),
+            marks: Arc::new(Marks::none()),
+        }
+    }
+}
+
+impl<G> Clone for Rest<G> {
+    fn clone(&self) -> Self {
+        Rest {
+            kept: Arc::clone(&self.kept),
+            marks: Arc::clone(&self.marks),
+        }
+    }
+}
+
+impl Marks {
+    fn none() -> Self {
+        Marks([const { AtomicU64::new(0) }; 64])
+    }
+
+    fn has(&self, mark: u64) -> bool {
+        let (word, bit) = Marks::place(mark);
+        self.0[word].load(Ordering::Relaxed) & bit != 0
+    }
+
+    /// Put under the lock alone.
+    fn put(&self, mark: u64) {
+        let (word, bit) = Marks::place(mark);
+        self.0[word].fetch_or(bit, Ordering::Relaxed);
+    }
+
+    /// One of 4,096.
+    fn place(mark: u64) -> (usize, u64) {
+        ((mark >> 58) as usize, 1 << (mark & 63))
     }
 }
 
@@ -283,8 +399,10 @@ where
 
     fn is_at_rest(&self) -> bool {
         let open = self.now_open();
-        let mut all = open.by_key.values().chain(&open.rest);
-        all.all(|kept| Arc::strong_count(&kept.in_use) == 1 && kept.gate.is_at_rest())
+        let rest = open.rest.as_ref().map(|rest| &rest.kept);
+        let mut all = open.by_key.values().chain(rest);
+        Arc::strong_count(&self.open) == 1
+            && all.all(|kept| Arc::strong_count(&kept.in_use) == 1 && kept.gate.is_at_rest())
     }
 }
 

@@ -423,7 +423,7 @@ fn no_key_ever_has_two_gates() {
                     admitted.expect("nobody closes it");
                     let at_once = busy[key as usize].fetch_add(1, Ordering::SeqCst);
                     assert_eq!(at_once, 0, "{key}");
-                    std::hint::spin_loop();
+                    std::thread::yield_now();
                     busy[key as usize].fetch_sub(1, Ordering::SeqCst);
                     drop(pass);
                     *passed.entry(key).or_default() += 1;
@@ -443,4 +443,60 @@ fn no_key_ever_has_two_gates() {
     assert_eq!(passed.values().sum::<u64>(), THREADS * CALLS);
     assert!(gates.keys() <= 3);
     assert!(Gate::<u64, ()>::is_at_rest(&gates));
+}
+
+/// Who came by the gate of the rest has no other one beside it.
+#[tokio::test(start_paused = true)]
+async fn a_key_of_the_rest_gets_no_gate_of_its_own_beside_it() {
+    let gates = one_at_once(1);
+    let pass = |key| Gate::<u64, ()>::pass(&gates, &key);
+    let mut own = pass(1);
+    own.admitted().await.expect("a slot");
+    let mut shared = pass(2);
+    shared.admitted().await.expect("the slot of the rest");
+    drop(own);
+    let mut again = pass(2);
+    let mut again = tokio_test::task::spawn(again.admitted());
+    tokio_test::assert_pending!(again.poll(), "two of one key");
+    // Another one may have what is free.
+    pass(3).admitted().await.expect("a slot");
+    drop(shared);
+    assert!(again.is_woken());
+}
+
+/// Somebody asks to see a gate just when it was found at rest.
+#[tokio::test(start_paused = true)]
+async fn a_gate_that_somebody_got_meanwhile_is_not_forgotten() {
+    let hook = Hook::default();
+    let for_gates = Arc::clone(&hook);
+    let gates = Keyed::new(
+        |key: &u64| *key,
+        move |_: &u64| {
+            Meanwhile(
+                ConcurrencyLayer::new(1).until_response(),
+                Arc::clone(&for_gates),
+            )
+        },
+    )
+    .at_most(1);
+    drop(Gate::<u64, ()>::pass(&gates, &1));
+    let kept = Arc::new(Mutex::new(None));
+    *hook.lock().expect("no panic") = Some(Box::new({
+        let (gates, kept) = (gates.clone(), Arc::clone(&kept));
+        move || *kept.lock().expect("no panic") = gates.get(&1)
+    }));
+    let of_another = Gate::<u64, ()>::pass(&gates, &2);
+    assert!(gates.get(&1).is_some() && gates.get(&2).is_none());
+    drop((kept, of_another));
+}
+
+/// Keys within keys: whoever has a clone may begin a way through it.
+#[test]
+fn a_clone_keeps_gates_within_gates_from_being_forgotten() {
+    let inner = one_at_once(1);
+    assert!(Gate::<u64, ()>::is_at_rest(&inner));
+    let clone = inner.clone();
+    assert!(!Gate::<u64, ()>::is_at_rest(&inner));
+    drop(clone);
+    assert!(Gate::<u64, ()>::is_at_rest(&inner));
 }
