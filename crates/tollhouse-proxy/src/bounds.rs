@@ -1,5 +1,10 @@
 use std::time::Duration;
 
+use tokio::sync::Semaphore;
+
+/// Longer than anything is waited for, and short enough to be added to an instant.
+const CENTURY: Duration = Duration::from_secs(100 * 366 * 86_400);
+
 /// What clients may make a proxy hold, and how long they may take.
 ///
 /// # Examples
@@ -55,6 +60,17 @@ impl Bounds {
         ];
         let none = bounds.into_iter().find(|(_, is_none)| *is_none);
         none.map(|(name, _)| name)
+    }
+
+    /// The same where none is greater than what can be reckoned with. Nobody comes near that.
+    pub(crate) fn within_reason(self) -> Self {
+        Bounds {
+            connections: self.connections.min(Semaphore::MAX_PERMITS),
+            head_time: self.head_time.min(CENTURY),
+            body_idle: self.body_idle.min(CENTURY),
+            write_time: self.write_time.min(CENTURY),
+            ..self
+        }
     }
 }
 

@@ -171,7 +171,7 @@ impl Proxy {
         if let Some(name) = bounds.none_at_all() {
             panic!("{name} is 0, by which nothing could be served; allowed is what is above 0");
         }
-        self.bounds = bounds;
+        self.bounds = bounds.within_reason();
         self
     }
 

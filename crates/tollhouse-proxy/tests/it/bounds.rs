@@ -54,6 +54,29 @@ fn bounds_that_let_nothing_through_are_refused() {
     drop(Proxy::new(Account::new(wide()), openai).bounds(bounds));
 }
 
+/// Nobody is bounded by them, and the proxy serves.
+#[tokio::test]
+async fn bounds_may_be_as_large_as_they_can_be_written() {
+    let (_sim, provider) = sim().await;
+    let served = bounded(&provider.url(), |bounds| {
+        bounds.head_bytes = usize::MAX;
+        bounds.body_bytes = usize::MAX;
+        bounds.upload_bytes = usize::MAX;
+        bounds.held_bytes = usize::MAX;
+        bounds.connections = usize::MAX;
+        bounds.streams = u32::MAX;
+        bounds.head_time = Duration::MAX;
+        bounds.body_idle = Duration::MAX;
+        bounds.write_time = Duration::MAX;
+        bounds.accounts = usize::MAX;
+    })
+    .await;
+    let request = post("/v1/chat/completions", "", &chat(""));
+    let answer = timeout(LONG, ask(&served, &request)).await;
+    assert_eq!(answer.expect("somebody accepts").status, 200);
+    at_rest(&served).await;
+}
+
 #[tokio::test]
 async fn long_bodies_are_refused_with_a_length_and_without() {
     let (sim, provider) = sim().await;
