@@ -38,11 +38,11 @@ impl Fault {
         if body.is_empty() {
             return None;
         }
-        if is_stream(headers, body) {
-            return events(body).find_map(|data| Fault::of_json(&data));
-        }
+        let is_stream = is_stream(headers, body);
         match serde_json::from_slice(body) {
-            Ok(json) => Fault::of_json(&json),
+            // Some say of a refused stream's error that it is a stream.
+            Ok(json) => Fault::of_json(&json).or_else(|| Fault::of_names(&json)),
+            Err(_) if is_stream => Fault::of_events(events(body)),
             Err(_) => Fault::of_text(body),
         }
     }
@@ -142,6 +142,29 @@ impl Fault {
         };
         fault.say(message);
         fault
+    }
+
+    /// The first error among them; where none calls itself one, the first that says
+    /// something to people.
+    fn of_events(events: impl Iterator<Item = Value>) -> Option<Fault> {
+        let mut unmarked = None;
+        for fault in events.filter_map(|data| Fault::of_json(&data)) {
+            if fault.structured {
+                return Some(fault);
+            }
+            unmarked = unmarked.or(Some(fault).filter(|fault| fault.message.is_some()));
+        }
+        unmarked
+    }
+
+    /// An object that is a whole body, calls itself no error, and has a name for one.
+    fn of_names(json: &Value) -> Option<Fault> {
+        let root = json.as_object()?;
+        let fault = Fault {
+            structured: false,
+            ..Fault::of_fields(root, root)
+        };
+        Some(fault).filter(|fault| !fault.names.is_empty())
     }
 
     /// An object that does not call itself an error: one under an error's

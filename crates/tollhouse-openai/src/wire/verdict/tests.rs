@@ -411,6 +411,8 @@ fn what_every_shape_says_to_people_is_read_as_far_as_it_goes() {
             Some("Wait."),
         ),
         (404, r#"{"detail":"Not Found"}"#, None, Some("Not Found")),
+        (403, r#"{"code":"blocked"}"#, Some("blocked"), None),
+        (429, r#"{"error":null,"type":"busy"}"#, Some("busy"), None),
         (400, r#"{"error":{"code":"400","message":""}}"#, None, None),
         (500, "[]", None, None),
         (500, "null", None, None),
@@ -430,4 +432,33 @@ fn what_every_shape_says_to_people_is_read_as_far_as_it_goes() {
         assert_eq!(fault.code(status), code, "{body}");
         assert_eq!(fault.message(), message, "{body}");
     }
+}
+
+/// A gateway's word of its own, and the first event of whatever else has a message.
+#[test]
+fn an_error_is_found_behind_events_that_are_none() {
+    let error = r#"{"error":{"code":"insufficient_quota","message":"Pay."}}"#;
+    for first in [
+        r#"{"message":"Welcome."}"#,
+        r#"{"detail":[]}"#,
+        r#"{"x":1}"#,
+    ] {
+        let body = format!("data: {first}\n\ndata: {error}\n\n");
+        for status in [200, 429] {
+            assert_eq!(judge(status, &[], &body).scope, Scope::Quota, "{body}");
+        }
+        assert_eq!(
+            judge(200, &[], &format!("data: {first}\n\n")),
+            Verdict::default()
+        );
+    }
+}
+
+/// Whoever asked for a stream is told that one comes, and is refused by a document.
+#[test]
+fn an_error_that_is_called_a_stream_is_read_as_what_it_is() {
+    let headers = [("content-type", "text/event-stream")];
+    let body = r#"{"error":{"code":"insufficient_quota","message":"Pay."}}"#;
+    let verdict = judge(429, &headers, body);
+    assert_eq!((verdict.retry, verdict.scope), (false, Scope::Quota));
 }
