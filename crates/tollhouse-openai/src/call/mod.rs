@@ -136,11 +136,7 @@ impl Call {
     fn read<B: CallBody>(request: &Request<B>) -> Call {
         let body = request.body().whole();
         let (method, path) = (request.method(), request.uri().path());
-        let mut facts = RequestFacts::read(method, path, body.map(|body| &body[..]));
-        // A session has no body to name it.
-        if facts.deployment.is_none() && path.ends_with("/realtime") {
-            facts.deployment = in_query(request.uri()).map(Box::from);
-        }
+        let facts = RequestFacts::read(method, path, body.map(|body| &body[..]));
         Call::new(facts, request, body.cloned())
     }
 
@@ -150,7 +146,11 @@ impl Call {
         Call::new(facts, request, self.read.body.clone())
     }
 
-    fn new<B>(facts: RequestFacts, request: &Request<B>, body: Option<Bytes>) -> Call {
+    fn new<B>(mut facts: RequestFacts, request: &Request<B>, body: Option<Bytes>) -> Call {
+        // A session has no body to name it.
+        if facts.deployment.is_none() && is_session(request.uri()) {
+            facts.deployment = in_query(request.uri()).map(Box::from);
+        }
         Call {
             read: Arc::new(Read {
                 facts,
@@ -171,8 +171,16 @@ impl Call {
     }
 
     fn is_of_head<B>(&self, request: &Request<B>) -> bool {
-        self.read.method == *request.method() && self.read.uri.path() == request.uri().path()
+        let (read, uri) = (&self.read.uri, request.uri());
+        self.read.method == *request.method()
+            && read.path() == uri.path()
+            && (!is_session(uri) || read.query() == uri.query())
     }
+}
+
+/// Whether its query names the model.
+fn is_session(uri: &Uri) -> bool {
+    uri.path().ends_with("/realtime")
 }
 
 /// The model or Azure's deployment, as it is written plainly.

@@ -79,6 +79,25 @@ fn another_head_is_another_call_of_the_same_body() {
     assert_eq!(readings() - before, 0);
 }
 
+/// The query of a session names its model, under whatever head it comes to stand.
+#[test]
+fn a_sessions_model_follows_its_head() {
+    let mut request = post("/v1/realtime?model=gpt-realtime", "");
+    Call::attach(&mut request);
+    for (uri, named) in [
+        (
+            "/openai/v1/realtime?model=gpt-realtime",
+            Some("gpt-realtime"),
+        ),
+        ("/v1/realtime?model=other", Some("other")),
+        ("/v1/realtime", None),
+        ("/v1/responses?model=other", None),
+    ] {
+        *request.uri_mut() = uri.parse().expect("a path");
+        assert_eq!(model(&request).as_deref(), named, "{uri}");
+    }
+}
+
 #[test]
 fn a_body_that_was_made_to_ask_for_its_usage_is_known_already() {
     let mut request = post(CHAT, r#"{"model": "a", "stream": true}"#);
