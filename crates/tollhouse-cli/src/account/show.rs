@@ -2,10 +2,11 @@
 
 use std::fmt::Write;
 
-use http::Uri;
-use tollhouse_openai::Account;
+use bytes::Bytes;
+use http::{Request, Uri};
 use tollhouse_openai::account::Explanation;
 use tollhouse_openai::call::Endpoint;
+use tollhouse_openai::{Account, Call};
 
 use super::numbers;
 use crate::batch::args::endpoint;
@@ -18,7 +19,8 @@ use crate::print::to_stdout;
 /// The file, the variables and the flags together, as every command reads them.
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {
-    /// The model that is asked about [default: every pool is shown]
+    /// The model that is asked about [default: the one that the path names; without either,
+    /// every pool is shown]
     #[arg(long, value_name = "NAME")]
     model: Option<String>,
 
@@ -40,14 +42,23 @@ pub(super) fn run(args: &Args) -> Ended {
         None => "no file: variables and flags alone".to_owned(),
     };
     let endpoint = args.url.as_ref().map(|url| Endpoint::of(url.path()));
-    let explained = || account.explain(args.model.as_deref(), endpoint);
-    let text = match (&args.model, &args.url) {
+    let in_path = args.url.as_ref().and_then(model_in);
+    let model = args.model.as_deref().or(in_path.as_deref());
+    let explained = || account.explain(model, endpoint);
+    let text = match (model, &args.url) {
         (None, None) => numbers::of_pools(&account.config()),
         (Some(model), _) => told(model, &explained())?,
         (None, Some(url)) => told(&format!("a call to {url} without a model"), &explained())?,
     };
     to_stdout(format_args!("from {source}\n\n{text}"))?;
     Ok(Exit::Done)
+}
+
+/// The model that a path names by itself: Azure's deployment, or what Realtime is asked for.
+fn model_in(url: &Uri) -> Option<String> {
+    let mut request = Request::new(Bytes::new());
+    *request.uri_mut() = url.clone();
+    Call::of(&request).model().map(str::to_owned)
 }
 
 fn told(what: &str, found: &Explanation) -> Result<String, BoxError> {

@@ -402,6 +402,14 @@ fn show_tells_where_calls_to_a_path_belong() {
         assert!(ran.stdout.contains(said), "{}", ran.stdout);
         assert!(ran.stdout.contains("\ntokens_per_minute = 5000\n"));
     }
+    for path in [
+        "/openai/deployments/gpt-4o/chat/completions",
+        "/v1/realtime?model=gpt-4o",
+    ] {
+        let ran = show(&["--url", path]);
+        let said = "gpt-4o is in pool gpt-4o, as [models.\"gpt-4o\"] says\n";
+        assert!(ran.stdout.contains(said), "{path}: {}", ran.stdout);
+    }
     let ran = show(&["--url", "/v1/responses"]);
     for said in [
         "\na call to /v1/responses without a model is",
