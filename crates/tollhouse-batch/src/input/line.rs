@@ -297,7 +297,7 @@ fn target<'a>(envelope: &Envelope<'a>) -> Result<(Uri, &'a RawValue), Problem> {
     let uri = string(url)
         .filter(|url| is_path(url))
         .and_then(|url| url.parse().ok())
-        .filter(|uri: &Uri| uri.authority().is_none())
+        .filter(|uri: &Uri| uri.authority().is_none() && !has_dots(uri.path()))
         .ok_or_else(|| not_allowed("url", url, "a path such as \"/v1/chat/completions\""))?;
     let body = present("body", envelope.body)?;
     if body.get().starts_with('{') {
@@ -311,6 +311,21 @@ fn target<'a>(envelope: &Envelope<'a>) -> Result<(Uri, &'a RawValue), Problem> {
 /// whoever wrote it. `http` would read a bare word as a host, browsers `//host/path`.
 fn is_path(url: &str) -> bool {
     url.starts_with('/') && !url.starts_with("//")
+}
+
+/// Whether a segment leads out of where the API stands, or to another endpoint than it seems
+/// to and is charged for; for one server or another, who decodes it first.
+fn has_dots(path: &str) -> bool {
+    if !path.contains(['.', '%']) {
+        return false;
+    }
+    let path = path.to_ascii_lowercase();
+    let path = path
+        .replace("%2e", ".")
+        .replace("%2f", "/")
+        .replace("%5c", "\\");
+    path.split(['/', '\\'])
+        .any(|segment| matches!(segment.split(';').next(), Some("." | "..")))
 }
 
 fn present<'a>(field: &'static str, raw: Option<&'a RawValue>) -> Result<&'a RawValue, Problem> {
@@ -401,6 +416,30 @@ mod tests {
         assert_eq!(request.uri(), "/v1/embeddings");
         assert_eq!(request.headers()["content-type"], "application/json");
         assert_eq!(request.body(), "{}");
+    }
+
+    #[test]
+    fn a_path_leads_nowhere_else() {
+        let with = |url: &str| {
+            let line = format!(r#"{{"custom_id":"a","method":"POST","url":"{url}","body":{{}}}}"#);
+            Line::parse(7, &Bytes::from(line), None).map(|line| line.uri)
+        };
+        for url in [
+            "/v1/../../admin",
+            "/v1/files/../chat/completions",
+            "/v1/%2e%2E/x",
+            "/v1/..%2fx",
+            "/v1/..;a/x",
+            "/v1/./x",
+            "/..",
+        ] {
+            let told = with(url).expect_err(url).to_string();
+            let allowed = "it must be a path such as \"/v1/chat/completions\"";
+            assert!(told.ends_with(allowed), "{told}");
+        }
+        for url in ["/v1/models/a..b", "/v1/.x", "/v1/x?y=/../z", "/v1/50%25"] {
+            assert_eq!(with(url).expect("a path"), url);
+        }
     }
 
     #[test]
