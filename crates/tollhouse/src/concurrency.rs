@@ -380,7 +380,10 @@ impl<Req, Res, H> Gate<Req, Res> for ConcurrencyLayer<H> {
     }
 
     fn is_at_rest(&self) -> bool {
-        Arc::strong_count(&self.queue) == 1 && self.in_flight() == 0 && self.waiting() == 0
+        Arc::strong_count(&self.queue) == 1
+            && !self.queue.is_closed()
+            && self.in_flight() == 0
+            && self.waiting() == 0
     }
 }
 

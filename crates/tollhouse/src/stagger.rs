@@ -282,6 +282,7 @@ impl<Req, Res> Gate<Req, Res> for StaggerLayer {
 
     fn is_at_rest(&self) -> bool {
         Arc::strong_count(&self.queue) == 1
+            && !self.queue.is_closed()
             && self.queue.read(|spacing, ahead| {
                 ahead.waiting == 0 && spacing.next(Now::unread().get()).is_none()
             })

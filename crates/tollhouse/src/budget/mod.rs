@@ -457,7 +457,7 @@ impl TokenBudget {
     /// Whether nothing would be forgotten if this handle were dropped and the same
     /// budget made anew: no other clone of it is anywhere, nobody waits or holds
     /// anything, every level is full and every window empty, no hold was in force
-    /// within the last minute, and no refusals slow it.
+    /// within the last minute, no refusals slow it, and it is not [closed](Self::close).
     ///
     /// Limits that it [has learned](Self::has_learned) do not count here: they are in force
     /// for good, and would keep it from rest for ever. Who lets go of budgets to make room
@@ -484,6 +484,7 @@ impl TokenBudget {
     /// ```
     pub fn is_at_rest(&self) -> bool {
         Arc::strong_count(&self.queue) == 1
+            && !self.queue.is_closed()
             && self.queue.read(|pool, ahead| {
                 let nobody = ahead.waiting == 0 && ahead.in_flight == 0;
                 nobody && pool.is_at_rest(Now::unread().get())

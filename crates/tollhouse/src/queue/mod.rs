@@ -186,6 +186,11 @@ impl<R: Rule> Queue<R> {
         state.advance(None, &mut moved, now);
     }
 
+    /// Whether it lets nobody in any more.
+    pub(crate) fn is_closed(&self) -> bool {
+        self.lock().closed
+    }
+
     /// Turns away whoever waits and whoever comes from now on.
     pub(crate) fn close(&self) {
         let mut moved = Moved::default();

@@ -500,3 +500,29 @@ fn a_clone_keeps_gates_within_gates_from_being_forgotten() {
     drop(clone);
     assert!(Gate::<u64, ()>::is_at_rest(&inner));
 }
+
+/// A key that is let in no more is not let in for having been forgotten.
+#[tokio::test(start_paused = true)]
+async fn a_gate_that_is_closed_is_not_forgotten() {
+    let gates = Keyed::new(
+        |key: &u64| *key,
+        |_: &u64| {
+            let budget = TokenBudget::per_minute(60).build().expect("valid");
+            (
+                ConcurrencyLayer::new(1),
+                StaggerLayer::new(SEC),
+                TpmBudgetLayer::new(budget, |_: &u64| 1),
+            )
+        },
+    )
+    .at_most(3);
+    let pass = |key| Gate::<u64, ()>::pass(&gates, &key);
+    (0..3).for_each(|key| drop(pass(key)));
+    gates.get(&0).expect("its own").0.close();
+    gates.get(&1).expect("its own").1.close();
+    gates.get(&2).expect("its own").2.budget().close();
+    pass(3).admitted().await.expect("whose is not closed");
+    for key in 0..3 {
+        assert_eq!(pass(key).admitted().await, Err(Refused::Closed), "{key}");
+    }
+}
