@@ -11,7 +11,7 @@ use tokio::time::{Sleep, sleep_until};
 
 use super::Queue;
 use super::moved::Moved;
-use super::state::{Admitted, Looked, Place, is_overdue};
+use super::state::{Admitted, Lapsed, Looked, Place, is_overdue};
 use crate::ask::Ask;
 use crate::charge::Charge;
 use crate::error::Refused;
@@ -93,7 +93,9 @@ impl<R: Rule> Ticket<R> {
         now: &mut Now,
     ) -> Poll<Result<(), Refused>> {
         match self.state {
-            State::Admitted(_) if R::LAPSES || self.ask.until().is_some() => self.hold_on(cx, now),
+            State::Admitted(_) if R::LAPSES || self.ask.until().is_some() => {
+                self.hold_on(false, cx, now)
+            }
             State::Admitted(_) => Poll::Ready(Ok(())),
             State::New => self.enter(cx, now),
             State::InLine { .. } => self.wait(false, cx, now),
@@ -114,9 +116,14 @@ impl<R: Rule> Ticket<R> {
     /// stands in line again.
     ///
     /// This is asked of one that was admitted and has not been launched, whenever
-    /// its owner comes back to it: when it wakes, and while the service behind it
-    /// is not ready.
-    fn hold_on(&mut self, cx: &mut Context<'_>, now: &mut Now) -> Poll<Result<(), Refused>> {
+    /// its owner comes back to it: when it wakes, having been called, and while the service
+    /// behind it is not ready.
+    fn hold_on(
+        &mut self,
+        was_called: bool,
+        cx: &mut Context<'_>,
+        now: &mut Now,
+    ) -> Poll<Result<(), Refused>> {
         let State::Admitted(admitted) = std::mem::replace(&mut self.state, State::Done) else {
             unreachable!("only those admitted hold anything")
         };
@@ -133,7 +140,15 @@ impl<R: Rule> Ticket<R> {
         // A waker is a user's, and not copied under the lock. What has lapsed
         // stays so meanwhile.
         let waker = cx.waker().clone();
-        let key = self.queue.lock().lapse(admitted, &self.ask, waker, now);
+        let lapsed = (self.queue.lock()).lapse(admitted, &self.ask, (waker, was_called), now);
+        let key = match lapsed {
+            Lapsed::Stands(key) => key,
+            Lapsed::GoesAnew(admitted, spare) => {
+                drop(spare);
+                self.state = State::Admitted(admitted);
+                return Poll::Ready(Ok(()));
+            }
+        };
         tracing::debug!(gate = R::NAME, pool = self.queue.pool(), cost = %self.charge(), "lapsed");
         self.state = State::InLine {
             key,
@@ -261,7 +276,7 @@ impl<R: Rule> Ticket<R> {
                 Looked::Called { place, is_late } => {
                     let waited = waited(now);
                     return match self.called(place, waited) {
-                        Ok(()) if is_late => self.hold_on(cx, now),
+                        Ok(()) if is_late => self.hold_on(true, cx, now),
                         called => Poll::Ready(called),
                     };
                 }

@@ -401,3 +401,34 @@ async fn an_eta_counts_one_of_each_other_pool() {
     assert!(ones[0].poll().is_pending());
     assert_eq!((one.eta(1), slots.snapshot().waiting.len()), (30 * SEC, 1));
 }
+
+/// Two pools handed the one slot to each other for ever, where each call came later than the
+/// time between launches lasts, the account's or the pools' own.
+#[tokio::test(start_paused = true)]
+async fn calls_that_all_come_late_are_launched() {
+    let spaced = slots(1, SEC);
+    let plain = slots(1, Duration::ZERO);
+    let own = || {
+        let builder = TokenBudget::unlimited().max_concurrency(1).stagger(SEC);
+        builder.account_slots(&plain).build().expect("valid")
+    };
+    for pools in [[open(&spaced), open(&spaced)], [own(), own()]] {
+        let first = pools[0].reserve(1).await.expect("a slot");
+        first.launched();
+        let mut calls = pools.each_ref().map(|pool| Some(line(pool)));
+        advance(10 * SEC).await;
+        first.settle(1);
+        // One of the two was called, and comes late.
+        for turn in 0..4 {
+            advance(2 * SEC).await;
+            let place = &mut calls[turn % 2];
+            if let Some(Poll::Ready(let_in)) = place.as_mut().map(Polled::poll) {
+                *place = None;
+                let let_in = let_in.expect("let in");
+                let_in.launched();
+                let_in.settle(1);
+            }
+        }
+        assert!(calls.iter().all(Option::is_none), "the time has come");
+    }
+}

@@ -140,6 +140,15 @@ impl Seat {
         slot.member == self.number && self.slots.lock().has_lapsed(slot, now)
     }
 
+    /// Whether a call may be launched on its slot: its turn has not lapsed, or there is another
+    /// one, which it takes.
+    pub(crate) fn renew(&mut self, slot: &mut Slot, now: &mut Now) -> bool {
+        slot.member == self.number && {
+            let mut state = self.slots.lock();
+            !state.has_lapsed(slot, now) || state.renew(slot, &mut self.calls, now)
+        }
+    }
+
     /// A slot comes back, and with it the turn to launch where the call never was:
     /// nobody said so, and it was not charged.
     #[inline]

@@ -278,20 +278,26 @@ impl State {
         calls: &mut Calls,
         now: &mut Now,
     ) -> Option<Slot> {
-        if self.has_lapsed(&slot, now) {
-            let spaced = self.spacing.when(&Charge::default(), now);
-            let leased = self.when_leased(self.taken - 1, calls, now);
-            if spaced.and(leased) != When::Now {
-                // ===> Apart, and nobody else could use the slot now
-                self.take_back(tagged, slot);
-                return None;
-            }
-            self.taken -= 1;
-            slot = self.seize(slot.member, now);
+        if self.has_lapsed(&slot, now) && !self.renew(&mut slot, calls, now) {
+            // ===> Apart, and nobody else could use the slot now
+            self.take_back(tagged, slot);
+            return None;
         }
         // ===> Apart, the slot used
         self.line.land(tagged, tagged.cost);
         Some(slot)
+    }
+
+    /// Takes another turn for a slot, where there is one.
+    pub(super) fn renew(&mut self, slot: &mut Slot, calls: &mut Calls, now: &mut Now) -> bool {
+        let spaced = self.spacing.when(&Charge::default(), now);
+        let leased = self.when_leased(self.taken - 1, calls, now);
+        if spaced.and(leased) != When::Now {
+            return false;
+        }
+        self.taken -= 1;
+        *slot = self.seize(slot.member, now);
+        true
     }
 
     /// What was granted has not been used.

@@ -298,6 +298,14 @@ impl<T> Lanes<T> {
         (entry.arrival == Moment::BEFORE_ALL).then_some(entry.serial)
     }
 
+    /// Whether one of this caller waits who was let in before that number, and not launched.
+    pub(super) fn comes_after_one(&self, caller: &Caller, number: u32) -> bool {
+        let lane = self.known_lane_of(caller);
+        let returned = lane.map(|index| &self.lanes[index as usize].returned);
+        let first = returned.and_then(|returned| returned.first_key_value());
+        first.is_some_and(|((since, first), _)| *since == Moment::BEFORE_ALL && *first < number)
+    }
+
     /// The lane in which one of this caller is about to stand.
     fn lane_for(&mut self, caller: &Caller, price: &impl Fn(&Charge) -> Cost) -> u32 {
         let was_plain = self.is_plain();

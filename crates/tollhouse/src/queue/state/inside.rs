@@ -9,7 +9,7 @@ use crate::error::Refused;
 use crate::queue::account::Slot;
 use crate::queue::lanes::Tagged;
 use crate::queue::moved::Moved;
-use crate::rules::{Charged, Cost, Key, Launch, Rule};
+use crate::rules::{Charged, Cost, Key, Launch, Rule, When};
 use crate::time::Now;
 
 /// What was given to one who was let in.
@@ -19,6 +19,13 @@ pub(in crate::queue) struct Admitted<H> {
     due: Option<Key>,
     /// Of those who were let in, by when each was for the first time.
     number: u32,
+}
+
+/// What becomes of one for whom what he was given has lapsed.
+pub(in crate::queue) enum Lapsed<H> {
+    Stands(Key),
+    /// With the waker that he does not need.
+    GoesAnew(Admitted<H>, Waker),
 }
 
 /// What one who was let in owes to others than the rule.
@@ -140,17 +147,25 @@ impl<R: Rule> State<R> {
     /// owner stands in line again, where he stood: before all others of its caller but those
     /// who were let in before him and whose has lapsed, too.
     /// He comes to wait, whose waker this is, as any other does.
+    ///
+    /// Who was called and comes late to what he was given is let in anew at once instead, if
+    /// he can be. Otherwise the calls of several queues that all come late would hand one slot
+    /// from queue to queue, and none of them would be launched.
     pub(in crate::queue) fn lapse(
         &mut self,
         admitted: Admitted<R::Held>,
         ask: &Ask,
-        waker: Waker,
+        (waker, was_called): (Waker, bool),
         now: &mut Now,
-    ) -> Key {
+    ) -> Lapsed<R::Held> {
         let Admitted { held, due, number } = admitted;
+        self.rule.release(held, now);
+        if was_called && self.may_go_anew(ask, due, number, now) {
+            let held = self.rule.take(ask.wants(), now);
+            return Lapsed::GoesAnew(Admitted { held, due, number }, waker);
+        }
         let Due { tagged, slot } = self.take_due(due);
         self.inside -= 1;
-        self.rule.release(held, now);
         self.give_back_slot(slot, Charged::Nothing, now);
         self.lanes.land(tagged, Cost::NOTHING);
         let rule = &self.rule;
@@ -160,7 +175,24 @@ impl<R: Rule> State<R> {
             .lanes
             .come_back(ask.who(), *ask.wants(), number, place, price);
         self.note_deadline(key, ask);
-        key
+        Lapsed::Stands(key)
+    }
+
+    /// Whether one who was let in as this number, and whose has gone back but for a shared
+    /// slot, can be let in anew: nobody stands before him who was let in before him.
+    fn may_go_anew(&mut self, ask: &Ask, due: Option<Key>, number: u32, now: &mut Now) -> bool {
+        if self.lanes.comes_after_one(ask.who(), number)
+            || self.rule.when(ask.wants(), now) != When::Now
+        {
+            return false;
+        }
+        let slot = due.and_then(|due| self.dues.get_mut(due).slot.as_mut());
+        match (&mut self.seat, slot) {
+            (None, None) => true,
+            (Some(seat), Some(slot)) => seat.renew(slot, now),
+            // The account's slots are others than they were.
+            _ => false,
+        }
     }
 
     /// One who was let in comes too late to be launched: he leaves, and is told so.

@@ -24,8 +24,8 @@ use crate::error::Refused;
 use crate::rules::stats::{Note, Stats};
 use crate::rules::{Key, Line, Need, Rule, When};
 use crate::time::{Moment, Now};
-pub(super) use inside::Admitted;
 use inside::Due;
+pub(super) use inside::{Admitted, Lapsed};
 use outlook::MoveRate;
 
 /// What a queue holds under its lock.
