@@ -26,7 +26,7 @@
 -- A run costs time in proportion to the processes that are there, for each pool of the report.
 
 -- What all that is kept under the key is by: LAYOUT.md.
-local LAYOUT = 3
+local LAYOUT = 4
 
 local key, channel = KEYS[1], ARGV[2]
 local call, pack, parse = redis.call, cmsgpack.pack, cmsgpack.unpack
@@ -451,16 +451,41 @@ local function seconds_of(micros)
   return floor(micros / SECOND) + micros % SECOND * 1000 / 1000000000
 end
 
--- In seconds of the scarcest thing.
+-- ===== prices =====
+-- bank/prices.rs: in seconds of the scarcest thing.
+
+-- Of what one takes at once; and of which unit it is that it costs so much, the first of those that
+-- cost the same.
 local function price_of(meters, interval, amounts)
-  local most = amounts[REQUESTS] * interval
+  local most, scarcest = amounts[REQUESTS] * interval, REQUESTS
   for _, meter in ipairs(meters) do
     local cost = amounts[meter.unit] / max(meter.limit, 1) * SECONDS[meter.per]
     if cost > most then
-      most = cost
+      most, scarcest = cost, meter.unit
     end
   end
-  return most
+  return most, scarcest
+end
+
+-- Of each unit by itself, together.
+local function sum_of(meters, interval, amounts)
+  local sum = 0
+  for unit = 1, UNITS do
+    if amounts[unit] > 0 then
+      local alone = nothing()
+      alone[unit] = amounts[unit]
+      sum = sum + price_of(meters, interval, alone)
+    end
+  end
+  return sum
+end
+
+-- What of these costs most: so much of one unit.
+local function dominant_of(meters, interval, amounts)
+  local _, unit = price_of(meters, interval, amounts)
+  local dominant = nothing()
+  dominant[unit] = amounts[unit]
+  return dominant
 end
 
 -- ===== a share =====
@@ -535,11 +560,39 @@ local function flat(line)
   return row
 end
 
--- What a process is asked for alone: the number of its last grant, what that gave, and its sums.
--- Of one that was not known here: its debts are taken over, and what it gave back was never charged
--- here.
+-- What a process is asked for alone: the number of its last grant, what that gave, its sums, and what
+-- it was charged in advance. Of one that was not known here: its debts are taken over, and cost it
+-- something; what it gave back was never charged here.
+local NUMBER, DRAWN, DRAWN_SLOTS, DRAWN_LAUNCHES, RETURNED, OWED, UNUSED, LAUNCHES_RETURNED, DOMINANT =
+  1, 2, 3, 4, 5, 6, 7, 8, 9
+-- bank/advance.rs: what no request had taken by its last report, and what it was granted then; what was
+-- charged for that, of each step what was scarcest; and what its requests were charged for, in seconds.
+local ADVANCED, CHARGED, PAID = 10, 11, 12
+
 local function new_own(of)
-  return { 0, nothing(), 0, 0, of.returned, nothing(), of.unused, of.launches_returned }
+  return {
+    0, nothing(), 0, 0, of.returned, nothing(), of.unused, of.launches_returned,
+    minus(of.dominant, of.owed), nothing(), nothing(), 0,
+  }
+end
+
+-- By how much a tag moves, but for the weight, as it becomes known what its requests cost: bank/advance.rs.
+local function settle_advance(own, meters, interval, told)
+  local function sum(amounts)
+    return sum_of(meters, interval, amounts)
+  end
+  local there = plus(told.idle, told.returned)
+  local taken, back = minus(own[ADVANCED], there), minus(there, own[ADVANCED])
+  local least = price_of(meters, interval, taken) - sum(back) - sum(told.unused)
+  local most = sum(taken) + sum(told.owed)
+  local cost = sum(told.more) - sum(told.less)
+  local believed = max(max(min(cost, most), least), -own[PAID])
+  own[PAID] = own[PAID] + believed
+  local idle = dominant_of(meters, interval, told.idle)
+  local more, less = plus(told.more, idle), plus(told.less, own[CHARGED])
+  local moved = sum(minus(more, less)) - sum(minus(less, more))
+  own[ADVANCED], own[CHARGED] = told.idle, idle
+  return moved + (believed - cost)
 end
 
 -- ===== what passed a head =====
@@ -689,7 +742,7 @@ end
 -- turn.
 local function deal(process, own, others, left, limit, price, line_of)
   local dealt = {
-    drawn = nothing(), steps = 0, tag = own[TAG], virtual_time = 0, recalled = false,
+    drawn = nothing(), dominant = nothing(), steps = 0, tag = own[TAG], virtual_time = 0, recalled = false,
     -- Of its line it is granted so much in all, and at most.
     all = 0, largest = 0,
     -- Whom it passes: the process, by how much, and the price of that one's head.
@@ -714,7 +767,7 @@ local function deal(process, own, others, left, limit, price, line_of)
     hand.share = hand.share or share_of(others, hand[2])
     local share, is_mine = hand.share, hand[2] == process
     local step, is_whole = step_of(hand, left, line_of)
-    local cost = price(step)
+    local cost, scarcest = price(step)
     local finish = hand[1] + cost / share[WEIGHT]
     local is_out = true
     if is_whole and not fits(step, left) then
@@ -739,6 +792,7 @@ local function deal(process, own, others, left, limit, price, line_of)
       end
       if is_mine then
         dealt.drawn = plus(dealt.drawn, step)
+        dealt.dominant[scarcest] = dealt.dominant[scarcest] + step[scarcest]
         dealt.virtual_time = max(dealt.virtual_time, hand[1])
         dealt.tag = finish
         granted = granted + cost
@@ -898,7 +952,7 @@ local function put_by(silent)
 end
 
 -- Rule 1: once each. A process's last grant is kept behind its number.
-local NUMBER = 8
+local NUMBER_SIZE = 8
 local last, last_grant
 if head.processes[process] or head.left[process]
   or (head.silent > 0 and silent_ones()[process]) then
@@ -907,7 +961,7 @@ if head.processes[process] or head.left[process]
 end
 if last == report.number then
   save()
-  return parse(string.sub(last_grant, NUMBER + 1))
+  return parse(string.sub(last_grant, NUMBER_SIZE + 1))
 end
 if (last and last > report.number) or (report.expires and report.expires < now) then
   save()
@@ -1272,34 +1326,33 @@ end
 
 -- What it has now, against what it had: rules 1, 3 and 4.
 local function count(pool, share, own, interval, of)
-  local number, drawn, slots, launches = own[1], own[2], own[3], own[4]
-  local returned_before, owed_before, unused_before, launches_before = own[5], own[6], own[7], own[8]
-  if number > report.received and share[VOID] == 0 then
+  if own[NUMBER] > report.received and share[VOID] == 0 then
     -- What the last grant gave was never had.
+    local drawn = own[DRAWN]
     put(share, HELD, minus(amounts_at(share, HELD), drawn))
-    share[SLOTS] = max(share[SLOTS] - slots, 0)
-    local price = price_of(pool.meters, seconds_of(share[INTERVAL]), drawn)
-    share[TAG] = share[TAG] - price / share[WEIGHT]
+    share[SLOTS] = max(share[SLOTS] - own[DRAWN_SLOTS], 0)
+    own[ADVANCED] = minus(own[ADVANCED], drawn)
     for _, meter in ipairs(pool.meters) do
       give_back(meter, drawn[meter.unit], now)
     end
-    unbook(pool, launches, interval)
+    unbook(pool, own[DRAWN_LAUNCHES], interval)
   end
-  local new_owed = difference(of.owed, owed_before)
-  local new_unused = difference(of.unused, unused_before)
-  local new_launches = max(ahead(of.launches_returned, launches_before), 0)
+  local new_owed = difference(of.owed, own[OWED])
+  local new_unused = difference(of.unused, own[UNUSED])
+  local new_launches = max(ahead(of.launches_returned, own[LAUNCHES_RETURNED]), 0)
   local holds, had = plus(of.idle, of.transit), amounts_at(share, HELD)
   -- Of what was taken for landed meanwhile, nothing comes back.
-  local returned = least(difference(of.returned, returned_before), had)
+  local returned = least(difference(of.returned, own[RETURNED]), had)
   local rest = minus(had, returned)
   put(share, HELD, holds)
   put(share, IDLE, of.idle)
   share[RESTING] = of.idle[REQUESTS]
   share[SLOTS] = of.slots_used + of.slots_idle
-  local seconds = seconds_of(interval)
-  local earned = price_of(pool.meters, seconds, returned) + price_of(pool.meters, seconds, new_unused)
-  local owed = price_of(pool.meters, seconds, new_owed)
-  share[TAG] = share[TAG] + (owed - earned) / share[WEIGHT]
+  local moved = settle_advance(own, pool.meters, seconds_of(interval), {
+    idle = of.idle, returned = returned, owed = new_owed, unused = new_unused,
+    more = difference(of.dominant, own[DOMINANT]), less = difference(own[DOMINANT], of.dominant),
+  })
+  share[TAG] = share[TAG] + moved / share[WEIGHT]
   local landed, adopted = minus(rest, holds), minus(holds, rest)
   for at, meter in ipairs(pool.meters) do
     local unit = meter.unit
@@ -1343,9 +1396,14 @@ local function listen(pool, idle, of)
   end
 end
 
-local function line_up(pool, share, others, of)
-  local is_new = wants_nothing(share)
-  share[WEIGHT] = max(of.weight, 1)
+local function line_up(pool, share, own, others, interval, of)
+  local is_new, weight = wants_nothing(share), max(of.weight, 1)
+  if weight ~= share[WEIGHT] then
+    -- What it has in advance is charged, and is settled, at one weight.
+    local price = sum_of(pool.meters, seconds_of(interval), own[CHARGED])
+    share[TAG] = share[TAG] + (price / weight - price / share[WEIGHT])
+  end
+  share[WEIGHT] = weight
   share[SLOTS_WANTED] = of.slots_wanted
   want(share, of.line, of.wanted)
   if is_new and not wants_nothing(share) then
@@ -1416,7 +1474,7 @@ local function book(pool, of, interval)
 end
 
 -- What falls to this process: rules 8 to 10. What of the line was granted is no longer in it.
-local function grant(field, pool, share, others, interval, of)
+local function grant(field, pool, share, own, others, interval, of)
   if pool.held > now then
     return nothing(), 0, {}, 0
   end
@@ -1457,10 +1515,11 @@ local function grant(field, pool, share, others, interval, of)
   put(share, HELD, plus(amounts_at(share, HELD), dealt.drawn))
   put(share, IDLE, plus(of.idle, dealt.drawn))
   share[TAG] = dealt.tag
+  own[ADVANCED], own[CHARGED] = plus(own[ADVANCED], dealt.drawn), plus(own[CHARGED], dealt.dominant)
   if dealt.steps > 0 then
     local most = 0
     for at = dealt.steps + 1, #of.line do
-      most = max(most, price(of.line[at]))
+      most = max(most, (price(of.line[at])))
     end
     serve(share, dealt.all, dealt.largest, most)
   end
@@ -1526,7 +1585,7 @@ local function settle(of)
   agree(pool, share, others)
   count(pool, share, own, interval, of)
   listen(pool, plus(others.idle, of.idle), of)
-  line_up(pool, share, others, of)
+  line_up(pool, share, own, others, interval, of)
   if is_learning then
     rest_until(pool, now, head.learning)
   elseif pool.opening then
@@ -1537,12 +1596,13 @@ local function settle(of)
   end
   local drawn, slots, launches, recalled = nothing(), 0, {}, 0
   if may_draw then
-    drawn, slots, launches, recalled = grant(field, pool, share, others, interval, of)
+    drawn, slots, launches, recalled = grant(field, pool, share, own, others, interval, of)
   end
   write(share_field(field, process), pack_share(share))
   write(line_field(field, process), of.line[1] and pack(unpack(flat(of.line))) or '')
   write(own_field(field, process), pack({
     report.number, drawn, slots, #launches, of.returned, of.owed, of.unused, of.launches_returned,
+    of.dominant, own[ADVANCED], own[CHARGED], own[PAID],
   }))
   write(field, pack(pool))
   return tell(pool, share, others, drawn, slots, launches, recalled)

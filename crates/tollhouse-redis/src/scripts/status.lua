@@ -9,7 +9,7 @@
 --
 -- It must be atomic, since pools and processes are read one after another and belong together.
 
-local LAYOUT = 3
+local LAYOUT = 4
 
 local key = KEYS[1]
 local call, parse = redis.call, cmsgpack.unpack

@@ -8,3 +8,4 @@ mod layouts;
 mod passing;
 mod random;
 mod support;
+mod tags;

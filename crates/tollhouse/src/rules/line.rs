@@ -288,7 +288,7 @@ impl<T> Line<T> {
 ///
 /// There is always one: of an entry that nobody kept anything of, what was kept of another
 /// one in its place, or else the default.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 #[cfg_attr(test, derive(Clone, Hash))]
 pub(crate) struct Beside<T>(Vec<T>);
 

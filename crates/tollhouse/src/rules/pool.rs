@@ -132,41 +132,50 @@ impl Pool {
     #[inline]
     fn leaves(&mut self, key: Key, now: &mut Now) {
         if self.leases.is_some() && !self.turns.of(key).is_launched() {
-            self.owe(key, now);
+            self.owe(key, None, now);
         }
     }
 
-    /// What leaves without a lease is owed.
-    fn owe(&mut self, key: Key, now: &mut Now) {
+    /// What leaves without a lease is owed, and costs what stands of it, if that is less.
+    fn owe(&mut self, key: Key, stands: Option<&Charge>, now: &mut Now) {
         if let Some(shared) = &mut self.leases
             && let Some(owed) = shared.leases.owes(key, now.get())
             && let Some(dealings) = self.rule.1.dealings()
         {
             dealings.owe(&owed);
+            dealings.price(key, &stands.map_or(owed, |stands| (*stands).into()));
         }
     }
 
     /// A request is over.
     #[inline]
-    fn settle_lease(&mut self, key: Key, was_launched: bool, now: &mut Now) {
+    fn settle_lease(&mut self, key: Key, was_launched: bool, charged: &Charged, now: &mut Now) {
         if self.leases.is_some() {
-            self.settle_leased(key, was_launched, now);
+            self.settle_leased(key, was_launched, charged, now);
         }
     }
 
     /// What it took comes back if it never left, and is owed if it did.
-    fn settle_leased(&mut self, key: Key, was_launched: bool, now: &mut Now) {
+    fn settle_leased(&mut self, key: Key, was_launched: bool, charged: &Charged, now: &mut Now) {
         let Some(dealings) = self.rule.1.dealings() else {
             return;
         };
-        match (dealings.take_refunded(), was_launched) {
-            (true, _) => {
-                if let Some(shared) = &mut self.leases {
-                    shared.leases.refund(key);
-                }
+        let came_back = dealings.take_refunded();
+        if came_back {
+            if let Some(shared) = &mut self.leases
+                && shared.leases.refund(key)
+            {
+                dealings.unprice(key);
             }
-            (false, false) => self.owe(key, now),
-            (false, true) => {}
+        } else if !was_launched {
+            let stands = match charged {
+                Charged::Used(used) => Some(used),
+                Charged::Whole | Charged::Nothing => None,
+            };
+            self.owe(key, stands, now);
+        }
+        if let Some(dealings) = self.rule.1.dealings() {
+            dealings.forget(key);
         }
     }
 
@@ -214,7 +223,7 @@ impl Pool {
         let turn = std::mem::take(self.turns.of(key));
         let was_launched = turn.is_launched();
         spacing.release(turn, now);
-        self.settle_lease(key, was_launched, now);
+        self.settle_lease(key, was_launched, &charged, now);
         charged
     }
 
@@ -234,8 +243,11 @@ impl Pool {
     fn take_leased(&mut self, charge: &Charge, now: &mut Now) -> Key {
         let limited = self.limited();
         let key = self.take_unleased(charge, now);
-        if let Some(leases) = self.leases() {
-            leases.take(key, charge, &limited, now.get());
+        if let Some(shared) = &mut self.leases
+            && shared.leases.take(key, charge, &limited, now.get())
+            && let Some(dealings) = self.rule.1.dealings()
+        {
+            dealings.price(key, &(*charge).into());
         }
         key
     }
@@ -326,7 +338,7 @@ impl Rule for Pool {
         let was_launched = turn.is_launched();
         spacing.unsend(turn, now);
         let charged = ledger.unsend(key, now);
-        self.settle_lease(key, was_launched, now);
+        self.settle_lease(key, was_launched, &charged, now);
         charged
     }
 
@@ -433,6 +445,10 @@ mod tests {
             self.take(&Charge::tokens(tokens), &mut Now::at(at(0)))
         }
 
+        fn dominant(&mut self, now: Moment) -> u64 {
+            self.ledger().collect(now).dominant.get(Unit::Tokens)
+        }
+
         fn owes(&mut self, now: Moment) -> Amounts {
             self.ledger().collect(now).owed
         }
@@ -482,5 +498,41 @@ mod tests {
             pool.release(held, &mut Now::at(after));
         }
         assert_eq!(pool.owes(after), amounts(60, 2));
+    }
+
+    /// Only tokens are limited, so they are what costs.
+    #[test]
+    fn what_a_request_costs_is_told_as_it_is_taken_comes_back_and_is_settled() {
+        let mut pool = on_a_lease();
+        let now = &mut Now::at(at(1_000));
+        let (stays, leaves, beyond) = (pool.taken(10), pool.taken(20), pool.taken(40));
+        assert_eq!(pool.dominant(at(1_000)), 70);
+        pool.release(stays, now);
+        assert_eq!(pool.dominant(at(1_000)), 60, "it never left");
+        pool.launch(&leaves, Launch::ToWire, now);
+        pool.release(leaves, now);
+        assert_eq!(pool.dominant(at(1_000)), 60);
+        pool.end(beyond, None, Some(&Charge::tokens(50)), now);
+        assert_eq!(pool.dominant(at(1_000)), 70);
+    }
+
+    #[test]
+    fn what_is_spent_without_a_lease_costs_once_it_is_owed() {
+        let mut pool = on_a_lease();
+        let late = pool.taken(10);
+        let now = &mut Now::at(at(3_000));
+        pool.go_alone(Some(Share::Whole), now);
+        let [leaves, stays, ends] = [20, 40, 80].map(|tokens| pool.taken(tokens));
+        assert_eq!(pool.dominant(at(3_000)), 10);
+        for key in [late, leaves] {
+            pool.launch(&key, Launch::ToWire, now);
+        }
+        assert_eq!(pool.dominant(at(3_000)), 30, "what was drawn costs once");
+        pool.release(stays, now);
+        assert_eq!(pool.dominant(at(3_000)), 30);
+        // Nobody said that it left.
+        pool.end(ends, None, Some(&Charge::tokens(90)), now);
+        assert_eq!(pool.dominant(at(3_000)), 120);
+        assert_eq!(pool.owes(at(3_000)).get(Unit::Tokens), 10 + 20 + 90);
     }
 }

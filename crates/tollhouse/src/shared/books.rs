@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use super::{Amounts, Grant, MeterTerms, PoolGrant, PoolReport, Told};
 use crate::charge::{Per, Unit};
-use crate::rules::ledger::{Collected, Heard};
+use crate::rules::ledger::{Collected, Heard, Unused};
 use crate::rules::{Agreed, Common, Granted, Limited, Wish};
 use crate::time::Moment;
 
@@ -35,9 +35,12 @@ pub(super) struct Books {
     /// Told since a grant last came.
     heard: Vec<Heard>,
     /// Given back by the provider, of what landed after the last grant's report.
-    landed: Vec<(Moment, Amounts)>,
-    /// All that the provider gave back and was reported.
+    landed: Vec<Unused>,
+    /// All that the provider gave back and was reported, and what of its requests cost most,
+    /// with it and without.
     unused: Amounts,
+    before: Amounts,
+    after: Amounts,
     /// The least rooms for what of it is new since a grant last came.
     rooms: Option<Vec<i64>>,
     /// The sums as they were reported last, and as they were when a grant came last.
@@ -58,6 +61,7 @@ struct Sums {
     returned: Amounts,
     owed: Amounts,
     unused: Amounts,
+    dominant: Amounts,
     launches: u64,
 }
 
@@ -94,10 +98,12 @@ impl Books {
         self.heard.drain(..excess);
         self.landed.extend(collected.unused);
         self.claim();
+        let dominant = collected.dominant.plus(&self.after).minus(&self.before);
         self.sent = Sums {
             returned: wish.returned,
             owed: collected.owed,
             unused: self.unused,
+            dominant,
             launches: wish.launches_returned,
         };
         let holds_nothing = wish.idle.plus(&collected.in_transit).is_nothing()
@@ -116,6 +122,7 @@ impl Books {
             owed: collected.owed,
             unused: self.unused,
             unused_rooms: self.rooms.clone().unwrap_or_default(),
+            dominant,
             line: wish.line,
             wanted: wish.wanted,
             slots_used: limited.taken,
@@ -136,14 +143,16 @@ impl Books {
         };
         let meters = last.meters.clone();
         let mut waiting = Vec::new();
-        for (landed, amounts) in std::mem::take(&mut self.landed) {
+        for unused in std::mem::take(&mut self.landed) {
             // The report that told of its landing is the first one sent after it.
-            let first = self.grants.iter().find(|grant| grant.when.sent >= landed);
-            let Some(grant) = first else {
-                waiting.push((landed, amounts));
+            let mut grants = self.grants.iter();
+            let Some(grant) = grants.find(|grant| grant.when.sent >= unused.landed) else {
+                waiting.push(unused);
                 continue;
             };
-            self.unused = self.unused.plus(&amounts);
+            self.unused = self.unused.plus(&unused.amounts);
+            self.before = self.before.plus(&unused.before);
+            self.after = self.after.plus(&unused.after);
             let rooms = meters.iter().map(|meter| grant.room_of(meter));
             self.rooms = Some(match &self.rooms {
                 Some(least) => least

@@ -8,7 +8,7 @@ use super::{LINE, MeterTerms, PoolGrant, PoolReport};
 use crate::answer::RateLimits;
 use crate::charge::{Per, Unit};
 use crate::queue::{AccountSlots, Queue, WeakSlots};
-use crate::rules::ledger::{Collected, Share};
+use crate::rules::ledger::{Collected, Limit, Prices, Share};
 use crate::rules::{Demand, LATELY, Pool};
 use crate::time::{Moment, Now};
 
@@ -148,6 +148,10 @@ impl Member for PoolMember {
             if let Some(leases) = pool.leases() {
                 leases.grant(granted(grant, &when));
             }
+            let interval = pool.limited().interval;
+            if let Some(dealings) = pool.ledger().dealings() {
+                dealings.set_prices(Prices::new(limits_by(grant), interval));
+            }
             pool.ledger()
                 .learn_from_others(&limits_of(grant), now.get());
             if let Some(held) = grant.held {
@@ -174,6 +178,17 @@ impl Member for PoolMember {
             queue.close();
         }
     }
+}
+
+/// By which it is reckoned what requests cost.
+fn limits_by(grant: &PoolGrant) -> Vec<Limit> {
+    let meters = grant.meters.iter();
+    let limit = |it: &MeterTerms| Limit {
+        unit: it.unit,
+        per: it.per,
+        amount: it.limit,
+    };
+    meters.map(limit).collect()
 }
 
 /// As an answer would tell them.

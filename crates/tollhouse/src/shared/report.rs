@@ -90,6 +90,12 @@ pub struct PoolReport {
     /// the grants before which the requests landed whose `unused` is new in this report. Nothing
     /// is given back where it is missing.
     pub unused_rooms: Vec<i64>,
+    /// What all requests that there ever were cost: of each so much of the unit that was scarcest, by
+    /// the last grant's limits and the interval, and of no other. What a request costs changes with
+    /// what it used: this follows, up with what is `owed` and down with what is `unused`; and down
+    /// where one never left, whose charge is idle again or `returned`. Between processes it is
+    /// fair in this.
+    pub dominant: Amounts,
     /// The charges of the first in line, in their order, as far as what is idle does not
     /// already cover them: at most [`LINE`]. A grant has each of them whole or not at all.
     pub line: Vec<Amounts>,

@@ -197,8 +197,14 @@ impl Leases {
         std::mem::take(&mut self.calls)
     }
 
-    /// Lets one pass that was told *now*.
-    pub(crate) fn take(&mut self, key: Key, charge: &Charge, limited: &Limited, now: Moment) {
+    /// Lets one pass that was told *now*; says whether it has what it takes on a lease.
+    pub(crate) fn take(
+        &mut self,
+        key: Key,
+        charge: &Charge,
+        limited: &Limited,
+        now: Moment,
+    ) -> bool {
         let charge = Amounts::from(*charge);
         let away = self.term == Term::Away;
         let booked = self.take_launch(limited, now);
@@ -213,6 +219,7 @@ impl Leases {
             charge,
             booked,
         };
+        !away
     }
 
     /// Lets one pass of which nothing is known but that it takes a slot; says on which
@@ -256,8 +263,8 @@ impl Leases {
         (away || self.is_over(number, now)).then_some(charge)
     }
 
-    /// What one took never left.
-    pub(crate) fn refund(&mut self, key: Key) {
+    /// What one took never left; says whether it had that on a lease.
+    pub(crate) fn refund(&mut self, key: Key) -> bool {
         let Part {
             number,
             away,
@@ -274,6 +281,7 @@ impl Leases {
             }
             false => self.returned = self.returned.plus(&charge),
         }
+        !away
     }
 
     /// Whether one that has not been launched may be no more.

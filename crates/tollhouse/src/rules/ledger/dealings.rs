@@ -2,10 +2,11 @@
 
 use std::time::Duration;
 
+use super::prices::Prices;
 use super::{Ledger, Share, Stage};
 use crate::answer::RateLimits;
 use crate::charge::{Amounts, Charge, Per, Unit};
-use crate::rules::Allowed;
+use crate::rules::{Allowed, Beside, Key};
 use crate::time::Moment;
 
 /// So much that answers told is remembered one by one until it is collected; beyond that it
@@ -18,8 +19,12 @@ const MANY: usize = 4_096;
 pub(crate) struct Dealings {
     /// All that was ever used beyond what was reserved.
     owed: Amounts,
-    /// What the provider gave back because less was used, and when that had landed.
-    unused: Vec<(Moment, Amounts)>,
+    unused: Vec<Unused>,
+    prices: Prices,
+    /// Of each request in flight, what of it costs most.
+    priced: Beside<Amounts>,
+    /// The same of all that there ever were, but for what `unused` changes.
+    dominant: Amounts,
     heard: Vec<Heard>,
     /// Until when the provider has closed the pool, as it told this process.
     held_until: Option<Moment>,
@@ -27,6 +32,17 @@ pub(crate) struct Dealings {
     came_back: bool,
     /// Whether there is something that cannot wait.
     presses: bool,
+}
+
+/// What the provider gave back because less was used.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Unused {
+    /// When its request had landed.
+    pub(crate) landed: Moment,
+    pub(crate) amounts: Amounts,
+    /// What of the request costs most, with it and without.
+    pub(crate) before: Amounts,
+    pub(crate) after: Amounts,
 }
 
 /// What an answer told of a meter.
@@ -51,7 +67,8 @@ pub(crate) enum Heard {
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Collected {
     pub(crate) owed: Amounts,
-    pub(crate) unused: Vec<(Moment, Amounts)>,
+    pub(crate) unused: Vec<Unused>,
+    pub(crate) dominant: Amounts,
     pub(crate) heard: Vec<Heard>,
     pub(crate) held_until: Option<Moment>,
     pub(crate) in_transit: Amounts,
@@ -63,33 +80,92 @@ impl Dealings {
         self.owed = self.owed.plus(amounts);
     }
 
-    pub(super) fn give_back(&mut self, landed: Moment, amounts: Amounts) {
-        if !amounts.is_nothing() && self.unused.len() < MANY {
-            self.unused.push((landed, amounts));
+    /// From now on requests are priced by these.
+    pub(crate) fn set_prices(&mut self, prices: Prices) {
+        self.prices = prices;
+    }
+
+    /// A request took so much, of what was drawn or beyond it; once.
+    pub(crate) fn price(&mut self, key: Key, amounts: &Amounts) {
+        let priced = self.priced.of(key);
+        if priced.is_nothing() {
+            (_, *priced) = self.prices.dominant(amounts);
+            self.dominant = self.dominant.plus(priced);
+        }
+    }
+
+    /// It never left, and what it took is there again.
+    pub(crate) fn unprice(&mut self, key: Key) {
+        let priced = std::mem::take(self.priced.of(key));
+        self.dominant = self.dominant.minus(&priced);
+    }
+
+    /// It is over, and costs what it did.
+    pub(crate) fn forget(&mut self, key: Key) {
+        *self.priced.of(key) = Amounts::NOTHING;
+    }
+
+    /// Nothing of a request that had landed stands.
+    pub(super) fn give_back(&mut self, key: Key, landed: Moment, amounts: Amounts) {
+        let before = *self.priced.of(key);
+        self.note_unused(Unused {
+            landed,
+            amounts,
+            before,
+            after: Amounts::NOTHING,
+        });
+    }
+
+    fn note_unused(&mut self, unused: Unused) {
+        if !unused.amounts.is_nothing() && self.unused.len() < MANY {
+            self.unused.push(unused);
         }
     }
 
     /// A reservation ended: what of its charge was used.
     pub(super) fn settled(
         &mut self,
-        charge: &Charge,
-        used: &Charge,
+        key: Key,
+        (charge, used): (&Charge, &Charge),
         landed: Moment,
         as_used: bool,
     ) {
-        let (mut owed, mut unused) = (Amounts::NOTHING, Amounts::NOTHING);
+        let (mut owed, mut amounts) = (Amounts::NOTHING, Amounts::NOTHING);
         for unit in Unit::ALL.into_iter().filter(|unit| unit.is_settled()) {
             let Some(used) = used.named(unit) else {
                 continue;
             };
             let reserved = charge.get(unit);
             owed = owed.and(unit, used.saturating_sub(reserved));
-            unused = unused.and(unit, reserved.saturating_sub(used));
+            if as_used {
+                amounts = amounts.and(unit, reserved.saturating_sub(used));
+            }
         }
         self.owe(&owed);
-        if as_used {
-            self.give_back(landed, unused);
+        let stands = Amounts::from(*charge).plus(&owed).minus(&amounts);
+        let (before, after) = self.reprice(key, &stands);
+        self.note_unused(Unused {
+            landed,
+            amounts,
+            before,
+            after,
+        });
+    }
+
+    /// So much of a request stands. What makes it dearer is told with what is owed, at once;
+    /// what makes it cheaper, and is returned here, with what comes back.
+    fn reprice(&mut self, key: Key, stands: &Amounts) -> (Amounts, Amounts) {
+        let before = *self.priced.of(key);
+        if before.is_nothing() {
+            return Default::default();
         }
+        let (cost, _) = self.prices.dominant(&before);
+        let (cost_after, after) = self.prices.dominant(stands);
+        if cost_after < cost {
+            return (before, after);
+        }
+        self.dominant = self.dominant.plus(&after).minus(&before);
+        Default::default()
     }
 
     pub(super) fn refunded(&mut self) {
@@ -170,7 +246,8 @@ impl Dealings {
 impl Ledger {
     /// Others spend from the same account, and are to be told from now on.
     pub(crate) fn deal(&mut self) {
-        self.dealings.get_or_insert_default();
+        let prices = Prices::new(self.terms.limits.clone(), Duration::ZERO);
+        self.dealings.get_or_insert_default().set_prices(prices);
     }
 
     #[inline]
@@ -200,6 +277,7 @@ impl Ledger {
         Collected {
             owed: dealings.owed,
             unused: std::mem::take(&mut dealings.unused),
+            dominant: dealings.dominant,
             heard: std::mem::take(&mut dealings.heard),
             held_until: dealings.held_until.filter(|until| *until > now),
             in_transit,
@@ -237,7 +315,13 @@ impl Ledger {
 
 #[cfg(test)]
 mod tests {
+    use super::super::Limit;
     use super::*;
+    use crate::rules::Line;
+
+    fn key() -> Key {
+        Line::new().insert(())
+    }
 
     fn left(remaining: u64, second: u64) -> Heard {
         Heard::Remaining {
@@ -302,9 +386,10 @@ mod tests {
             amount: 1,
             delay: Duration::from_secs(1),
         };
+        let key = key();
         for _ in 0..=MANY {
-            dealings.give_back(Moment::default(), Amounts::of(Unit::Tokens, 1));
-            dealings.give_back(Moment::default(), Amounts::NOTHING);
+            dealings.give_back(key, Moment::default(), Amounts::of(Unit::Tokens, 1));
+            dealings.give_back(key, Moment::default(), Amounts::NOTHING);
             dealings.hear(delay);
         }
         assert_eq!((dealings.unused.len(), dealings.heard.len()), (MANY, MANY));
@@ -321,10 +406,62 @@ mod tests {
         let mut dealings = Dealings::default();
         let landed = Moment::default();
         let charge = Charge::tokens(100).and(Unit::Images, 2);
-        dealings.settled(&charge, &Charge::tokens(130), landed, true);
-        dealings.settled(&charge, &Charge::tokens(40), landed, true);
-        dealings.settled(&charge, &Charge::tokens(40), landed, false);
+        for (used, as_used) in [(130, true), (40, true), (40, false)] {
+            dealings.settled(key(), (&charge, &Charge::tokens(used)), landed, as_used);
+        }
         assert_eq!(dealings.owed, Amounts::of(Unit::Tokens, 30));
-        assert_eq!(dealings.unused, [(landed, Amounts::of(Unit::Tokens, 60))]);
+        let unused = Unused {
+            landed,
+            amounts: Amounts::of(Unit::Tokens, 60),
+            ..Unused::default()
+        };
+        assert_eq!(dealings.unused, [unused]);
+    }
+
+    fn amounts(input: u64, output: u64) -> Amounts {
+        Amounts::of(Unit::Input, input).and(Unit::Output, output)
+    }
+
+    /// Input and output are as scarce as each other.
+    #[test]
+    fn a_request_is_told_by_what_costs_most_before_and_after() {
+        let limits = [Unit::Input, Unit::Output].map(|unit| Limit {
+            unit,
+            per: Per::Minute,
+            amount: 10_000,
+        });
+        for (uses, at_once, with_what_comes_back) in [
+            // Cheaper by nothing.
+            (amounts(100, 20), amounts(100, 0), None),
+            (
+                amounts(60, 50),
+                amounts(100, 0),
+                Some((amounts(100, 0), amounts(60, 0))),
+            ),
+            (
+                amounts(60, 70),
+                amounts(100, 0),
+                Some((amounts(100, 0), amounts(0, 70))),
+            ),
+            // Dearer, though input comes back.
+            (amounts(60, 110), amounts(0, 110), None),
+            (amounts(120, 80), amounts(120, 0), None),
+        ] {
+            let mut dealings = Dealings::default();
+            dealings.set_prices(Prices::new(limits.to_vec(), Duration::ZERO));
+            let (key, charge) = (key(), amounts(100, 80));
+            dealings.price(key, &charge);
+            dealings.price(key, &charge);
+            assert_eq!(dealings.dominant, amounts(100, 0), "once");
+            let of = |it: Amounts| {
+                Charge::of(Unit::Input, it.get(Unit::Input)).and(Unit::Output, it.get(Unit::Output))
+            };
+            dealings.settled(key, (&of(charge), &of(uses)), Moment::default(), true);
+            dealings.forget(key);
+            assert_eq!(dealings.dominant, at_once, "{uses:?}");
+            let mut unused = dealings.unused.iter().map(|it| (it.before, it.after));
+            let told = unused.next().filter(|it| *it != Default::default());
+            assert_eq!(told, with_what_comes_back, "{uses:?}");
+        }
     }
 }

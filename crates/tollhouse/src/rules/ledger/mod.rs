@@ -14,6 +14,7 @@ mod limits;
 mod metered;
 #[cfg(test)]
 mod model;
+mod prices;
 mod refill;
 mod snapshot;
 mod terms;
@@ -35,7 +36,8 @@ use metered::Metered;
 use trust::{Allowance, Epoch, Trust};
 
 pub(crate) use aimd::Aimd;
-pub(crate) use dealings::{Collected, Dealings, Heard};
+pub(crate) use dealings::{Collected, Dealings, Heard, Unused};
+pub(crate) use prices::Prices;
 pub use snapshot::{CallerSnapshot, MeterSnapshot, NextInLine, Snapshot};
 pub use terms::{Accounting, Window};
 pub(crate) use terms::{Learns, Limit, MOST, Named, REQUESTS, Share, TOKENS, Terms, is_limit};
@@ -391,7 +393,7 @@ impl Ledger {
         self.taken.add_excess(used, &entry.charge);
         if let Some(dealings) = &mut self.dealings {
             let as_used = self.terms.accounting == Accounting::AsUsed;
-            dealings.settled(&entry.charge, used, entry.at, as_used);
+            dealings.settled(key, (&entry.charge, used), entry.at, as_used);
         }
         self.tally.settled(tokens);
         let charged = match is_whole {

@@ -38,7 +38,7 @@ impl Ledger {
     fn raise(&mut self, key: Key, landed: Moment, now: Moment) {
         let Entry { charge, .. } = self.transit.remove(key);
         if let Some(dealings) = &mut self.dealings {
-            dealings.give_back(landed, charge.into());
+            dealings.give_back(key, landed, charge.into());
         }
         for metered in &mut self.meters {
             let amount = charge.get(metered.meter.unit());

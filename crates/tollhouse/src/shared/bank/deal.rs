@@ -4,6 +4,7 @@ use std::cmp::Ordering;
 use std::collections::{BTreeMap, VecDeque};
 
 use super::passed::{Passed, Served};
+use super::prices::Prices;
 use super::share::Share;
 use crate::charge::Unit;
 use crate::shared::Amounts;
@@ -15,6 +16,8 @@ const LARGE: f64 = 1.0;
 #[derive(Debug, Default)]
 pub(super) struct Dealt {
     pub(super) drawn: Amounts,
+    /// Of each step what its price is.
+    pub(super) dominant: Amounts,
     /// How many steps of its line.
     pub(super) steps: usize,
     pub(super) served: Served,
@@ -138,7 +141,7 @@ pub(super) fn deal(
     shares: &BTreeMap<u128, Share>,
     is_there: impl Fn(&Share) -> bool,
     (mut left, most): (Amounts, &Amounts),
-    cost: impl Fn(&Amounts) -> f64,
+    prices: Prices<'_>,
 ) -> Dealt {
     let mut dealt = Dealt::default();
     let mut hands: Vec<Hand> = Vec::new();
@@ -166,7 +169,7 @@ pub(super) fn deal(
             Some(step) => (**step, true),
             None => (portion(&hand.beside, &left), false),
         };
-        let price = cost(&step);
+        let price = prices.of(&step);
         let finish = hand.tag + price / hand.weight;
         if is_whole && !step.fits_into(&left) {
             if step.fits_into(most) {
@@ -183,6 +186,7 @@ pub(super) fn deal(
         heads.pass(price, hand.process == process);
         if hand.process == process {
             dealt.drawn = dealt.drawn.plus(&step);
+            dealt.dominant = dealt.dominant.plus(&prices.dominant(&step));
             dealt.virtual_time = dealt.virtual_time.max(hand.tag);
             dealt.tag = finish;
             granted += price;

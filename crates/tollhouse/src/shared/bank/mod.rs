@@ -1,10 +1,12 @@
 //! The rules of a shared ledger, told the time: `docs/decisions/0066-leases.md`, one to
 //! eleven. The scripts of `tollhouse-redis` are compared with it, exchange by exchange.
 
+mod advance;
 mod deal;
 mod meter;
 mod passed;
 mod pool;
+mod prices;
 mod share;
 #[cfg(test)]
 mod tests;

@@ -3,9 +3,11 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use super::advance::Outcome;
 use super::deal::deal;
 use super::meter::Meter;
 use super::passed::{Passed, Served};
+use super::prices::Prices;
 use super::share::{Last, Share, Sums, Wants};
 use super::{LEASE, Opening, TRANSIT};
 use crate::charge::{Per, Unit};
@@ -135,7 +137,7 @@ impl Pool {
         self.undo_what_never_came(process, received, now);
         self.count(process, report, now);
         self.listen(report, now);
-        self.line_up(process, report);
+        self.line_up(process, report, now);
     }
 
     /// Of everybody's limits the lowest hold.
@@ -191,8 +193,7 @@ impl Pool {
         }
         share.held = share.held.minus(&last.drawn);
         share.slots = share.slots.saturating_sub(last.slots);
-        let price = price(&self.meters, share.interval, &last.drawn);
-        share.tag -= price / share.weight;
+        share.advance.undo(&last.drawn);
         for meter in &mut self.meters {
             meter.give_back(last.drawn.get(meter.terms.unit), now);
         }
@@ -205,7 +206,7 @@ impl Pool {
         let interval = self.interval(now);
         let share = self.shares.get_mut(&process).expect("it was there");
         let sums = Sums::of(report);
-        let new = sums.since(&share.sums);
+        let (new, undone) = (sums.since(&share.sums), share.sums.since(&sums));
         share.sums = sums;
         let holds = report.idle.plus(&report.in_transit);
         let had = share.held;
@@ -216,10 +217,18 @@ impl Pool {
         share.idle = report.idle;
         share.resting = report.idle.get(Unit::Requests);
         share.slots = report.slots_used.saturating_add(report.slots_idle);
-        let earned =
-            price(&self.meters, interval, &returned) + price(&self.meters, interval, &new.unused);
-        let owed = price(&self.meters, interval, &new.owed);
-        share.tag += (owed - earned) / share.weight;
+        let told = Outcome {
+            idle: &report.idle,
+            returned: &returned,
+            owed: &new.owed,
+            unused: &new.unused,
+            more: &new.dominant,
+            less: &undone.dominant,
+        };
+        let moved = share
+            .advance
+            .settle(&told, Prices::new(&self.meters, interval));
+        share.tag += moved / share.weight;
         for (at, meter) in self.meters.iter_mut().enumerate() {
             let unit = meter.terms.unit;
             meter.give_back(returned.get(unit), now);
@@ -286,7 +295,8 @@ impl Pool {
         meters.find(|it| (it.terms.unit, it.terms.per) == (unit, per))
     }
 
-    fn line_up(&mut self, process: u128, report: &PoolReport) {
+    fn line_up(&mut self, process: u128, report: &PoolReport, now: Stamp) {
+        let interval = self.interval(now);
         let anybody = self
             .shares
             .iter()
@@ -295,6 +305,11 @@ impl Pool {
         #[expect(clippy::cast_precision_loss, reason = "weights are small")]
         let weight = report.weight.max(1) as f64;
         let is_new = share.wants.is_nothing();
+        if weight != share.weight {
+            // What it has in advance is charged, and is settled, at one weight.
+            let price = share.advance.price(Prices::new(&self.meters, interval));
+            share.tag += price / weight - price / share.weight;
+        }
         share.weight = weight;
         share.wants = Wants::of(report);
         if is_new && !share.wants.is_nothing() {
@@ -321,13 +336,12 @@ impl Pool {
         }
         let (left, most) = (self.left(now), self.most());
         let interval = self.interval(now);
-        let meters = &self.meters;
-        let cost = |amounts: &Amounts| price(meters, interval, amounts);
+        let prices = Prices::new(&self.meters, interval);
         let there = |share: &Share| is_there(share, now);
-        let dealt = deal(process, &self.shares, there, (left, &most), cost);
+        let dealt = deal(process, &self.shares, there, (left, &most), prices);
         let rest = self.shares[&process].wants.line.iter().skip(dealt.steps);
         let served = Served {
-            rest: rest.map(cost).fold(0.0, f64::max),
+            rest: rest.map(|it| prices.of(it)).fold(0.0, f64::max),
             ..dealt.served
         };
         for passing in &dealt.passed {
@@ -348,6 +362,7 @@ impl Pool {
         share.held = share.held.plus(&dealt.drawn);
         share.idle = share.idle.plus(&dealt.drawn);
         share.tag = dealt.tag;
+        share.advance.draw(&dealt.drawn, &dealt.dominant);
         if dealt.steps > 0 {
             share.passed.serve(&served);
         }
@@ -546,13 +561,4 @@ fn land(meters: &mut [Meter], held: &Amounts, now: Stamp) {
     for meter in meters {
         meter.land(held.get(meter.terms.unit), now);
     }
-}
-
-/// In seconds of the scarcest thing.
-fn price(meters: &[Meter], interval: Duration, amounts: &Amounts) -> f64 {
-    #[expect(clippy::cast_precision_loss, reason = "a share, not a count")]
-    let launches = amounts.get(Unit::Requests) as f64;
-    let spaced = launches * interval.as_secs_f64();
-    let costs = meters.iter().map(|it| it.cost(amounts.get(it.terms.unit)));
-    costs.fold(spaced, f64::max)
 }

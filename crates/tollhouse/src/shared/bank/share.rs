@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use super::advance::Advance;
 use super::passed::Passed;
 use crate::shared::{Amounts, MeterTerms, PoolReport, Stamp};
 
@@ -25,6 +26,7 @@ pub(super) struct Share {
     /// The start tag of its next step.
     pub(super) tag: f64,
     pub(super) weight: f64,
+    pub(super) advance: Advance,
     pub(super) wants: Wants,
     /// What others were granted while a step of its line was the head.
     pub(super) passed: Passed,
@@ -77,6 +79,8 @@ pub(super) struct Sums {
     pub(super) owed: Amounts,
     pub(super) unused: Amounts,
     pub(super) launches_returned: u64,
+    /// This one goes both ways.
+    pub(super) dominant: Amounts,
 }
 
 impl Sums {
@@ -86,6 +90,7 @@ impl Sums {
             owed: report.owed,
             unused: report.unused,
             launches_returned: report.launches_returned,
+            dominant: report.dominant,
         }
     }
 
@@ -98,6 +103,7 @@ impl Sums {
             launches_returned: self
                 .launches_returned
                 .saturating_sub(before.launches_returned),
+            dominant: self.dominant.minus(&before.dominant),
         }
     }
 }
@@ -116,12 +122,15 @@ impl Share {
             slots: 0,
             tag: 0.0,
             weight: 1.0,
+            advance: Advance::default(),
             wants: Wants::default(),
             passed: Passed::default(),
             last: Last::default(),
             sums: Sums {
-                // Its debts are taken over; what it gave back was never charged here.
+                // Its debts are taken over, and cost it something; what it gave back was never
+                // charged here.
                 owed: Amounts::NOTHING,
+                dominant: report.dominant.minus(&report.owed),
                 ..Sums::of(report)
             },
         }

@@ -3,6 +3,7 @@
 
 mod dealing;
 mod passing;
+mod tags;
 
 use std::collections::VecDeque;
 use std::time::Duration;

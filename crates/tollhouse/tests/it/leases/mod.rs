@@ -4,6 +4,7 @@
 mod away;
 mod calls;
 mod conserved;
+mod fair;
 mod kinds;
 mod news;
 mod play;
