@@ -12,7 +12,7 @@ use crate::flags::{address, at_least_one, seconds, some_seconds};
 use crate::logging;
 use crate::metrics;
 use crate::policy_args::{ClientArgs, PolicyArgs, TOKEN};
-use crate::reload::{self, Followed};
+use crate::reload::Heard;
 use crate::shared;
 use crate::signals::Signals;
 
@@ -153,7 +153,7 @@ pub(crate) enum LogFormat {
 
 /// Serves until a signal.
 pub(crate) async fn run(args: Args) -> Ended {
-    let followed = Followed::new(args.policy.file())?;
+    let heard = Heard::new(args.policy.file())?;
     let config = args.policy.account()?;
     let is_shared = config.shared.as_ref().is_some_and(|it| it.redis.is_some());
     if args.pass_through_keys && is_shared {
@@ -180,7 +180,7 @@ pub(crate) async fn run(args: Args) -> Ended {
     if let Some(greeting) = part.greeting().await {
         logging::say(greeting);
     }
-    let follow = reload::follow_aloud(followed, &account, &args.policy);
+    let follow = heard.follow(&account, &args.policy);
     tokio::select! {
         () = signals.next() => {}
         never = follow => match never {},

@@ -122,27 +122,35 @@ pub(crate) async fn follow(
     }
 }
 
-/// The same for a server, which says on stderr what became of each change.
-pub(crate) async fn follow_aloud(
-    followed: Option<Followed>,
-    account: &Account,
-    policy: &PolicyArgs,
-) -> Infallible {
-    if followed.is_none() {
-        return mind_no_hang_up().await;
-    }
-    let tell = |told: &str| logging::say(told);
-    follow(followed, account, || policy.account(), tell, || {}).await
+/// What a server goes by, which says on stderr what becomes of it.
+pub(crate) enum Heard {
+    File(Followed),
+    /// It is asked to read its file again, and has none: that is no reason to end.
+    NoFile(HangUp),
 }
 
-/// A server is asked to read its file again, and has none: that is no reason to end.
-async fn mind_no_hang_up() -> Infallible {
-    let Ok(mut hang_up) = HangUp::listen() else {
-        return pending().await;
-    };
-    loop {
-        hang_up.next().await;
-        logging::say("There is no file to be read again: --config names one");
+impl Heard {
+    /// To be made before the file is read. From then on the signal to hang up ends the process
+    /// no more.
+    pub(crate) fn new(path: Option<PathBuf>) -> io::Result<Self> {
+        Ok(match Followed::new(path)? {
+            Some(followed) => Heard::File(followed),
+            None => Heard::NoFile(HangUp::listen()?),
+        })
+    }
+
+    /// As [`follow`] does.
+    pub(crate) async fn follow(self, account: &Account, policy: &PolicyArgs) -> Infallible {
+        let tell = |told: &str| logging::say(told);
+        match self {
+            Heard::File(file) => {
+                follow(Some(file), account, || policy.account(), tell, || {}).await
+            }
+            Heard::NoFile(mut hang_up) => loop {
+                hang_up.next().await;
+                tell("There is no file to be read again: --config names one");
+            },
+        }
     }
 }
 
@@ -153,7 +161,7 @@ fn contents(path: &Path) -> Contents {
 }
 
 /// The signal to hang up.
-struct HangUp {
+pub(crate) struct HangUp {
     #[cfg(unix)]
     signal: tokio::signal::unix::Signal,
 }

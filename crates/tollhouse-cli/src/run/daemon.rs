@@ -17,7 +17,7 @@ use crate::failure::{self, BoxError, Ended, Exit};
 use crate::metrics;
 use crate::policy_args::{ClientArgs, PolicyArgs};
 use crate::print::to_stdout;
-use crate::reload::{self, Followed};
+use crate::reload::Heard;
 use crate::shared;
 use crate::signals::Signals;
 
@@ -55,7 +55,7 @@ pub(crate) async fn run(args: Args) -> Ended {
     let mut signals = Signals::listen()?;
     let room = Room::at(args.room.clone());
     let mut alive = room.live()?;
-    let followed = Followed::new(args.policy.file())?;
+    let heard = Heard::new(args.policy.file())?;
     let (config, openai) = args.policy.account_and_client(&args.client.passing_on())?;
     let (account, part) = shared::join(Account::from_config(config)?)?;
     let listener = TcpListener::bind("127.0.0.1:0").await?;
@@ -69,7 +69,7 @@ pub(crate) async fn run(args: Args) -> Ended {
         .serve(listener)?;
     alive.listens_at(port)?;
     to_stdout(format_args!("{port}\n"))?;
-    let follow = reload::follow_aloud(followed, &account, &args.policy);
+    let follow = heard.follow(&account, &args.policy);
     tokio::select! {
         () = deserted(&room) => {}
         () = signals.next() => {}
