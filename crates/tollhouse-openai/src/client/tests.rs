@@ -226,7 +226,7 @@ async fn the_key_says_whose_it_is() {
         };
         Some(value.to_owned())
     });
-    let client = client.and_then(OpenAiBuilder::build).expect("a client");
+    let client = client.expect("a key");
     let bring = |name: &'static str, value: &str| {
         let mut request = post("/responses");
         request.headers_mut().insert(name, value.parse().unwrap());
@@ -250,7 +250,8 @@ async fn the_key_says_whose_it_is() {
         (foreign, &other, None, None),
     ] {
         let asked = format!("{request:?}");
-        let (response, (seen, _)) = tokio::join!(client.clone().oneshot(request), at.answer(OK));
+        let client = client.clone().build().expect("a client");
+        let (response, (seen, _)) = tokio::join!(client.oneshot(request), at.answer(OK));
         response.expect("an answer");
         for (name, id) in [
             ("openai-organization: ", organization),
