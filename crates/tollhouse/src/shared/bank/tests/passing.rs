@@ -10,6 +10,13 @@ const LARGE: u64 = 30_000;
 
 const LARGER: u64 = 45_000;
 
+/// What passes a head comes to so many times its cost.
+const PASSING: u64 = 4;
+
+/// The weight of who passes, and each of its steps.
+const HEAVY: u64 = 50;
+const STEP: u64 = 500;
+
 /// Whose large request waits, at a weight of 1.
 const WAITS: u128 = 5;
 
@@ -77,8 +84,8 @@ impl Scene {
         self.report(
             process,
             PoolReport {
-                line: vec![tokens(500); 16],
-                weight: 50,
+                line: vec![tokens(STEP); 16],
+                weight: HEAVY,
                 ..PoolReport::default()
             },
         )
@@ -240,28 +247,40 @@ fn others() -> impl Strategy<Value = Vec<Other>> {
     prop::collection::vec(other, 10..200)
 }
 
-/// What passed one that waits, and what was granted before it.
-#[derive(Debug, Default)]
+/// What passed one that waits, and what has a right to.
+#[derive(Debug)]
 struct Beside {
     passed: u64,
+    /// The largest of its process that was ever first.
+    own: u64,
     /// What small ones of its process were granted.
     smalls: u64,
     /// The largest that another process collected for before anything passed it: what passes
     /// that one first is counted for that one alone.
     head: u64,
+    /// How often who passes it came as another one.
+    deaths: u64,
 }
 
 impl Beside {
     /// As often as the largest that ever stood first there, and as that of the other process; what
-    /// others have a right to for what was granted before it, by their weight; and a step.
+    /// others have a right to for what was granted before it, by their weight; and a step of each
+    /// who comes newly, since a newcomer begins where the last step of the others began.
     fn is_within_bounds(&self) -> bool {
-        self.passed <= 4 * LARGER + 4 * self.head + 50 * self.smalls + LIMIT / 30
+        let of_heads = PASSING * (self.own + self.head);
+        self.passed <= of_heads + HEAVY * self.smalls + STEP * (self.deaths + 4)
     }
 }
 
 fn play_beside(others: &[Other]) -> Beside {
     let mut scene = Scene::saturated();
-    let mut beside = Beside::default();
+    let mut beside = Beside {
+        passed: 0,
+        own: LARGE,
+        smalls: 0,
+        head: 0,
+        deaths: 0,
+    };
     let (mut unused, mut passing, mut head) = (0, 9, 0);
     for other in others.iter().cycle().take(600 * 4) {
         let mut line = vec![LARGE];
@@ -270,10 +289,14 @@ fn play_beside(others: &[Other]) -> Beside {
             Other::Larger => line.insert(0, LARGER),
             Other::Head(cost) => head = cost,
             Other::Rest => head = 0,
-            Other::Death => passing += 1,
+            Other::Death => {
+                passing += 1;
+                beside.deaths += 1;
+            }
             Other::Nobody => {}
         }
         scene.tick();
+        beside.own = beside.own.max(line[0]);
         let drawn = scene.ask(WAITS, &line);
         if drawn >= LARGE {
             break;
