@@ -255,10 +255,11 @@ impl PolicyArgs {
         let var = |name: &str| self.given(name).or_else(|| environment(name));
         // What stands outside the file is wrong whatever the file says.
         let mut laid = AccountConfig::default();
-        let laid = laid.lay_vars(var).map_err(|error| self.said(&error));
-        let (mut config, ()) = both(read, laid)?;
+        let vars = laid.lay_vars(var).map_err(|error| self.said(&error));
+        let laid = both(vars, self.places.lay_over(&mut laid, environment));
+        let (mut config, _) = both(read, laid)?;
         config.lay_vars(var).map_err(|error| self.said(&error))?;
-        self.places.lay_over(&mut config, environment);
+        self.places.lay_over(&mut config, environment)?;
         Ok(config)
     }
 
@@ -328,7 +329,8 @@ impl Places {
     pub(crate) fn shared(&self) -> Result<Option<SharedLedgerConfig>, BoxError> {
         let read = both(self.read(&environment), known());
         let (mut config, ()) = read.map_err(failure::error)?;
-        self.lay_over(&mut config, &environment);
+        let laid = self.lay_over(&mut config, &environment);
+        laid.map_err(failure::error)?;
         Ok(config.shared)
     }
 
@@ -344,10 +346,25 @@ impl Places {
         }
     }
 
-    fn lay_over(&self, config: &mut AccountConfig, environment: &impl Fn(&str) -> Option<String>) {
-        if let Some(redis) = self.redis(environment) {
-            config.shared.get_or_insert_default().redis = Some(redis);
+    fn lay_over(
+        &self,
+        config: &mut AccountConfig,
+        environment: &impl Fn(&str) -> Option<String>,
+    ) -> Result<(), String> {
+        let Some(redis) = self.redis(environment) else {
+            return Ok(());
+        };
+        let mut alone = AccountConfig::default();
+        alone.shared.get_or_insert_default().redis = Some(redis.clone());
+        // It would be told as a key of the file. It may have a password in it.
+        if alone.validate().is_err() {
+            let place = self.redis.as_ref().map_or(REDIS, |_| "--redis");
+            return Err(format!(
+                "{place} is no URL of a Redis, such as redis://HOST:PORT/DATABASE"
+            ));
         }
+        config.shared.get_or_insert_default().redis = Some(redis);
+        Ok(())
     }
 
     fn file(&self, environment: &impl Fn(&str) -> Option<String>) -> Option<PathBuf> {
@@ -527,6 +544,24 @@ mod tests {
             "OPENAI_STAGGER_SECONDS is \"soon\", allowed is a number from 0 to 86400; \
              --rpm-limit is \"-3\", allowed is a whole number from 1 to 1000000000000, auto or unlimited"
         );
+    }
+
+    /// By where it was said, and without what may be a password.
+    #[test]
+    fn an_address_of_no_redis_is_named_where_it_stands() {
+        let environment = |name: &str| (name == REDIS).then(|| "secret@host".to_owned());
+        for (flag, place) in [(None, REDIS), (Some("http://secret@host"), "--redis")] {
+            let args = PolicyArgs {
+                places: Places {
+                    redis: flag.map(str::to_owned),
+                    ..Places::default()
+                },
+                ..PolicyArgs::default()
+            };
+            let said = args.account_over(&environment).expect_err("no address");
+            let told = "is no URL of a Redis, such as redis://HOST:PORT/DATABASE";
+            assert_eq!(said, format!("{place} {told}"));
+        }
     }
 
     #[test]

@@ -3,6 +3,7 @@
 use std::fmt::Write;
 
 use bytes::Bytes;
+use clap::builder::NonEmptyStringValueParser;
 use http::{Request, Uri};
 use tollhouse_openai::account::Explanation;
 use tollhouse_openai::call::Endpoint;
@@ -21,7 +22,7 @@ use crate::print::to_stdout;
 pub(super) struct Args {
     /// The model that is asked about [default: the one that the path names; without either,
     /// every pool is shown]
-    #[arg(long, value_name = "NAME")]
+    #[arg(long, value_name = "NAME", value_parser = NonEmptyStringValueParser::new())]
     model: Option<String>,
 
     /// The path that its calls go to, where sections speak of endpoints

@@ -13,6 +13,8 @@ use crate::failure::{self, BoxError};
 use crate::flags::{non_zero, time};
 use crate::policy_args::{ClientArgs, PolicyArgs};
 
+const YEAR: Duration = Duration::from_secs(365 * 86_400);
+
 /// Send the requests of a file, within the limits, and write the answers as they come
 ///
 /// Input and output are in the form of the OpenAI Batch API; the input may also
@@ -96,7 +98,7 @@ pub(crate) struct Args {
     #[arg(
         long,
         value_name = "TIME",
-        value_parser = time,
+        value_parser = told_delay,
         allow_negative_numbers = true,
         default_value = "1h"
     )]
@@ -250,6 +252,14 @@ fn amount(text: &str) -> Result<Money, &'static str> {
     units
         .and_then(Money::new)
         .ok_or("an amount such as 5 or 12.50 is allowed")
+}
+
+/// As long as a policy allows.
+fn told_delay(text: &str) -> Result<Duration, &'static str> {
+    let time = time(text)?;
+    (time <= YEAR)
+        .then_some(time)
+        .ok_or("at most 365d is allowed")
 }
 
 fn share(text: &str) -> Result<f64, &'static str> {

@@ -175,6 +175,7 @@ fn numbers_that_can_only_be_a_mistake_are_refused() {
             "-1",
             "a time such as 90s, 10m, 2h or 1h30m is allowed",
         ),
+        ("--max-told-delay", "366d", "at most 365d is allowed"),
         ("--max-failures", "-1", "a number from 0 to 1 is allowed"),
         (
             "--url",
@@ -191,6 +192,11 @@ fn numbers_that_can_only_be_a_mistake_are_refused() {
         assert!(said.contains(&format!("invalid value '{value}'")), "{said}");
         assert!(said.contains(allowed), "{said}");
     }
+    let said = refused(&["account", "show", "--model", ""], &[]);
+    assert!(
+        said.contains("a value is required for '--model <NAME>'"),
+        "{said}"
+    );
     let said = refused(&["proxy", "--max-wait", "-1"], &[]);
     assert!(
         said.contains("a number of seconds, 0 or more, is allowed"),
