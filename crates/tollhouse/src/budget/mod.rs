@@ -352,7 +352,9 @@ impl TokenBudget {
     /// because what was not refilled yesterday is not there today; a lowered one caps
     /// the level, and nobody who was let in is turned out. Limits that answers named,
     /// holds and debt go on. A meter that is new stands as if it had been there from
-    /// the first request on, without any refill since.
+    /// the first request on, without any refill since, because the provider is taken to have
+    /// had it all along: where that has changed it lately, set it a minute later (by the day,
+    /// a day).
     ///
     /// # Errors
     ///

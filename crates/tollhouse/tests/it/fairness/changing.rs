@@ -9,7 +9,7 @@ use tollhouse::{Accounting, Window};
 
 use super::play::{Call, Change, Limits, Play, Schedule};
 use crate::ledger_proof::provider::{Counting, Meter};
-use crate::ledger_proof::schedule::{self, Event, Fate, Happened, Shape, Uses, pick};
+use crate::ledger_proof::schedule::{self, Event, Happened, Reached, Shape, Uses, pick};
 use crate::ledger_proof::{ALL, for_seeds};
 use crate::support::random::{Random, schedules};
 
@@ -124,7 +124,11 @@ impl<'a> Provider<'a> {
         let mut to_come = changes.iter().peekable();
         let mut charged = HashMap::new();
         let mut rejected = Vec::new();
-        for (at, id, is_done) in self.arrivals(events) {
+        let plan = |id: usize| self.schedule.calls[id].plan;
+        for Reached {
+            at, id, is_done, ..
+        } in schedule::reached(events, plan)
+        {
             while let Some((at, _, to)) = to_come.next_if(|change| change.0 <= at) {
                 self.set(to, *at);
             }
@@ -165,21 +169,6 @@ impl<'a> Provider<'a> {
             Change::Weight(..) => None,
         });
         limits.collect()
-    }
-
-    /// When what of each launched request is there: itself, or the end of its work.
-    fn arrivals(&self, events: &[Event]) -> Vec<(u64, usize, bool)> {
-        let mut arrivals = Vec::new();
-        for event in events.iter().filter(|it| it.what == Happened::Launched) {
-            let plan = &self.schedule.calls[event.id].plan;
-            let there = event.at + plan.travels;
-            arrivals.push((there, event.id, false));
-            if matches!(plan.fate, Fate::Settled | Fate::LeavesQueue(_)) {
-                arrivals.push((there + plan.works, event.id, true));
-            }
-        }
-        arrivals.sort_unstable();
-        arrivals
     }
 }
 

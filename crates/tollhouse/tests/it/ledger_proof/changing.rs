@@ -31,7 +31,7 @@ struct Case {
     limits: Vec<Limits>,
     /// So far apart are the provider's changes from ours.
     apart: u64,
-    /// What the provider counts requests by before ours does.
+    /// What the provider counts requests by before ours does: what ours begins with.
     requests: u64,
 }
 
@@ -40,22 +40,25 @@ impl Case {
         let requests = pick(random, &[10, 60, 500]);
         let mut at = 0;
         let mut minds_requests = false;
-        let limits = (0..random.within(2..7)).map(|_| {
-            minds_requests |= random.within(0..3) == 0;
-            let limits = Limits {
-                at,
-                tokens: pick(random, &[6_000, 9_000, 30_000, 125_000]),
-                requests: minds_requests.then(|| requests * pick(random, &[1, 2, 20])),
-                headroom: pick(random, &[0.0, 0.15]),
-            };
-            at += random.within(11_000..60_000);
-            limits
-        });
+        let limits: Vec<_> = (0..random.within(2..7))
+            .map(|_| {
+                minds_requests |= random.within(0..3) == 0;
+                let limits = Limits {
+                    at,
+                    tokens: pick(random, &[6_000, 9_000, 30_000, 125_000]),
+                    requests: minds_requests.then(|| requests * pick(random, &[1, 2, 20])),
+                    headroom: pick(random, &[0.0, 0.15]),
+                };
+                at += random.within(11_000..60_000);
+                limits
+            })
+            .collect();
+        let first = limits.iter().find_map(|it| it.requests);
         Case {
             window,
-            limits: limits.collect(),
+            limits,
             apart: pick(random, &[0, 0, 5_000]),
-            requests,
+            requests: first.unwrap_or(requests),
         }
     }
 
@@ -134,7 +137,8 @@ impl Case {
         let mut requests = Meter::new(first, MINUTE, counting);
         let mut changes = self.changes().into_iter().peekable();
         let (mut rejected, mut admitted) = (Vec::new(), 0);
-        for (at, id) in arrivals(events, plans) {
+        let reached = schedule::reached(events, |id| plans[id]).into_iter();
+        for (at, id) in reached.filter(|it| !it.is_done).map(|it| (it.at, it.id)) {
             while let Some((at, what, to)) = changes.next_if(|change| change.0 <= at) {
                 match what {
                     What::Tokens => tokens.set_limit(to, at),
@@ -174,16 +178,6 @@ struct Rejected {
     at: u64,
     id: usize,
     reserved: u64,
-}
-
-/// When each launched request reaches the provider, in order.
-fn arrivals(events: &[Event], plans: &[Plan]) -> Vec<(u64, usize)> {
-    let launched = events.iter().filter(|it| it.what == Happened::Launched);
-    let mut arrivals: Vec<_> = launched
-        .map(|event| (event.at + plans[event.id].travels, event.id))
-        .collect();
-    arrivals.sort_unstable();
-    arrivals
 }
 
 fn prove(seeds: u64, window: Window, providers: &[Counting]) {

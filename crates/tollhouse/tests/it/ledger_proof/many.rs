@@ -4,7 +4,7 @@
 use tollhouse::{Accounting, Charge, Per, TokenBudget, Unit, Window};
 
 use super::provider::{Counting, Meter};
-use super::schedule::{self, Event, Fate, Happened, Plan, pick};
+use super::schedule::{self, Event, Happened, Plan, Reached, pick};
 use super::{ALL, for_seeds};
 use crate::support::random::Random;
 
@@ -135,22 +135,14 @@ fn rejections(
             )
         })
         .collect();
-    // When, whose, and whether it is the end of its work.
-    let mut arrivals: Vec<(u64, usize, bool)> = Vec::new();
-    for event in events.iter().filter(|it| it.what == Happened::Launched) {
-        let plan = plans[event.id];
-        let there = event.at + plan.travels;
-        arrivals.push((there, event.id, false));
-        if plan.fate == Fate::Settled || matches!(plan.fate, Fate::LeavesQueue(_)) {
-            arrivals.push((there + plan.works, event.id, true));
-        }
-    }
-    arrivals.sort_by_key(|(at, id, done)| (*at, *id, *done));
     let mut admitted = vec![None; plans.len()];
     let mut rejected = Vec::new();
-    for (at, id, done) in arrivals {
+    for Reached {
+        at, id, is_done, ..
+    } in schedule::reached(events, |id| plans[id])
+    {
         let (charge, _) = plans[id].charges();
-        match (done, admitted[id]) {
+        match (is_done, admitted[id]) {
             (false, _) => {
                 let fits = meters.iter_mut().all(|(limit, meter)| {
                     let amount = charge.get(limit.unit);

@@ -16,7 +16,7 @@ use std::panic::AssertUnwindSafe;
 use crate::support::random::{Random, schedules};
 use provider::{Arrival, Counting, Provider, What};
 use reference::Rules;
-use schedule::{Event, Fate, Happened, Plan, Shape, Uses, pick};
+use schedule::{Event, Happened, Plan, Shape, Uses, pick};
 use tollhouse::{Accounting, TokenBudget, Window};
 
 /// A budget, the load on it, and the account that it mirrors.
@@ -85,24 +85,23 @@ impl Case {
 
     /// What reaches the provider, if it charges as the budget believes.
     fn arrivals(&self, events: &[Event], plans: &[Plan]) -> Vec<Arrival> {
-        let launches = events
-            .iter()
-            .filter(|event| event.what == Happened::Launched);
-        let mut arrivals = Vec::new();
-        for &Event { id, at, .. } in launches {
-            let plan = plans[id];
-            let there = at + plan.travels;
-            let mut arrive = |at, what| arrivals.push(Arrival { at, id, what });
-            arrive(there, What::Request(plan.cost));
+        let reached = schedule::reached(events, |id| plans[id]).into_iter();
+        let arrivals = reached.map(|it| {
+            let plan = plans[it.id];
             let uses = match self.accounting {
                 Accounting::AsUsed => plan.uses,
                 _ => plan.uses.max(plan.cost),
             };
-            if plan.fate == Fate::Settled || matches!(plan.fate, Fate::LeavesQueue(_)) {
-                arrive(there + plan.works, What::Done(uses));
+            Arrival {
+                at: it.at,
+                id: it.id,
+                what: match it.is_done {
+                    true => What::Done(uses),
+                    false => What::Request(plan.cost),
+                },
             }
-        }
-        arrivals
+        });
+        arrivals.collect()
     }
 }
 

@@ -172,9 +172,9 @@ impl Provider {
         }
     }
 
-    /// Takes what arrives, in any order given, and returns what it rejected.
+    /// Takes what arrives, of one instant in the order given, and returns what it rejected.
     pub(crate) fn rejections(mut self, mut arrivals: Vec<Arrival>) -> Vec<Arrival> {
-        arrivals.sort();
+        arrivals.sort_by_key(|arrival| arrival.at);
         let mut charged = std::collections::HashMap::new();
         let mut rejected = Vec::new();
         for arrival in arrivals {

@@ -155,6 +155,46 @@ pub(crate) enum Happened {
     Abandoned,
 }
 
+/// What reaches the provider, or happens there.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct Reached {
+    pub(crate) at: u64,
+    /// The event of that instant without which it would not have come.
+    cause: Option<usize>,
+    pub(crate) id: usize,
+    /// The end of a request's work, and not the request.
+    pub(crate) is_done: bool,
+}
+
+/// All that reaches the provider, in order. Of one instant, what came of something else comes after
+/// it: the end of one's work before whoever was launched on what that gave back.
+pub(crate) fn reached(events: &[Event], plan: impl Fn(usize) -> Plan) -> Vec<Reached> {
+    let mut reached = Vec::new();
+    for (number, event) in events.iter().enumerate() {
+        if event.what != Happened::Launched {
+            continue;
+        }
+        let (id, plan) = (event.id, plan(event.id));
+        let request = Reached {
+            at: event.at + plan.travels,
+            cause: (plan.travels == 0).then_some(number),
+            id,
+            is_done: false,
+        };
+        reached.push(request);
+        if matches!(plan.fate, Fate::Settled | Fate::LeavesQueue(_)) {
+            reached.push(Reached {
+                at: request.at + plan.works,
+                cause: request.cause.filter(|_| plan.works == 0),
+                is_done: true,
+                ..request
+            });
+        }
+    }
+    reached.sort_unstable();
+    reached
+}
+
 /// What is due at some instant.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 enum Step {
