@@ -262,7 +262,13 @@ async fn clients_proxy_and_provider_count_the_same() {
     let limit = (LIMIT * SPEED).to_string();
     let gates = [
         &["--tpm-limit", limit.as_str(), "--max-concurrency", "400"][..],
-        &["--backoff-base-seconds", "0.01"],
+        // So many that of all these calls none fails by chance at each of them.
+        &[
+            "--backoff-base-seconds",
+            "0.01",
+            "--retry-max-attempts",
+            "10",
+        ],
     ];
     let running = Running::start("hour", &provider, &gates.concat()).await;
     let calls = played(real().unwrap_or_else(synthetic));
