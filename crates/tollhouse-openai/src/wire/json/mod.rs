@@ -13,7 +13,7 @@ mod skip;
 mod tests;
 
 pub(crate) use short::Short;
-use skip::{after_plain_string, string_end};
+use skip::{plain_string, string_end};
 
 /// How many levels can be told of; what is deeper is read over.
 const MOST_TOLD: u32 = u32::BITS;
@@ -27,8 +27,8 @@ pub(crate) trait Visit {
     /// What was told of is over.
     fn close(&mut self) {}
 
-    /// A string opens that is no key. Whether to tell its text.
-    fn string(&mut self, key: &[u8]) -> bool;
+    /// A string opens that is no key.
+    fn string(&mut self, key: &[u8]) -> Telling;
 
     /// Some of a string's text, as it is written, up to its end or an escape.
     fn text(&mut self, _plain: &[u8]) {}
@@ -41,6 +41,17 @@ pub(crate) trait Visit {
 
     /// A number without sign, fraction and exponent, or `None` for any other word.
     fn word(&mut self, _key: &[u8], _number: Option<u64>) {}
+}
+
+/// How a string is read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Telling {
+    /// Over, and maybe on to what comes after it.
+    Nothing,
+    /// Over, in steps of its own.
+    Apart,
+    /// Its text is told, in steps of its own.
+    Text,
 }
 
 /// A place in a document.
@@ -71,12 +82,23 @@ struct Text {
 enum Role {
     Key,
     Told,
+    Apart,
     Other,
 }
 
 /// An open word: the number that it is so far.
 #[derive(Clone, Copy, Debug)]
 struct Word(Option<u64>);
+
+impl Word {
+    /// With one more letter.
+    #[inline]
+    fn and(self, letter: u8) -> Word {
+        let digit = letter.is_ascii_digit().then(|| u64::from(letter - b'0'));
+        let number = self.0.zip(digit);
+        Word(number.and_then(|(number, digit)| number.checked_mul(10)?.checked_add(digit)))
+    }
+}
 
 impl Tokens {
     /// How many objects and arrays are open.
@@ -93,8 +115,9 @@ impl Tokens {
         self.depth == 0 && self.string.is_none() && self.word.is_none()
     }
 
-    /// Reads on a little and returns the rest. A string is never read in the step
-    /// in which it opens.
+    /// Reads on a little and returns the rest: a byte or a word at the outermost level, else
+    /// at the most to where an object or an array opens or closes, and no further than to the start
+    /// of a string that is told or [apart](Telling::Apart).
     pub(crate) fn step<'c>(&mut self, chunk: &'c [u8], visitor: &mut impl Visit) -> &'c [u8] {
         match (self.string, chunk.split_first()) {
             (_, None) => chunk,
@@ -103,10 +126,7 @@ impl Tokens {
                 rest
             }
             (Some(text), Some(_)) => self.text(text, chunk, visitor),
-            (None, Some((byte, rest))) if self.is_told() => {
-                self.token(*byte, visitor);
-                rest
-            }
+            (None, Some(_)) if self.is_told() => self.tokens(chunk, visitor),
             (None, Some(_)) => self.skip(chunk),
         }
     }
@@ -127,7 +147,7 @@ impl Tokens {
             // No key of interest is written with escapes.
             Role::Key => self.key.spoil(),
             Role::Told => visitor.escape(),
-            Role::Other => {}
+            Role::Apart | Role::Other => {}
         }
     }
 
@@ -138,7 +158,7 @@ impl Tokens {
         match text.is {
             Role::Key => self.key.extend(plain),
             Role::Told => visitor.text(plain),
-            Role::Other => {}
+            Role::Apart | Role::Other => {}
         }
         let Some((byte, rest)) = rest.split_first() else {
             return rest;
@@ -157,8 +177,8 @@ impl Tokens {
         while let Some((byte, rest)) = chunk.split_first() {
             chunk = rest;
             match byte {
-                b'"' => match after_plain_string(rest) {
-                    Some(after) => chunk = after,
+                b'"' => match plain_string(rest) {
+                    Some((_, after)) => chunk = after,
                     None => {
                         self.string = Some(Text {
                             is: Role::Other,
@@ -180,34 +200,69 @@ impl Tokens {
         chunk
     }
 
-    /// Reads a token, or a letter of one, that is told of.
-    fn token(&mut self, byte: u8, visitor: &mut impl Visit) {
-        match byte {
-            b'"' => self.open_string(visitor),
-            b'{' | b'[' => self.open(byte == b'{', visitor),
-            b'}' | b']' => self.close(visitor),
-            b',' => {
-                self.end_word(visitor);
-                self.expects_key = self.is_in_object();
+    /// Reads tokens that are told of.
+    fn tokens<'c>(&mut self, mut chunk: &'c [u8], visitor: &mut impl Visit) -> &'c [u8] {
+        while let Some((byte, rest)) = chunk.split_first() {
+            chunk = rest;
+            match byte {
+                b'"' => match self.string_in(rest, visitor) {
+                    Some(after) => chunk = after,
+                    None => return rest,
+                },
+                b'{' | b'[' => {
+                    self.open(*byte == b'{', visitor);
+                    return rest;
+                }
+                b'}' | b']' => {
+                    self.close(visitor);
+                    return rest;
+                }
+                b',' => {
+                    self.end_word(visitor);
+                    self.expects_key = self.is_in_object();
+                }
+                b':' => self.expects_key = false,
+                byte if byte.is_ascii_whitespace() => self.end_word(visitor),
+                _ if self.expects_key => {}
+                byte => chunk = self.word(*byte, rest),
             }
-            b':' => self.expects_key = false,
-            byte if byte.is_ascii_whitespace() => self.end_word(visitor),
-            _ if self.expects_key => {}
-            byte => self.letter(byte),
+            if self.told == 0 {
+                return chunk;
+            }
         }
+        chunk
     }
 
-    fn open_string(&mut self, visitor: &mut impl Visit) {
-        let is = if self.expects_key {
-            self.key = Short::default();
-            Role::Key
-        } else if visitor.string(self.key.as_bytes()) {
-            Role::Told
-        } else {
-            Role::Other
+    /// Reads a string that opens before `chunk`, and returns what comes after it; `None`
+    /// where its text is for another step: it is told, apart, or not plain and whole in here.
+    fn string_in<'c>(&mut self, chunk: &'c [u8], visitor: &mut impl Visit) -> Option<&'c [u8]> {
+        let is = self.role(visitor);
+        let plain = match is {
+            Role::Key | Role::Other => plain_string(chunk),
+            Role::Told | Role::Apart => None,
         };
-        let escaped = false;
-        self.string = Some(Text { is, escaped });
+        let Some((text, after)) = plain else {
+            let escaped = false;
+            self.string = Some(Text { is, escaped });
+            return None;
+        };
+        if is == Role::Key {
+            self.key.extend(text);
+        }
+        Some(after)
+    }
+
+    /// What a string is that opens here.
+    fn role(&mut self, visitor: &mut impl Visit) -> Role {
+        if self.expects_key {
+            self.key = Short::default();
+            return Role::Key;
+        }
+        match visitor.string(self.key.as_bytes()) {
+            Telling::Nothing => Role::Other,
+            Telling::Apart => Role::Apart,
+            Telling::Text => Role::Told,
+        }
     }
 
     fn open(&mut self, object: bool, visitor: &mut impl Visit) {
@@ -233,13 +288,17 @@ impl Tokens {
         }
     }
 
-    fn letter(&mut self, byte: u8) {
-        let so_far = self.word.map_or(Some(0), |word| word.0);
-        let digit = char::from(byte).to_digit(10).map(u64::from);
-        let next = so_far
-            .zip(digit)
-            .and_then(|(so_far, digit)| so_far.checked_mul(10)?.checked_add(digit));
-        self.word = Some(Word(next));
+    /// Reads on in a word: a byte of it, and the letters and digits that follow.
+    fn word<'c>(&mut self, first: u8, mut chunk: &'c [u8]) -> &'c [u8] {
+        let mut word = self.word.unwrap_or(Word(Some(0))).and(first);
+        while let Some((byte, rest)) = chunk.split_first()
+            && byte.is_ascii_alphanumeric()
+        {
+            word = word.and(*byte);
+            chunk = rest;
+        }
+        self.word = Some(word);
+        chunk
     }
 
     fn end_word(&mut self, visitor: &mut impl Visit) {

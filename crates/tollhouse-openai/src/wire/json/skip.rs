@@ -4,16 +4,24 @@ use memchr::memchr2;
 
 /// Where a string may end. Most are short, and for those looking at eight
 /// bytes at a time is twice as fast as the search that is made for long ones.
+#[inline]
 pub(super) fn string_end(chunk: &[u8]) -> Option<usize> {
+    if let Some((eight, rest)) = chunk.split_first_chunk() {
+        let end = end_among(*eight);
+        return end.or_else(|| far_end(rest).map(|at| 8 + at));
+    }
+    chunk.iter().position(|byte| matches!(byte, b'"' | b'\\'))
+}
+
+/// The same for what comes after the first eight bytes.
+fn far_end(chunk: &[u8]) -> Option<usize> {
     let mut rest = chunk;
-    for near in [0, 8, 16] {
+    for near in [0, 8] {
         let Some((eight, far)) = rest.split_first_chunk() else {
             break;
         };
-        let eight = u64::from_le_bytes(*eight);
-        let ends = places(eight, b'"') | places(eight, b'\\');
-        if ends != 0 {
-            return Some(near + ends.trailing_zeros() as usize / 8);
+        if let Some(end) = end_among(*eight) {
+            return Some(near + end);
         }
         rest = far;
     }
@@ -21,18 +29,30 @@ pub(super) fn string_end(chunk: &[u8]) -> Option<usize> {
     memchr2(b'"', b'\\', rest).map(|at| near + at)
 }
 
+/// The first of eight bytes that may end a string.
+#[inline]
+fn end_among(eight: [u8; 8]) -> Option<usize> {
+    let eight = u64::from_le_bytes(eight);
+    let ends = places(eight, b'"') | places(eight, b'\\');
+    (ends != 0).then(|| ends.trailing_zeros() as usize / 8)
+}
+
 /// Marks the highest bit of each of eight bytes that is `byte`; exact up to the
 /// first of them, which is all that is asked for.
+#[inline]
 fn places(eight: u64, byte: u8) -> u64 {
     const LOW: u64 = 0x0101_0101_0101_0101;
     let zeros = eight ^ (LOW * u64::from(byte));
     zeros.wrapping_sub(LOW) & !zeros & (LOW << 7)
 }
 
-/// What follows a string that is open, if it has no escapes and ends in here.
-pub(super) fn after_plain_string(chunk: &[u8]) -> Option<&[u8]> {
-    let (end, rest) = chunk[string_end(chunk)?..].split_first()?;
-    (*end == b'"').then_some(rest)
+/// The text of a string that is open, and what follows it, if it has no escapes and ends
+/// in here.
+#[inline]
+pub(super) fn plain_string(chunk: &[u8]) -> Option<(&[u8], &[u8])> {
+    let (text, rest) = chunk.split_at(string_end(chunk)?);
+    let (end, rest) = rest.split_first()?;
+    (*end == b'"').then_some((text, rest))
 }
 
 #[cfg(test)]

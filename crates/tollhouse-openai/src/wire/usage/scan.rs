@@ -3,7 +3,7 @@
 
 use super::counts::Counts;
 use super::excerpt::{Excerpt, Span};
-use crate::wire::json::{Short, Tokens, Visit};
+use crate::wire::json::{Short, Telling, Tokens, Visit};
 
 /// Reads documents in chunks of any cut, in constant memory. What is not JSON
 /// is read over.
@@ -160,19 +160,21 @@ impl Visit for Found {
         }
     }
 
-    fn string(&mut self, key: &[u8]) -> bool {
+    fn string(&mut self, key: &[u8]) -> Telling {
         match (self.place(), key) {
-            (Some(Place::Top | Place::Wrapper), b"error") => self.keep_error(br#"{"error":""#),
+            (Some(Place::Top | Place::Wrapper), b"error") => {
+                self.keep_error(br#"{"error":""#);
+                // It is copied from its start.
+                return Telling::Apart;
+            }
             (Some(Place::Top), b"type") => {
                 self.kind = Short::default();
-                true
+                return Telling::Text;
             }
-            (Some(Place::Choices), _) => {
-                self.choices = Choices::Some;
-                false
-            }
-            _ => false,
+            (Some(Place::Choices), _) => self.choices = Choices::Some,
+            _ => {}
         }
+        Telling::Nothing
     }
 
     fn text(&mut self, plain: &[u8]) {

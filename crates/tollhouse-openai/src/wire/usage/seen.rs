@@ -5,7 +5,7 @@ use std::sync::LazyLock;
 
 use memchr::memmem::Finder;
 
-use crate::wire::json::{Tokens, Visit};
+use crate::wire::json::{Telling, Tokens, Visit};
 
 /// The text of a chat's and of a response's events stands in their `delta`.
 const KEY: [u8; 8] = *b"\"delta\":";
@@ -96,11 +96,13 @@ impl Seen {
     fn inside<'d>(&mut self, mut tokens: Tokens, mut data: &'d [u8]) -> &'d [u8] {
         let mut text = Text(0);
         self.state = loop {
-            let Some(byte) = data.first() else {
+            if data.is_empty() {
                 break State::Inside(tokens);
-            };
-            data = tokens.step(data, &mut text);
-            if tokens.is_outside() && !byte.is_ascii_whitespace() {
+            }
+            let rest = tokens.step(data, &mut text);
+            let last = data[data.len() - rest.len() - 1];
+            data = rest;
+            if tokens.is_outside() && !last.is_ascii_whitespace() {
                 break State::After;
             }
         };
@@ -117,8 +119,8 @@ impl Visit for Text {
         true
     }
 
-    fn string(&mut self, _key: &[u8]) -> bool {
-        true
+    fn string(&mut self, _key: &[u8]) -> Telling {
+        Telling::Text
     }
 
     fn text(&mut self, plain: &[u8]) {

@@ -307,6 +307,36 @@ fn a_meter_does_not_grow() {
     assert!(size_of::<UsageMeter>() <= 300);
 }
 
+/// Bits of answers in any order.
+fn pieces() -> impl Strategy<Value = Vec<&'static str>> {
+    let known = [
+        "{",
+        "}",
+        "[",
+        "]",
+        "\"",
+        ",",
+        ":",
+        "\\",
+        " ",
+        "7",
+        "null",
+        "{\"error\":",
+        "\"error\"",
+        "\"error\":{",
+        "\"type\":\"error\"",
+        "\"type\":\"err\\u006fr\"",
+        "\"usage\":{",
+        "\"total_tokens\":12",
+        "\"prompt_tokens\":3",
+        "\"response\":{",
+        "\"choices\":[",
+        "\"choices\":[]",
+        "\"a string\"",
+    ];
+    prop::collection::vec(prop::sample::select(known.to_vec()), 0..40)
+}
+
 proptest! {
     /// The scanner agrees with a parser that holds the whole document.
     #[test]
@@ -326,6 +356,21 @@ proptest! {
         let mut meter = UsageMeter::new(StatusCode::OK, &HeaderMap::new());
         body.as_bytes().chunks(cut).for_each(|chunk| meter.chunk(chunk));
         prop_assert_eq!(meter.used(End::Complete), Some(total));
+    }
+
+    /// Errors are copied from where they begin to where they end, wherever a step ends.
+    #[test]
+    fn a_scanner_finds_alike_however_it_is_cut(pieces in pieces(), cut in 2_usize..60) {
+        let document = pieces.concat();
+        let found = |cut: usize| {
+            let mut scanner = Scanner::default();
+            document.as_bytes().chunks(cut).for_each(|chunk| scanner.feed(chunk));
+            let error = scanner.error().map(|error| String::from_utf8_lossy(error).into_owned());
+            (error, scanner.found().and_then(Counts::charge), scanner.choices())
+        };
+        let expected = found(1);
+        prop_assert_eq!(found(cut), expected.clone());
+        prop_assert_eq!(found(document.len().max(1)), expected);
     }
 
     #[test]
