@@ -154,20 +154,118 @@ pub(super) struct Count(pub(super) Option<u64>);
 
 impl<'de> Deserialize<'de> for Count {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        let number = Option::<Number>::deserialize(deserializer)?;
-        Ok(Count(match number {
-            Some(Number::Whole(number)) => Some(number),
-            // Clamps what is below zero, and above what fits.
-            Some(Number::Real(number)) => Some(number as u64),
-            Some(Number::Other(_)) | None => None,
-        }))
+        deserializer.deserialize_any(CountVisitor)
     }
 }
 
-#[derive(Deserialize)]
-#[serde(untagged)]
-enum Number {
-    Whole(u64),
-    Real(f64),
-    Other(IgnoredAny),
+struct CountVisitor;
+
+impl<'de> Visitor<'de> for CountVisitor {
+    type Value = Count;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("anything")
+    }
+
+    fn visit_u64<E>(self, number: u64) -> Result<Count, E> {
+        Ok(Count(Some(number)))
+    }
+
+    /// Clamped: it is below zero.
+    fn visit_i64<E>(self, number: i64) -> Result<Count, E> {
+        Ok(Count(Some(u64::try_from(number).unwrap_or(0))))
+    }
+
+    /// Clamps what is below zero, and above what fits.
+    fn visit_f64<E>(self, number: f64) -> Result<Count, E> {
+        Ok(Count(Some(number as u64)))
+    }
+
+    fn visit_bool<E>(self, _: bool) -> Result<Count, E> {
+        Ok(Count(None))
+    }
+
+    fn visit_str<E>(self, _: &str) -> Result<Count, E> {
+        Ok(Count(None))
+    }
+
+    fn visit_unit<E>(self) -> Result<Count, E> {
+        Ok(Count(None))
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, seq: A) -> Result<Count, A::Error> {
+        ContentVisitor.visit_seq(seq).map(|_| Count(None))
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<Count, A::Error> {
+        ContentVisitor.visit_map(map).map(|_| Count(None))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+    use serde_json::{Value, json};
+
+    use super::*;
+
+    fn count(json: &str) -> Option<Option<u64>> {
+        serde_json::from_str::<Count>(json)
+            .ok()
+            .map(|count| count.0)
+    }
+
+    #[test]
+    fn a_count_is_a_number_of_any_form() {
+        for (json, expected) in [
+            ("0", Some(Some(0))),
+            ("18446744073709551615", Some(Some(u64::MAX))),
+            ("18446744073709551616", Some(Some(u64::MAX))),
+            ("1e30", Some(Some(u64::MAX))),
+            ("7.9", Some(Some(7))),
+            ("-0", Some(Some(0))),
+            ("-1", Some(Some(0))),
+            ("-9223372036854775809", Some(Some(0))),
+            ("-1e300", Some(Some(0))),
+            ("null", Some(None)),
+            ("true", Some(None)),
+            (r#""81""#, Some(None)),
+            (r#"[1, {"a": "b"}]"#, Some(None)),
+            (r#"{"a": [1]}"#, Some(None)),
+            // What is no JSON is none here, either, however deep it stands.
+            ("1e999", None),
+            ("[1e999]", None),
+            (r#""\ud800""#, None),
+            (r#"{"a": "\ud800"}"#, None),
+            ("81x", None),
+            ("[1", None),
+        ] {
+            assert_eq!(count(json), expected, "{json}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn a_count_is_what_a_whole_parser_takes_for_a_number(json in "[-0-9.e\"\\\\a\\[\\]{}:, ]{1,12}") {
+            let whole = serde_json::from_str::<Value>(&json);
+            let expected = whole.map(|value| match value {
+                Value::Number(number) => number
+                    .as_u64()
+                    .or_else(|| number.as_f64().map(|number| number as u64)),
+                _ => None,
+            });
+            prop_assert_eq!(count(&json), expected.ok());
+        }
+
+        #[test]
+        fn any_number_counts(whole: u64, below: i64, real: f64) {
+            prop_assert_eq!(count(&whole.to_string()), Some(Some(whole)));
+            let clamped = u64::try_from(below).unwrap_or(0);
+            prop_assert_eq!(count(&below.to_string()), Some(Some(clamped)));
+            let real = json!(real).to_string();
+            let parsed: Value = serde_json::from_str(&real).expect("JSON");
+            let expected = parsed.as_f64().map(|real| real as u64);
+            prop_assert_eq!(count(&real), Some(expected));
+        }
+    }
 }
