@@ -16,68 +16,100 @@ pub(super) struct Bucket {
     pub(super) window: Option<Duration>,
 }
 
-/// The headers of an answer that speak of limits, picked out once: there are dozens of
-/// names to ask for, and few of them are ever there.
-pub(super) struct Found<'h> {
-    headers: &'h HeaderMap,
-    limits: Vec<(&'h str, &'h HeaderValue)>,
-    is_groqs: bool,
+/// Whose headers tell a bucket, and what it counts. Where several are told, the first goes
+/// before the others.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Of {
+    Requests,
+    AnthropicRequests,
+    /// Mistral.
+    ReqMinute,
+    /// Cerebras counts requests by the day and tokens by the minute.
+    RequestsMinute,
+    RequestsDay,
+    /// Together and others: no word for what is counted, nor for how long.
+    Unnamed,
+    Tokens,
+    AnthropicTokens,
+    /// Mistral, Cerebras.
+    TokensMinute,
+    ProjectTokens,
 }
 
-impl<'h> Found<'h> {
-    pub(super) fn among(headers: &'h HeaderMap) -> Self {
-        let mut found = Found {
-            headers,
-            limits: Vec::new(),
-            is_groqs: false,
-        };
-        for (name, value) in headers {
-            match name.as_str() {
-                name if speaks_of_limits(name) => found.note(name, value),
-                GROQ => found.is_groqs = true,
-                _ => {}
-            }
-        }
-        found
-    }
+const REQUESTS: [Of; 6] = [
+    Of::Requests,
+    Of::AnthropicRequests,
+    Of::ReqMinute,
+    Of::RequestsMinute,
+    Of::RequestsDay,
+    Of::Unnamed,
+];
 
-    fn note(&mut self, name: &'h str, value: &'h HeaderValue) {
-        if self.limits.is_empty() {
-            // As many as two buckets have.
-            self.limits.reserve(6);
-        }
-        self.limits.push((name, value));
-    }
+const TOKENS: [Of; 3] = [Of::Tokens, Of::AnthropicTokens, Of::TokensMinute];
 
-    fn get(&self, name: &str) -> Option<&'h HeaderValue> {
-        let mut limits = self.limits.iter();
-        limits
-            .find(|(there, _)| *there == name)
-            .map(|(_, value)| *value)
-    }
+/// What one header says of its bucket.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum What {
+    Limit,
+    Remaining,
+    Reset,
+    /// Azure's, in seconds.
+    Period,
 }
 
-/// As every name does that is asked for here.
-fn speaks_of_limits(name: &str) -> bool {
-    name.starts_with("x-ratelimit-") || name.starts_with("anthropic-ratelimit-")
-}
+/// Groq counts requests by the day and tokens by the minute, always (its
+/// rate-limit documentation); this header of its own gives it away.
+const GROQ: &str = "x-groq-region";
 
-/// Where a bucket's three headers are, and how to read them.
-struct Names {
-    limit: &'static str,
-    remaining: &'static str,
-    reset: &'static str,
-    /// How a reset without a unit is meant.
-    bare: Bare,
-    /// The window, where the name or the provider's documentation tells it.
-    window: Window,
+/// What a header of this name tells. They are compared one by one: first those that are
+/// there most often.
+fn told_by(name: &str) -> Option<(Of, What)> {
+    if !(name.starts_with("x-ratelimit-") || name.starts_with("anthropic-ratelimit-")) {
+        return None;
+    }
+    Some(match name {
+        "x-ratelimit-limit-requests" => (Of::Requests, What::Limit),
+        "x-ratelimit-remaining-requests" => (Of::Requests, What::Remaining),
+        "x-ratelimit-reset-requests" => (Of::Requests, What::Reset),
+        "x-ratelimit-limit-tokens" => (Of::Tokens, What::Limit),
+        "x-ratelimit-remaining-tokens" => (Of::Tokens, What::Remaining),
+        "x-ratelimit-reset-tokens" => (Of::Tokens, What::Reset),
+        "x-ratelimit-limit-project-tokens" => (Of::ProjectTokens, What::Limit),
+        "x-ratelimit-remaining-project-tokens" => (Of::ProjectTokens, What::Remaining),
+        "x-ratelimit-reset-project-tokens" => (Of::ProjectTokens, What::Reset),
+        "x-ratelimit-renewalperiod-requests" => (Of::Requests, What::Period),
+        "x-ratelimit-renewalperiod-tokens" => (Of::Tokens, What::Period),
+        "x-ratelimit-renewalperiod-project-tokens" => (Of::ProjectTokens, What::Period),
+        "anthropic-ratelimit-requests-limit" => (Of::AnthropicRequests, What::Limit),
+        "anthropic-ratelimit-requests-remaining" => (Of::AnthropicRequests, What::Remaining),
+        "anthropic-ratelimit-requests-reset" => (Of::AnthropicRequests, What::Reset),
+        "anthropic-ratelimit-tokens-limit" => (Of::AnthropicTokens, What::Limit),
+        "anthropic-ratelimit-tokens-remaining" => (Of::AnthropicTokens, What::Remaining),
+        "anthropic-ratelimit-tokens-reset" => (Of::AnthropicTokens, What::Reset),
+        "x-ratelimit-limit-req-minute" => (Of::ReqMinute, What::Limit),
+        "x-ratelimit-remaining-req-minute" => (Of::ReqMinute, What::Remaining),
+        "x-ratelimit-reset-req-minute" => (Of::ReqMinute, What::Reset),
+        "x-ratelimit-limit-requests-minute" => (Of::RequestsMinute, What::Limit),
+        "x-ratelimit-remaining-requests-minute" => (Of::RequestsMinute, What::Remaining),
+        "x-ratelimit-reset-requests-minute" => (Of::RequestsMinute, What::Reset),
+        "x-ratelimit-limit-requests-day" => (Of::RequestsDay, What::Limit),
+        "x-ratelimit-remaining-requests-day" => (Of::RequestsDay, What::Remaining),
+        "x-ratelimit-reset-requests-day" => (Of::RequestsDay, What::Reset),
+        "x-ratelimit-limit-tokens-minute" => (Of::TokensMinute, What::Limit),
+        "x-ratelimit-remaining-tokens-minute" => (Of::TokensMinute, What::Remaining),
+        "x-ratelimit-reset-tokens-minute" => (Of::TokensMinute, What::Reset),
+        "x-ratelimit-limit" => (Of::Unnamed, What::Limit),
+        "x-ratelimit-remaining" => (Of::Unnamed, What::Remaining),
+        "x-ratelimit-reset" => (Of::Unnamed, What::Reset),
+        _ => return None,
+    })
 }
 
 #[derive(Clone, Copy)]
 enum Bare {
     /// Seconds or milliseconds, whichever fits (Azure sends both); the header
-    /// names the period in seconds.
-    Fitting { period: &'static str },
+    /// of the period names that in seconds.
+    Fitting,
     /// Seconds; from a thousand million on, an instant since 1970 in seconds
     /// or milliseconds.
     Seconds,
@@ -91,97 +123,82 @@ enum Window {
     Unknown,
 }
 
-/// In the order in which they are asked; the first that is there wins.
-const REQUESTS: [Names; 6] = [
-    Names {
-        limit: "x-ratelimit-limit-requests",
-        remaining: "x-ratelimit-remaining-requests",
-        reset: "x-ratelimit-reset-requests",
-        bare: Bare::Fitting {
-            period: "x-ratelimit-renewalperiod-requests",
-        },
-        window: Window::Computed,
-    },
-    Names {
-        limit: "anthropic-ratelimit-requests-limit",
-        remaining: "anthropic-ratelimit-requests-remaining",
-        reset: "anthropic-ratelimit-requests-reset",
-        bare: Bare::Seconds,
-        window: Window::Named(MINUTE),
-    },
-    // Mistral.
-    Names {
-        limit: "x-ratelimit-limit-req-minute",
-        remaining: "x-ratelimit-remaining-req-minute",
-        reset: "x-ratelimit-reset-req-minute",
-        bare: Bare::Seconds,
-        window: Window::Named(MINUTE),
-    },
-    // Cerebras counts requests by the day and tokens by the minute.
-    Names {
-        limit: "x-ratelimit-limit-requests-minute",
-        remaining: "x-ratelimit-remaining-requests-minute",
-        reset: "x-ratelimit-reset-requests-minute",
-        bare: Bare::Seconds,
-        window: Window::Named(MINUTE),
-    },
-    Names {
-        limit: "x-ratelimit-limit-requests-day",
-        remaining: "x-ratelimit-remaining-requests-day",
-        reset: "x-ratelimit-reset-requests-day",
-        bare: Bare::Seconds,
-        window: Window::Named(DAY),
-    },
-    // Together and others: no word for what is counted, nor for how long.
-    Names {
-        limit: "x-ratelimit-limit",
-        remaining: "x-ratelimit-remaining",
-        reset: "x-ratelimit-reset",
-        bare: Bare::Seconds,
-        window: Window::Unknown,
-    },
-];
+impl Of {
+    /// How a reset without a unit is meant.
+    fn bare(self) -> Bare {
+        match self {
+            Of::Requests | Of::Tokens | Of::ProjectTokens => Bare::Fitting,
+            _ => Bare::Seconds,
+        }
+    }
 
-const TOKENS: [Names; 3] = [
-    Names {
-        limit: "x-ratelimit-limit-tokens",
-        remaining: "x-ratelimit-remaining-tokens",
-        reset: "x-ratelimit-reset-tokens",
-        bare: Bare::Fitting {
-            period: "x-ratelimit-renewalperiod-tokens",
-        },
-        window: Window::Computed,
-    },
-    Names {
-        limit: "anthropic-ratelimit-tokens-limit",
-        remaining: "anthropic-ratelimit-tokens-remaining",
-        reset: "anthropic-ratelimit-tokens-reset",
-        bare: Bare::Seconds,
-        window: Window::Named(MINUTE),
-    },
-    // Mistral, Cerebras.
-    Names {
-        limit: "x-ratelimit-limit-tokens-minute",
-        remaining: "x-ratelimit-remaining-tokens-minute",
-        reset: "x-ratelimit-reset-tokens-minute",
-        bare: Bare::Seconds,
-        window: Window::Named(MINUTE),
-    },
-];
+    /// The window, where the name or the provider's documentation tells it.
+    fn window(self) -> Window {
+        match self {
+            Of::Requests | Of::Tokens | Of::ProjectTokens => Window::Computed,
+            Of::AnthropicRequests | Of::ReqMinute | Of::RequestsMinute => Window::Named(MINUTE),
+            Of::AnthropicTokens | Of::TokensMinute => Window::Named(MINUTE),
+            Of::RequestsDay => Window::Named(DAY),
+            Of::Unnamed => Window::Unknown,
+        }
+    }
+}
 
-const PROJECT_TOKENS: Names = Names {
-    limit: "x-ratelimit-limit-project-tokens",
-    remaining: "x-ratelimit-remaining-project-tokens",
-    reset: "x-ratelimit-reset-project-tokens",
-    bare: Bare::Fitting {
-        period: "x-ratelimit-renewalperiod-project-tokens",
-    },
-    window: Window::Computed,
-};
+/// The headers of one bucket, as they are there.
+#[derive(Clone, Copy, Default)]
+struct Told<'h> {
+    limit: Option<&'h HeaderValue>,
+    remaining: Option<&'h HeaderValue>,
+    reset: Option<&'h HeaderValue>,
+    period: Option<&'h HeaderValue>,
+}
 
-/// Groq counts requests by the day and tokens by the minute, always (its
-/// rate-limit documentation); this header of its own gives it away.
-const GROQ: &str = "x-groq-region";
+impl Told<'_> {
+    fn is_there(&self) -> bool {
+        self.limit.is_some() || self.remaining.is_some() || self.reset.is_some()
+    }
+}
+
+/// The headers of an answer that speak of limits, picked out once: there are dozens of
+/// names that might be asked for, and few of them are ever there.
+pub(super) struct Found<'h> {
+    headers: &'h HeaderMap,
+    told: [Told<'h>; Of::ProjectTokens as usize + 1],
+    is_groqs: bool,
+}
+
+impl<'h> Found<'h> {
+    pub(super) fn among(headers: &'h HeaderMap) -> Self {
+        let mut found = Found {
+            headers,
+            told: Default::default(),
+            is_groqs: false,
+        };
+        for (name, value) in headers {
+            match told_by(name.as_str()) {
+                Some((of, what)) => found.note(of, what, value),
+                None => found.is_groqs |= name == GROQ,
+            }
+        }
+        found
+    }
+
+    /// Of several with one name, the first counts.
+    fn note(&mut self, of: Of, what: What, value: &'h HeaderValue) {
+        let told = &mut self.told[of as usize];
+        let place = match what {
+            What::Limit => &mut told.limit,
+            What::Remaining => &mut told.remaining,
+            What::Reset => &mut told.reset,
+            What::Period => &mut told.period,
+        };
+        place.get_or_insert(value);
+    }
+
+    fn told(&self, of: Of) -> &Told<'h> {
+        &self.told[of as usize]
+    }
+}
 
 pub(super) fn requests(found: &Found<'_>) -> Bucket {
     let bucket = first(found, &REQUESTS);
@@ -194,7 +211,7 @@ pub(super) fn tokens(found: &Found<'_>) -> Bucket {
 }
 
 pub(super) fn project_tokens(found: &Found<'_>) -> Bucket {
-    read(found, &PROJECT_TOKENS)
+    read(found, Of::ProjectTokens)
 }
 
 fn always(bucket: Bucket, window: Duration, found: &Found<'_>) -> Bucket {
@@ -207,66 +224,57 @@ fn always(bucket: Bucket, window: Duration, found: &Found<'_>) -> Bucket {
     }
 }
 
-fn first(found: &Found<'_>, names: &[Names]) -> Bucket {
-    let there = |names: &&Names| {
-        [names.limit, names.remaining, names.reset]
-            .iter()
-            .any(|name| found.get(name).is_some())
-    };
-    names
-        .iter()
-        .find(there)
-        .map_or_else(Bucket::default, |names| read(found, names))
+fn first(found: &Found<'_>, ofs: &[Of]) -> Bucket {
+    let there = ofs.iter().find(|of| found.told(**of).is_there());
+    there.map_or_else(Bucket::default, |of| read(found, *of))
 }
 
-fn read(found: &Found<'_>, names: &Names) -> Bucket {
-    let limit = number(found, names.limit).filter(|limit| *limit > 0);
-    let remaining = number(found, names.remaining);
+fn read(found: &Found<'_>, of: Of) -> Bucket {
+    let told = found.told(of);
+    let limit = number(told.limit).filter(|limit| *limit > 0);
+    let remaining = number(told.remaining);
     // A limit or rest that makes no sense (Azure's -1) takes what stands
     // beside it along: its zeros mean "unknown", not "empty".
-    let senseless = |name, read: Option<u64>| found.get(name).is_some() && read.is_none();
-    if senseless(names.limit, limit) {
+    if told.limit.is_some() && limit.is_none() {
         return Bucket::default();
     }
-    let told = (!senseless(names.remaining, remaining))
-        .then(|| reset(found, names, limit.zip(remaining)))
+    let is_senseless = told.remaining.is_some() && remaining.is_none();
+    let reset = (!is_senseless)
+        .then(|| reset(found, of, limit.zip(remaining)))
         .flatten();
     Bucket {
         limit,
         remaining,
-        reset: told.map(|(reset, _)| reset),
-        window: counted(found, names, limit.zip(remaining), told),
+        reset: reset.map(|(reset, _)| reset),
+        window: counted(found, of, limit.zip(remaining), reset),
     }
 }
 
 fn counted(
     found: &Found<'_>,
-    names: &Names,
+    of: Of,
     count: Option<(u64, u64)>,
-    told: Option<(Duration, Duration)>,
+    reset: Option<(Duration, Duration)>,
 ) -> Option<Duration> {
-    if let (Window::Computed, Bare::Fitting { period }) = (names.window, names.bare)
-        && let Some(period) = number(found, period).filter(|period| *period > 0)
+    if let Window::Computed = of.window()
+        && let Some(period) = number(found.told(of).period).filter(|period| *period > 0)
     {
         return Some(Duration::from_secs(period));
     }
     let (limit, remaining) = count?;
-    match names.window {
+    match of.window() {
         Window::Named(window) => Some(window),
         Window::Unknown => None,
-        Window::Computed => told.and_then(|(reset, to)| window(limit, remaining, reset, to)),
+        Window::Computed => reset.and_then(|(reset, to)| window(limit, remaining, reset, to)),
     }
 }
 
 /// The time until full, and how exactly it is told.
-fn reset(
-    found: &Found<'_>,
-    names: &Names,
-    count: Option<(u64, u64)>,
-) -> Option<(Duration, Duration)> {
+fn reset(found: &Found<'_>, of: Of, count: Option<(u64, u64)>) -> Option<(Duration, Duration)> {
     const MILLISECOND: Duration = Duration::from_millis(1);
     const SECOND: Duration = Duration::from_secs(1);
-    let text = text(found, names.reset)?;
+    let told = found.told(of);
+    let text = told.reset?.to_str().ok()?.trim_ascii();
     if let Some(reset) = go_duration(text) {
         return Some((reset, MILLISECOND));
     }
@@ -274,10 +282,10 @@ fn reset(
         return Some((until(instant, now(found.headers)), SECOND));
     }
     let bare = seconds(text)?;
-    match names.bare {
+    match of.bare() {
         // A fraction cannot be milliseconds told as an integer.
-        Bare::Fitting { .. } if text.contains('.') => Some((bare, MILLISECOND)),
-        Bare::Fitting { period } => fitting(text, number(found, period), count?),
+        Bare::Fitting if text.contains('.') => Some((bare, MILLISECOND)),
+        Bare::Fitting => fitting(text, number(told.period), count?),
         Bare::Seconds => Some((seconds_or_epoch(found, text)?, SECOND)),
     }
 }
@@ -319,25 +327,25 @@ fn seconds_or_epoch(found: &Found<'_>, text: &str) -> Option<Duration> {
     Some(until(epoch(since.ok()?)?, now(found.headers)))
 }
 
-fn text<'h>(found: &Found<'h>, name: &str) -> Option<&'h str> {
-    found.get(name)?.to_str().ok().map(str::trim_ascii)
+/// A count: an unsigned whole number; a fraction of zeros is forgiven.
+fn number(value: Option<&HeaderValue>) -> Option<u64> {
+    let text = value?.as_bytes().trim_ascii();
+    let mut number = 0_u64;
+    for (at, byte) in text.iter().enumerate() {
+        if !byte.is_ascii_digit() {
+            return (at > 0 && is_zero(&text[at..])).then_some(number);
+        }
+        number = number
+            .checked_mul(10)?
+            .checked_add(u64::from(byte - b'0'))?;
+    }
+    (!text.is_empty()).then_some(number)
 }
 
-/// A count: an unsigned whole number; a fraction of zeros is forgiven.
-fn number(found: &Found<'_>, name: &str) -> Option<u64> {
-    let text = found.get(name)?.as_bytes().trim_ascii();
-    let digits = text.iter().take_while(|byte| byte.is_ascii_digit()).count();
-    let (whole, rest) = text.split_at(digits);
-    let is_whole = match rest.strip_prefix(b".") {
-        Some(zeros) => zeros.iter().all(|byte| *byte == b'0'),
-        None => rest.is_empty(),
-    };
-    if whole.is_empty() || !is_whole {
-        return None;
-    }
-    whole.iter().try_fold(0_u64, |number, digit| {
-        number.checked_mul(10)?.checked_add(u64::from(digit - b'0'))
-    })
+/// A fraction of nothing.
+fn is_zero(fraction: &[u8]) -> bool {
+    let digits = fraction.strip_prefix(b".");
+    digits.is_some_and(|digits| digits.iter().all(|digit| *digit == b'0'))
 }
 
 #[cfg(test)]
@@ -345,16 +353,70 @@ mod tests {
     use super::*;
 
     #[test]
-    fn no_name_is_asked_for_that_is_not_picked_out() {
-        let all = REQUESTS.iter().chain(&TOKENS).chain([&PROJECT_TOKENS]);
-        for names in all {
-            let period = match names.bare {
-                Bare::Fitting { period } => period,
-                Bare::Seconds => names.limit,
-            };
-            for name in [names.limit, names.remaining, names.reset, period] {
-                assert!(speaks_of_limits(name), "{name}");
+    fn every_name_is_known_in_full() {
+        let plain = [
+            ("requests", Of::Requests),
+            ("req-minute", Of::ReqMinute),
+            ("requests-minute", Of::RequestsMinute),
+            ("requests-day", Of::RequestsDay),
+            ("tokens", Of::Tokens),
+            ("tokens-minute", Of::TokensMinute),
+            ("project-tokens", Of::ProjectTokens),
+        ];
+        let words = [
+            ("limit", What::Limit),
+            ("remaining", What::Remaining),
+            ("reset", What::Reset),
+        ];
+        for (word, what) in words {
+            for (name, of) in plain {
+                expect(&format!("x-ratelimit-{word}-{name}"), of, what);
             }
+            expect(&format!("x-ratelimit-{word}"), Of::Unnamed, what);
+            for (name, of) in [
+                ("requests", Of::AnthropicRequests),
+                ("tokens", Of::AnthropicTokens),
+            ] {
+                expect(&format!("anthropic-ratelimit-{name}-{word}"), of, what);
+            }
+        }
+        for (name, of) in plain {
+            let period = format!("x-ratelimit-renewalperiod-{name}");
+            match of.bare() {
+                Bare::Fitting => expect(&period, of, What::Period),
+                Bare::Seconds => assert_eq!(told_by(&period), None, "{period}"),
+            }
+        }
+    }
+
+    /// It tells that, and with a letter less or more it tells nothing of the kind.
+    fn expect(name: &str, of: Of, what: What) {
+        assert_eq!(told_by(name), Some((of, what)), "{name}");
+        let mut near = vec![format!("{name}s"), format!("{name}-"), format!("x{name}")];
+        near.extend((0..name.len()).map(|at| name[..at].to_owned() + &name[at + 1..]));
+        near.extend((1..name.len()).map(|end| name[..end].to_owned()));
+        for near in near {
+            assert_ne!(told_by(&near), Some((of, what)), "{near}");
+        }
+    }
+
+    #[test]
+    fn other_names_tell_nothing() {
+        for name in [
+            "x-ratelimit-",
+            "x-ratelimit-renewalperiod",
+            "x-ratelimit-limit-images",
+            "x-ratelimit-limit-input-images",
+            "x-ratelimit-limit-tokens_usage_based",
+            "x-ratelimit-key",
+            "x-ratelimit-rest-tokens",
+            "x-ratelimit-reset-tokens-day",
+            "anthropic-ratelimit-input-tokens-limit",
+            "anthropic-ratelimit-tokens",
+            "x-rate-limit-reset-tokens",
+            GROQ,
+        ] {
+            assert_eq!(told_by(name), None, "{name}");
         }
     }
 }
