@@ -16,7 +16,7 @@ use std::pin::Pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::task::{Context, Poll, ready};
 
-use bytes::{Bytes, BytesMut};
+use bytes::Bytes;
 use http::{Extensions, HeaderMap, HeaderName, HeaderValue, Method, Request};
 use pin_project_lite::pin_project;
 use tollhouse::{BoxError, Error};
@@ -42,6 +42,8 @@ pub(crate) struct Headers(Mutex<State>);
 enum State {
     Open(HeaderMap),
     Packed(Packed),
+    /// Whoever has them puts them back, unless he panics.
+    Taken,
 }
 
 impl<Q> Draft<Q> {
@@ -70,10 +72,14 @@ impl<Q> Draft<Q> {
         seen
     }
 
+    /// As [`show`](Self::show), for what is ours and may look under the lock.
+    pub(super) fn read<T>(&self, look: fn(&HeaderMap) -> T) -> T {
+        look(self.headers.lock().opened())
+    }
+
+    /// Under the lock: for what is ours.
     pub(super) fn edit(&mut self, edit: impl FnOnce(&Method, &mut HeaderMap)) {
-        let mut headers = self.headers.take();
-        edit(self.request.method(), &mut headers);
-        self.headers.put_back(headers);
+        edit(self.request.method(), self.headers.lock().opened());
     }
 
     /// Packs them for whoever waits, as long as there are any.
@@ -113,8 +119,7 @@ impl Headers {
 
     /// Takes them out; whoever does puts them back.
     fn take(&self) -> HeaderMap {
-        let nothing = State::Open(HeaderMap::new());
-        std::mem::replace(&mut *self.lock(), nothing).open()
+        std::mem::replace(&mut *self.lock(), State::Taken).open()
     }
 
     fn put_back(&self, headers: HeaderMap) {
@@ -128,10 +133,22 @@ impl Headers {
 }
 
 impl State {
+    /// Opens them where they are.
+    fn opened(&mut self) -> &mut HeaderMap {
+        if !matches!(self, State::Open(_)) {
+            *self = State::Open(std::mem::replace(self, State::Taken).open());
+        }
+        match self {
+            State::Open(headers) => headers,
+            State::Packed(_) | State::Taken => unreachable!("they are open"),
+        }
+    }
+
     fn open(self) -> HeaderMap {
         match self {
             State::Open(headers) => headers,
             State::Packed(packed) => packed.open(),
+            State::Taken => HeaderMap::new(),
         }
     }
 }
@@ -149,15 +166,15 @@ impl Packed {
     fn of(headers: &HeaderMap) -> Self {
         let length = |(name, value): (&HeaderName, &HeaderValue)| name.as_str().len() + value.len();
         let length = headers.iter().map(|header| length(header) + 2).sum();
-        let mut text = BytesMut::with_capacity(length);
+        let mut text = Vec::with_capacity(length);
         for (name, value) in headers {
             text.extend_from_slice(name.as_str().as_bytes());
-            text.extend_from_slice(if value.is_sensitive() { b";" } else { b":" });
+            text.push(if value.is_sensitive() { b';' } else { b':' });
             text.extend_from_slice(value.as_bytes());
-            text.extend_from_slice(b"\n");
+            text.push(b'\n');
         }
         Packed {
-            text: text.freeze(),
+            text: text.into(),
             count: headers.len(),
         }
     }
