@@ -172,13 +172,15 @@ impl OpenAi {
 
     fn complete(&self, request: &mut Request<RequestBody>) -> Result<(), Error> {
         let base = &self.account.base;
-        let is_ours = match base.resolve(request.uri())? {
-            Resolved::Here(path) if self.transport.get_ref().is_inline(request) => {
-                *request.uri_mut() = path.into();
-                true
-            }
+        let is_inline = self.transport.get_ref().is_inline(request);
+        let target = base.resolve(request.uri())?;
+        let writes_host = is_inline && matches!(target, Resolved::Here(_));
+        let is_ours = match target {
             Resolved::Here(path) => {
-                *request.uri_mut() = base.absolute(path);
+                *request.uri_mut() = match is_inline {
+                    true => path.into(),
+                    false => base.absolute(path),
+                };
                 true
             }
             Resolved::Origin => true,
@@ -189,13 +191,17 @@ impl OpenAi {
         let is_json = whole.is_some_and(|whole| !whole.is_empty());
         // RFC 9110, section 8.6: where a method has content, that there is none is said.
         let has_content = [Method::POST, Method::PUT, Method::PATCH].contains(request.method());
-        let is_nothing = whole.is_some() && request.body().size_hint().exact() == Some(0);
-        let is_without = has_content && is_nothing;
+        let length = request.body().size_hint().exact();
+        let is_without = has_content && whole.is_some() && length == Some(0);
         let headers = request.headers_mut();
         // Both belong to whoever sent it here (a proxy's own client); the transport
-        // writes the right ones.
-        headers.remove(HOST);
-        headers.remove(CONTENT_LENGTH);
+        // writes the right ones, the host over what is there where it drives the connection.
+        if !writes_host {
+            headers.remove(HOST);
+        }
+        if !tells(headers, length) {
+            headers.remove(CONTENT_LENGTH);
+        }
         if is_without {
             headers.insert(CONTENT_LENGTH, HeaderValue::from_static("0"));
         }
@@ -215,6 +221,17 @@ impl OpenAi {
             )));
         Ok(())
     }
+}
+
+/// Whether a body's length is told already, once and as the transport would write it.
+fn tells(headers: &HeaderMap, length: Option<u64>) -> bool {
+    let mut told = headers.get_all(CONTENT_LENGTH).iter();
+    let (Some(first), None) = (told.next(), told.next()) else {
+        return false;
+    };
+    let is_plain = matches!(first.as_bytes(), [b'1'..=b'9', ..]);
+    let told = first.to_str().ok().and_then(|told| told.parse().ok());
+    is_plain && told.is_some() && told == length
 }
 
 impl Account {

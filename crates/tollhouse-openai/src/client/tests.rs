@@ -103,6 +103,43 @@ async fn a_request_is_completed_with_address_key_and_type() {
     }
 }
 
+/// They come from whoever sent it to a proxy, and may be anything.
+#[tokio::test]
+async fn host_and_length_are_sent_once_whatever_was_told() {
+    let provider = Provider::start().await;
+    let host = provider.listener.local_addr().unwrap();
+    let told: [&[&str]; 10] = [
+        &[],
+        &["25"],
+        &["025"],
+        &["+25"],
+        &["25, 25"],
+        &["25", "25"],
+        &["25", "24"],
+        &["24"],
+        &[""],
+        &["99999999999999999999999"],
+    ];
+    for lengths in told {
+        let client = provider.client().build().expect("a client");
+        let mut request = post("/v1/responses");
+        for length in lengths {
+            let length = length.parse().unwrap();
+            request.headers_mut().append(CONTENT_LENGTH, length);
+        }
+        for host in ["localhost:8787", "elsewhere"] {
+            request.headers_mut().append(HOST, host.parse().unwrap());
+        }
+        let (response, (seen, _)) = tokio::join!(client.oneshot(request), provider.answer(OK));
+        assert_eq!(response.expect("an answer").status(), StatusCode::OK);
+        for (name, value) in [("host", &*host.to_string()), ("content-length", "25")] {
+            let (start, line) = (format!("\r\n{name}:"), format!("\r\n{name}: {value}\r\n"));
+            assert_eq!(seen.matches(&start).count(), 1, "{lengths:?} in {seen}");
+            assert!(seen.contains(&line), "{lengths:?} in {seen}");
+        }
+    }
+}
+
 /// Such as one that cancels a batch: some servers ask for a length where a method has content.
 #[tokio::test]
 async fn a_request_without_a_body_says_that_it_has_none() {

@@ -99,7 +99,9 @@ impl Inline {
                     ended => return ended.map_err(Failed::into_error),
                 }
             }
-            let ended = self.connect().await?.send(request, &self.pool).await;
+            // Boxed: hardly a call in thousands connects, and each would have room for it.
+            let fresh = Box::pin(self.connect()).await?;
+            let ended = fresh.send(request, &self.pool).await;
             ended.map_err(Failed::into_error)
         });
         Sent {
