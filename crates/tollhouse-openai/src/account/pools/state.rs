@@ -41,12 +41,15 @@ pub(super) struct State {
     /// Those among them that no section names.
     strangers: usize,
     /// Where each model was found to belong. A pool that is dropped is found no more.
-    routes: HashMap<Endpoint, HashMap<Box<str>, Weak<Pool>>>,
+    routes: Routes,
     names: usize,
     labels: HashSet<Arc<str>>,
     pub(super) swept: Option<Instant>,
     pub(super) closed: bool,
 }
+
+/// By endpoint, then by name.
+type Routes = [HashMap<Box<str>, Weak<Pool>>; Endpoint::ALL.len()];
 
 /// What is to be done for a model whose pool is not known.
 pub(super) enum Plan {
@@ -69,7 +72,7 @@ impl State {
             callers,
             live: HashMap::new(),
             strangers: 0,
-            routes: HashMap::new(),
+            routes: Routes::default(),
             names: 0,
             labels: HashSet::new(),
             swept: None,
@@ -78,7 +81,7 @@ impl State {
     }
 
     pub(super) fn find(&self, model: &str, endpoint: Endpoint) -> Option<Arc<Pool>> {
-        let pool = self.routes.get(&endpoint)?.get(model)?.upgrade()?;
+        let pool = self.routes[endpoint as usize].get(model)?.upgrade()?;
         pool.look_up();
         Some(pool)
     }
@@ -148,7 +151,7 @@ impl State {
             if self.names >= MOST_ROUTES {
                 self.forget_routes();
             }
-            let routes = self.routes.entry(endpoint).or_default();
+            let routes = &mut self.routes[endpoint as usize];
             let before = routes.insert(model.into(), Arc::downgrade(&pool));
             self.names += usize::from(before.is_none());
         }
@@ -194,7 +197,7 @@ impl State {
     }
 
     fn forget_routes(&mut self) {
-        self.routes.clear();
+        self.routes.iter_mut().for_each(HashMap::clear);
         self.names = 0;
     }
 
@@ -232,7 +235,7 @@ impl Next {
 /// What a change left behind, to be dropped under no lock.
 pub(super) struct Gone {
     _pools: HashMap<PoolId, Arc<Pool>>,
-    _routes: HashMap<Endpoint, HashMap<Box<str>, Weak<Pool>>>,
+    _routes: Routes,
     _shared: SharedGates,
     _dry: Option<Arc<DryRuns>>,
     _config: Arc<AccountConfig>,

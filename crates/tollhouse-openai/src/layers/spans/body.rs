@@ -25,7 +25,8 @@ pin_project! {
 /// Writes on the span what the body tells, when it is over or dropped.
 struct Reading {
     span: Span,
-    meter: Option<UsageMeter>,
+    /// Boxed: mostly there is none, and the answer is moved from layer to layer.
+    meter: Option<Box<UsageMeter>>,
 }
 
 impl Reading {
@@ -48,6 +49,7 @@ impl Drop for Reading {
 impl<B: Body> SpannedBody<B> {
     /// `meter` is one for this answer, where the span is written on.
     pub(super) fn new(body: B, span: Span, meter: Option<UsageMeter>) -> Self {
+        let meter = meter.map(Box::new);
         let mut reading = Reading { span, meter };
         if body.is_end_stream() {
             reading.end();
