@@ -126,7 +126,7 @@ impl Call {
 
     /// What the body holds; `None` where it is no JSON object or is streamed.
     pub fn shape(&self) -> Option<&Shape> {
-        self.facts().shape.as_deref()
+        self.facts().shape.as_ref()
     }
 
     pub(crate) fn facts(&self) -> &RequestFacts {

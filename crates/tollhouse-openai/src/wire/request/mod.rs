@@ -11,8 +11,6 @@ pub use endpoint::Endpoint;
 pub(crate) use endpoint::deployment;
 pub use shape::Shape;
 
-use std::sync::Arc;
-
 use http::Method;
 
 /// All that is known of a request before it is sent.
@@ -26,7 +24,7 @@ pub(crate) struct RequestFacts {
     /// The body's length; `None` where it is streamed and nobody reads it.
     pub(crate) bytes: Option<u64>,
     /// What the body holds; `None` where it is no JSON object.
-    pub(crate) shape: Option<Arc<Shape>>,
+    pub(crate) shape: Option<Shape>,
     /// What makes a chat stream tell its usage, where it has not been asked.
     pub(crate) edit: Option<Edit>,
 }
@@ -37,7 +35,7 @@ impl RequestFacts {
         let (shape, edit) = body.and_then(Shape::read).unzip();
         RequestFacts {
             bytes: body.map(|body| body.len() as u64),
-            shape: shape.map(Arc::new),
+            shape,
             edit: edit.flatten(),
             ..RequestFacts::head(method, path)
         }

@@ -65,7 +65,12 @@ impl Shape {
         }
         #[cfg(test)]
         crate::call::tests::count_a_reading();
-        let fields: Fields<'_> = serde_json::from_slice(body).ok()?;
+        let fields: Fields<'_> = match std::str::from_utf8(body) {
+            Ok(text) => serde_json::from_str(text),
+            // It may be none in what nobody reads.
+            Err(_) => serde_json::from_slice(body),
+        }
+        .ok()?;
         let edit = fields.streaming.edit(body);
         Some((fields.shape(), edit))
     }
@@ -236,4 +241,58 @@ where
 
 fn decoded(json: &RawValue) -> Option<Box<str>> {
     serde_json::from_str(json.get()).ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    /// Read as if nobody had looked at the whole of it before.
+    fn string_by_string(body: &[u8]) -> Option<Shape> {
+        let fields: Fields<'_> = serde_json::from_slice(body).ok()?;
+        Some(fields.shape())
+    }
+
+    fn shape(body: &[u8]) -> Option<Shape> {
+        Shape::read(body).map(|(shape, _)| shape)
+    }
+
+    #[test]
+    fn what_is_no_text_matters_only_where_it_is_read() {
+        for (body, is_read) in [
+            (&b"{\"model\":\"a\",\"user\":\"\xff\"}"[..], true),
+            (b"{\"model\":\"a\",\"user\":[\"\xc3\"]}", true),
+            (b"{\"model\":\"a\xff\"}", false),
+            (b"{\"model\":\"a\",\"tools\":[\"\xff\"]}", false),
+            (b"{\"model\":\"a\",\"\xff\":1}", false),
+            (b"{\"model\":\"a\",\"input\":\"\xed\xa0\x80\"}", false),
+            (b"{\"model\":\"a\"}\xff", false),
+        ] {
+            let named = shape(body).and_then(|shape| shape.model);
+            assert_eq!(named.as_deref(), is_read.then_some("a"), "{body:?}");
+            assert_eq!(shape(body), string_by_string(body), "{body:?}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn a_body_is_read_alike_as_text_and_string_by_string(
+            text in "[\\PC\"\\\\]{0,20}",
+            field in "user|input|messages|n|tools",
+            at in any::<prop::sample::Index>(),
+            byte: u8,
+            end in any::<prop::sample::Index>(),
+        ) {
+            let body = serde_json::json!({"model": "a", "max_tokens": 81, field: [{"role": text}]});
+            let mut body = body.to_string().into_bytes();
+            prop_assert_eq!(shape(&body), string_by_string(&body));
+            let at = at.index(body.len() - 1) + 1;
+            body[at] = byte;
+            prop_assert_eq!(shape(&body), string_by_string(&body));
+            body.truncate(end.index(body.len()).max(1));
+            prop_assert_eq!(shape(&body), string_by_string(&body));
+        }
+    }
 }
