@@ -10,12 +10,13 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use axum::body::Body;
+use axum::BoxError;
 use axum::extract::ConnectInfo;
+use bytes::Bytes;
 use futures_util::TryFutureExt;
 use http::header::UPGRADE;
 use http::{Request, Response};
-use hyper::body::Incoming;
+use hyper::body::{Body, Incoming};
 use hyper::server::conn::http1::UpgradeableConnection;
 use hyper::server::conn::{http1, http2};
 use hyper::service::{HttpService, Service, service_fn};
@@ -206,7 +207,7 @@ async fn connection(
             request.extensions_mut().insert(flaw);
         }
         let turn = signals.turn();
-        let answered = front.clone().oneshot(request.map(Body::new));
+        let answered = front.clone().oneshot(request.map(axum::body::Body::new));
         answered.map_ok(|answer| answer.map(|body| Outgoing::new(body, turn)))
     });
     let Some((socket, speaks_http_2)) = greeted(socket, &mut ends).await else {
@@ -249,12 +250,13 @@ async fn greeted(
     }
 }
 
-async fn over_http_1<S>(
+async fn over_http_1<S, B>(
     mut serving: Pin<&mut UpgradeableConnection<Socket, S>>,
     mut ends: watch::Receiver<bool>,
 ) -> hyper::Result<()>
 where
-    S: HttpService<Incoming, ResBody = Outgoing, Error = Infallible>,
+    S: HttpService<Incoming, ResBody = Outgoing<B>, Error = Infallible>,
+    B: Body<Data = Bytes, Error: Into<BoxError>> + 'static,
 {
     tokio::select! {
         biased;
@@ -264,7 +266,7 @@ where
     serving.await
 }
 
-async fn over_http_2<S>(
+async fn over_http_2<S, B>(
     socket: Socket,
     service: S,
     limits: Limits,
@@ -272,8 +274,9 @@ async fn over_http_2<S>(
     mut ends: watch::Receiver<bool>,
 ) -> hyper::Result<()>
 where
-    S: Service<Request<Incoming>, Response = Response<Outgoing>, Error = Infallible>,
+    S: Service<Request<Incoming>, Response = Response<Outgoing<B>>, Error = Infallible>,
     S::Future: Send + 'static,
+    B: Body<Data = Bytes, Error: Into<BoxError>> + Send + 'static,
 {
     let asked = AtomicU64::new(0);
     let counted = service_fn(|request| {

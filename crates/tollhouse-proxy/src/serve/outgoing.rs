@@ -14,9 +14,8 @@ use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
-use axum::body::Body;
 use bytes::Bytes;
-use http_body::{Frame, SizeHint};
+use http_body::{Body, Frame, SizeHint};
 use hyper::rt::Executor;
 use pin_project_lite::pin_project;
 use tokio::task_local;
@@ -43,9 +42,9 @@ struct Pace {
 
 pin_project! {
     /// An answer's body.
-    pub(crate) struct Outgoing {
+    pub(crate) struct Outgoing<B> {
         #[pin]
-        body: Body,
+        body: B,
         turn: Turn,
         // Over HTTP/2.
         pace: Option<Arc<Pace>>,
@@ -54,9 +53,9 @@ pin_project! {
     }
 }
 
-impl Outgoing {
+impl<B> Outgoing<B> {
     /// To be made by the task that hands it over.
-    pub(crate) fn new(body: Body, turn: Turn) -> Self {
+    pub(crate) fn new(body: B, turn: Turn) -> Self {
         Outgoing {
             body,
             turn,
@@ -81,14 +80,14 @@ fn piece(mut data: Bytes, rest: &mut Bytes) -> Frame<Bytes> {
     Frame::data(piece)
 }
 
-impl http_body::Body for Outgoing {
+impl<B: Body<Data = Bytes>> Body for Outgoing<B> {
     type Data = Bytes;
-    type Error = axum::Error;
+    type Error = B::Error;
 
     fn poll_frame(
         self: Pin<&mut Self>,
         cx: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, axum::Error>>> {
+    ) -> Poll<Option<Result<Frame<Bytes>, B::Error>>> {
         let this = self.project();
         let Some(pace) = this.pace else {
             return this.body.poll_frame(cx);

@@ -12,14 +12,17 @@ use axum::body::Body;
 use axum::extract::{ConnectInfo, Request, State};
 use axum::response::{IntoResponse, Redirect, Response};
 use axum::routing::get;
-use axum::{Json, Router};
+use axum::{BoxError, Json, Router};
+use bytes::Bytes;
 use http::header::{AUTHORIZATION, CONTENT_TYPE, COOKIE, PROXY_AUTHORIZATION, SET_COOKIE};
 use http::{HeaderMap, Method, StatusCode};
 use tollhouse_openai::shared::Fallback;
 use tower::{Service, ServiceBuilder, ServiceExt};
 use tower_http::catch_panic::CatchPanicLayer;
 use tower_http::request_id::{PropagateRequestIdLayer, SetRequestIdLayer};
-use tower_http::sensitive_headers::SetSensitiveHeadersLayer;
+use tower_http::sensitive_headers::{
+    SetSensitiveRequestHeadersLayer, SetSensitiveResponseHeadersLayer,
+};
 
 use super::request_id::RequestIds;
 use super::status::Status;
@@ -40,18 +43,11 @@ pub(crate) fn router(shared: Arc<Shared>) -> Router {
 
 /// The same for the server of our own, which needs no box around each layer.
 pub(crate) fn front(shared: Arc<Shared>) -> impl Front {
-    let secret = [
-        AUTHORIZATION,
-        PROXY_AUTHORIZATION,
-        COOKIE,
-        SET_COOKIE,
-        API_KEY,
-        TOKEN,
-    ];
+    let secret = [AUTHORIZATION, PROXY_AUTHORIZATION, COOKIE, API_KEY, TOKEN];
     ServiceBuilder::new()
-        .map_response(|response: Response<_>| response.map(Body::new))
         .layer(CatchPanicLayer::custom(panicked))
-        .layer(SetSensitiveHeadersLayer::new(secret))
+        .layer(SetSensitiveRequestHeadersLayer::new(secret))
+        .layer(SetSensitiveResponseHeadersLayer::new([SET_COOKIE]))
         .layer(SetRequestIdLayer::new(REQUEST_ID, RequestIds::default()))
         .layer(PropagateRequestIdLayer::new(REQUEST_ID))
         .service(Paths {
@@ -62,21 +58,26 @@ pub(crate) fn front(shared: Arc<Shared>) -> impl Front {
 
 /// Answers every request.
 pub(crate) trait Front:
-    Service<Request, Response = Response, Error = Infallible, Future: Send>
+    Service<Request, Response = Response<Self::Body>, Error = Infallible, Future: Send>
     + Clone
     + Send
     + Sync
     + 'static
 {
+    /// As the outermost layer has it; a box around it would do nothing.
+    type Body: http_body::Body<Data = Bytes, Error: Into<BoxError>> + Send + 'static;
 }
 
-impl<S> Front for S where
-    S: Service<Request, Response = Response, Error = Infallible, Future: Send>
+impl<S, B> Front for S
+where
+    S: Service<Request, Response = Response<B>, Error = Infallible, Future: Send>
         + Clone
         + Send
         + Sync
-        + 'static
+        + 'static,
+    B: http_body::Body<Data = Bytes, Error: Into<BoxError>> + Send + 'static,
 {
+    type Body = B;
 }
 
 /// Tells calls, which are many, from what the proxy says of itself.
