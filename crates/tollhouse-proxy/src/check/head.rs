@@ -51,13 +51,11 @@ impl Head {
         else {
             return Err(Flaw::Malformed);
         };
-        let is_target =
-            !target.is_empty() && !target.contains(&b'\t') && str::from_utf8(target).is_ok();
-        if method.is_empty() || token(method) < method.len() || !is_target {
+        if method.is_empty() || token(method) < method.len() {
             return Err(Flaw::Malformed);
         }
-        if !is_plain(target) && Uri::try_from(target).is_err() {
-            return Err(Flaw::BadTarget);
+        if !is_plain(target) {
+            doubted(target)?;
         }
         self.is_connect = method == b"CONNECT";
         self.is_http_11 = match version {
@@ -128,11 +126,21 @@ pub(super) fn plain(lines: &[u8]) -> Result<(), Flaw> {
     }
 }
 
-/// Whether a target is the path of a call, of letters that nobody doubts. What hyper makes of
-/// others, and that it refuses them without a word, is asked of whom hyper asks.
+/// Whether a target is the path of a call, of letters that nobody doubts.
 fn is_plain(target: &[u8]) -> bool {
-    let is_plain = |byte: &u8| byte.is_ascii_alphanumeric() || b"/-._~?&=%".contains(byte);
-    target.first() == Some(&b'/') && target.iter().all(is_plain)
+    target.first() == Some(&b'/') && target.iter().all(|byte| PLAIN[usize::from(*byte)])
+}
+
+/// Another target. What hyper makes of it, and that it refuses some without a word, is asked of
+/// whom hyper asks.
+fn doubted(target: &[u8]) -> Result<(), Flaw> {
+    if target.is_empty() || target.contains(&b'\t') || str::from_utf8(target).is_err() {
+        return Err(Flaw::Malformed);
+    }
+    match Uri::try_from(target) {
+        Ok(_) => Ok(()),
+        Err(_) => Err(Flaw::BadTarget),
+    }
 }
 
 /// But for those that end a line, and the tab.
@@ -153,19 +161,22 @@ fn token(line: &[u8]) -> usize {
     end.unwrap_or(line.len())
 }
 
-static TOKEN: [bool; 256] = {
+static TOKEN: [bool; 256] = alphanumeric_or(b"!#$%&'*+-.^_`|~");
+static PLAIN: [bool; 256] = alphanumeric_or(b"/-._~?&=%");
+
+const fn alphanumeric_or(others: &[u8]) -> [bool; 256] {
     let (mut table, mut byte) = ([false; 256], 0);
     while byte < 128 {
         table[byte] = (byte as u8).is_ascii_alphanumeric();
         byte += 1;
     }
-    let (others, mut at) = (b"!#$%&'*+-.^_`|~", 0);
+    let mut at = 0;
     while at < others.len() {
         table[others[at] as usize] = true;
         at += 1;
     }
     table
-};
+}
 
 #[cfg(test)]
 mod tests {

@@ -5,6 +5,7 @@ use std::net::IpAddr;
 use http::header::{HOST, ORIGIN};
 use http::uri::Authority;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Request};
+use memchr::memchr2;
 
 use super::Flaw;
 
@@ -90,7 +91,7 @@ fn own_origin(headers: &HeaderMap, host: &Authority) -> Result<(), Flaw> {
 /// Whether a segment is `.` or `..`, written out or not: the provider would resolve
 /// it to a path that this proxy has not seen.
 fn has_dots(path: &str) -> bool {
-    if !path.contains(['.', '%']) {
+    if memchr2(b'.', b'%', path.as_bytes()).is_none() {
         return false;
     }
     let path = path.to_ascii_lowercase();
