@@ -1,11 +1,15 @@
 //! What is read of a request before it waits.
 
+use std::time::Duration;
+
+use axum::BoxError;
 use axum::body::Body;
 use bytes::Bytes;
+use futures_util::{FutureExt, StreamExt, stream};
 use http::header::CONTENT_TYPE;
 use http::{HeaderMap, HeaderValue, Request};
-use http_body::Body as _;
-use http_body_util::{BodyExt, Limited};
+use http_body::{Body as _, Frame};
+use http_body_util::{BodyExt, BodyStream, Limited, StreamBody};
 use tollhouse_openai::{Call, RequestBody};
 use tower_http::timeout::TimeoutBody;
 
@@ -44,10 +48,16 @@ impl Ready {
         if size.lower() > most as u64 {
             return Err(Refusal::TooLong { most });
         }
-        let body = WithSize::new(TimeoutBody::new(bounds.body_idle, body), size);
         let body = match upload {
-            Some(most) => RequestBody::streamed(Box::pin(Limited::new(body, most))),
-            None => whole(body, bounds.body_bytes, share).await?,
+            Some(most) => {
+                let body = WithSize::new(TimeoutBody::new(bounds.body_idle, body), size);
+                RequestBody::streamed(Box::pin(Limited::new(body, most)))
+            }
+            None => {
+                let body = Limited::new(Counted::new(body, share), most);
+                let read = whole(body, bounds.body_idle).await;
+                read.map_err(|error| Refusal::of_body(&*error, most))?
+            }
         };
         let mut request = Box::new(Request::from_parts(head, body));
         let launches = Launches::none_yet();
@@ -62,20 +72,37 @@ impl Ready {
     }
 }
 
-async fn whole<B>(body: B, most: usize, share: &mut Share) -> Result<RequestBody, Refusal>
+/// Reads a body to its end, of which no piece may take longer than `idle`. Most come with their
+/// head in one piece, which is here already and needs no clock.
+async fn whole<B>(mut body: B, idle: Duration) -> Result<RequestBody, BoxError>
 where
-    B: http_body::Body<Data = Bytes>,
-    B::Error: Into<axum::BoxError>,
+    B: http_body::Body<Data = Bytes, Error = BoxError> + Unpin,
 {
-    let body = Limited::new(Counted::new(Box::pin(body), share), most);
-    let whole = body.collect().await;
-    let whole = whole.map_err(|error| Refusal::of_body(&*error, most))?;
+    let first = body.frame().now_or_never().flatten().transpose()?;
+    if body.is_end_stream() && !first.as_ref().is_some_and(Frame::is_trailers) {
+        let data = first.and_then(|frame| frame.into_data().ok());
+        return Ok(RequestBody::from(detached(data.unwrap_or_default())));
+    }
+    let whole = first_and_rest(first, TimeoutBody::new(idle, body));
+    // Boxed, or it would take room in all calls that have no more to read.
+    let whole = Box::pin(whole.collect()).await?;
     let trailers = whole.trailers().cloned();
     let whole = detached(whole.to_bytes());
     Ok(match trailers {
         Some(trailers) => RequestBody::with_trailers(whole, trailers),
         None => RequestBody::from(whole),
     })
+}
+
+/// A body of which a frame was taken.
+fn first_and_rest<B>(
+    first: Option<Frame<Bytes>>,
+    rest: B,
+) -> impl http_body::Body<Data = Bytes, Error = B::Error>
+where
+    B: http_body::Body<Data = Bytes>,
+{
+    StreamBody::new(stream::iter(first.map(Ok)).chain(BodyStream::new(rest)))
 }
 
 /// The same bytes without the buffer that they came in, if that is larger by much: what
