@@ -75,7 +75,7 @@ impl Line {
     }
 
     /// The same for the page.
-    fn told(&mut self) -> Ended {
+    fn told(&mut self, total: Duration) -> Ended {
         let (wait, attempts) = (self.wait(), self.attempts());
         Ended {
             what: std::mem::take(&mut self.path),
@@ -83,7 +83,7 @@ impl Line {
             pool: self.pool.to_string(),
             status: self.status.map(|status| status.as_u16()),
             wait,
-            total: Some(self.came.elapsed()),
+            total: Some(total),
             tokens: (self.charge > 0).then_some(self.charge),
             attempts,
             left: !self.is_whole,
@@ -96,6 +96,8 @@ impl Drop for Line {
         if let Some(tally) = &self.tally {
             tally.add(self.wait(), self.attempts());
         }
+        let now = Instant::now();
+        let total = now.saturating_duration_since(self.came);
         // To the microsecond, which a clock of this kind is good for.
         let millis = |time: Option<Duration>| time.map(|time| time.as_micros() as f64 / 1_000.0);
         // What a client chooses is text, which a log for people has in quotes: as a value that
@@ -108,7 +110,7 @@ impl Drop for Line {
             read_ms = millis(self.read),
             wait_ms = millis(self.wait()),
             head_ms = millis(self.head),
-            total_ms = millis(Some(self.came.elapsed())),
+            total_ms = millis(Some(total)),
             attempts = self.attempts(),
             charge_tokens = self.charge,
             pool = &*self.pool,
@@ -117,7 +119,7 @@ impl Drop for Line {
             ended = if self.is_whole { "whole" } else { "left" },
             "call"
         );
-        let told = self.told();
-        self.page.ended(told);
+        let told = self.told(total);
+        self.page.ended_at(now, told);
     }
 }

@@ -1,6 +1,6 @@
 //! What the calls of each token came to.
 
-use std::collections::HashMap;
+use std::collections::BTreeMap;
 use std::fmt;
 use std::hash::{BuildHasher, RandomState};
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -22,7 +22,8 @@ pub(crate) struct Tallies {
 #[derive(Default)]
 struct ByToken {
     shown: u64,
-    tallies: HashMap<[u64; 2], (Arc<Tally>, u64)>,
+    /// By hashes, which a table would hash again.
+    tallies: BTreeMap<[u64; 2], (Arc<Tally>, u64)>,
 }
 
 /// What the calls of one token came to, as they ended.

@@ -175,14 +175,10 @@ impl Default for History {
 impl History {
     pub(super) fn launched(&mut self, pool: &str, tokens: u64, now: u32) {
         // No name is made where the pool is known, which it is but for once.
-        let known = match self.pools.contains_key(pool) {
-            true => self.pools.get_mut(pool),
-            false => self.room_for(look::short(pool), now),
-        };
-        if let Some(pool) = known {
-            pool.launches = pool.launches.saturating_add(1);
-            pool.tokens = pool.tokens.saturating_add(tokens);
-            pool.active = now;
+        if let Some(known) = self.pools.get_mut(pool) {
+            known.launched(tokens, now);
+        } else if let Some(new) = self.room_for(look::short(pool), now) {
+            new.launched(tokens, now);
         }
     }
 
@@ -291,6 +287,12 @@ impl History {
 }
 
 impl PoolHistory {
+    fn launched(&mut self, tokens: u64, now: u32) {
+        self.launches = self.launches.saturating_add(1);
+        self.tokens = self.tokens.saturating_add(tokens);
+        self.active = now;
+    }
+
     /// Takes a launch back, from the last ones that there were: its own second is one of
     /// them, or hardly before.
     fn take_back(&mut self, tokens: u64) {

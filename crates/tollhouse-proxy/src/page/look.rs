@@ -248,6 +248,10 @@ pub(super) fn short(name: &str) -> String {
 }
 
 pub(super) fn shorten(name: &mut String) {
+    // As most are: no letter is less than a byte.
+    if name.len() <= LETTERS {
+        return;
+    }
     if let Some((end, _)) = name.char_indices().nth(LETTERS) {
         name.truncate(end);
         // What was cut off is given back.

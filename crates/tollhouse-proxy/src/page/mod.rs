@@ -147,8 +147,11 @@ impl Page {
 
     /// An attempt was launched that takes so many tokens of this pool.
     pub fn launched(&self, pool: &str, tokens: u64) {
-        let now = self.now();
-        self.history().launched(pool, tokens, now);
+        self.launched_at(Instant::now(), pool, tokens);
+    }
+
+    pub(crate) fn launched_at(&self, now: Instant, pool: &str, tokens: u64) {
+        self.history().launched(pool, tokens, self.second(now));
     }
 
     /// One that was launched never reached the provider, so that it takes nothing.
@@ -158,8 +161,11 @@ impl Page {
 
     /// A call is over.
     pub fn ended(&self, call: Ended) {
-        let now = self.now();
-        self.history().ended(call, now);
+        self.ended_at(Instant::now(), call);
+    }
+
+    pub(crate) fn ended_at(&self, now: Instant, call: Ended) {
+        self.history().ended(call, self.second(now));
     }
 
     /// Something happened that a person would like to read.
@@ -219,7 +225,12 @@ impl Page {
 
     /// In whole seconds since its beginning.
     fn now(&self) -> u32 {
-        u32::try_from(self.shared.since.elapsed().as_secs()).unwrap_or(u32::MAX)
+        self.second(Instant::now())
+    }
+
+    fn second(&self, at: Instant) -> u32 {
+        let since = at.saturating_duration_since(self.shared.since);
+        u32::try_from(since.as_secs()).unwrap_or(u32::MAX)
     }
 
     /// Nothing of it is ever half written.

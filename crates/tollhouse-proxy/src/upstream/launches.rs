@@ -95,12 +95,13 @@ impl Launches {
     }
 
     fn launched(&self) {
-        let launched = &self.launched;
-        let micros = u64::try_from(self.whole.elapsed().as_micros()).unwrap_or(u64::MAX);
+        let (launched, now) = (&self.launched, Instant::now());
+        let waited = now.saturating_duration_since(self.whole);
+        let micros = u64::try_from(waited.as_micros()).unwrap_or(u64::MAX);
         launched.last.store(micros, Ordering::Relaxed);
         launched.count.fetch_add(1, Ordering::Release);
         if let Some((page, pool, tokens)) = launched.hears.get() {
-            page.launched(pool, *tokens);
+            page.launched_at(now, pool, *tokens);
         }
     }
 
