@@ -33,8 +33,9 @@ const LONGEST_ERROR: usize = 1024 * 1024;
 /// nginx and its like keep events back until they have many, unless they are told.
 const BUFFERING: HeaderName = HeaderName::from_static("x-accel-buffering");
 
-/// How a call ended: with an answer, or why there is none.
-pub(crate) type Outcome = Result<http::Response<gates::Body>, Refusal>;
+/// How a call ended: with an answer, or why there is none. The answer is boxed, or it would be
+/// moved through each function that hands it on.
+pub(crate) type Outcome = Result<Box<http::Response<gates::Body>>, Refusal>;
 
 /// A call that was begun.
 pub(crate) type BoxedCall = Pin<Box<dyn Future<Output = Outcome> + Send>>;
@@ -136,7 +137,7 @@ async fn came(call: BoxedCall) -> Came {
     match call.await {
         Ok(answer) => Came {
             status: answer.status(),
-            events: events(answer).await,
+            events: events(*answer).await,
         },
         Err(refusal) => Came {
             status: refusal.status(),

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use http::{Request, StatusCode};
 use tokio::time::Instant;
+use tower_http::request_id::RequestId;
 
 use crate::counts::Tally;
 use crate::counts::{Counts, InFlight};
@@ -41,8 +42,10 @@ pub(crate) struct Line {
 }
 
 impl Line {
-    pub(crate) fn begin<B>(request: &Request<B>, counts: &Arc<Counts>, page: &Page) -> Self {
-        let id = request.headers().get(crate::headers::REQUEST_ID);
+    /// Takes out of a request what it is called, which each of its attempts would copy.
+    pub(crate) fn begin<B>(request: &mut Request<B>, counts: &Arc<Counts>, page: &Page) -> Self {
+        let id = request.extensions_mut().remove::<RequestId>();
+        let id = id.as_ref().map(RequestId::header_value);
         let id = id.and_then(|id| id.to_str().ok()).unwrap_or_default();
         Line {
             method: request.method().clone(),

@@ -6,8 +6,7 @@ use std::time::Duration;
 use axum::body::Body;
 use axum::extract::ConnectInfo;
 use axum::response::{IntoResponse, Response};
-use http::{Extensions, HeaderMap, HeaderValue, Request, StatusCode, Version};
-use tower_http::request_id::RequestId;
+use http::{HeaderMap, HeaderValue, Request, StatusCode, Version};
 
 use super::answer::answer;
 use super::line::Line;
@@ -24,8 +23,8 @@ use crate::upstream::gates;
 /// Hands a call on, and its answer back as it comes. The request is boxed, or it would
 /// have a place in the future of each function that it is handed through, of which
 /// thousands may wait.
-pub(crate) async fn pass(shared: &Shared, request: Box<Request<Body>>) -> Response {
-    let mut line = Line::begin(&request, &shared.counts, &shared.page);
+pub(crate) async fn pass(shared: &Shared, mut request: Box<Request<Body>>) -> Response {
+    let mut line = Line::begin(&mut request, &shared.counts, &shared.page);
     let answered = match through(shared, request, &mut line).await {
         Ok(answered) => answered,
         Err(Instead::Late(late)) => return late.answer(line),
@@ -33,7 +32,7 @@ pub(crate) async fn pass(shared: &Shared, request: Box<Request<Body>>) -> Respon
     };
     let is_switched = answered.response.status() == StatusCode::SWITCHING_PROTOCOLS;
     match answered.asked.filter(|_| is_switched) {
-        Some(asked) => asked.open(answered.response, line),
+        Some(asked) => asked.open(*answered.response, line),
         // Nobody has asked for that, and there is nothing that it could switch to.
         None if is_switched => {
             let message = "the provider switched to a protocol that nobody asked for".to_owned();
@@ -46,7 +45,7 @@ pub(crate) async fn pass(shared: &Shared, request: Box<Request<Body>>) -> Respon
         }
         None => {
             let gets_turns = shared.keys.upstream_has_tasks();
-            answer(answered.response, line, answered.is_spent, gets_turns)
+            answer(*answered.response, line, answered.is_spent, gets_turns)
         }
     }
 }
@@ -65,7 +64,7 @@ fn refused(refusal: Refusal, mut line: Line) -> Response {
 
 /// What the provider says.
 struct Answered {
-    response: http::Response<gates::Body>,
+    response: Box<http::Response<gates::Body>>,
     /// Whether the gates tried again by themselves, for as often as they may.
     is_spent: bool,
     /// Where the client wants more than an answer.
@@ -84,7 +83,8 @@ async fn through(
         keeps_key,
     } = shared.keys.admit(request.headers())?;
     line.caller = caller.name().unwrap_or_default().to_owned();
-    forget_the_connection(request.extensions_mut());
+    // Nobody asks for it any more, and each attempt would copy it.
+    request.extensions_mut().remove::<ConnectInfo<SocketAddr>>();
     request.extensions_mut().insert(caller);
     line.tally = tally;
     let most = max_wait(shared.max_wait, request.headers())?;
@@ -118,12 +118,6 @@ async fn through(
         Err(refusal) if is_left => Err(refusal.left_to_client().into()),
         Err(refusal) => Err(refusal.into()),
     }
-}
-
-/// Takes out what nobody asks for any more, and each attempt would copy.
-fn forget_the_connection(extensions: &mut Extensions) {
-    extensions.remove::<ConnectInfo<SocketAddr>>();
-    extensions.remove::<RequestId>();
 }
 
 /// The longest wait that the client or the proxy allows; the shorter one.

@@ -1,6 +1,7 @@
 //! A call that waits for its turn or for its answer: as long as it takes, no longer
 //! than its client wants to, or until its client is to hear of it.
 
+use std::borrow::Cow;
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
@@ -56,27 +57,34 @@ pub(super) struct Begun {
     pub(super) share: Option<Share>,
 }
 
+/// A call that is under way. It is boxed, or it would be moved through each function that hands
+/// it on, and what few calls need would take room in all the others.
+pub(super) type Underway = Pin<Box<dyn Future<Output = Result<Outcome, Instead>> + Send>>;
+
 pin_project! {
-    /// A call that is under way. What few calls need is boxed, so that it takes no room in
-    /// all the others.
-    #[project = UnderwayProj]
-    pub(super) enum Underway {
-        Plain { #[pin] call: gates::Calling, upload: Option<usize>, in_use: InUse },
-        Boxed { call: Pin<Box<dyn Future<Output = Result<Outcome, Instead>> + Send>> },
+    /// One that waits for as long as it takes.
+    struct Plain {
+        #[pin]
+        call: gates::Calling,
+        upload: Option<usize>,
+        in_use: InUse,
     }
 }
 
-impl Future for Underway {
+impl Future for Plain {
     type Output = Result<Outcome, Instead>;
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
-        match self.project() {
-            UnderwayProj::Plain { call, upload, .. } => {
-                let ended = ready!(call.poll(cx));
-                Poll::Ready(Ok(ended.map_err(|error| Refusal::of_call(&error, *upload))))
-            }
-            UnderwayProj::Boxed { call } => call.as_mut().poll(cx),
-        }
+        let this = self.project();
+        let ended = ready!(this.call.poll(cx));
+        Poll::Ready(Ok(outcome(ended, *this.upload)))
+    }
+}
+
+fn outcome(ended: gates::Ended, upload: Option<usize>) -> Outcome {
+    match ended {
+        Ok(answer) => Ok(Box::new(answer)),
+        Err(error) => Err(Refusal::of_call(&error, upload)),
     }
 }
 
@@ -84,7 +92,7 @@ impl Future for Underway {
 /// waits, in whose future all would keep its room that was borrowed here.
 pub(super) fn begin(
     shared: &Shared,
-    gates: Gates,
+    gates: Cow<'_, Gates>,
     mut ready: Ready,
     most: Option<Duration>,
     share: Share,
@@ -108,23 +116,21 @@ pub(super) fn begin(
     let (call, share) = match (most.zip(left.clone()), every) {
         (Some((most, left)), _) => {
             ready.request.extensions_mut().insert(left);
+            let gates = gates.into_owned();
             let patiently = async move { Ok(patiently(gates, ready, place, most).await) };
-            let call = Box::pin(patiently);
-            (Underway::Boxed { call }, Some(share))
+            (Box::pin(patiently) as Underway, Some(share))
         }
         (None, Some(every)) => {
-            let call = Box::pin(in_time(gates, ready, place, share, every));
-            (Underway::Boxed { call }, None)
+            let in_time = in_time(gates.into_owned(), ready, place, share, every);
+            (Box::pin(in_time) as Underway, None)
         }
         (None, None) => {
-            let call = gates.call(*ready.request);
-            let in_use = gates.in_use();
-            let plain = Underway::Plain {
-                call,
+            let plain = Plain {
+                call: gates.call(*ready.request),
                 upload,
-                in_use,
+                in_use: gates.in_use(),
             };
-            (plain, Some(share))
+            (Box::pin(plain) as Underway, Some(share))
         }
     };
     Begun {
@@ -152,8 +158,7 @@ async fn in_time(
     let mut call: BoxedCall = Box::pin(async move {
         // What it holds, it holds until it is answered.
         let _share = share;
-        let ended = gates.call(*ready.request).await;
-        ended.map_err(|error| Refusal::of_call(&error, ready.upload))
+        outcome(gates.call(*ready.request).await, ready.upload)
     });
     tokio::select! {
         biased;
@@ -185,10 +190,10 @@ async fn patiently(gates: Gates, mut ready: Ready, place: Place, most: Duration)
             return Err(too_late());
         }
     };
-    ended.map_err(|error| match error.refused() {
-        Some(Refused::TooLate { .. }) => too_late(),
-        _ => Refusal::of_call(&error, ready.upload),
-    })
+    match ended {
+        Err(error) if matches!(error.refused(), Some(Refused::TooLate { .. })) => Err(too_late()),
+        ended => outcome(ended, ready.upload),
+    }
 }
 
 /// Nobody needs as long as that from being let in to being launched.

@@ -5,6 +5,7 @@ mod accounts;
 mod tests;
 mod tokens;
 
+use std::borrow::Cow;
 use std::sync::Arc;
 
 use http::HeaderMap;
@@ -36,8 +37,9 @@ pub(crate) enum Keys {
 }
 
 /// A call that may pass.
-pub(crate) struct Admitted {
-    pub(crate) gates: Gates,
+pub(crate) struct Admitted<'k> {
+    /// Those that all calls have in common are not cloned for each.
+    pub(crate) gates: Cow<'k, Gates>,
     pub(crate) caller: Caller,
     /// Where a token was shown.
     pub(crate) tally: Option<Arc<Tally>>,
@@ -46,20 +48,20 @@ pub(crate) struct Admitted {
 }
 
 impl Keys {
-    pub(crate) fn admit(&self, headers: &HeaderMap) -> Result<Admitted, Refusal> {
+    pub(crate) fn admit(&self, headers: &HeaderMap) -> Result<Admitted<'_>, Refusal> {
         match self {
             Keys::Own {
                 tokens,
                 tallies,
                 gates,
             } => {
-                let config = gates.config();
-                let caller = caller(tokens, gates, &config, headers)?;
-                let token = token(headers).filter(|_| tokens.are_demanded(&config));
+                let (config, token) = (gates.config(), token(headers));
+                let caller = caller(tokens, gates, &config, headers, token)?;
+                let token = token.filter(|_| tokens.are_demanded(&config));
                 Ok(Admitted {
                     caller,
                     tally: token.map(|token| tallies.of(token)),
-                    gates: Gates::clone(gates),
+                    gates: Cow::Borrowed(gates),
                     keeps_key: false,
                 })
             }
@@ -73,8 +75,9 @@ impl Keys {
                     Some(caller) => caller,
                     None => claimed(headers)?.map_or_else(Caller::default, Caller::new),
                 };
+                let opened = accounts.of(shown(headers).ok_or(Refusal::NoKey)?)?;
                 Ok(Admitted {
-                    gates: accounts.of(shown(headers).ok_or(Refusal::NoKey)?)?,
+                    gates: Cow::Owned(opened),
                     caller,
                     tally: None,
                     keeps_key: true,
@@ -145,8 +148,9 @@ fn caller(
     gates: &Gates,
     config: &AccountConfig,
     headers: &HeaderMap,
+    token: Option<&[u8]>,
 ) -> Result<Caller, Refusal> {
-    if let Some(caller) = tokens.admit(config, token(headers))? {
+    if let Some(caller) = tokens.admit(config, token)? {
         return Ok(caller);
     }
     let Some(name) = claimed(headers)? else {

@@ -2,6 +2,7 @@
 //! is made.
 
 use std::fmt;
+use std::future::Future;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -44,6 +45,9 @@ pub(crate) struct InUse(#[expect(dead_code, reason = "it is counted")] Arc<Clien
 
 /// A call on its way through the gates and to the provider's answer.
 pub(crate) type Calling = <Client as Service<Request<RequestBody>>>::Future;
+
+/// What it comes to.
+pub(crate) type Ended = <Calling as Future>::Output;
 
 /// How long a call would wait.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
