@@ -51,32 +51,36 @@ fn join_cookies(headers: &mut HeaderMap) {
 
 /// Leaves of an answer's headers what the client is to see.
 pub(crate) fn for_client(headers: &mut HeaderMap) {
-    // Chunks end where they say, whatever is said beside them (RFC 9112, section 6.3).
-    if headers.contains_key(TRANSFER_ENCODING) {
-        headers.remove(CONTENT_LENGTH);
-    }
     // The provider's word on pages is not about this origin.
-    trim(headers, |name| {
+    let ended = trim(headers, |name| {
         name.starts_with("access-control-") || is_ours(name)
     });
+    // Chunks end where they say, whatever is said beside them (RFC 9112, section 6.3).
+    if ended.contains(&TRANSFER_ENCODING) {
+        headers.remove(CONTENT_LENGTH);
+    }
 }
 
-/// Takes out what RFC 9110, section 7.6.1, ends here, and whatever else is not to go on.
-fn trim(headers: &mut HeaderMap, is_other: impl Fn(&str) -> bool) {
-    let named: Vec<HeaderName> = headers
-        .get_all(CONNECTION)
-        .iter()
+/// Takes out what RFC 9110, section 7.6.1, ends here, and whatever else is not to go on. Tells
+/// what was there.
+fn trim(headers: &mut HeaderMap, is_other: impl Fn(&str) -> bool) -> Vec<HeaderName> {
+    let ends = |name: &&HeaderName| is_hop(name.as_str()) || is_other(name.as_str());
+    let mut ending: Vec<_> = headers.keys().filter(ends).cloned().collect();
+    if ending.contains(&CONNECTION) {
+        ending.extend(named_by_connection(headers));
+    }
+    for name in &ending {
+        headers.remove(name);
+    }
+    ending
+}
+
+fn named_by_connection(headers: &HeaderMap) -> impl Iterator<Item = HeaderName> {
+    let values = headers.get_all(CONNECTION).into_iter();
+    values
         .filter_map(|value| value.to_str().ok())
         .flat_map(|value| value.split(','))
         .filter_map(|name| name.trim().parse().ok())
-        .collect();
-    let ends = |name: &&HeaderName| {
-        is_hop(name.as_str()) || is_other(name.as_str()) || named.contains(name)
-    };
-    let ending: Vec<_> = headers.keys().filter(ends).cloned().collect();
-    for name in ending {
-        headers.remove(name);
-    }
 }
 
 /// Told by text, which is compared by its length first.
