@@ -1,5 +1,6 @@
 //! What the libraries say of themselves, on stderr.
 
+mod fields;
 mod lines;
 
 use std::fmt::Display;
@@ -10,6 +11,7 @@ use tracing_subscriber::EnvFilter;
 use tracing_subscriber::fmt::writer::BoxMakeWriter;
 
 use crate::failure::{self, BoxError};
+use fields::Fields;
 use lines::Lines;
 pub(crate) use lines::Writing;
 
@@ -42,7 +44,7 @@ pub(crate) fn start(verbose: u8, logging: Logging) -> Result<Option<Writing>, Bo
         .with_ansi(colours && !logging.is_json);
     let started = match logging.is_json {
         true => subscriber.json().flatten_event(true).try_init(),
-        false => subscriber.try_init(),
+        false => subscriber.fmt_fields(Fields).try_init(),
     };
     started.map_err(|error| failure::because("cannot start to log", error))?;
     Ok(writing)
