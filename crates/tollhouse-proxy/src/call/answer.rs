@@ -8,6 +8,7 @@ use bytes::Bytes;
 use http::header::CONTENT_TYPE;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Response, StatusCode};
 use http_body::{Body, Frame, SizeHint};
+use http_body_util::BodyExt;
 use pin_project_lite::pin_project;
 
 use super::line::Line;
@@ -47,10 +48,12 @@ where
     B: Body<Data = Bytes> + Send + 'static,
     B::Error: Into<axum::BoxError> + Send,
 {
-    axum::body::Body::new(AnswerBody {
+    let body = AnswerBody {
         body: Breaking::new(body),
         line,
-    })
+    };
+    // axum's own kind of box: anything else it moves some times to find out what it is.
+    axum::body::Body::new(body.map_err(axum::Error::new).boxed_unsync())
 }
 
 /// Whether an answer is a stream of events.
