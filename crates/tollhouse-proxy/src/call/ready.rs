@@ -36,12 +36,13 @@ impl Ready {
     /// Reads the body, unless it is an upload.
     pub(super) async fn of(
         shared: &Shared,
-        request: Box<Request<Body>>,
+        mut request: Box<Request<Body>>,
         share: &mut Share,
     ) -> Result<Self, Refusal> {
         let bounds = &shared.bounds;
         let upload = is_multipart(request.headers()).then_some(bounds.upload_bytes);
-        let (head, body) = request.into_parts();
+        // Its head stays in the box, and has no place in this future.
+        let body = std::mem::take(request.body_mut());
         let size = body.size_hint();
         let most = upload.unwrap_or(bounds.body_bytes);
         // Nobody is told to go on with it.
@@ -59,7 +60,7 @@ impl Ready {
                 read.map_err(|error| Refusal::of_body(&*error, most))?
             }
         };
-        let mut request = Box::new(Request::from_parts(head, body));
+        let mut request = Box::new(request.map(|_| body));
         let launches = Launches::none_yet();
         request.extensions_mut().insert(launches.clone());
         let call = Call::attach(&mut request);
