@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use http::Uri;
 use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder};
-use hyper_util::client::legacy::connect::HttpConnector;
+use hyper_util::client::legacy::connect::{Connection, HttpConnector};
 use hyper_util::rt::TokioIo;
 use rustls::RootCertStore;
 use rustls::pki_types::CertificateDer;
@@ -21,12 +21,15 @@ use super::peer::Watched;
 
 type BoxError = Box<dyn std::error::Error + Send + Sync>;
 
-/// Connects by http or https within a time.
+/// Connects within a time.
 #[derive(Clone, Debug)]
-pub(super) struct Connector {
-    inner: HttpsConnector<HttpConnector>,
+pub(super) struct Connector<C = HttpsConnector<HttpConnector>> {
+    inner: C,
     timeout: Duration,
 }
+
+/// Connects by http alone: a socket that may have TLS is a kilobyte larger, with TLS or not.
+pub(super) type PlainConnector = Connector<HttpConnector>;
 
 /// Connectors to the same peers.
 pub(super) struct Connectors {
@@ -34,6 +37,7 @@ pub(super) struct Connectors {
     pub(super) any: Connector,
     /// For what only HTTP/1.1 knows: a connection that becomes another protocol's.
     pub(super) http_1: Connector,
+    pub(super) plain: PlainConnector,
 }
 
 impl Connectors {
@@ -68,7 +72,11 @@ impl Connectors {
                 timeout,
             },
             http_1: Connector {
-                inner: http_1.wrap_connector(tcp),
+                inner: http_1.wrap_connector(tcp.clone()),
+                timeout,
+            },
+            plain: Connector {
+                inner: tcp,
                 timeout,
             },
         })
@@ -115,16 +123,20 @@ fn tls(roots: RootCertStore) -> Result<rustls::ClientConfig, Error> {
     Ok(config.with_root_certificates(roots).with_no_client_auth())
 }
 
-type Stream = <HttpsConnector<HttpConnector> as Service<Uri>>::Response;
-
-impl Service<Uri> for Connector {
-    type Response = TokioIo<Watched<ToTheDeaf<TokioIo<Stream>>>>;
+impl<C> Service<Uri> for Connector<C>
+where
+    C: Service<Uri>,
+    TokioIo<C::Response>: Connection,
+    C::Error: Into<BoxError>,
+    C::Future: Send + 'static,
+{
+    type Response = TokioIo<Watched<ToTheDeaf<TokioIo<C::Response>>>>;
     type Error = BoxError;
     // Boxed once a connection, not once a request.
     type Future = Pin<Box<dyn Future<Output = Result<Self::Response, BoxError>> + Send>>;
 
     fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), BoxError>> {
-        self.inner.poll_ready(cx)
+        self.inner.poll_ready(cx).map_err(Into::into)
     }
 
     fn call(&mut self, uri: Uri) -> Self::Future {
@@ -132,7 +144,8 @@ impl Service<Uri> for Connector {
         Box::pin(async move {
             match tokio::time::timeout(timeout, connecting).await {
                 Ok(connected) => {
-                    let connected = ToTheDeaf::new(TokioIo::new(connected?));
+                    let connected = connected.map_err(Into::into)?;
+                    let connected = ToTheDeaf::new(TokioIo::new(connected));
                     Ok(TokioIo::new(Watched::new(connected)))
                 }
                 Err(_) => Err(std::io::Error::from(std::io::ErrorKind::TimedOut).into()),

@@ -86,8 +86,8 @@ pin_project! {
         #[pin]
         inner: T,
         peer: Peer,
-        // None over HTTP/1.
-        frames: Option<Frames>,
+        // None over HTTP/1, of which there may be very many.
+        frames: Option<Box<Frames>>,
     }
 }
 
@@ -97,7 +97,7 @@ impl<T: Connection> Watched<T> {
         Watched {
             inner,
             peer: Peer::new(speaks_http2),
-            frames: speaks_http2.then(Frames::default),
+            frames: speaks_http2.then(Box::default),
         }
     }
 }

@@ -78,7 +78,7 @@ impl Transport {
         let inline = match base.is_https() {
             true => None,
             false => {
-                let connector = connectors.http_1.clone();
+                let connector = connectors.plain;
                 Some(Arc::new(Inline::new(base.url().clone(), connector)?))
             }
         };

@@ -34,14 +34,14 @@ pub(super) use body::InlineBody;
 use pool::{FRESH, Pool};
 
 use super::Error;
-use super::connect::Connector;
+use super::connect::PlainConnector;
 use crate::call::RequestBody;
 
 /// One origin, and the connections to it.
 pub(super) struct Inline {
     origin: Uri,
     host: HeaderValue,
-    connector: Connector,
+    connector: PlainConnector,
     pool: Arc<Pool>,
 }
 
@@ -54,7 +54,7 @@ struct Connection {
     runtime: Handle,
 }
 
-type Socket = <Connector as Service<Uri>>::Response;
+type Socket = <PlainConnector as Service<Uri>>::Response;
 
 /// A request that was sent, on its way to the head of the answer.
 pub(super) struct Sent {
@@ -66,7 +66,7 @@ type Call = Pin<Box<dyn Future<Output = Result<Response<InlineBody>, Error>> + S
 
 impl Inline {
     /// `origin` is a URL without TLS.
-    pub(super) fn new(origin: Uri, connector: Connector) -> Result<Self, Error> {
+    pub(super) fn new(origin: Uri, connector: PlainConnector) -> Result<Self, Error> {
         let host = origin
             .authority()
             .map_or("", |authority| authority.as_str());

@@ -23,7 +23,7 @@ impl Provider {
         let origin = format!("http://{}/v1", listener.local_addr().expect("its address"));
         let (connect, keep_alive) = (Duration::from_secs(10), Duration::from_secs(20));
         let connectors = Connectors::new(false, &[], connect, keep_alive).expect("connectors");
-        let inline = Inline::new(origin.parse().expect("a URL"), connectors.http_1);
+        let inline = Inline::new(origin.parse().expect("a URL"), connectors.plain);
         Provider {
             listener,
             inline: Arc::new(inline.expect("an origin")),
