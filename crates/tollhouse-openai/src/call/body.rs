@@ -21,7 +21,7 @@ use tollhouse::BoxError;
     note = "make requests of `Bytes`, or put a `WholeBodyLayer` around the policy",
     note = "around a client with a body of its own, inside the policy, put a `FromBytesLayer`"
 )]
-pub trait CallBody: From<Bytes> + sealed::Sealed {
+pub trait CallBody: From<Bytes> + Send + sealed::Sealed + 'static {
     /// All of it, where it is there.
     fn whole(&self) -> Option<&Bytes>;
 }
@@ -72,12 +72,19 @@ pub struct RequestBody {
     trailers: Option<Box<HeaderMap>>,
 }
 
+/// Takes no more room than the bytes alone.
 #[derive(Clone)]
 enum Kind {
     Whole(Bytes),
-    /// What was whole and is sent.
+    Other(Other),
+}
+
+#[derive(Clone)]
+enum Other {
+    /// What was whole.
     Sent,
-    Streamed(Streamed),
+    /// Boxed: few bodies are.
+    Streamed(Box<Streamed>),
 }
 
 type Stream = UnsyncBoxBody<Bytes, BoxError>;
@@ -100,11 +107,11 @@ impl RequestBody {
         let size = body.size_hint();
         let stream = body.map_err(Into::into).boxed_unsync();
         RequestBody {
-            kind: Kind::Streamed(Streamed {
+            kind: Kind::Other(Other::Streamed(Box::new(Streamed {
                 shared: Arc::new(Mutex::new(Some(stream))),
                 mine: None,
                 size,
-            }),
+            }))),
             trailers: None,
         }
     }
@@ -156,7 +163,7 @@ impl CallBody for RequestBody {
     fn whole(&self) -> Option<&Bytes> {
         match &self.kind {
             Kind::Whole(whole) => Some(whole),
-            Kind::Sent | Kind::Streamed(_) => None,
+            Kind::Other(_) => None,
         }
     }
 }
@@ -173,19 +180,19 @@ impl Body for RequestBody {
             Kind::Whole(whole) if whole.is_empty() => self.poll_trailers(),
             Kind::Whole(whole) => {
                 let data = std::mem::take(whole);
-                self.kind = Kind::Sent;
+                self.kind = Kind::Other(Other::Sent);
                 Poll::Ready(Some(Ok(Frame::data(data))))
             }
-            Kind::Sent => self.poll_trailers(),
-            Kind::Streamed(streamed) => streamed.poll_frame(cx),
+            Kind::Other(Other::Sent) => self.poll_trailers(),
+            Kind::Other(Other::Streamed(streamed)) => streamed.poll_frame(cx),
         }
     }
 
     fn is_end_stream(&self) -> bool {
         match &self.kind {
             Kind::Whole(whole) => whole.is_empty() && self.trailers.is_none(),
-            Kind::Sent => self.trailers.is_none(),
-            Kind::Streamed(streamed) => streamed.is_end_stream(),
+            Kind::Other(Other::Sent) => self.trailers.is_none(),
+            Kind::Other(Other::Streamed(streamed)) => streamed.is_end_stream(),
         }
     }
 
@@ -196,8 +203,8 @@ impl Body for RequestBody {
         }
         match &self.kind {
             Kind::Whole(whole) => SizeHint::with_exact(whole.len() as u64),
-            Kind::Sent => SizeHint::with_exact(0),
-            Kind::Streamed(streamed) => streamed.size_hint(),
+            Kind::Other(Other::Sent) => SizeHint::with_exact(0),
+            Kind::Other(Other::Streamed(streamed)) => streamed.size_hint(),
         }
     }
 }
@@ -206,8 +213,8 @@ impl fmt::Debug for RequestBody {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let kind = match &self.kind {
             Kind::Whole(_) => "whole",
-            Kind::Sent => "sent",
-            Kind::Streamed(_) => "streamed",
+            Kind::Other(Other::Sent) => "sent",
+            Kind::Other(Other::Streamed(_)) => "streamed",
         };
         f.debug_struct("RequestBody")
             .field("kind", &kind)

@@ -9,7 +9,7 @@ use super::Call;
 /// The pool that the last attempt went to, and what its caller is called; nothing until
 /// an account was asked, or where nobody listens to spans.
 #[derive(Default)]
-pub(super) struct Found(Mutex<Option<Names>>);
+pub(super) struct Found(Mutex<Option<Box<Names>>>);
 
 /// Of whoever a call belongs to.
 #[derive(Clone)]
@@ -39,7 +39,7 @@ impl Call {
             caller: caller.cloned(),
         };
         names.record_on(&Span::current());
-        *self.names() = Some(names);
+        *self.names() = Some(Box::new(names));
     }
 
     /// Writes what was found so far on a span.
@@ -51,7 +51,7 @@ impl Call {
         }
     }
 
-    fn names(&self) -> MutexGuard<'_, Option<Names>> {
+    fn names(&self) -> MutexGuard<'_, Option<Box<Names>>> {
         let Found(names) = &self.read.found;
         names.lock().unwrap_or_else(PoisonError::into_inner)
     }

@@ -118,15 +118,16 @@ where
     }
 
     fn deadline(&self, draft: &Draft<B>) -> Option<Deadline> {
-        draft.request().extensions().get().copied()
+        draft.look(|request| request.extensions().get().copied())
     }
 
     fn leave(&self, draft: &Draft<B>) {
-        LeftToCaller::say(draft.request().extensions());
+        draft.look(|request| LeftToCaller::say(request.extensions()));
     }
 
     fn mark(&self, draft: &mut Draft<B>, attempt: u32) {
-        draft.edit(|method, headers| write(method.is_safe(), headers, attempt));
+        let is_read = draft.look(|request| request.method().is_safe());
+        draft.edit(|headers| write(is_read, headers, attempt));
     }
 
     const TELLS_ARRIVAL: bool = true;
@@ -135,13 +136,15 @@ where
     /// that a retry keeps its place in line. A first attempt comes when it comes, and
     /// needs no word of it, which would have to be allocated.
     fn came(&self, draft: &mut Draft<B>, first: Arrival) {
-        if draft.request().extensions().get::<Arrival>().is_none() {
-            draft.extensions_mut().insert(first);
-        }
+        draft.note(|extensions| {
+            if extensions.get::<Arrival>().is_none() {
+                extensions.insert(first);
+            }
+        });
     }
 
     fn repeats(&self, draft: &Draft<B>) -> bool {
-        draft.request().body().whole().is_some()
+        draft.look(|request| request.body().whole().is_some())
     }
 
     fn count(&self, outcome: &mut Result<Response<R>, tollhouse::Error>, attempts: u32) {

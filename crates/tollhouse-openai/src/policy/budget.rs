@@ -13,7 +13,7 @@ use tollhouse::{
 };
 
 use super::PolicyConfig;
-use super::draft::{Draft, Headers};
+use super::draft::{Draft, Rest};
 use super::told::{ToldLimits, Watched};
 use crate::call::{Call, CallBody};
 use crate::policy::AnswerReader;
@@ -153,22 +153,22 @@ pub(crate) enum PoolGate {
     Each(Arc<dyn FindPool>),
 }
 
-impl<Q: CallBody, B> Gate<Draft<Q>, Response<B>> for PoolGate {
+impl<Q: CallBody + Clone, B> Gate<Draft<Q>, Response<B>> for PoolGate {
     type Pass = CallPass;
 
     fn pass(&self, draft: &Draft<Q>) -> CallPass {
-        Gate::<_, Response<B>>::pass_as(self, draft, ask_of(draft.request()))
+        Gate::<_, Response<B>>::pass_as(self, draft, draft.look(ask_of))
     }
 
     fn pass_as(&self, draft: &Draft<Q>, ask: Ask) -> CallPass {
-        let call = Call::of(draft.request());
+        let call = draft.look(Call::of);
         let pass = match self {
             PoolGate::One(pool, told) => {
                 CallPass::new(pool.enter(&call, ask)).watched(told.watch(&call))
             }
             PoolGate::Each(pools) => draft.show(|headers| pools.enter(&call, headers, ask)),
         };
-        pass.of(draft.headers())
+        pass.of(draft.resting())
     }
 }
 
@@ -202,8 +202,8 @@ pub(crate) struct CallPass {
     dry: Option<Box<DryRun>>,
     /// Where its answer's limits may be news.
     watched: Option<Watched>,
-    /// What is packed once it waits.
-    headers: Weak<Headers>,
+    /// What is packed once it waits; nothing once it was launched.
+    resting: Option<Weak<dyn Rest>>,
 }
 
 /// Who is told, and what to ask for the wait.
@@ -220,13 +220,13 @@ impl CallPass {
             pool: Some(pool),
             dry: None,
             watched: None,
-            headers: Weak::new(),
+            resting: None,
         }
     }
 
-    /// Has these packed if it waits.
-    fn of(mut self, headers: Weak<Headers>) -> Self {
-        self.headers = headers;
+    /// Has the headers packed if it waits.
+    fn of(mut self, resting: Weak<dyn Rest>) -> Self {
+        self.resting = Some(resting);
         self
     }
 
@@ -264,9 +264,9 @@ impl CallPass {
     fn wait(&mut self) -> Poll<Result<(), Refused>> {
         let polled = self.pass_by(None);
         if polled.is_pending()
-            && let Some(headers) = std::mem::take(&mut self.headers).upgrade()
+            && let Some(resting) = self.resting.take().and_then(|resting| resting.upgrade())
         {
-            headers.rest();
+            resting.rest();
         }
         polled
     }
@@ -312,6 +312,8 @@ impl Pass for CallPass {
 
     #[inline]
     fn launched(&mut self, to: Launch, now: &mut Now) {
+        // Or the place of what was sent would be kept for as long as its answer takes.
+        self.resting = None;
         if let Some(pool) = &mut self.pool {
             pool.launched(to, now);
         }

@@ -12,143 +12,173 @@
 //! ```
 
 use std::future::Future;
+use std::mem::take;
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::task::{Context, Poll, ready};
 
 use bytes::Bytes;
-use http::{Extensions, HeaderMap, HeaderName, HeaderValue, Method, Request};
+use http::{Extensions, HeaderMap, HeaderName, HeaderValue, Request};
+use memchr::memchr_iter;
 use pin_project_lite::pin_project;
 use tollhouse::{BoxError, Error};
 use tower_service::Service;
 
 use super::unsent::never_connected;
+use crate::call::CallBody;
 
-/// A request, with its headers apart.
+/// A request. It has one place, however many hands it goes through: each future that it
+/// waits in would have one for it, and another one for a next attempt.
 ///
 /// # Cloning
 ///
-/// Clones share the headers.
-#[derive(Clone)]
-pub(crate) struct Draft<Q> {
-    /// Without any headers.
+/// Clones are the same request. It is copied when one of several is sent.
+pub(crate) struct Draft<Q>(Arc<Kept<Q>>);
+
+/// What clones of a draft share.
+struct Kept<Q>(Mutex<Whole<Q>>);
+
+struct Whole<Q> {
+    /// Without any headers where they are packed.
     request: Request<Q>,
-    headers: Arc<Headers>,
+    packed: Option<Packed>,
 }
 
-/// The headers of one request.
-pub(crate) struct Headers(Mutex<State>);
-
-enum State {
-    Open(HeaderMap),
-    Packed(Packed),
-    /// Whoever has them puts them back, unless he panics.
-    Taken,
+/// What can be made smaller while it waits.
+pub(super) trait Rest: Send + Sync {
+    /// Makes it as small as it can be.
+    fn rest(&self);
 }
 
 impl<Q> Draft<Q> {
-    pub(super) fn new(mut request: Request<Q>) -> Self {
-        let headers = std::mem::take(request.headers_mut());
-        Draft {
+    pub(super) fn new(request: Request<Q>) -> Self {
+        let whole = Whole {
             request,
-            headers: Arc::new(Headers(Mutex::new(State::Open(headers)))),
-        }
+            packed: None,
+        };
+        Draft(Arc::new(Kept(Mutex::new(whole))))
     }
 
-    /// The request, but for its headers.
-    pub(super) fn request(&self) -> &Request<Q> {
-        &self.request
+    /// Looks at the request, but for its headers: under a lock, and so at nothing of a user's.
+    pub(super) fn look<T>(&self, look: impl FnOnce(&Request<Q>) -> T) -> T {
+        look(&self.0.lock().request)
     }
 
-    pub(super) fn extensions_mut(&mut self) -> &mut Extensions {
-        self.request.extensions_mut()
+    /// Writes in the extensions: under a lock, and so nothing of a user's.
+    pub(super) fn note(&mut self, note: impl FnOnce(&mut Extensions)) {
+        note(self.0.lock().request.extensions_mut());
     }
 
     /// Shows the headers to whoever may be a user's: under no lock.
     pub(super) fn show<T>(&self, look: impl FnOnce(&HeaderMap) -> T) -> T {
-        let headers = self.headers.take();
+        let headers = self.0.lock().take_headers();
         let seen = look(&headers);
-        self.headers.put_back(headers);
+        self.0.put_back(headers);
         seen
     }
 
     /// As [`show`](Self::show), for what is ours and may look under the lock.
     pub(super) fn read<T>(&self, look: fn(&HeaderMap) -> T) -> T {
-        look(self.headers.lock().opened())
+        look(self.0.lock().opened())
     }
 
-    /// Under the lock: for what is ours.
-    pub(super) fn edit(&mut self, edit: impl FnOnce(&Method, &mut HeaderMap)) {
-        edit(self.request.method(), self.headers.lock().opened());
+    /// Writes in the headers: under the lock, for what is ours.
+    pub(super) fn edit(&mut self, edit: impl FnOnce(&mut HeaderMap)) {
+        edit(self.0.lock().opened());
     }
+}
 
-    /// Packs them for whoever waits, as long as there are any.
-    pub(super) fn headers(&self) -> Weak<Headers> {
-        Arc::downgrade(&self.headers)
+impl<Q: CallBody + Clone> Draft<Q> {
+    /// Packs its headers for whoever waits, as long as there are any.
+    pub(super) fn resting(&self) -> Weak<dyn Rest> {
+        let kept: Arc<dyn Rest> = Arc::<Kept<Q>>::clone(&self.0);
+        Arc::downgrade(&kept)
     }
 
     /// The request as it is sent. What another draft may still need is kept.
     fn send(self) -> Request<Q> {
-        let mut request = self.request;
-        *request.headers_mut() = match Arc::try_unwrap(self.headers) {
-            Ok(Headers(state)) => {
-                let state = state.into_inner();
-                state.unwrap_or_else(PoisonError::into_inner).open()
+        match Arc::try_unwrap(self.0) {
+            Ok(Kept(whole)) => {
+                let mut whole = whole.into_inner().unwrap_or_else(PoisonError::into_inner);
+                *whole.request.headers_mut() = whole.take_headers();
+                whole.request
             }
             Err(shared) => shared.copy(),
-        };
-        request
+        }
     }
 }
 
-impl Headers {
-    /// Packs them, if they are not.
-    pub(super) fn rest(&self) {
-        let mut state = self.lock();
-        if let State::Open(headers) = &*state {
-            *state = State::Packed(Packed::of(headers));
-        }
+impl<Q> Clone for Draft<Q> {
+    fn clone(&self) -> Self {
+        Draft(Arc::clone(&self.0))
     }
+}
 
-    /// A copy, for which they are packed.
-    fn copy(&self) -> HeaderMap {
-        let headers = self.take();
-        *self.lock() = State::Packed(Packed::of(&headers));
-        headers
-    }
+// ===== impl Kept =====
 
-    /// Takes them out; whoever does puts them back.
-    fn take(&self) -> HeaderMap {
-        std::mem::replace(&mut *self.lock(), State::Taken).open()
-    }
-
+impl<Q> Kept<Q> {
     fn put_back(&self, headers: HeaderMap) {
-        *self.lock() = State::Open(headers);
+        *self.lock().request.headers_mut() = headers;
     }
 
-    /// They are whole at every instant.
-    fn lock(&self) -> MutexGuard<'_, State> {
+    /// It is whole at every instant.
+    fn lock(&self) -> MutexGuard<'_, Whole<Q>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-impl State {
-    /// Opens them where they are.
+impl<Q: CallBody + Clone> Kept<Q> {
+    /// A copy, for which the headers are packed. What is in the extensions may be a user's, and
+    /// is copied under no lock.
+    fn copy(&self) -> Request<Q> {
+        let nothing = Whole {
+            request: Request::new(Q::from(Bytes::new())),
+            packed: None,
+        };
+        let mut whole = std::mem::replace(&mut *self.lock(), nothing);
+        let headers = match &whole.packed {
+            Some(packed) => packed.open(),
+            None => {
+                let headers = take(whole.request.headers_mut());
+                whole.packed = Some(Packed::of(&headers));
+                headers
+            }
+        };
+        let mut copy = whole.request.clone();
+        *copy.headers_mut() = headers;
+        *self.lock() = whole;
+        copy
+    }
+}
+
+impl<Q: Send> Rest for Kept<Q> {
+    fn rest(&self) {
+        let mut whole = self.lock();
+        if whole.packed.is_some() {
+            return;
+        }
+        whole.packed = Some(Packed::of(whole.request.headers()));
+        let open = take(whole.request.headers_mut());
+        drop(whole);
+        // What it was read into goes with it, under no lock.
+        drop(open);
+    }
+}
+
+impl<Q> Whole<Q> {
+    /// Opens the headers where they are.
     fn opened(&mut self) -> &mut HeaderMap {
-        if !matches!(self, State::Open(_)) {
-            *self = State::Open(std::mem::replace(self, State::Taken).open());
+        if let Some(packed) = self.packed.take() {
+            *self.request.headers_mut() = packed.open();
         }
-        match self {
-            State::Open(headers) => headers,
-            State::Packed(_) | State::Taken => unreachable!("they are open"),
-        }
+        self.request.headers_mut()
     }
 
-    fn open(self) -> HeaderMap {
-        match self {
-            State::Open(headers) => headers,
-            State::Packed(packed) => packed.open(),
-            State::Taken => HeaderMap::new(),
+    /// Takes the headers out; whoever does puts them back.
+    fn take_headers(&mut self) -> HeaderMap {
+        match self.packed.take() {
+            Some(packed) => packed.open(),
+            None => take(self.request.headers_mut()),
         }
     }
 }
@@ -157,10 +187,7 @@ impl State {
 
 /// Headers in one piece: `name:value` by lines, or `name;value` where nobody is to see it.
 /// No name has either in it, and no value the end of a line.
-struct Packed {
-    text: Bytes,
-    count: usize,
-}
+struct Packed(Bytes);
 
 impl Packed {
     fn of(headers: &HeaderMap) -> Self {
@@ -173,15 +200,13 @@ impl Packed {
             text.extend_from_slice(value.as_bytes());
             text.push(b'\n');
         }
-        Packed {
-            text: text.into(),
-            count: headers.len(),
-        }
+        Packed(text.into())
     }
 
     fn open(&self) -> HeaderMap {
-        let mut headers = HeaderMap::with_capacity(self.count);
-        for line in self.text.split(|byte| *byte == b'\n') {
+        let count = memchr_iter(b'\n', &self.0).count();
+        let mut headers = HeaderMap::with_capacity(count);
+        for line in self.0.split(|byte| *byte == b'\n') {
             if let Some((name, value)) = self.header(line) {
                 headers.append(name, value);
             }
@@ -193,7 +218,7 @@ impl Packed {
     fn header(&self, line: &[u8]) -> Option<(HeaderName, HeaderValue)> {
         let end = line.iter().position(|byte| matches!(byte, b':' | b';'))?;
         let name = HeaderName::from_bytes(&line[..end]).ok()?;
-        let value = self.text.slice_ref(&line[end + 1..]);
+        let value = self.0.slice_ref(&line[end + 1..]);
         let mut value = HeaderValue::from_maybe_shared(value).ok()?;
         value.set_sensitive(line[end] == b';');
         Some((name, value))
@@ -247,6 +272,7 @@ impl<S, Q> Service<Draft<Q>> for Sending<S>
 where
     S: Service<Request<Q>>,
     S::Error: Into<BoxError>,
+    Q: CallBody + Clone,
 {
     type Response = S::Response;
     type Error = Error;
@@ -293,11 +319,12 @@ where
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::call::RequestBody;
 
     /// Values that are parts of one buffer, as they come from a connection.
-    fn request(buffer: &Bytes) -> Request<()> {
+    fn request(buffer: &Bytes) -> Request<Bytes> {
         let value = |range| HeaderValue::from_maybe_shared(buffer.slice(range)).expect("text");
-        let mut request = Request::new(());
+        let mut request = Request::new(Bytes::new());
         let headers = request.headers_mut();
         headers.append("x-one", value(0..3));
         headers.append("accept", value(4..10));
@@ -317,8 +344,8 @@ mod tests {
         let draft = Draft::new(request(&buffer));
         let expected = request(&buffer);
         assert!(!buffer.is_unique());
-        let headers = draft.headers();
-        headers.upgrade().expect("a draft").rest();
+        let resting = draft.resting();
+        resting.upgrade().expect("a draft").rest();
         drop(expected);
         assert!(buffer.is_unique());
         let sent = draft.send();
@@ -326,7 +353,27 @@ mod tests {
         assert_eq!(sent.headers(), expected.headers());
         let secrets = sent.headers().get_all("x-one").iter();
         assert!(secrets.map(HeaderValue::is_sensitive).eq([false, true]));
-        assert!(headers.upgrade().is_none());
+        assert!(resting.upgrade().is_none());
+    }
+
+    /// Each future that a request waits in has room for two of them.
+    #[test]
+    fn a_draft_is_a_pointer_and_its_clones_are_the_same_request() {
+        assert_eq!(size_of::<Draft<RequestBody>>(), size_of::<usize>());
+        // As an allocator has it, with its counts.
+        assert!(size_of::<Kept<RequestBody>>() + 2 * size_of::<usize>() <= 320);
+        let mut draft = Draft::new(request(&buffer()));
+        let next = draft.clone();
+        draft.note(|extensions| {
+            extensions.insert(1_u8);
+        });
+        let sent = draft.send();
+        assert_eq!(sent.extensions().get(), Some(&1_u8));
+        assert_eq!(
+            next.look(|next| next.extensions().get().copied()),
+            Some(1_u8)
+        );
+        assert_eq!(next.send().headers(), sent.headers());
     }
 
     #[test]
@@ -334,7 +381,7 @@ mod tests {
         let buffer = buffer();
         let mut next = Draft::new(request(&buffer));
         for attempt in ["0", "1", "2"] {
-            next.edit(|_, headers| {
+            next.edit(|headers| {
                 headers.insert("x-attempt", HeaderValue::from_static(attempt));
             });
             let again = next.clone();
@@ -349,7 +396,7 @@ mod tests {
 
     #[test]
     fn a_user_who_panics_over_the_headers_poisons_nothing() {
-        let draft = Draft::new(Request::new(()));
+        let draft = Draft::new(Request::new(Bytes::new()));
         let panics = std::panic::AssertUnwindSafe(|| draft.show(|_| panic!("a user's")));
         assert!(std::panic::catch_unwind(panics).is_err());
         assert!(draft.send().headers().is_empty());

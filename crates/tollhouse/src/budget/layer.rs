@@ -305,7 +305,8 @@ pub struct BudgetPass<U, O, M> {
     usage: U,
     observe: O,
     /// Reads the answer, once there is one.
-    meter: Option<M>,
+    /// Boxed: it is there once the call is answered, and thousands may wait.
+    meter: Option<Box<M>>,
 }
 
 impl<U, O, M> BudgetPass<U, O, M> {
@@ -397,7 +398,7 @@ where
         self.ticket.update(now, |pool, held, now| {
             pool.answered(*held, told.news(), now);
         });
-        self.meter = Some(self.usage.meter(response));
+        self.meter = Some(Box::new(self.usage.meter(response)));
     }
 
     /// Both at once, under one lock.
