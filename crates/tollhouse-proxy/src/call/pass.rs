@@ -1,5 +1,7 @@
 //! A call, from its head to the answer's.
 
+use std::borrow::Cow;
+use std::future::Future;
 use std::net::SocketAddr;
 use std::time::Duration;
 
@@ -18,34 +20,21 @@ use crate::error::Refusal;
 use crate::headers::{ATTEMPTS, MAX_WAIT, for_provider};
 use crate::keys::Admitted;
 use crate::shared::Shared;
-use crate::upstream::gates;
+use crate::upstream::gates::{self, Gates};
 
 /// Hands a call on, and its answer back as it comes. The request is boxed, or it would
 /// have a place in the future of each function that it is handed through, of which
 /// thousands may wait.
-pub(crate) async fn pass(shared: &Shared, mut request: Box<Request<Body>>) -> Response {
+pub(crate) fn pass<'a>(
+    shared: &'a Shared,
+    mut request: Box<Request<Body>>,
+) -> impl Future<Output = Response> + Send + 'a {
     let mut line = Line::begin(&mut request, &shared.counts, &shared.page);
-    let answered = match through(shared, request, &mut line).await {
-        Ok(answered) => answered,
-        Err(Instead::Late(late)) => return late.answer(line),
-        Err(Instead::Refused(refusal)) => return refused(refusal, line),
-    };
-    let is_switched = answered.response.status() == StatusCode::SWITCHING_PROTOCOLS;
-    match answered.asked.filter(|_| is_switched) {
-        Some(asked) => asked.open(*answered.response, line),
-        // Nobody has asked for that, and there is nothing that it could switch to.
-        None if is_switched => {
-            let message = "the provider switched to a protocol that nobody asked for".to_owned();
-            let refusal = Refusal::NoAnswer {
-                is_timeout: false,
-                is_left: false,
-                message,
-            };
-            refused(refusal, line)
-        }
-        None => {
-            let gets_turns = shared.keys.upstream_has_tasks();
-            answer(*answered.response, line, answered.is_spent, gets_turns)
+    async move {
+        match through(shared, request, &mut line).await {
+            Ok(answered) => answered.told(shared, line),
+            Err(Instead::Late(late)) => late.answer(line),
+            Err(Instead::Refused(refusal)) => refused(refusal, line),
         }
     }
 }
@@ -71,11 +60,78 @@ struct Answered {
     asked: Option<Asked>,
 }
 
-async fn through(
-    shared: &Shared,
+impl Answered {
+    /// The same for the client.
+    fn told(self, shared: &Shared, line: Line) -> Response {
+        let is_switched = self.response.status() == StatusCode::SWITCHING_PROTOCOLS;
+        match self.asked.filter(|_| is_switched) {
+            Some(asked) => asked.open(*self.response, line),
+            // Nobody has asked for that, and there is nothing that it could switch to.
+            None if is_switched => {
+                let message = "the provider switched to a protocol that nobody asked for";
+                let refusal = Refusal::NoAnswer {
+                    is_timeout: false,
+                    is_left: false,
+                    message: message.to_owned(),
+                };
+                refused(refusal, line)
+            }
+            None => {
+                let gets_turns = shared.keys.upstream_has_tasks();
+                answer(*self.response, line, self.is_spent, gets_turns)
+            }
+        }
+    }
+}
+
+#[expect(
+    clippy::manual_async_fn,
+    reason = "an `async fn` keeps two places for each argument"
+)]
+fn through<'a>(
+    shared: &'a Shared,
     mut request: Box<Request<Body>>,
+    line: &'a mut Line,
+) -> impl Future<Output = Result<Answered, Instead>> + Send + 'a {
+    async move {
+        let Let { gates, most, asked } = admit(shared, &mut request, line)?;
+        let mut share = shared.held.share();
+        let ready = Ready::of(shared, request, &mut share).await?;
+        let Begun {
+            call,
+            upload,
+            left,
+            share: _share,
+        } = begin(shared, gates, ready, most, share, line);
+        let outcome = call.await?;
+        // A next attempt is the client's own to make where it would not wait for ours, and where
+        // another proxy may make it.
+        let is_left = left.is_some_and(|left| left.is_said()) || shared.counts.is_closing();
+        match outcome {
+            Ok(response) => Ok(Answered {
+                is_spent: upload.is_none() && !is_left,
+                response,
+                asked,
+            }),
+            Err(refusal) if is_left => Err(refusal.left_to_client().into()),
+            Err(refusal) => Err(refusal.into()),
+        }
+    }
+}
+
+/// Whose call it is, and what was asked for in its head.
+struct Let<'a> {
+    gates: Cow<'a, Gates>,
+    most: Option<Duration>,
+    asked: Option<Asked>,
+}
+
+/// Lets a call in, and makes its head the provider's.
+fn admit<'a>(
+    shared: &'a Shared,
+    request: &mut Request<Body>,
     line: &mut Line,
-) -> Result<Answered, Instead> {
+) -> Result<Let<'a>, Refusal> {
     let Admitted {
         gates,
         caller,
@@ -89,35 +145,14 @@ async fn through(
     line.tally = tally;
     let most = max_wait(shared.max_wait, request.headers())?;
     *request.uri_mut() = provider_path(shared.keys.base_path(), request.uri())?;
-    let asked = Asked::of(&mut request);
+    let asked = Asked::of(request);
     for_provider(request.headers_mut(), keeps_key);
     if asked.is_some() {
         Asked::ask(request.headers_mut(), keeps_key);
     }
     // Each leg has a version of its own.
     *request.version_mut() = Version::HTTP_11;
-
-    let mut share = shared.held.share();
-    let ready = Ready::of(shared, request, &mut share).await?;
-    let Begun {
-        call,
-        upload,
-        left,
-        share: _share,
-    } = begin(shared, gates, ready, most, share, line);
-    let outcome = call.await?;
-    // A next attempt is the client's own to make where it would not wait for ours, and where
-    // another proxy may make it.
-    let is_left = left.is_some_and(|left| left.is_said()) || shared.counts.is_closing();
-    match outcome {
-        Ok(response) => Ok(Answered {
-            is_spent: upload.is_none() && !is_left,
-            response,
-            asked,
-        }),
-        Err(refusal) if is_left => Err(refusal.left_to_client().into()),
-        Err(refusal) => Err(refusal.into()),
-    }
+    Ok(Let { gates, most, asked })
 }
 
 /// The longest wait that the client or the proxy allows; the shorter one.

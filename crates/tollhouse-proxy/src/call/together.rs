@@ -30,8 +30,8 @@ pin_project! {
         #[pin]
         body: B,
         gathered: Gathered,
-        // What came behind it and is no data.
-        then: Option<Result<Frame<Bytes>, B::Error>>,
+        // What came behind it and is no data; boxed, for it comes at the end of a stream.
+        then: Option<Box<Result<Frame<Bytes>, B::Error>>>,
         // A task of its own brings the body.
         gets_turns: bool,
         // The body had its turn and brought nothing.
@@ -107,9 +107,9 @@ impl<B: Body<Data = Bytes>> Body for Together<B> {
                         this.gathered.add(data);
                         *this.had_turn = false;
                     }
-                    Err(other) => *this.then = Some(Ok(other)),
+                    Err(other) => *this.then = Some(Box::new(Ok(other))),
                 },
-                Poll::Ready(Some(Err(error))) => *this.then = Some(Err(error)),
+                Poll::Ready(Some(Err(error))) => *this.then = Some(Box::new(Err(error))),
                 Poll::Ready(None) => *this.is_over = true,
                 Poll::Pending if this.gathered.len() == 0 => return Poll::Pending,
                 Poll::Pending if *this.had_turn || !*this.gets_turns => break,
@@ -122,7 +122,7 @@ impl<B: Body<Data = Bytes>> Body for Together<B> {
         }
         *this.had_turn = false;
         let gathered = this.gathered.take().map(|data| Ok(Frame::data(data)));
-        Poll::Ready(gathered.or_else(|| this.then.take()))
+        Poll::Ready(gathered.or_else(|| this.then.take().map(|then| *then)))
     }
 
     fn is_end_stream(&self) -> bool {

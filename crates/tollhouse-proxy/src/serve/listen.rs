@@ -3,7 +3,7 @@
 use std::convert::Infallible;
 use std::error::Error;
 use std::fmt;
-use std::future::poll_fn;
+use std::future::{Future, poll_fn, ready};
 use std::net::SocketAddr;
 use std::pin::{Pin, pin};
 use std::sync::Arc;
@@ -13,7 +13,8 @@ use std::time::Duration;
 use axum::BoxError;
 use axum::extract::ConnectInfo;
 use bytes::Bytes;
-use futures_util::TryFutureExt;
+use futures_util::future::Either;
+use futures_util::{FutureExt, TryFutureExt};
 use http::header::UPGRADE;
 use http::{Request, Response};
 use hyper::body::{Body, Incoming};
@@ -25,7 +26,6 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 use tokio::task::{JoinHandle, JoinSet};
 use tokio::time::{sleep, timeout};
-use tower::ServiceExt;
 
 use super::outgoing::{Answers, Outgoing};
 use super::routes::{Front, front, is_own};
@@ -133,7 +133,17 @@ async fn accept(
     mut ends: watch::Receiver<bool>,
 ) -> Connections {
     let mut open = Connections::new();
-    let front = front(Arc::clone(&shared));
+    let limits = Limits {
+        head_bytes: shared.bounds.head_bytes,
+        head_time: shared.bounds.head_time,
+        write_time: shared.bounds.write_time,
+    };
+    let server = Arc::new(Server {
+        front: front(Arc::clone(&shared)),
+        http_1: http_1(limits),
+        limits,
+        shared: Arc::clone(&shared),
+    });
     let free = Arc::new(Semaphore::new(shared.bounds.connections));
     let mut following = pin!(shared.page.follow(|| shared.look()));
     loop {
@@ -144,8 +154,9 @@ async fn accept(
             Some(_) = open.join_next() => continue,
             accepted = next(&listener, &free) => accepted,
         };
-        let (front, shared, ends) = (front.clone(), Arc::clone(&shared), ends.clone());
-        open.spawn(connection(socket, front, shared, ends, permit));
+        if let Some(serving) = connection(socket, Arc::clone(&server), ends.clone(), permit) {
+            open.spawn(serving);
+        }
     }
 }
 
@@ -169,32 +180,34 @@ async fn next(listener: &TcpListener, free: &Arc<Semaphore>) -> (TcpStream, Owne
     }
 }
 
-async fn connection(
-    socket: TcpStream,
-    front: impl Front,
+/// What all connections have in common.
+struct Server<F> {
+    front: F,
+    http_1: http1::Builder,
+    limits: Limits,
     shared: Arc<Shared>,
-    mut ends: watch::Receiver<bool>,
-    _permit: OwnedSemaphorePermit,
-) {
-    let _connected = shared.counts.connect();
+}
+
+/// Serves a connection to its end, unless it is gone at once. What is known before it is awaited
+/// is found out here: an `async fn` would keep two places for each of its arguments.
+fn connection<F: Front>(
+    socket: TcpStream,
+    server: Arc<Server<F>>,
+    ends: watch::Receiver<bool>,
+    permit: OwnedSemaphorePermit,
+) -> Option<impl Future<Output = ()> + Send + 'static> {
     // Events are short and must not wait for each other.
     if let Err(error) = socket.set_nodelay(true) {
         tracing::debug!(%error, "the connection was gone at once");
-        return;
+        return None;
     }
-    let Ok(peer) = socket.peer_addr() else {
-        return;
-    };
-    let limits = Limits {
-        head_bytes: shared.bounds.head_bytes,
-        head_time: shared.bounds.head_time,
-        write_time: shared.bounds.write_time,
-    };
-    let streams = shared.bounds.streams;
+    let peer = socket.peer_addr().ok()?;
+    let held = (server.shared.counts.connect(), permit);
     let signals = Arc::<Signals>::default();
-    let socket = Checked::new(socket, limits, Arc::clone(&signals));
+    let socket = Checked::new(socket, server.limits, Arc::clone(&signals));
     let tunnel = Tunnel::new(Arc::clone(&signals));
     let after_http = tunnel.clone();
+    let common = Arc::clone(&server);
     let service = service_fn(move |mut request: Request<Incoming>| {
         // Calls are let in whoever is at the other end.
         if is_own(request.uri().path()) {
@@ -207,42 +220,45 @@ async fn connection(
             request.extensions_mut().insert(flaw);
         }
         let turn = signals.turn();
-        let answered = front.clone().oneshot(request.map(axum::body::Body::new));
+        let answered = server.front.answer(request.map(axum::body::Body::new));
         answered.map_ok(|answer| answer.map(|body| Outgoing::new(body, turn)))
     });
-    let Some((socket, speaks_http_2)) = greeted(socket, &mut ends).await else {
-        return;
-    };
-    let socket = TokioIo::new(socket);
-    let served = match speaks_http_2 {
-        false => {
-            let serving = http_1(limits).serve_connection(socket, service);
-            over_http_1(pin!(serving.with_upgrades()), ends).await
+    // One after the other in one place.
+    let serving = greeted(socket, ends).then(move |greeted| {
+        let Some((socket, speaks_http_2, ends)) = greeted else {
+            return Either::Left(Either::Left(ready(())));
+        };
+        let socket = TokioIo::new(socket);
+        if speaks_http_2 {
+            // It is several times as large, and rare.
+            let streams = common.shared.bounds.streams;
+            let serving = over_http_2(socket, service, common.limits, streams, ends);
+            let serving = serving.inspect_err(broke).map(move |_| drop(held));
+            return Either::Right(Box::pin(serving));
         }
-        // It is several times as large, and rare.
-        true => Box::pin(over_http_2(socket, service, limits, streams, ends)).await,
-    };
-    match served {
-        Ok(()) => after_http.to_its_end().await,
-        Err(error) => tracing::debug!(error = &error as &dyn Error, "a connection broke"),
-    }
+        let serving = common.http_1.serve_connection(socket, service);
+        let serving = over_http_1(serving.with_upgrades(), ends, after_http);
+        Either::Left(Either::Right(serving.map(move |()| drop(held))))
+    });
+    // A task is aligned to 128 bytes, for which allocators take as many more than it has: it is
+    // but a pointer.
+    Some(Box::pin(serving))
 }
 
 type Socket = TokioIo<Checked<TcpStream>>;
 
-/// A connection that has begun to speak, and whether it speaks HTTP/2. It goes in and comes
-/// out again, so that it has one place in the future of the function that it belongs to.
+/// A connection that has begun to speak, and whether it speaks HTTP/2.
 async fn greeted(
     mut socket: Checked<TcpStream>,
-    ends: &mut watch::Receiver<bool>,
-) -> Option<(Checked<TcpStream>, bool)> {
+    mut ends: watch::Receiver<bool>,
+) -> Option<Greeted> {
     let speaks = tokio::select! {
         biased;
         speaks = poll_fn(|cx| Pin::new(&mut socket).poll_speaks_http_2(cx)) => speaks,
-        () = end(ends) => return None,
+        () = end(&mut ends) => return None,
     };
     match speaks {
-        Ok(speaks_http_2) => Some((socket, speaks_http_2)),
+        Ok(speaks_http_2) => Some((socket, speaks_http_2, ends)),
         Err(error) => {
             tracing::debug!(%error, "a connection asked nothing");
             None
@@ -250,20 +266,43 @@ async fn greeted(
     }
 }
 
-async fn over_http_1<S, B>(
-    mut serving: Pin<&mut UpgradeableConnection<Socket, S>>,
+type Greeted = (Checked<TcpStream>, bool, watch::Receiver<bool>);
+
+#[expect(
+    clippy::manual_async_fn,
+    reason = "an `async fn` keeps two places for each argument"
+)]
+fn over_http_1<S, B>(
+    mut serving: UpgradeableConnection<Socket, S>,
     mut ends: watch::Receiver<bool>,
-) -> hyper::Result<()>
+    after_http: Tunnel,
+) -> impl Future<Output = ()>
 where
-    S: HttpService<Incoming, ResBody = Outgoing<B>, Error = Infallible>,
+    S: HttpService<Incoming, ResBody = Outgoing<B>, Error = Infallible> + Unpin,
     B: Body<Data = Bytes, Error: Into<BoxError>> + 'static,
 {
-    tokio::select! {
-        biased;
-        served = &mut serving => return served,
-        () = end(&mut ends) => serving.as_mut().graceful_shutdown(),
+    async move {
+        let ended = tokio::select! {
+            biased;
+            served = &mut serving => Some(served),
+            () = end(&mut ends) => None,
+        };
+        let served = match ended {
+            Some(served) => served,
+            None => {
+                Pin::new(&mut serving).graceful_shutdown();
+                (&mut serving).await
+            }
+        };
+        match served {
+            Ok(()) => after_http.to_its_end().await,
+            Err(error) => broke(&error),
+        }
     }
-    serving.await
+}
+
+fn broke(error: &hyper::Error) {
+    tracing::debug!(error = error as &dyn Error, "a connection broke");
 }
 
 async fn over_http_2<S, B>(

@@ -6,7 +6,7 @@ use std::future::{Future, ready};
 use std::net::SocketAddr;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, Waker};
 
 use axum::body::Body;
 use axum::extract::{ConnectInfo, Request, State};
@@ -56,7 +56,7 @@ pub(crate) fn front(shared: Arc<Shared>) -> impl Front {
         })
 }
 
-/// Answers every request.
+/// Answers every request. It is always ready: a call waits in its future.
 pub(crate) trait Front:
     Service<Request, Response = Response<Self::Body>, Error = Infallible, Future: Send>
     + Clone
@@ -66,6 +66,15 @@ pub(crate) trait Front:
 {
     /// As the outermost layer has it; a box around it would do nothing.
     type Body: http_body::Body<Data = Bytes, Error: Into<BoxError>> + Send + 'static;
+
+    /// What tower's `oneshot` does, whose future would keep room for all of the front and for
+    /// the request.
+    fn answer(&self, request: Request) -> Self::Future {
+        let mut front = self.clone();
+        let is_ready = front.poll_ready(&mut Context::from_waker(Waker::noop()));
+        debug_assert!(is_ready.is_ready(), "a call waits in its future");
+        front.call(request)
+    }
 }
 
 impl<S, B> Front for S

@@ -137,7 +137,8 @@ where
 {
     type Response = Response<AnswerBody>;
     type Error = S::Error;
-    type Future = Noted<S::Future>;
+    // Boxed: else each call that waits would keep room for its attempt.
+    type Future = Pin<Box<Noted<S::Future>>>;
 
     fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), S::Error>> {
         self.client.poll_ready(cx)
@@ -148,11 +149,11 @@ where
         if let Some(launches) = &launches {
             launches.launched();
         }
-        Noted {
+        Box::pin(Noted {
             attempt: self.client.call(request),
             launches,
             proof: self.proof.clone(),
-        }
+        })
     }
 }
 
