@@ -133,8 +133,7 @@ impl Case {
         plans: &[Plan],
     ) -> (Vec<Rejected>, usize) {
         let mut tokens = Meter::new(self.limits[0].tokens, MINUTE, counting);
-        let first = self.limits[0].requests.unwrap_or(self.requests);
-        let mut requests = Meter::new(first, MINUTE, counting);
+        let mut requests = Meter::new(self.requests, MINUTE, counting);
         let mut changes = self.changes().into_iter().peekable();
         let (mut rejected, mut admitted) = (Vec::new(), 0);
         let reached = schedule::reached(events, |id| plans[id]).into_iter();
