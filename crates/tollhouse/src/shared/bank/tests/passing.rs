@@ -255,8 +255,8 @@ struct Beside {
     own: u64,
     /// What small ones of its process were granted.
     smalls: u64,
-    /// The largest that another process collected for before anything passed it: what passes
-    /// that one first is counted for that one alone.
+    /// The largest that another process collected for until this one was first for once: what
+    /// passes that one first is counted for that one alone.
     head: u64,
     /// How often who passes it came as another one.
     deaths: u64,
@@ -282,6 +282,7 @@ fn play_beside(others: &[Other]) -> Beside {
         deaths: 0,
     };
     let (mut unused, mut passing, mut head) = (0, 9, 0);
+    let mut was_first = false;
     for other in others.iter().cycle().take(600 * 4) {
         let mut line = vec![LARGE];
         match *other {
@@ -313,11 +314,16 @@ fn play_beside(others: &[Other]) -> Beside {
             weight: 1,
             ..PoolReport::default()
         };
-        unused += scene.report(1, pool);
-        if beside.passed == 0 {
+        let collected = scene.report(1, pool);
+        unused += collected;
+        // Behind what the other process is granted, it is the head.
+        was_first |= collected > 0;
+        if !was_first {
             beside.head = beside.head.max(head);
         }
-        beside.passed += scene.press(passing);
+        let pressed = scene.press(passing);
+        was_first |= pressed > 0 && head == 0;
+        beside.passed += pressed;
     }
     beside
 }
@@ -338,6 +344,25 @@ fn what_passes_another_head_first_is_counted_for_that_one_alone() {
     assert!(beside.is_within_bounds(), "{beside:?}");
     let alone = Beside { head: 0, ..beside };
     assert!(!alone.is_within_bounds(), "{alone:?}");
+}
+
+/// As the one above, where that head grows before it is granted, and what may pass it with it.
+#[test]
+fn what_passes_another_head_that_grows_is_counted_for_that_one_alone() {
+    let nobody = |many| std::iter::repeat_n(Other::Nobody, many);
+    let others: Vec<Other> = std::iter::once(Other::Head(5_000))
+        .chain(nobody(9))
+        .chain([Other::Head(16_000)])
+        .chain(nobody(2))
+        .collect();
+    let beside = play_beside(&others);
+    assert_eq!(beside.head, 16_000);
+    assert!(beside.is_within_bounds(), "{beside:?}");
+    let at_first = Beside {
+        head: 5_000,
+        ..beside
+    };
+    assert!(!at_first.is_within_bounds(), "{at_first:?}");
 }
 
 #[test]
