@@ -198,7 +198,7 @@ fn in_query(uri: &Uri) -> Option<&str> {
 pub(crate) fn ask_for_usage<B: CallBody>(request: &mut Request<B>) -> bool {
     let call = Call::attach(request);
     let is_chat = call.endpoint() == Endpoint::Chat && *request.method() == Method::POST;
-    let edit = call.facts().edit.as_ref().filter(|_| is_chat);
+    let edit = call.facts().edit.as_deref().filter(|_| is_chat);
     let (Some(edit), Some(body)) = (edit, request.body().whole()) else {
         return false;
     };

@@ -96,7 +96,8 @@ fn through<'a>(
     async move {
         let Let { gates, most, asked } = admit(shared, &mut request, line)?;
         let mut share = shared.held.share();
-        let ready = Ready::of(shared, request, &mut share).await?;
+        // Boxed while it comes, or its place would be kept by all who wait afterwards.
+        let ready = Box::pin(Ready::of(shared, request, &mut share)).await?;
         let Begun {
             call,
             upload,

@@ -62,11 +62,10 @@ pub(super) struct Begun {
 pub(super) type Underway = Pin<Box<dyn Future<Output = Result<Outcome, Instead>> + Send>>;
 
 pin_project! {
-    /// One that waits for as long as it takes.
+    /// One that waits for as long as it takes, with a body that was read.
     struct Plain {
         #[pin]
         call: gates::Calling,
-        upload: Option<usize>,
         in_use: InUse,
     }
 }
@@ -75,9 +74,8 @@ impl Future for Plain {
     type Output = Result<Outcome, Instead>;
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
-        let this = self.project();
-        let ended = ready!(this.call.poll(cx));
-        Poll::Ready(Ok(outcome(ended, *this.upload)))
+        let ended = ready!(self.project().call.poll(cx));
+        Poll::Ready(Ok(outcome(ended, None)))
     }
 }
 
@@ -127,10 +125,13 @@ pub(super) fn begin(
         (None, None) => {
             let plain = Plain {
                 call: gates.call(*ready.request),
-                upload,
                 in_use: gates.in_use(),
             };
-            (Box::pin(plain) as Underway, Some(share))
+            let call: Underway = match upload {
+                None => Box::pin(plain),
+                upload => Box::pin(async move { Ok(outcome(plain.call.await, upload)) }),
+            };
+            (call, Some(share))
         }
     };
     Begun {

@@ -25,8 +25,9 @@ pub(crate) struct RequestFacts {
     pub(crate) bytes: Option<u64>,
     /// What the body holds; `None` where it is no JSON object.
     pub(crate) shape: Option<Shape>,
-    /// What makes a chat stream tell its usage, where it has not been asked.
-    pub(crate) edit: Option<Edit>,
+    /// What makes a chat stream tell its usage, where it has not been asked. Boxed, since most
+    /// requests have none and thousands may wait.
+    pub(crate) edit: Option<Box<Edit>>,
 }
 
 impl RequestFacts {
@@ -36,7 +37,7 @@ impl RequestFacts {
         RequestFacts {
             bytes: body.map(|body| body.len() as u64),
             shape,
-            edit: edit.flatten(),
+            edit: edit.flatten().map(Box::new),
             ..RequestFacts::head(method, path)
         }
     }
