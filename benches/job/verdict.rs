@@ -43,31 +43,32 @@ impl Verdict {
         self.time.as_secs_f64() / self.ideal.as_secs_f64()
     }
 
-    /// Every promise that was not kept.
+    pub(crate) fn refused(&self) -> u64 {
+        self.report.total.rejected.total()
+    }
+
+    /// Every promise that was not kept, of a job like most.
     pub(crate) fn misses(&self) -> Vec<String> {
-        let mut misses = self.losses();
+        let mut misses = self.losses(self.refused_at_most);
         if self.ratio() > self.at_most {
             misses.push(format!("{:.3} times the ideal", self.ratio()));
         }
         misses
     }
 
-    /// Those that hold for each job, however long it took.
-    pub(crate) fn losses(&self) -> Vec<String> {
-        let mut misses = Vec::new();
-        let mut demand = |kept: bool, miss: String| {
-            if !kept {
-                misses.push(miss);
-            }
-        };
-        let (rejected, repeated) = (self.report.total.rejected.total(), self.report.repeated);
-        demand(
-            rejected <= self.refused_at_most,
-            format!("{rejected} calls refused"),
-        );
-        demand(self.lost == 0, format!("{} calls lost", self.lost));
-        demand(repeated == 0, format!("{repeated} answered twice"));
-        misses
+    /// Those that hold for each job, however it went, where so many calls may be refused.
+    pub(crate) fn losses(&self, refused_at_most: u64) -> Vec<String> {
+        let (refused, repeated) = (self.refused(), self.report.repeated);
+        let demands = [
+            (
+                refused <= refused_at_most,
+                format!("{refused} calls refused"),
+            ),
+            (self.lost == 0, format!("{} calls lost", self.lost)),
+            (repeated == 0, format!("{repeated} answered twice")),
+        ];
+        let missed = demands.into_iter().filter(|(is_kept, _)| !is_kept);
+        missed.map(|(_, miss)| miss).collect()
     }
 }
 

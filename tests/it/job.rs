@@ -19,23 +19,29 @@ async fn job(row: &Row, seed: u64) -> Verdict {
 #[tokio::test(start_paused = true)]
 async fn every_promise_is_kept_with_every_kind_of_provider() {
     println!("{}", Verdict::HEAD);
-    let (mut missed, mut times) = (Vec::new(), BTreeMap::<_, Vec<_>>::new());
+    let (mut missed, mut rows) = (Vec::new(), BTreeMap::<_, Vec<_>>::new());
     for seed in 1..=support::seeds(1, 2) {
         for row in rows::all(seed) {
             let verdict = job(&row, seed).await;
             println!("{verdict}");
-            if !verdict.losses().is_empty() {
+            // Where somebody else spends a part of what little there is at first, nobody knows it
+            // before answers show it.
+            let unlucky = u64::from(row.provider.others > 0.0);
+            if !verdict.losses(row.refused + unlucky).is_empty() {
                 missed.push(verdict.to_string());
             }
-            times.entry(row.name).or_default().push(verdict);
+            rows.entry(row.name).or_default().push(verdict);
         }
     }
-    // How long one takes depends on what comes last.
-    for mut row in times.into_values() {
+    // How long one takes depends on what comes last, and a first second on others.
+    for mut row in rows.into_values() {
         row.sort_by(|one, other| one.ratio().total_cmp(&other.ratio()));
-        let median = &row[row.len() / 2];
-        if !median.misses().is_empty() {
-            missed.push(median.to_string());
+        let ratio = row[row.len() / 2].ratio();
+        row.sort_by_key(Verdict::refused);
+        let refused = row[row.len() / 2].refused();
+        let one = &row[0];
+        if ratio > one.at_most || refused > one.refused_at_most {
+            missed.push(format!("{}: {ratio:.3}, {refused} refused", one.name));
         }
     }
     assert!(missed.is_empty(), "{missed:#?}");
