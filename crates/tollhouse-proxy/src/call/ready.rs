@@ -79,8 +79,11 @@ async fn whole<B>(mut body: B, idle: Duration) -> Result<RequestBody, BoxError>
 where
     B: http_body::Body<Data = Bytes, Error = BoxError> + Unpin,
 {
-    let first = body.frame().now_or_never().flatten().transpose()?;
-    if body.is_end_stream() && !first.as_ref().is_some_and(Frame::is_trailers) {
+    let first = body.frame().now_or_never();
+    // Not every body knows of itself that it is over, and then it is not to be asked again.
+    let is_over = matches!(first, Some(None)) || body.is_end_stream();
+    let first = first.flatten().transpose()?;
+    if is_over && !first.as_ref().is_some_and(Frame::is_trailers) {
         let data = first.and_then(|frame| frame.into_data().ok());
         return Ok(RequestBody::from(detached(data.unwrap_or_default())));
     }

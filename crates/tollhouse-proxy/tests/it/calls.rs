@@ -1,8 +1,11 @@
 //! What passes: both ways, byte for byte, as it comes.
 
+use std::convert::Infallible;
 use std::time::Duration;
 
+use axum::body::Body;
 use bytes::Bytes;
+use futures_util::stream;
 use http::Request;
 use http_body_util::{BodyExt, Full};
 use hyper_util::client::legacy::Client;
@@ -12,6 +15,7 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::time::{Instant, timeout};
 use tollhouse_openai::Account;
 use tollhouse_proxy::Proxy;
+use tower::ServiceExt;
 
 use crate::support::{
     LONG, ask, at_rest, before, busy, by_hand, chat, client, connect, get, post, read_until,
@@ -148,6 +152,25 @@ async fn an_answer_that_breaks_off_is_passed_as_far_as_it_came() {
         assert_eq!((answer.status, answer.body.as_str()), (200, came), "{kind}");
     }
     at_rest(&served).await;
+}
+
+/// Somebody else's server may hand over a body that must not be asked once more.
+#[tokio::test]
+async fn a_body_that_is_over_is_not_asked_again() {
+    let (_sim, provider) = sim().await;
+    let router = Proxy::new(Account::new(wide()), client(&provider.url())).router();
+    let pieces = |count: usize| {
+        let pieces = stream::unfold(count, |left| async move {
+            let left = left.checked_sub(1)?;
+            Some((Ok::<_, Infallible>("  "), left))
+        });
+        Body::from_stream(pieces)
+    };
+    for count in [0, 1, 2] {
+        let request = Request::get("/v1/models").header("host", "localhost");
+        let answer = router.clone().oneshot(request.body(pieces(count)).unwrap());
+        assert_eq!(answer.await.unwrap().status(), 200, "{count}");
+    }
 }
 
 /// Those of requests, too, whether their body is read or not; the sender names them, and no
