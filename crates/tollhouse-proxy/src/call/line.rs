@@ -9,6 +9,7 @@ use tower_http::request_id::RequestId;
 
 use crate::counts::Tally;
 use crate::counts::{Counts, InFlight};
+use crate::headers::REQUEST_ID;
 use crate::page::{Ended, Page};
 use crate::upstream::launches::Launches;
 
@@ -42,15 +43,16 @@ pub(crate) struct Line {
 }
 
 impl Line {
-    /// Takes out of a request what it is called, which each of its attempts would copy.
+    /// Takes out of a request what it is called, which each of its attempts would copy. What
+    /// stands beside its headers may be the word of a server around this proxy.
     pub(crate) fn begin<B>(request: &mut Request<B>, counts: &Arc<Counts>, page: &Page) -> Self {
-        let id = request.extensions_mut().remove::<RequestId>();
-        let id = id.as_ref().map(RequestId::header_value);
-        let id = id.and_then(|id| id.to_str().ok()).unwrap_or_default();
+        request.extensions_mut().remove::<RequestId>();
+        let id = request.headers_mut().remove(REQUEST_ID);
+        let id = id.as_ref().and_then(|id| id.to_str().ok());
         Line {
             method: request.method().clone(),
             path: request.uri().path().to_owned(),
-            request_id: id.to_owned(),
+            request_id: id.unwrap_or_default().to_owned(),
             caller: String::new(),
             came: Instant::now(),
             status: None,

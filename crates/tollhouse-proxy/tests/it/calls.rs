@@ -6,7 +6,7 @@ use std::time::Duration;
 use axum::body::Body;
 use bytes::Bytes;
 use futures_util::stream;
-use http::Request;
+use http::{HeaderValue, Request};
 use http_body_util::{BodyExt, Full};
 use hyper_util::client::legacy::Client;
 use hyper_util::rt::TokioExecutor;
@@ -16,9 +16,10 @@ use tokio::time::{Instant, timeout};
 use tollhouse_openai::Account;
 use tollhouse_proxy::Proxy;
 use tower::ServiceExt;
+use tower_http::request_id::RequestId;
 
 use crate::support::{
-    LONG, ask, at_rest, before, busy, by_hand, chat, client, connect, get, post, read_until,
+    LONG, Log, ask, at_rest, before, busy, by_hand, chat, client, connect, get, post, read_until,
     request_at, sent, serve, sim, until, wide,
 };
 
@@ -44,6 +45,30 @@ async fn a_whole_chat_passes_with_what_it_took() {
     assert!(answer.header("x-ratelimit-remaining-tokens").is_some());
     assert_eq!(sim.report().total.completed, 1);
     at_rest(&served).await;
+}
+
+/// Also where a server around the proxy has a name of its own for it.
+#[tokio::test]
+async fn a_request_is_called_the_same_in_the_log_and_in_its_answer() {
+    let (_sim, provider) = sim().await;
+    let log = Log::default();
+    let subscriber = tracing_subscriber::fmt().with_writer(log.clone());
+    let _heard = tracing::subscriber::set_default(subscriber.with_ansi(false).finish());
+    let router = Proxy::new(Account::new(wide()), client(&provider.url())).router();
+    for said in [Some("of-the-client"), None] {
+        let mut request = Request::get("/v1/models").header("host", "localhost");
+        if let Some(said) = said {
+            request = request.header("x-tollhouse-request-id", said);
+        }
+        let around = RequestId::new(HeaderValue::from_static("of-the-server"));
+        let request = request.extension(around).body(Body::empty()).unwrap();
+        let (head, body) = router.clone().oneshot(request).await.unwrap().into_parts();
+        body.collect().await.unwrap();
+        let told = head.headers["x-tollhouse-request-id"].to_str().unwrap();
+        assert!(said.is_none_or(|said| said == told), "{told}");
+        let logged = format!("request_id=\"{told}\"");
+        assert!(log.text().contains(&logged), "{logged} in {}", log.text());
+    }
 }
 
 #[tokio::test]

@@ -1,40 +1,16 @@
 //! Keys, and that nothing tells them.
 
-use std::io;
-use std::sync::{Arc, Mutex};
-
 use http::{HeaderMap, StatusCode};
 use tokio::io::AsyncWriteExt;
 use tokio::net::TcpListener;
 use tollhouse_openai::{Account, OpenAi};
 use tollhouse_proxy::{Bounds, Proxy};
-use tracing_subscriber::fmt::MakeWriter;
 
-use crate::support::{ask, at_rest, by_hand, chat, client, get, post, request_at, serve, wide};
+use crate::support::{
+    Log, ask, at_rest, by_hand, chat, client, get, post, request_at, serve, wide,
+};
 
 const OK: &str = "HTTP/1.1 200 OK\r\nconnection: close\r\ncontent-length: 2\r\n\r\n{}";
-
-#[derive(Clone, Default)]
-struct Log(Arc<Mutex<Vec<u8>>>);
-
-impl io::Write for Log {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        self.0.lock().unwrap().extend_from_slice(bytes);
-        Ok(bytes.len())
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        Ok(())
-    }
-}
-
-impl<'w> MakeWriter<'w> for Log {
-    type Writer = Log;
-
-    fn make_writer(&'w self) -> Log {
-        self.clone()
-    }
-}
 
 async fn answer_once(provider: &TcpListener, until: &str, answer: &str) -> String {
     let (seen, mut socket) = request_at(provider, until).await;
@@ -94,7 +70,7 @@ async fn no_log_tells_a_key_a_token_a_prompt_or_an_answer() {
     assert_eq!(answer.status, 502);
     assert!(!answer.body.contains("PLANTED"), "{answer:?}");
 
-    let log = String::from_utf8(log.0.lock().unwrap().clone()).unwrap();
+    let log = log.text();
     assert!(
         log.contains("call") && log.contains("status=502") && log.contains("caller=\"web\""),
         "{log}"

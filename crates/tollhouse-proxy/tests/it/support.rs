@@ -1,5 +1,7 @@
 //! A proxy, a provider, and a client that says exactly what it is told to.
 
+use std::io;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use serde_json::Value;
@@ -9,6 +11,7 @@ use tokio::time::{sleep, timeout};
 use tollhouse_openai::{Account, Limit, OpenAi, Policy};
 use tollhouse_proxy::{Proxy, Served};
 use tollhouse_sim::{Served as ServedSim, Sim};
+use tracing_subscriber::fmt::MakeWriter;
 
 /// Long enough for any machine; nothing waits for so long where all is well.
 pub(crate) const LONG: Duration = Duration::from_secs(20);
@@ -211,4 +214,33 @@ pub(crate) async fn by_hand() -> (TcpListener, String) {
     let provider = TcpListener::bind("127.0.0.1:0").await.expect("a socket");
     let url = format!("http://{}/v1", provider.local_addr().expect("an address"));
     (provider, url)
+}
+
+/// What is logged.
+#[derive(Clone, Default)]
+pub(crate) struct Log(Arc<Mutex<Vec<u8>>>);
+
+impl Log {
+    pub(crate) fn text(&self) -> String {
+        String::from_utf8(self.0.lock().unwrap().clone()).expect("text")
+    }
+}
+
+impl io::Write for Log {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.0.lock().unwrap().extend_from_slice(bytes);
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+impl<'w> MakeWriter<'w> for Log {
+    type Writer = Log;
+
+    fn make_writer(&'w self) -> Log {
+        self.clone()
+    }
 }
