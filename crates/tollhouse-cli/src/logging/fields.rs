@@ -64,6 +64,14 @@ impl Visit for Writes<'_> {
         }
     }
 
+    fn record_str(&mut self, field: &Field, value: &str) {
+        // A message that is a text is in no quotes.
+        match field.name() {
+            "message" => self.record_debug(field, &format_args!("{value}")),
+            _ => self.record_debug(field, &value),
+        }
+    }
+
     fn record_debug(&mut self, field: &Field, value: &dyn Debug) {
         if self.result.is_err() {
             return;
@@ -134,6 +142,7 @@ mod tests {
         tracing::warn!(error = &plain as &dyn Error, "broke");
         tracing::warn!(n = 1, error = &nested as &dyn Error, m = ?Some("x"));
         tracing::warn!("alone");
+        tracing::warn!(n = 1, message = "a text, and no arguments \"\u{1b}[31m");
     }
 
     #[test]
@@ -141,7 +150,7 @@ mod tests {
         for colours in [false, true] {
             let own = said(Fields, colours);
             assert_eq!(own, said(DefaultFields::new(), colours));
-            assert_eq!(own.lines().count(), 4, "{own}");
+            assert_eq!(own.lines().count(), 5, "{own}");
         }
     }
 }
