@@ -280,9 +280,23 @@ impl fmt::Display for AlreadySent {
 
 impl StdError for AlreadySent {}
 
-mod sealed {
-    pub trait Sealed {}
+impl sealed::Sealed for Bytes {
+    fn put(&mut self, whole: Bytes) {
+        *self = whole;
+    }
+}
 
-    impl Sealed for bytes::Bytes {}
-    impl Sealed for super::RequestBody {}
+impl sealed::Sealed for RequestBody {
+    fn put(&mut self, whole: Bytes) {
+        self.kind = Kind::Whole(whole);
+    }
+}
+
+mod sealed {
+    use bytes::Bytes;
+
+    pub trait Sealed {
+        /// Puts other bytes in the place of all of it; what is said behind it stays.
+        fn put(&mut self, whole: Bytes);
+    }
 }

@@ -213,7 +213,7 @@ pub(crate) fn ask_for_usage<B: CallBody>(request: &mut Request<B>) -> bool {
     };
     let asked = Call::new(facts, request, Some(body.clone()));
     request.extensions_mut().insert(asked);
-    *request.body_mut() = B::from(body);
+    request.body_mut().put(body);
     true
 }
 

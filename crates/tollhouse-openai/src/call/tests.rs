@@ -1,7 +1,9 @@
 use std::cell::Cell;
 
 use bytes::Bytes;
-use http::{Method, Request};
+use http::header::ETAG;
+use http::{HeaderMap, Method, Request};
+use http_body_util::BodyExt;
 use tollhouse::Cost;
 
 use super::*;
@@ -107,6 +109,19 @@ fn a_body_that_was_made_to_ask_for_its_usage_is_known_already() {
     let call = Call::of(&request);
     assert_eq!((call.model(), call.streams()), (Some("a"), true));
     assert_eq!(readings() - before, 1);
+}
+
+#[tokio::test]
+async fn what_is_said_behind_a_body_stays_where_it_is_made_to_ask() {
+    let trailers = HeaderMap::from_iter([(ETAG, HeaderValue::from_static("x"))]);
+    let body = Bytes::from(r#"{"model": "a", "stream": true}"#);
+    let body = RequestBody::with_trailers(body, trailers.clone());
+    let mut request = Request::post(CHAT).body(body).expect("a request");
+    assert!(ask_for_usage(&mut request));
+    let body = request.into_body();
+    assert!(body.whole().expect("a whole body").len() > 60);
+    let body = body.collect().await.expect("a body");
+    assert_eq!(body.trailers(), Some(&trailers));
 }
 
 #[test]
