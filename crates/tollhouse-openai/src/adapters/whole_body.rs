@@ -11,7 +11,7 @@ use bytes::{Buf, Bytes};
 use http::header::CONTENT_TYPE;
 use http::{HeaderValue, Request};
 use http_body::{Body, Frame, SizeHint};
-use http_body_util::{BodyExt, LengthLimitError, Limited};
+use http_body_util::{BodyExt, Collected, LengthLimitError, Limited};
 use pin_project_lite::pin_project;
 use tollhouse::{BoxError, Error};
 use tower_layer::Layer;
@@ -172,7 +172,7 @@ where
         self.call_with(async move {
             Ok(match is_multipart(&request) {
                 true => request.map(|body| RequestBody::streamed(InBytes { body })),
-                false => whole(request, max_bytes).await?.map(RequestBody::from),
+                false => whole(request, max_bytes).await?.map(with_trailers),
             })
         })
     }
@@ -196,7 +196,8 @@ where
     }
 
     fn call(&mut self, request: Request<B>) -> Self::Future {
-        self.call_with(whole(request, self.max_bytes))
+        let whole = whole(request, self.max_bytes);
+        self.call_with(async { Ok(whole.await?.map(Collected::to_bytes)) })
     }
 }
 
@@ -240,7 +241,10 @@ impl<B: Body> Body for InBytes<B> {
     }
 }
 
-async fn whole<B>(request: Request<B>, max_bytes: usize) -> Result<Request<Bytes>, Error>
+async fn whole<B>(
+    request: Request<B>,
+    max_bytes: usize,
+) -> Result<Request<Collected<B::Data>>, Error>
 where
     B: Body,
     B::Error: Into<BoxError>,
@@ -251,7 +255,15 @@ where
         true => Error::inner(BodyTooLong { max_bytes }),
         false => Error::inner(error),
     })?;
-    Ok(Request::from_parts(head, body.to_bytes()))
+    Ok(Request::from_parts(head, body))
+}
+
+/// With what is said behind it, which [`Bytes`] have no room for.
+fn with_trailers(body: Collected<impl Buf>) -> RequestBody {
+    match body.trailers().cloned() {
+        Some(trailers) => RequestBody::with_trailers(body.to_bytes(), trailers),
+        None => RequestBody::from(body.to_bytes()),
+    }
 }
 
 impl BodyTooLong {

@@ -8,7 +8,8 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::{Request, Response};
+use http::header::ETAG;
+use http::{HeaderMap, HeaderValue, Request, Response};
 use http_body::{Body, Frame, SizeHint};
 use http_body_util::{BodyExt, Full, StreamBody};
 use hyper::body::Incoming;
@@ -243,6 +244,28 @@ async fn an_upload_is_not_asked_again_and_json_beside_it_is() {
         .body(body())
         .expect("a request");
     assert_eq!(attempts(json).await, Some(Attempts(5)));
+}
+
+/// Of uploads and of what is collected beside them.
+#[tokio::test(start_paused = true)]
+async fn what_is_said_behind_a_body_passes() {
+    let provider = service_fn(async |request: Request<RequestBody>| {
+        let body = request.into_body().collect().await?;
+        let answer = Response::builder().header("x-said", format!("{:?}", body.trailers()));
+        answer
+            .body(Full::<Bytes>::default())
+            .map_err(tollhouse_openai::BoxError::from)
+    });
+    let client = WholeBodyLayer::new(PIECE)
+        .streaming_multipart()
+        .layer(policy(60).layer().layer(provider));
+    let trailers = HeaderMap::from_iter([(ETAG, HeaderValue::from_static("x"))]);
+    let said = format!("{:?}", Some(&trailers));
+    let body = || RequestBody::with_trailers(Bytes::from("{}"), trailers.clone());
+    for request in [upload(body()), Request::new(body())] {
+        let answer = client.clone().oneshot(request).await.expect("an answer");
+        assert_eq!(answer.headers()["x-said"], said);
+    }
 }
 
 #[tokio::test(start_paused = true)]
