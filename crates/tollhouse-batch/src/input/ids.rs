@@ -8,9 +8,12 @@ const EARLIER_RUN: u32 = 0;
 /// Among so many the ids are divided, by the last 12 bits of their hash.
 const SHARDS: usize = 4_096;
 
+/// Stands for the request of an id that has no answer, or has not failed.
+const NONE: u32 = 0;
+
 /// Stands for the request of an id that an earlier run has answered without
 /// telling what it asked.
-const UNKNOWN: u32 = 0;
+const UNKNOWN: u32 = 1;
 
 /// Every `custom_id` that was met: a hash of it and the line where it stood, or
 /// what was asked by it in an earlier run.
@@ -24,13 +27,15 @@ pub(crate) struct Ids {
     len: usize,
 }
 
-/// 16 bytes. Among a million ids the chance that any two agree in these 64 bits
+/// 20 bytes. Among a million ids the chance that any two agree in these 64 bits
 /// and in the 12 of their shard is about 10^-11.
 #[derive(Clone, Copy, Debug)]
 struct Entry {
     hash: [u32; 2],
-    /// Of the request that was answered, or [`UNKNOWN`].
-    request: u32,
+    /// Of the request that was answered, or [`UNKNOWN`] or [`NONE`].
+    answered: u32,
+    /// Of the request that failed: a line may have been edited in between.
+    failed: u32,
     line: u32,
 }
 
@@ -39,10 +44,10 @@ struct Entry {
 pub(crate) enum Seen {
     /// It was never met.
     New,
-    /// An earlier run has answered it.
-    Answered,
-    /// An earlier run has answered another request of this id.
-    Changed,
+    /// An earlier run has answered it, or it failed there.
+    Answered { failed: bool },
+    /// An earlier run has answered another request of this id, or that failed.
+    Changed { failed: bool },
     /// An earlier line has it.
     Before {
         /// The number of that line.
@@ -69,7 +74,15 @@ impl Ids {
     pub(crate) fn insert_answered(&mut self, custom_id: &str, request: Option<u64>) {
         let entry = self.entry(custom_id).0;
         entry.line = EARLIER_RUN;
-        entry.request = request.map_or(UNKNOWN, shortened);
+        entry.answered = request.map_or(UNKNOWN, shortened);
+    }
+
+    /// Remembers the same of a failure. It takes nothing away from an answer, nor an answer
+    /// from it: in two files nobody sees which came last.
+    pub(crate) fn insert_failed(&mut self, custom_id: &str, request: Option<u64>) {
+        let entry = self.entry(custom_id).0;
+        entry.line = EARLIER_RUN;
+        entry.failed = request.map_or(UNKNOWN, shortened);
     }
 
     /// Remembers that `custom_id` stands in `line` with a request of this hash, and
@@ -84,11 +97,14 @@ impl Ids {
             },
             _ => {
                 entry.line = line;
-                match entry.request {
+                let is_it = |done| done == UNKNOWN || done == shortened(request);
+                let failed = !is_it(entry.answered) && is_it(entry.failed);
+                match is_it(entry.answered) || failed {
                     _ if !known => Seen::New,
-                    UNKNOWN => Seen::Answered,
-                    answered if answered == shortened(request) => Seen::Answered,
-                    _ => Seen::Changed,
+                    true => Seen::Answered { failed },
+                    false => Seen::Changed {
+                        failed: entry.answered == NONE,
+                    },
                 }
             }
         }
@@ -106,11 +122,11 @@ impl Ids {
                 // By an eighth: doubling would leave half of it empty.
                 shard.reserve_exact(shard.len() / 8 + 4);
             }
-            let (request, line) = (UNKNOWN, EARLIER_RUN);
             let new = Entry {
                 hash,
-                request,
-                line,
+                answered: NONE,
+                failed: NONE,
+                line: EARLIER_RUN,
             };
             shard.insert(at, new);
             self.len += 1;
@@ -140,7 +156,7 @@ pub(crate) fn request_hash(uri: &Uri, body: &[u8]) -> u64 {
     (whole >> 64) as u64 ^ whole as u64
 }
 
-/// Never [`UNKNOWN`].
+/// Neither [`NONE`] nor [`UNKNOWN`].
 fn shortened(request: u64) -> u32 {
     ((request >> 32) as u32 ^ request as u32).max(UNKNOWN + 1)
 }
@@ -156,11 +172,14 @@ fn extended(hash: u128, bytes: &[u8]) -> u128 {
 mod tests {
     use super::*;
 
+    const ANSWERED: Seen = Seen::Answered { failed: false };
+    const FAILED: Seen = Seen::Answered { failed: true };
+
     #[test]
     fn id_is_new_once() {
         let mut ids = Ids::default();
         ids.insert_answered("old", None);
-        assert_eq!(ids.meet("old", 1, 7), Seen::Answered);
+        assert_eq!(ids.meet("old", 1, 7), ANSWERED);
         assert_eq!(ids.meet("new", 2, 7), Seen::New);
         assert_eq!(ids.meet("new", 3, 7), Seen::Before { line: 2 });
         assert_eq!(ids.meet("old", 4, 7), Seen::Before { line: 1 });
@@ -173,15 +192,28 @@ mod tests {
         for (id, request) in [("same", 7), ("changed", 7), ("twice", 7), ("twice", 8)] {
             ids.insert_answered(id, Some(request));
         }
-        assert_eq!(ids.meet("same", 1, 7), Seen::Answered);
-        assert_eq!(ids.meet("changed", 2, 8), Seen::Changed);
-        assert_eq!(ids.meet("twice", 3, 8), Seen::Answered);
+        assert_eq!(ids.meet("same", 1, 7), ANSWERED);
+        assert_eq!(ids.meet("changed", 2, 8), Seen::Changed { failed: false });
+        assert_eq!(ids.meet("twice", 3, 8), ANSWERED);
 
         let [one, other] = ["/v1/a", "/v1/b"].map(Uri::from_static);
         let hash = request_hash(&one, b"{}");
         assert_eq!(hash, request_hash(&one, b"{}"));
         assert_ne!(hash, request_hash(&other, b"{}"));
         assert_ne!(hash, request_hash(&one, b"{ }"));
+    }
+
+    #[test]
+    fn answer_and_failure_of_one_id_are_both_remembered() {
+        let mut ids = Ids::default();
+        ids.insert_answered("both", Some(7));
+        ids.insert_failed("both", Some(8));
+        ids.insert_failed("failed", Some(7));
+        assert_eq!(ids.clone().meet("both", 1, 7), ANSWERED);
+        assert_eq!(ids.clone().meet("both", 1, 8), FAILED);
+        assert_eq!(ids.meet("both", 1, 9), Seen::Changed { failed: false });
+        assert_eq!(ids.clone().meet("failed", 2, 7), FAILED);
+        assert_eq!(ids.meet("failed", 2, 8), Seen::Changed { failed: true });
     }
 
     #[test]

@@ -39,8 +39,8 @@ pub enum Changed {
 pub(crate) enum Item {
     /// A request to send.
     Request(Line),
-    /// A request that an earlier run has answered.
-    Answered(Request),
+    /// A request that an earlier run has answered, and whether it failed there.
+    Answered(Request, bool),
     /// Not a request.
     Bad(BadLine),
 }
@@ -112,11 +112,11 @@ impl<R: AsyncRead + Unpin> Input<R> {
     fn meet(&mut self, line: Line) -> Item {
         match self.ids.meet(&line.custom_id, line.number, line.hash) {
             Seen::New => Item::Request(line),
-            Seen::Answered => Item::Answered(line.name()),
-            Seen::Changed => match self.changed {
+            Seen::Answered { failed } => Item::Answered(line.name(), failed),
+            Seen::Changed { failed } => match self.changed {
                 Changed::Refuse => Item::Bad(line.bad(Problem::Changed)),
                 Changed::Send => Item::Request(line),
-                Changed::Keep => Item::Answered(line.name()),
+                Changed::Keep => Item::Answered(line.name(), failed),
             },
             Seen::Before { line: first } => Item::Bad(line.bad(Problem::Duplicate { first })),
         }

@@ -6,6 +6,7 @@ use std::path::Path;
 
 use serde::Deserialize;
 use serde::de::IgnoredAny;
+use serde_json::Value;
 use serde_json::value::RawValue;
 use tokio::fs::{File, OpenOptions};
 use tokio::io::{AsyncRead, AsyncWriteExt};
@@ -94,16 +95,31 @@ pub enum Tail {
 struct Answered<'a> {
     #[serde(borrow)]
     custom_id: std::borrow::Cow<'a, str>,
-    #[serde(rename = "response")]
-    _response: IgnoredAny,
-    #[serde(rename = "error")]
-    _error: IgnoredAny,
+    // Said like this, a field that is not there is an error.
+    #[serde(deserialize_with = "Option::deserialize")]
+    response: Option<Answer>,
+    #[serde(deserialize_with = "Option::deserialize")]
+    error: Option<IgnoredAny>,
     /// Other programs write none.
     #[serde(borrow)]
     tollhouse: Option<&'a RawValue>,
 }
 
+#[derive(Deserialize)]
+struct Answer {
+    /// Whatever other programs make of it.
+    #[serde(default)]
+    status_code: Value,
+}
+
 impl Answered<'_> {
+    /// Whether it is one of the errors.
+    fn is_failure(&self) -> bool {
+        let status = self.response.as_ref();
+        let status = status.and_then(|answer| answer.status_code.as_u64());
+        self.error.is_some() || status.is_some_and(|status| !(200..300).contains(&status))
+    }
+
     /// The hash of the request, where the line tells it.
     fn request_hash(&self) -> Option<u64> {
         #[derive(Deserialize)]
@@ -195,8 +211,8 @@ impl Done {
     pub(crate) fn is_to_do(&mut self, custom_id: &str, line: u64, hash: u64) -> bool {
         match self.ids.meet(custom_id, line, hash) {
             Seen::New => true,
-            Seen::Changed => self.changed == Changed::Send,
-            Seen::Answered | Seen::Before { .. } => false,
+            Seen::Changed { .. } => self.changed == Changed::Send,
+            Seen::Answered { .. } | Seen::Before { .. } => false,
         }
     }
 
@@ -321,7 +337,10 @@ impl Done {
         match serde_json::from_slice::<Answered<'_>>(text) {
             Ok(answered) => {
                 let request = answered.request_hash();
-                self.ids.insert_answered(&answered.custom_id, request);
+                match answered.is_failure() {
+                    true => self.ids.insert_failed(&answered.custom_id, request),
+                    false => self.ids.insert_answered(&answered.custom_id, request),
+                }
                 Ok(if line.ended {
                     Tail::Whole
                 } else {

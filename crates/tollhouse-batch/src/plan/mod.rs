@@ -100,6 +100,8 @@ pub struct Plan {
     pub lines: u64,
     /// Requests that an earlier run has answered.
     pub skipped: u64,
+    /// Those of them that failed.
+    pub failed: u64,
     /// Requests that will be sent.
     pub requests: u64,
     /// What they will cost together.
@@ -376,6 +378,7 @@ const ONLY_POOL: &str = "default";
 struct Tally {
     lines: u64,
     skipped: u64,
+    failed: u64,
     largest_cost: u64,
     loads: BTreeMap<(Option<String>, String), (u64, u64)>,
     bad_lines: Remarks<BadLine>,
@@ -407,7 +410,10 @@ impl Tally {
     fn take(&mut self, item: Item, share: &mut impl FnMut(&Request<Bytes>) -> Share) {
         self.lines += 1;
         match item {
-            Item::Answered(_) => self.skipped += 1,
+            Item::Answered(_, failed) => {
+                self.skipped += 1;
+                self.failed += u64::from(failed);
+            }
             Item::Bad(bad) => {
                 match bad.problem {
                     Problem::Duplicate { .. } => self.duplicates.push(bad.clone()),
@@ -470,6 +476,7 @@ impl Tally {
         Plan {
             lines: self.lines,
             skipped: self.skipped,
+            failed: self.failed,
             requests,
             tokens,
             largest_cost: self.largest_cost,

@@ -35,8 +35,6 @@ pub(crate) struct Outputs {
     pub(crate) output: Writer,
     pub(crate) errors: Writer,
     pub(crate) done: Done,
-    /// How many of those failed.
-    pub(crate) failed_before: u64,
 }
 
 impl FromStr for Place {
@@ -133,7 +131,6 @@ impl Outputs {
             Place::Standard => Box::new(tokio::io::stdout()),
             Place::File(path) => Box::new(done.open(path).await?),
         };
-        let answered = done.len();
         let errors = match retry_errors {
             true => Done::new().open(errors).await?,
             false => done.open(errors).await?,
@@ -141,7 +138,6 @@ impl Outputs {
         Ok(Self {
             output,
             errors: Box::new(errors),
-            failed_before: (done.len() - answered) as u64,
             done,
         })
     }

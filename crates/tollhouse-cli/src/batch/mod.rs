@@ -153,12 +153,12 @@ async fn prepare(
             "Taking in {taken} that an earlier run could not save"
         ));
     }
-    run.announce(&outputs, &scope);
+    run.announce(&scope);
     Ok((run, input, outputs, scope))
 }
 
 impl Run {
-    fn announce(&self, outputs: &Outputs, scope: &Scope) {
+    fn announce(&self, scope: &Scope) {
         // Of what earlier runs have done some may be none of this input, or have changed.
         let (errors, skipped) = (self.errors.display(), scope.plan.skipped);
         self.screen
@@ -166,7 +166,7 @@ impl Run {
         if skipped > 0 {
             let are = if skipped == 1 { "is" } else { "are" };
             let skipped = Counted(skipped, "request");
-            let failed = match outputs.failed_before {
+            let failed = match scope.plan.failed {
                 0 => String::new(),
                 failed => format!(
                     " ({} of them failed; --retry-errors sends those again)",
@@ -248,7 +248,7 @@ impl Run {
         if let Some(paged) = &mut paged {
             paged.serve(&view);
         }
-        let lines = view.scope.plan.lines;
+        let (lines, failed_before) = (view.scope.plan.lines, view.scope.plan.failed);
         let progress = self.screen.show(vec![view.tell()]);
         let followed = self.followed.take();
         let follow = self.follow(followed);
@@ -270,7 +270,7 @@ impl Run {
             Some(paged) => paged.end(&view).await,
             None => Ok(()),
         };
-        let ended = self.concluded(ended, outputs.failed_before, lines);
+        let ended = self.concluded(ended, failed_before, lines);
         // What became of the answers matters more.
         ended.and_then(|exit| report.map(|()| exit))
     }

@@ -169,12 +169,7 @@ pub(super) async fn take_in(
             let lines = fs::read(&rescued).map_err(because)?;
             // Those that failed are sent again.
             if lane == Lane::Answers || !retry_errors {
-                let more = append(file, &lines, &mut outputs.done).await?;
-                taken += more;
-                outputs.failed_before += match lane {
-                    Lane::Answers => 0,
-                    Lane::Failures => more,
-                };
+                taken += append(file, &lines, &mut outputs.done).await?;
             }
             fs::remove_file(&rescued).map_err(because)?;
         }

@@ -422,6 +422,33 @@ async fn a_line_that_was_changed_is_not_taken_for_done() {
     assert_eq!(provider.sim.report().arrived, 4);
 }
 
+/// An output and its errors may know two requests of one id. Each is done.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_failed_line_that_was_mended_is_sent_once() {
+    let provider = Provider::start(Sim::builder()).await;
+    let (good, bad) = (lines(2, 20), lines(2, 20).replace("20", r#""no""#));
+    for (test, before, after, code) in [("mended", &bad, &good, 0), ("spoilt", &good, &bad, 1)] {
+        let files = Files::new(test, before);
+        run(provider.tollhouse(&files.arguments(&[])));
+        fs::write(&files.input, after).expect("a file");
+        let send = || run(provider.tollhouse(&files.arguments(&["--changed", "send"])));
+        let plain = || run(provider.tollhouse(&files.arguments(&[])));
+        assert_eq!(send().code, Some(code));
+
+        let arrived = provider.sim.report().arrived;
+        for again in [send(), plain()] {
+            let said = "Nothing is left to send";
+            assert!(again.stderr.contains(said), "{}", again.stderr);
+            assert_eq!(again.code, Some(code), "{}", again.stderr);
+        }
+        assert_eq!(provider.sim.report().arrived, arrived);
+        assert_eq!(
+            (line_count(&files.output), line_count(&files.errors)),
+            (2, 2)
+        );
+    }
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_output_without_hashes_still_resumes() {
     let provider = Provider::start(Sim::builder()).await;
