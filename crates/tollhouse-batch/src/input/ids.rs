@@ -85,6 +85,21 @@ impl Ids {
         entry.failed = request.map_or(UNKNOWN, shortened);
     }
 
+    /// Whether that is remembered: of `custom_id` that it was answered, or that it failed, when
+    /// this was asked.
+    pub(crate) fn has(&self, custom_id: &str, request: Option<u64>, failed: bool) -> bool {
+        let (shard, hash) = place(custom_id);
+        let shard = &self.shards[shard];
+        let found = shard.binary_search_by(|entry| entry.hash.cmp(&hash));
+        found.is_ok_and(|at| {
+            let known = match failed {
+                true => shard[at].failed,
+                false => shard[at].answered,
+            };
+            known == request.map_or(UNKNOWN, shortened)
+        })
+    }
+
     /// Remembers that `custom_id` stands in `line` with a request of this hash, and
     /// says what was known of it before.
     pub(crate) fn meet(&mut self, custom_id: &str, line: u64, request: u64) -> Seen {
@@ -112,10 +127,8 @@ impl Ids {
 
     /// The entry of an id, and whether it was there before.
     fn entry(&mut self, custom_id: &str) -> (&mut Entry, bool) {
-        let hash = hash(custom_id);
-        // The low bits are those that every byte of an id has a part in.
-        let shard = &mut self.shards[hash as usize % SHARDS];
-        let hash = [hash >> 96, hash >> 64].map(|part| part as u32);
+        let (shard, hash) = place(custom_id);
+        let shard = &mut self.shards[shard];
         let found = shard.binary_search_by(|entry| entry.hash.cmp(&hash));
         let at = found.unwrap_or_else(|at| {
             if shard.len() == shard.capacity() {
@@ -134,6 +147,14 @@ impl Ids {
         });
         (&mut shard[at], found.is_ok())
     }
+}
+
+/// The shard of an id, and what tells it from others there.
+fn place(custom_id: &str) -> (usize, [u32; 2]) {
+    let hash = hash(custom_id);
+    // The low bits are those that every byte of an id has a part in.
+    let shard = hash as usize % SHARDS;
+    (shard, [hash >> 96, hash >> 64].map(|part| part as u32))
 }
 
 /// FNV-1a with 128 bits: the same on every machine and in every version, so
@@ -209,6 +230,8 @@ mod tests {
         ids.insert_answered("both", Some(7));
         ids.insert_failed("both", Some(8));
         ids.insert_failed("failed", Some(7));
+        assert!(ids.has("both", Some(7), false) && ids.has("both", Some(8), true));
+        assert!(!ids.has("both", Some(8), false) && !ids.has("failed", Some(7), false));
         assert_eq!(ids.clone().meet("both", 1, 7), ANSWERED);
         assert_eq!(ids.clone().meet("both", 1, 8), FAILED);
         assert_eq!(ids.meet("both", 1, 9), Seen::Changed { failed: false });

@@ -226,6 +226,35 @@ impl Done {
         self.len() == 0
     }
 
+    /// Whether a line of output says what is known: the last answer of this id, or its last
+    /// failure, is to the same request.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # #[tokio::main(flavor = "current_thread", start_paused = true)]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// use tollhouse_batch::Done;
+    ///
+    /// let [old, new] = ["0a", "0b"].map(|hash| {
+    ///     let told = format!(r#""tollhouse":{{"request_hash":"{hash}"}}"#);
+    ///     format!(r#"{{"id":"batch_req_1","custom_id":"a","response":{{}},"error":null,{told}}}"#)
+    /// });
+    /// let mut done = Done::new();
+    /// done.read(old.as_bytes()).await?;
+    /// assert!(done.knows(old.as_bytes()));
+    /// assert!(!done.knows(new.as_bytes()));
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn knows(&self, line: &[u8]) -> bool {
+        serde_json::from_slice::<Answered<'_>>(line).is_ok_and(|answered| {
+            let request = answered.request_hash();
+            let failed = answered.is_failure();
+            self.ids.has(&answered.custom_id, request, failed)
+        })
+    }
+
     /// Reads what an earlier run has written and says how it ends.
     ///
     /// # Errors

@@ -183,10 +183,9 @@ async fn append(file: &Path, lines: &[u8], done: &mut Done) -> Result<u64, BoxEr
     let mut missing = Vec::new();
     let mut count = 0;
     for line in lines.split_inclusive(|&byte| byte == b'\n') {
-        let known = done.len();
         // A torn one is no answer, and is sent again.
-        let whole = line.ends_with(b"\n") && done.read(line).await.is_ok();
-        if whole && done.len() > known {
+        let whole = line.ends_with(b"\n") && !done.knows(line);
+        if whole && done.read(line).await.is_ok() {
             missing.extend_from_slice(line);
             count += 1;
         }

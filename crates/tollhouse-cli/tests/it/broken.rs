@@ -179,6 +179,32 @@ async fn failure_34_a_disk_that_is_full_in_the_middle_of_a_line_costs_nothing() 
     }
 }
 
+/// What is rescued may be the second answer of an id: its line was changed.
+#[cfg(unix)]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn failure_34_a_full_disk_costs_no_answer_to_a_line_that_was_changed() {
+    const COUNT: usize = 10;
+    let provider = Provider::start(Sim::builder()).await;
+    let files = Files::new("torn_change", lines(COUNT, 10));
+    let folder = files.output.parent().expect("a folder");
+    let command = || {
+        let mut command = provider.tollhouse(&files.arguments(&["--changed", "send", "--quiet"]));
+        command.env("TMPDIR", folder);
+        command
+    };
+    assert_eq!(run(command()).code, Some(0));
+    fs::write(&files.input, lines(COUNT, 11)).expect("a file");
+    let ran = run(in_room_for(12, command()));
+    assert_eq!(ran.code, Some(2), "{}", ran.stderr);
+    assert!(place_named(&ran.stderr).exists());
+
+    let again = run(command());
+    assert_eq!(again.code, Some(0), "{}", again.stderr);
+    let twice = answers(&files.output).into_values().all(|times| times == 2);
+    assert!(twice, "{:?}", answers(&files.output));
+    assert_eq!(provider.sim.report().arrived, 2 * COUNT as u64);
+}
+
 #[cfg(unix)]
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn failure_35_two_files_that_are_one_are_refused_before_anything_is_opened() {
