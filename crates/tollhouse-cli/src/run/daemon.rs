@@ -1,10 +1,12 @@
 //! The daemon that runs share: a proxy on loopback that ends with the last of them.
 
 use std::ffi::OsString;
+use std::fs::File;
 use std::io;
 use std::os::unix::process::CommandExt;
 use std::path::PathBuf;
 use std::process::Command;
+use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::net::TcpListener;
@@ -55,6 +57,7 @@ pub(crate) async fn run(args: Args) -> Ended {
     let mut signals = Signals::listen()?;
     let room = Room::at(args.room.clone());
     let mut alive = room.live()?;
+    let users = Arc::new(room.users()?);
     let heard = Heard::new(args.policy.file())?;
     let (config, openai) = args.policy.account_and_client(&args.client.passing_on())?;
     let (account, part) = shared::join(Account::from_config(config)?)?;
@@ -71,7 +74,7 @@ pub(crate) async fn run(args: Args) -> Ended {
     to_stdout(format_args!("{port}\n"))?;
     let follow = heard.follow(&account, &args.policy);
     tokio::select! {
-        () = deserted(&room) => {}
+        () = deserted(&room, &users) => {}
         () = signals.next() => {}
         never = follow => match never {},
     }
@@ -114,11 +117,11 @@ pub(super) fn own_program() -> io::Result<PathBuf> {
 }
 
 /// Waits until no run is there any more, and removes the room.
-async fn deserted(room: &Room) {
+async fn deserted(room: &Room, users: &Arc<File>) {
     loop {
         sleep(LOOK_EVERY).await;
-        let room = room.clone();
-        let removed = tokio::task::spawn_blocking(move || room.remove_if_empty()).await;
+        let (room, users) = (room.clone(), Arc::clone(users));
+        let removed = tokio::task::spawn_blocking(move || room.remove_if_empty(&users)).await;
         if removed.unwrap_or(false) {
             return;
         }

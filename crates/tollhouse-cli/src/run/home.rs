@@ -11,11 +11,13 @@
 //! ```
 //!
 //! The locks are the kernel's: whoever dies, in whatever way, has let go. Rooms are made and
-//! removed under `lock` alone, so that nobody holds on to a file that is gone.
+//! removed under `lock` alone, so that nobody holds on to a file that is gone. But a login that
+//! ends takes all of XDG_RUNTIME_DIR away, and runs may outlive it: so each keeps open what it
+//! looks at.
 
 use std::fs::{self, DirBuilder, File, OpenOptions, TryLockError};
 use std::io::{self, Read, Seek, Write};
-use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
+use std::os::unix::fs::{DirBuilderExt, FileExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
 use ring::hmac;
@@ -40,6 +42,12 @@ pub(super) struct Locked {
 #[derive(Clone, Debug)]
 pub(super) struct Room {
     path: PathBuf,
+}
+
+/// What a daemon holds and says, as others see it.
+#[derive(Debug)]
+pub(super) struct Sign {
+    file: File,
 }
 
 /// What says that the daemon lives, until it is dropped.
@@ -72,7 +80,9 @@ impl Home {
 
     /// Waits until nobody else starts or ends a daemon.
     pub(super) fn lock(&self) -> Result<Locked, BoxError> {
-        let mut file = ours(&self.path.join("lock"))?;
+        let path = self.path.join("lock");
+        let file = ours(&path);
+        let mut file = file.map_err(|error| failure::because(path.display().to_string(), error))?;
         file.lock()?;
         let key = drawn(&mut file)?;
         Ok(Locked { _file: file, key })
@@ -102,7 +112,8 @@ impl Home {
             return;
         };
         for room in self.rooms() {
-            if room.is_empty() && room.port().is_none() {
+            let is_dead = room.sign().is_ok_and(|sign| !sign.is_alive());
+            if is_dead && room.users().is_ok_and(|users| nobody_holds(&users)) {
                 let _ = fs::remove_dir_all(&room.path);
             }
         }
@@ -137,35 +148,15 @@ impl Room {
         Ok(users)
     }
 
-    /// Whether no run is in it.
-    fn is_empty(&self) -> bool {
-        self.users().is_ok_and(|users| users.try_lock().is_ok())
-    }
-
-    fn users(&self) -> io::Result<File> {
+    /// What its runs hold.
+    pub(super) fn users(&self) -> io::Result<File> {
         ours(&self.path.join("users"))
     }
 
-    /// Whether its daemon lives, whether it listens yet or not.
-    pub(super) fn is_alive(&self) -> bool {
-        self.lived_in().is_some()
-    }
-
-    /// What a daemon that lives holds.
-    fn lived_in(&self) -> Option<File> {
-        let file = File::open(self.path.join("daemon")).ok()?;
-        match file.try_lock_shared() {
-            Err(TryLockError::WouldBlock) => Some(file),
-            Ok(()) | Err(TryLockError::Error(_)) => None,
-        }
-    }
-
-    /// Where its daemon listens, if it lives and does.
-    pub(super) fn port(&self) -> Option<u16> {
-        let mut file = self.lived_in()?;
-        let mut said = String::new();
-        file.read_to_string(&mut said).ok()?;
-        said.split_whitespace().next()?.parse().ok()
+    /// What tells of its daemon, of this one and the next.
+    pub(super) fn sign(&self) -> io::Result<Sign> {
+        let file = ours(&self.path.join("daemon"))?;
+        Ok(Sign { file })
     }
 
     /// What the next daemon says, beginning anew; the port of the last one is forgotten.
@@ -190,23 +181,54 @@ impl Room {
         Ok(Alive { file })
     }
 
-    /// Removes the room, if no run is in it any more; whoever comes then makes another.
-    pub(super) fn remove_if_empty(&self) -> bool {
+    /// Removes the room, if no run holds its `users` any more; whoever comes then makes another.
+    pub(super) fn remove_if_empty(&self, users: &File) -> bool {
         // Most of the time this is all that is looked at.
-        if !self.is_empty() {
+        if !nobody_holds(users) {
             return false;
         }
         let Some(home) = Home::of(self) else {
             return false;
         };
         let Ok(_locked) = home.lock() else {
-            return false;
+            // Where somebody has removed all of it, nobody comes any more.
+            return !home.path.exists();
         };
-        let is_empty = self.is_empty();
-        if is_empty {
+        let is_empty = nobody_holds(users);
+        if is_empty && self.has(users) {
             let _ = fs::remove_dir_all(&self.path);
         }
         is_empty
+    }
+
+    /// Whether these are still its users, and not those of a later room in its place.
+    fn has(&self, users: &File) -> bool {
+        let found = fs::metadata(self.path.join("users"));
+        let identity = |file: fs::Metadata| (file.dev(), file.ino());
+        match (found.map(identity), users.metadata().map(identity)) {
+            (Ok(found), Ok(users)) => found == users,
+            _ => false,
+        }
+    }
+}
+
+impl Sign {
+    /// Whether the daemon lives, whether it listens yet or not.
+    pub(super) fn is_alive(&self) -> bool {
+        let locked = self.file.try_lock_shared();
+        let _ = self.file.unlock();
+        matches!(locked, Err(TryLockError::WouldBlock))
+    }
+
+    /// Where the daemon listens, if it lives and does.
+    pub(super) fn port(&self) -> Option<u16> {
+        if !self.is_alive() {
+            return None;
+        }
+        let mut said = [0; 32];
+        let length = self.file.read_at(&mut said, 0).ok()?;
+        let said = std::str::from_utf8(&said[..length]).ok()?;
+        said.split_whitespace().next()?.parse().ok()
     }
 }
 
@@ -263,6 +285,13 @@ fn ours(path: &Path) -> io::Result<File> {
     let mut options = OpenOptions::new();
     options.read(true).write(true).create(true).truncate(false);
     options.mode(0o600).open(path)
+}
+
+/// Whether no run is in the room of these users.
+fn nobody_holds(users: &File) -> bool {
+    let is_free = users.try_lock().is_ok();
+    let _ = users.unlock();
+    is_free
 }
 
 fn uid() -> u32 {

@@ -12,7 +12,7 @@ use tokio::time::{Instant, sleep, timeout};
 
 use super::child::trimmed;
 use super::daemon::own_program;
-use super::home::{Home, Locked, Room};
+use super::home::{Home, Locked, Room, Sign};
 use super::token::Secret;
 use crate::failure::{self, BoxError};
 
@@ -41,6 +41,7 @@ pub(super) struct Recipe {
 pub(super) struct Seat {
     home: Home,
     room: Room,
+    sign: Sign,
     secret: Secret,
     recipe: Recipe,
     /// Whether the daemon was gone when it was needed.
@@ -59,6 +60,7 @@ impl Seat {
         let room = home.room(&locked, &recipe.account())?;
         let seat = Seat {
             _users: room.enter()?,
+            sign: room.sign()?,
             secret: room.secret()?,
             home,
             room,
@@ -75,7 +77,7 @@ impl Seat {
 
     /// Where the daemon listens, if it lives.
     pub(super) fn url(&self) -> Option<String> {
-        Some(format!("http://127.0.0.1:{}", self.room.port()?))
+        Some(format!("http://127.0.0.1:{}", self.sign.port()?))
     }
 
     /// Whether the daemon was started again, which knows nothing of the calls before.
@@ -91,7 +93,7 @@ impl Seat {
     /// It cannot be started.
     pub(super) async fn connect(&self) -> Result<TcpStream, BoxError> {
         loop {
-            let Some(port) = self.room.port() else {
+            let Some(port) = self.sign.port() else {
                 self.was_gone.store(true, Ordering::Relaxed);
                 let locked = locked(&self.home).await?;
                 self.start_if_needed(locked).await?;
@@ -106,7 +108,7 @@ impl Seat {
 
     /// Nobody else starts one while `_locked` is held.
     async fn start_if_needed(&self, _locked: Locked) -> Result<(), BoxError> {
-        match self.room.port() {
+        match self.sign.port() {
             Some(_) => Ok(()),
             None => self.start().await,
         }
@@ -115,8 +117,8 @@ impl Seat {
     /// One that somebody else began to start, and did not live to see it listen, is joined.
     async fn start(&self) -> Result<(), BoxError> {
         let began = Instant::now();
-        while self.room.is_alive() {
-            if self.room.port().is_some() {
+        while self.sign.is_alive() {
+            if self.sign.port().is_some() {
                 return Ok(());
             }
             if began.elapsed() > START {

@@ -545,6 +545,25 @@ async fn what_a_killed_daemon_leaves_is_removed_by_the_last_run() {
     assert!(said.contains("not known: its daemon has ended"), "{said}");
 }
 
+/// The end of a login takes the runtime directory away, and what was begun there may go on.
+#[tokio::test]
+async fn a_run_outlives_its_directories_and_its_daemon_does_not_outlive_the_run() {
+    let provider = Provider::start(Sim::builder()).await;
+    let user = User::new("run_logged_out");
+    let files = Files::new("run_logged_out_batch", lines(1, 20));
+    let wait = "while ! test -e over; do sleep 0.02; done";
+    let script = format!("{wait}; rm -r tollhouse; {}", batch(&files, ""));
+    let child = start(user.run(&provider, &[], &script), &files.stderr);
+    let daemon = user.daemon().await;
+    fs::write(user.file("over"), "").unwrap();
+    let code = ended(child).await;
+    let said = fs::read_to_string(&files.stderr).unwrap();
+    assert_eq!(code, Some(0), "{said}");
+    assert_each_once(&files.output, 1);
+    assert!(said.contains("tollhouse: 1 call waited "), "{said}");
+    until("its end", || !is_running(&daemon)).await;
+}
+
 /// A run that is killed holds nothing any more.
 #[tokio::test]
 async fn a_killed_run_does_not_keep_the_daemon() {
