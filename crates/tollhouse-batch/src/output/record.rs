@@ -102,10 +102,12 @@ impl Record {
     /// Why the request failed, in one line.
     pub(crate) fn reason(&self) -> String {
         let message = self.failure.as_ref().map(|failure| &*failure.message);
-        match (self.status, message) {
-            (Some(status), Some(message)) if !message.is_empty() => format!("{status}: {message}"),
-            (Some(status), _) => status.to_string(),
-            (None, message) => message.unwrap_or_default().to_owned(),
+        let message = message.unwrap_or_default();
+        match self.status.map(|status| status.to_string()) {
+            // An answer that gave no reason has its status for one.
+            Some(status) if message.is_empty() || message == status => status,
+            Some(status) => format!("{status}: {message}"),
+            None => message.to_owned(),
         }
     }
 }
@@ -415,6 +417,8 @@ mod tests {
             assert_eq!(failure(502, body), bare, "{body}");
         }
         assert_eq!(failure(302, "").1, "302 Found");
+        assert_eq!(answer(404, told).reason(), "404 Not Found: no such model");
+        assert_eq!(answer(502, "<html>").reason(), "502 Bad Gateway");
     }
 
     #[test]
