@@ -223,6 +223,8 @@ impl Args {
         };
         files::all_different(&[
             ("IN.jsonl", self.input.file()),
+            ("--config", self.policy.file().as_deref()),
+            ("--prices", self.prices.as_deref()),
             ("--output", self.output.file()),
             ("--errors", Some(&errors)),
             ("--summary", self.summary.as_deref()),

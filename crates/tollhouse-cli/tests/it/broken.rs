@@ -217,6 +217,12 @@ async fn failure_35_two_files_that_are_one_are_refused_before_anything_is_opened
     std::os::unix::fs::symlink(&files.output, path("soft")).expect("a link");
     std::os::unix::fs::symlink("out.errors.jsonl", path("dangling")).expect("a link");
     let roundabout = folder.join("..").join(folder.file_name().expect("a name"));
+    fs::write(path("account.toml"), "# as by default").expect("a file");
+    fs::write(
+        path("prices.toml"),
+        "[prices.gpt-4o]\ninput = 1\noutput = 1",
+    )
+    .expect("a file");
     let cases = [
         ("--output", files.output.clone()),
         ("--output", path("hard")),
@@ -225,9 +231,14 @@ async fn failure_35_two_files_that_are_one_are_refused_before_anything_is_opened
         ("--errors", path("dangling")),
         ("--errors", roundabout.join("out.errors.jsonl")),
         ("IN.jsonl", files.input.clone()),
+        ("--config", path("account.toml")),
+        ("--prices", roundabout.join("prices.toml")),
     ];
+    let (config, prices) = (path("account.toml"), path("prices.toml"));
+    let read = ["--config", text(&config), "--prices", text(&prices)];
     for (other, summary) in cases {
-        let ran = run(provider.tollhouse(&files.arguments(&["--summary", text(&summary)])));
+        let more = [&read[..], &["--summary", text(&summary)]].concat();
+        let ran = run(provider.tollhouse(&files.arguments(&more)));
         assert_eq!(ran.code, Some(2), "{}", ran.stderr);
         let said = format!("--summary and {other} are ");
         assert!(ran.stderr.contains(&said), "{}", ran.stderr);
