@@ -98,7 +98,12 @@ impl Requests {
 }
 
 async fn spool(mut from: impl AsyncRead + Unpin) -> io::Result<Requests> {
-    let mut file = File::from_std(tempfile::tempfile()?);
+    let folder = std::env::temp_dir();
+    let copy = tempfile::tempfile_in(&folder).map_err(|error| {
+        let what = format!("cannot be copied into {}: {error}", folder.display());
+        io::Error::new(error.kind(), what)
+    });
+    let mut file = File::from_std(copy?);
     tokio::io::copy(&mut from, &mut file).await?;
     file.flush().await?;
     Ok(Requests::Spooled(file.into_std().await))

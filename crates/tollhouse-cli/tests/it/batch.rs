@@ -244,10 +244,16 @@ fn files_that_cannot_be_used_are_named() {
             vec!["batch", input, "--output", "o.jsonl", "--errors", input],
             "error: --errors and IN.jsonl are both",
         ),
+        (
+            vec!["batch", "-", "--output", "o.jsonl"],
+            "error: standard input: cannot be copied into no-folder: No such file",
+        ),
     ];
     for (arguments, message) in cases {
         let mut command = tollhouse(&arguments);
-        command.env("OPENAI_API_KEY", "k");
+        command
+            .env("OPENAI_API_KEY", "k")
+            .env("TMPDIR", "no-folder");
         command.current_dir(files.input.parent().expect("a directory"));
         let ran = run(command);
         assert_eq!(ran.code, Some(2), "{arguments:?}");
