@@ -7,6 +7,7 @@ use http::StatusCode;
 use tokio::time::Instant;
 use tollhouse::{Refused, Scope};
 use tollhouse_batch::{Failed, Judgement};
+use tollhouse_openai::api_error::OneLine;
 use tollhouse_openai::{Verdict, classify};
 
 use crate::print::Span;
@@ -37,6 +38,8 @@ impl Judge {
     }
 
     fn of_answer(self, status: StatusCode, verdict: Verdict, message: &str) -> Judgement {
+        // Some quote the key that they do not accept.
+        let message = OneLine::long(message);
         if status == StatusCode::UNAUTHORIZED {
             return Judgement::Hopeless(format!("the API key is not accepted: {message}"));
         }
@@ -124,6 +127,15 @@ mod tests {
     use super::*;
 
     fn of_answer(status: u16, retry_after: Option<&'static str>, body: &str) -> Judgement {
+        saying("so it says", status, retry_after, body)
+    }
+
+    fn saying(
+        message: &str,
+        status: u16,
+        retry_after: Option<&'static str>,
+        body: &str,
+    ) -> Judgement {
         let judge = Judge {
             keep_going: false,
             max_told_delay: Duration::from_secs(3_600),
@@ -131,11 +143,7 @@ mod tests {
         let status = StatusCode::from_u16(status).expect("a status");
         let told = retry_after.map(|told| (RETRY_AFTER, told.parse().expect("a value")));
         let headers = HeaderMap::from_iter(told);
-        judge.of_answer(
-            status,
-            classify(status, &headers, body.as_bytes()),
-            "so it says",
-        )
+        judge.of_answer(status, classify(status, &headers, body.as_bytes()), message)
     }
 
     #[test]
@@ -188,6 +196,15 @@ mod tests {
         assert_eq!(
             of_answer(401, None, "{}"),
             Judgement::Hopeless(said.to_owned())
+        );
+    }
+
+    #[test]
+    fn no_key_is_told_that_is_not_accepted() {
+        let told = "the API key is not accepted: bad key sk-…";
+        assert_eq!(
+            saying("bad key sk-secret", 401, None, "{}"),
+            Judgement::Hopeless(told.to_owned())
         );
     }
 }

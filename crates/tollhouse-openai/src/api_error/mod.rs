@@ -22,6 +22,8 @@ use bytes::Bytes;
 use http::StatusCode;
 use tollhouse::{BoxError, Refused, Scope};
 
+pub use text::OneLine;
+
 use crate::wire::verdict::{Fault, Verdict};
 
 /// Why a call has no good answer, and what to do about it.

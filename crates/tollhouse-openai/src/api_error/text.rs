@@ -1,21 +1,32 @@
 use std::fmt::{self, Write};
 
 /// Somebody else's text, fit for a line of a log: one line, not too long, and
-/// without anything that looks like a key.
-pub(super) struct OneLine<'t> {
+/// without anything that looks like a key, which begins with `sk-` or stands behind `Bearer`.
+///
+/// # Examples
+///
+/// ```
+/// use tollhouse_openai::api_error::OneLine;
+///
+/// let said = "Incorrect API key provided:\n sk-abc123. See the page on keys.";
+/// let line = "Incorrect API key provided: sk-… See the page on keys.";
+/// assert_eq!(OneLine::long(said).to_string(), line);
+/// ```
+#[derive(Clone, Copy, Debug)]
+pub struct OneLine<'t> {
     text: &'t str,
     most_chars: usize,
 }
 
 impl<'t> OneLine<'t> {
-    /// For a name or a code.
-    pub(super) fn short(text: &'t str) -> Self {
+    /// For a name or a code: its first 80 characters.
+    pub fn short(text: &'t str) -> Self {
         let most_chars = 80;
         OneLine { text, most_chars }
     }
 
-    /// For a sentence or three.
-    pub(super) fn long(text: &'t str) -> Self {
+    /// For a sentence or three: its first 400 characters.
+    pub fn long(text: &'t str) -> Self {
         let most_chars = 400;
         OneLine { text, most_chars }
     }
