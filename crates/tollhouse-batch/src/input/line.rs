@@ -295,9 +295,7 @@ fn target<'a>(envelope: &Envelope<'a>) -> Result<(Uri, &'a RawValue), Problem> {
     }
     let url = present("url", envelope.url)?;
     let uri = string(url)
-        .filter(|url| is_path(url))
-        .and_then(|url| url.parse().ok())
-        .filter(|uri: &Uri| uri.authority().is_none() && !has_dots(uri.path()))
+        .and_then(|url| endpoint(&url))
         .ok_or_else(|| not_allowed("url", url, "a path such as \"/v1/chat/completions\""))?;
     let body = present("body", envelope.body)?;
     if body.get().starts_with('{') {
@@ -307,10 +305,26 @@ fn target<'a>(envelope: &Envelope<'a>) -> Result<(Uri, &'a RawValue), Problem> {
     }
 }
 
-/// Whose host is not told: where a line goes is for whoever runs the file to say, not for
-/// whoever wrote it. `http` would read a bare word as a host, browsers `//host/path`.
-fn is_path(url: &str) -> bool {
-    url.starts_with('/') && !url.starts_with("//")
+/// Reads where a request goes, as the `url` of a line says it: a path that names no host and
+/// leads nowhere else. `None` where it is none.
+///
+/// Where a line is sent is for whoever runs the file to say, not for whoever wrote it.
+///
+/// # Examples
+///
+/// ```
+/// use tollhouse_batch::endpoint;
+///
+/// assert_eq!(endpoint("/v1/responses").unwrap(), "/v1/responses");
+/// for url in ["https://elsewhere.example/v1/responses", "//elsewhere.example/", "/v1/../admin"] {
+///     assert_eq!(endpoint(url), None, "{url}");
+/// }
+/// ```
+pub fn endpoint(url: &str) -> Option<Uri> {
+    // `http` would read a bare word as a host, browsers `//host/path`.
+    let is_path = url.starts_with('/') && !url.starts_with("//");
+    let uri: Option<Uri> = url.parse().ok().filter(|_| is_path);
+    uri.filter(|uri| uri.authority().is_none() && !has_dots(uri.path()))
 }
 
 /// Whether a segment leads out of where the API stands, or to another endpoint than it seems

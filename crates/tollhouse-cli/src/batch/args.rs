@@ -236,9 +236,7 @@ impl Args {
 
 /// A path, as a flag gives it.
 pub(crate) fn endpoint(text: &str) -> Result<Uri, &'static str> {
-    let is_path = text.starts_with('/') && !text.starts_with("//");
-    let uri = text.parse().ok().filter(|_| is_path);
-    uri.ok_or("a path such as /v1/chat/completions is allowed")
+    tollhouse_batch::endpoint(text).ok_or("a path such as /v1/chat/completions is allowed")
 }
 
 /// Nobody shows a token to that page.

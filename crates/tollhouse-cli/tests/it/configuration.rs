@@ -187,6 +187,11 @@ fn numbers_that_can_only_be_a_mistake_are_refused() {
             "//elsewhere/v1/x",
             "a path such as /v1/chat/completions is allowed",
         ),
+        (
+            "--url",
+            "/v1/../x",
+            "a path such as /v1/chat/completions is allowed",
+        ),
     ] {
         let said = batch(flag, value);
         assert!(said.contains(&format!("invalid value '{value}'")), "{said}");
