@@ -10,6 +10,7 @@ use super::numbers;
 use crate::failure::{Ended, Exit};
 use crate::logging;
 use crate::print::{Counted, to_stdout};
+use crate::shared;
 
 /// Check a file: everything that is wrong, each with its line; else a line for each pool
 ///
@@ -22,17 +23,24 @@ pub(super) struct Args {
 }
 
 pub(super) fn run(args: &Args) -> Ended {
-    match AccountConfig::open(&args.file) {
-        Ok(config) => {
-            to_stdout(numbers::of_pools(&config))?;
-            to_stdout(of_tokens(&config))?;
-            Ok(Exit::Done)
-        }
+    let config = match AccountConfig::open(&args.file) {
+        Ok(config) => config,
         Err(error) => {
             say(args, &error);
-            Ok(Exit::BadInput)
+            return Ok(Exit::BadInput);
         }
+    };
+    if let Some(shared) = config.shared.as_ref().filter(|it| it.redis.is_some())
+        && let Err(error) = shared::ledger(shared)
+    {
+        let file = args.file.display();
+        logging::say(format_args!("{file}: [shared]: redis: {error}"));
+        logging::say(format_args!("error: {file} has 1 fault"));
+        return Ok(Exit::BadInput);
     }
+    to_stdout(numbers::of_pools(&config))?;
+    to_stdout(of_tokens(&config))?;
+    Ok(Exit::Done)
 }
 
 /// How many there are, and never which.

@@ -325,6 +325,16 @@ fn check_names_every_fault_with_its_line_and_else_every_pool() {
         assert!(ran.stderr.contains(&said), "{}", ran.stderr);
     }
 
+    let nowhere = file("check-nowhere", "[shared]\nredis = \"redis://h:secret\"\n");
+    let ran = run(tollhouse(&["account", "check", text(&nowhere)]));
+    assert_eq!((ran.code, &*ran.stdout), (Some(2), ""));
+    let said = format!(
+        "{}: [shared]: redis: the address of Redis is wrong",
+        text(&nowhere)
+    );
+    assert!(ran.stderr.starts_with(&said), "{}", ran.stderr);
+    assert!(!ran.stderr.contains("secret"), "{}", ran.stderr);
+
     let good = file("check-good", TWO_POOLS);
     let mut command = tollhouse(&["account", "check", text(&good)]);
     command.env("OPENAI_TPM_LIMIT", "many");
