@@ -103,7 +103,7 @@ impl Record {
     pub(crate) fn reason(&self) -> String {
         let message = self.failure.as_ref().map(|failure| &*failure.message);
         let message = message.unwrap_or_default();
-        match self.status.map(|status| status.to_string()) {
+        match self.status.map(in_words) {
             // An answer that gave no reason has its status for one.
             Some(status) if message.is_empty() || message == status => status,
             Some(status) => format!("{status}: {message}"),
@@ -178,8 +178,16 @@ impl Answer {
                 Some(code) => Cow::Owned(code.to_owned()),
                 None => Cow::Borrowed("http_error"),
             },
-            message: told.message.unwrap_or_else(|| self.status.to_string()),
+            message: told.message.unwrap_or_else(|| in_words(self.status)),
         }
+    }
+}
+
+/// With its reason, if it has one: 520 and the like have none.
+pub(crate) fn in_words(status: StatusCode) -> String {
+    match status.canonical_reason() {
+        Some(reason) => format!("{} {reason}", status.as_u16()),
+        None => status.as_u16().to_string(),
     }
 }
 
@@ -419,6 +427,7 @@ mod tests {
         assert_eq!(failure(302, "").1, "302 Found");
         assert_eq!(answer(404, told).reason(), "404 Not Found: no such model");
         assert_eq!(answer(502, "<html>").reason(), "502 Bad Gateway");
+        assert_eq!(answer(520, "<html>").reason(), "520");
     }
 
     #[test]

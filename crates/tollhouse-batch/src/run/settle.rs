@@ -3,7 +3,7 @@
 use tokio::time::Instant;
 
 use crate::event::Event;
-use crate::output::record::Record;
+use crate::output::record::{Record, in_words};
 use crate::run::files::Run;
 use crate::run::health::Recovered;
 use crate::run::judge::Judgement;
@@ -65,7 +65,7 @@ impl<S, W, X> Run<S, W, X> {
         if back.probe {
             match back.round().and_then(|round| round.status) {
                 Some(status) if !status.is_server_error() => self.good(&back, now),
-                Some(status) => self.probe_failed(&status.to_string(), now),
+                Some(status) => self.probe_failed(&in_words(status), now),
                 None => {
                     let silence = self.health.pulse.silence();
                     let reason = silence.map_or_else(String::new, |silence| silence.reason);

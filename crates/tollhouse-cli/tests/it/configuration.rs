@@ -187,6 +187,9 @@ fn numbers_that_can_only_be_a_mistake_are_refused() {
             "//elsewhere/v1/x",
             "a path such as /v1/chat/completions is allowed",
         ),
+        ("--errors", "-", "a file is allowed"),
+        ("--summary", "-", "a file is allowed"),
+        ("--report", "-", "a file is allowed"),
         (
             "--url",
             "/v1/../x",
