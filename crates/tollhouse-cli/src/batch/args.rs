@@ -211,7 +211,7 @@ impl Args {
         usize::try_from(bytes).unwrap_or(usize::MAX)
     }
 
-    /// The errors file, which must be neither of the other two.
+    /// The errors file, which must be none of the others.
     pub(super) fn errors(&self) -> Result<PathBuf, BoxError> {
         let errors = match (&self.errors, self.output.file()) {
             (Some(errors), _) => errors.clone(),
@@ -222,15 +222,19 @@ impl Args {
                 ));
             }
         };
+        let (summary, report) = (self.summary.as_deref(), self.report.as_deref());
         files::all_different(&[
             ("IN.jsonl", self.input.file()),
             ("--config", self.policy.file().as_deref()),
             ("--prices", self.prices.as_deref()),
             ("--output", self.output.file()),
             ("--errors", Some(&errors)),
-            ("--summary", self.summary.as_deref()),
-            ("--report", self.report.as_deref()),
+            ("--summary", summary),
+            ("--report", report),
         ])?;
+        // These are written at the end alone.
+        files::has_a_folder(("--summary", summary))?;
+        files::has_a_folder(("--report", report))?;
         Ok(errors)
     }
 }

@@ -211,6 +211,27 @@ pub(crate) fn all_different(files: &[Named<'_>]) -> Result<(), BoxError> {
     Ok(())
 }
 
+/// Refuses a file that could not be written when all is over, as far as that is known before.
+pub(crate) fn has_a_folder((name, path): Named<'_>) -> Result<(), BoxError> {
+    let Some(path) = path else {
+        return Ok(());
+    };
+    let shown = path.display();
+    if path.is_dir() {
+        return Err(failure::error(format!(
+            "{name}: {shown} is a folder, and no file"
+        )));
+    }
+    let folder = path.parent().filter(|folder| *folder != Path::new(""));
+    match folder.filter(|folder| !folder.is_dir()) {
+        Some(folder) => Err(failure::error(format!(
+            "{name}: there is no folder {} for {shown}",
+            folder.display()
+        ))),
+        None => Ok(()),
+    }
+}
+
 /// Whether two paths lead to one file, which need not be there yet. A terminal, a
 /// pipe or the null device is no file that could be overwritten.
 fn is_same_file(one: &Path, other: &Path) -> bool {

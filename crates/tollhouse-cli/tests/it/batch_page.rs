@@ -130,11 +130,37 @@ async fn a_page_is_for_this_machine_and_a_report_that_cannot_be_left_is_told() {
     assert_eq!(same.code, Some(2), "{}", same.stderr);
     assert_eq!(provider.sim.report().arrived, 0);
 
+    let folder = files.output.with_file_name("folder");
+    let report = folder.join("x.html");
+    let to = |flag, file: &std::path::Path| {
+        provider.tollhouse(&files.arguments(&[flag, file.to_str().unwrap()]))
+    };
+    for (flag, file, said) in [
+        ("--report", &report, "there is no folder "),
+        ("--summary", &report, "there is no folder "),
+        (
+            "--summary",
+            &files.output.with_file_name("."),
+            " is a folder",
+        ),
+    ] {
+        let told = run(to(flag, file));
+        assert_eq!(told.code, Some(2), "{}", told.stderr);
+        assert!(
+            told.stderr.contains(flag) && told.stderr.contains(said),
+            "{}",
+            told.stderr
+        );
+    }
+    assert_eq!(provider.sim.report().arrived, 0);
+
     // The answers are there all the same.
-    let nowhere = files.output.with_file_name("no-folder").join("x.html");
-    let nowhere = ["--report", nowhere.to_str().unwrap()];
-    let told = run(provider.tollhouse(&files.arguments(&nowhere)));
-    assert_eq!(told.code, Some(2), "{}", told.stderr);
-    assert!(told.stderr.contains("--report"), "{}", told.stderr);
+    fs::create_dir(&folder).unwrap();
+    let child = start(to("--report", &report), &files.stderr);
+    until("the call", || provider.sim.report().arrived == 1).await;
+    fs::remove_dir(&folder).unwrap();
+    assert_eq!(ended(child).await, Some(2));
+    let told = fs::read_to_string(&files.stderr).unwrap();
+    assert!(told.contains("--report"), "{told}");
     assert_each_once(&files.output, 1);
 }
