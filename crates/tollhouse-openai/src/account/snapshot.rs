@@ -14,9 +14,10 @@ use super::shared::SharedSnapshot;
 pub struct AccountSnapshot {
     /// The pools that are in use, those of sections first, each kind by name.
     pub pools: Vec<PoolSnapshot>,
-    /// Calls that wait, in all pools.
+    /// Calls that wait, in all pools; also in those that a change has left without a model, and
+    /// that are no longer among [`pools`](Self::pools).
     pub waiting: usize,
-    /// Calls that were let in and are not over, in all pools.
+    /// Calls that were let in and are not over, in the same.
     pub in_flight: usize,
     /// The most that may be in flight over all pools, if limited.
     pub max_concurrency: Option<usize>,
@@ -122,6 +123,8 @@ impl AccountSnapshot {
         pools.sweep();
         let now = Instant::now();
         let all = pools.all();
+        let left = pools.left();
+        let left: Vec<_> = left.iter().map(|pool| pool.budget().snapshot()).collect();
         let shared = pools.shared();
         let slots = shared.slots.as_ref().map(AccountSlots::snapshot);
         let next_launch = slots.and_then(|slots| slots.next_launch);
@@ -136,8 +139,12 @@ impl AccountSnapshot {
         let ledger = shared.ledger.as_ref();
         AccountSnapshot {
             shared: ledger.map(|ledger| SharedSnapshot::of(ledger, now)),
-            waiting: each.iter().map(|pool| pool.waiting).sum(),
-            in_flight: each.iter().map(|pool| pool.in_flight).sum(),
+            waiting: (each.iter().map(|pool| pool.waiting))
+                .chain(left.iter().map(|left| left.waiting))
+                .sum(),
+            in_flight: (each.iter().map(|pool| pool.in_flight))
+                .chain(left.iter().map(|left| left.in_flight))
+                .sum(),
             max_concurrency: shared.max_slots,
             pools: each,
             dry_run,

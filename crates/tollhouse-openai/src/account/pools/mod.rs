@@ -115,9 +115,9 @@ impl Pools {
     /// Puts a config in the place of this one; `None` if that is not the one in use any
     /// more.
     ///
-    /// Pools that something still leads to go on with their new numbers. The others are
-    /// found no more: who stands in them is let in by their old numbers, and they are
-    /// gone with the last one.
+    /// Pools that something still leads to go on with their new numbers, and so does one whose
+    /// models all lead to one that is new: as that one. The others are found no more: who stands
+    /// in them is let in by their old numbers, and they are gone with the last one.
     pub(super) fn replace(&self, old: &Arc<AccountConfig>, new: AccountConfig) -> Option<Changes> {
         let changes = Changes::between(old, &new);
         let next = Next::new(new);
@@ -130,6 +130,7 @@ impl Pools {
             state.change(next)
         };
         self.retune();
+        self.forget_left();
         Some(changes)
     }
 
@@ -165,6 +166,29 @@ impl Pools {
         let mut all: Vec<_> = self.read().live.values().cloned().collect();
         all.sort_by(|one, other| one.id.cmp(&other.id));
         all
+    }
+
+    /// Those that nothing leads to any more, though somebody may still be in them.
+    pub(super) fn left(&self) -> Vec<Arc<Pool>> {
+        self.read().left.clone()
+    }
+
+    fn all_and_left(&self) -> Vec<Arc<Pool>> {
+        let mut all = self.all();
+        all.extend(self.left());
+        all
+    }
+
+    /// Those of them that nobody is in any more.
+    fn forget_left(&self) {
+        let mut left = self.left();
+        left.retain(|pool| !pool.is_busy());
+        let mut dropped = Vec::new();
+        self.write().left.retain(|pool| {
+            let is_over = left.iter().any(|over| Arc::ptr_eq(over, pool));
+            dropped.extend(is_over.then(|| Arc::clone(pool)));
+            !is_over
+        });
     }
 
     #[cold]
@@ -242,7 +266,7 @@ impl Pools {
 
     pub(super) fn close(&self) {
         self.write().closed = true;
-        for pool in self.all() {
+        for pool in self.all_and_left() {
             pool.gate.budget().close();
         }
         self.attempts.close();
@@ -251,15 +275,11 @@ impl Pools {
     /// Waits until no pool has anybody in it.
     pub(super) async fn idle(&self) {
         loop {
-            for pool in self.all() {
+            for pool in self.all_and_left() {
                 pool.gate.budget().idle().await;
             }
             // Somebody may have come to another one meanwhile.
-            let is_busy = |pool: Arc<Pool>| {
-                let now = pool.gate.budget().snapshot();
-                now.in_flight + now.waiting > 0
-            };
-            if !self.all().into_iter().any(is_busy) {
+            if !self.all_and_left().iter().any(|pool| pool.is_busy()) {
                 return;
             }
         }

@@ -81,24 +81,31 @@ impl Pool {
         }
     }
 
-    /// The same pool as other rules describe it.
+    /// The same pool as other rules describe it. Metrics know it by the name that it had first.
     pub(super) fn under(
         &self,
         route: Route,
         shared: SharedGates,
         dry: Option<Arc<DryRuns>>,
     ) -> Pool {
+        let there = || self.told.clone();
         Pool {
             gate: self.gate.under(&route.config),
+            told: told(&route.id).map(|new| there().unwrap_or(new)),
             id: route.id,
             section: route.section,
             config: route.config,
             shared,
             dry,
-            told: self.told.clone(),
             uses: AtomicU64::new(self.uses()),
             seen: Mutex::default(),
         }
+    }
+
+    /// Whether somebody waits or is in flight.
+    pub(super) fn is_busy(&self) -> bool {
+        let now = self.gate.budget().snapshot();
+        now.in_flight + now.waiting > 0
     }
 
     /// Somebody found it.
@@ -142,7 +149,7 @@ impl Recipe {
         let budget = builder.build().expect("a config is checked when it is set");
         Pool {
             gate: BudgetGate::new(budget, &self.config),
-            told: (self.id.kind != Kind::Model).then(|| ToldLimits::new(ADVICE)),
+            told: told(&self.id),
             id: self.id,
             section: self.section,
             config: self.config,
@@ -152,6 +159,11 @@ impl Recipe {
             seen: Mutex::default(),
         }
     }
+}
+
+/// What answers tell of their limits, where it may be that of several models.
+fn told(id: &PoolId) -> Option<Arc<ToldLimits>> {
+    (id.kind != Kind::Model).then(|| ToldLimits::new(ADVICE))
 }
 
 /// The numbers of a pool.

@@ -1,6 +1,6 @@
 //! Which pools there are, and where each model belongs: what changes under the lock.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::{Arc, Weak};
 
 use tokio::time::Instant;
@@ -10,7 +10,7 @@ use super::pool::{Pool, Recipe};
 use crate::account::callers::Callers;
 use crate::account::config::{AccountConfig, Sharing};
 use crate::account::dry::DryRuns;
-use crate::account::models::{Kind, PoolId, Rules};
+use crate::account::models::{Kind, PoolId, Route, Rules};
 use crate::call::Endpoint;
 
 /// The most pools of models that no section names; further ones share one.
@@ -38,6 +38,8 @@ pub(super) struct State {
     pub(super) shared: SharedGates,
     pub(super) dry: Option<Arc<DryRuns>>,
     pub(super) live: HashMap<PoolId, Arc<Pool>>,
+    /// To which nothing leads any more, though somebody may still be in them.
+    pub(super) left: Vec<Arc<Pool>>,
     /// Those among them that no section names.
     strangers: usize,
     /// Where each model was found to belong. A pool that is dropped is found no more.
@@ -71,6 +73,7 @@ impl State {
             rules,
             callers,
             live: HashMap::new(),
+            left: Vec::new(),
             strangers: 0,
             routes: Routes::default(),
             names: 0,
@@ -87,8 +90,7 @@ impl State {
     }
 
     pub(super) fn plan(&self, model: &str, endpoint: Endpoint) -> Plan {
-        let named = Some(model).filter(|model| (1..=LONGEST_NAME).contains(&model.len()));
-        let mut route = self.rules.route(named, Some(endpoint));
+        let mut route = route(&self.rules, model, endpoint);
         let is_full = |id: &PoolId| id.kind == Kind::Model && self.is_full();
         if is_full(&route.id) && !self.live.contains_key(&route.id) {
             route = self.rules.shared();
@@ -171,18 +173,48 @@ impl State {
             false => None,
         };
         let before = std::mem::take(&mut self.live);
+        let routes = std::mem::take(&mut self.routes);
+        let led = led(&routes, &rules);
+        let under = |pool: &Pool, route| Arc::new(pool.under(route, shared.clone(), dry.clone()));
+        // In an order that does not change from one run to another.
+        let mut gone = BTreeMap::new();
         for pool in before.values() {
-            if let Some(route) = rules.still(&pool.id) {
-                let pool = pool.under(route, shared.clone(), dry.clone());
-                self.live.insert(pool.id.clone(), Arc::new(pool));
+            match rules.still(&pool.id) {
+                Some(route) => {
+                    self.live.insert(pool.id.clone(), under(pool, route));
+                }
+                None => {
+                    gone.insert(&pool.id, pool);
+                }
             }
         }
+        for pool in gone.into_values() {
+            // Among processes a pool is what it is called.
+            let heir = heir(pool, &led).filter(|_| shared.ledger.is_none());
+            match heir.filter(|heir| !self.live.contains_key(&heir.id)) {
+                Some(heir) => {
+                    self.live.insert(heir.id.clone(), under(pool, heir));
+                }
+                None => self.left.push(Arc::clone(pool)),
+            }
+        }
+        for Led {
+            model,
+            endpoint,
+            to,
+            ..
+        } in led
+        {
+            if let Some(pool) = self.live.get(&to.id) {
+                self.routes[endpoint as usize].insert(model.into(), Arc::downgrade(pool));
+            }
+        }
+        self.names = self.routes.iter().map(HashMap::len).sum();
         let strangers = self.live.values().filter(|pool| pool.is_stranger());
         self.strangers = strangers.count();
-        self.names = 0;
         Gone {
             _pools: before,
-            _routes: std::mem::take(&mut self.routes),
+            _routes: routes,
             _shared: std::mem::replace(&mut self.shared, shared),
             _dry: std::mem::replace(&mut self.dry, dry),
             _config: std::mem::replace(&mut self.config, config),
@@ -213,6 +245,42 @@ impl State {
         self.forget_routes();
         self.live.remove(id)
     }
+}
+
+/// Where a model was found to belong, and where it belongs now.
+struct Led<'r> {
+    model: &'r str,
+    endpoint: Endpoint,
+    from: *const Pool,
+    to: Route,
+}
+
+fn led<'r>(routes: &'r Routes, rules: &Rules) -> Vec<Led<'r>> {
+    let of = |endpoint| {
+        let routes = routes[endpoint as usize].iter();
+        routes.map(move |(model, from)| Led {
+            model,
+            endpoint,
+            from: from.as_ptr(),
+            to: route(rules, model, endpoint),
+        })
+    };
+    Endpoint::ALL.into_iter().flat_map(of).collect()
+}
+
+/// Where all models of a pool belong now, if that is one pool: there it goes on, with all that it
+/// has spent and with whoever is in it.
+fn heir(pool: &Arc<Pool>, led: &[Led<'_>]) -> Option<Route> {
+    let mut heirs = led.iter().filter(|led| led.from == Arc::as_ptr(pool));
+    let first = &heirs.next()?.to;
+    heirs
+        .all(|led| led.to.id == first.id)
+        .then(|| first.clone())
+}
+
+fn route(rules: &Rules, model: &str, endpoint: Endpoint) -> Route {
+    let named = Some(model).filter(|model| (1..=LONGEST_NAME).contains(&model.len()));
+    rules.route(named, Some(endpoint))
 }
 
 /// What an account goes by from now on.

@@ -13,7 +13,7 @@ use tokio::time::{Instant, sleep};
 use tollhouse_openai::call::Endpoint;
 use tollhouse_openai::{Account, AccountConfig, Limit, PolicyConfig, Window};
 use tollhouse_sim::Sim;
-use tower::{Layer, Service, service_fn};
+use tower::{Layer, Service, ServiceExt, service_fn};
 
 use super::{SEC, call, chat, wide};
 
@@ -130,6 +130,59 @@ async fn slots_of_the_account_that_come_late_count_who_is_in_flight() {
     let ended = join_all(first.into_iter().chain([later])).await;
     let ended: Vec<_> = ended.into_iter().map(Result::unwrap).collect();
     assert_eq!(ended, [10, 10, 20]);
+}
+
+/// A model that a section comes to name, or no longer does, or that is described elsewhere, has
+/// spent what it has spent.
+#[tokio::test(start_paused = true)]
+async fn a_pool_that_is_called_otherwise_is_the_same_pool() {
+    let defaults = "[defaults]\nheadroom = 0\nwindow = \"off\"\n";
+    let account = Account::from_toml(defaults).expect("a good config");
+    let budget = || account.budget("gpt-4o", Endpoint::Chat);
+    let held = budget().reserve(3_000).await.expect("a full budget");
+    held.launched();
+    held.settle(30_000);
+    let until = Instant::now() + 60 * SEC;
+    budget().hold(until);
+    assert_eq!(budget().snapshot().level, 0);
+    for sections in [
+        "[models.gpt-4o]\nmax_concurrency = 9\n",
+        "[models.\"gpt-4o*\"]\n",
+        "[models.gpt-4o]\npool = \"big\"\n[pools.big]\nmax_concurrency = 4\n",
+        "",
+    ] {
+        let changed = account.reload_toml(&format!("{defaults}{sections}"));
+        changed.expect("a good config");
+        let now = budget().snapshot();
+        assert_eq!((now.level, now.held_until), (0, Some(until)), "{sections}");
+        assert_eq!(account.snapshot().pools.len(), 1, "{sections}");
+    }
+}
+
+/// Models that had a pool each come into one, in which one of them goes on; who is in the others
+/// is not forgotten.
+#[tokio::test(start_paused = true)]
+async fn pools_that_are_left_are_closed_and_waited_for() {
+    let account = Account::from_toml("[defaults]\nmax_concurrency = 1\nstagger_seconds = 0\n");
+    let account = account.expect("a good config");
+    let client = account.layer().layer(answers(10 * SEC));
+    let ask = |model: &'static str| {
+        let client = client.clone();
+        tokio::spawn(async move { client.oneshot(chat(model, 100)).await.is_ok() })
+    };
+    let calls = ["a-1", "a-1", "a-2", "a-2"].map(ask);
+    sleep(SEC).await;
+    let changed = account.reload_toml("[models.\"a-*\"]\nmax_concurrency = 1\n");
+    changed.expect("a good config");
+    let now = account.snapshot();
+    assert_eq!((now.in_flight, now.waiting, now.pools.len()), (2, 2, 1));
+    let start = Instant::now();
+    account.close();
+    account.idle().await;
+    assert_eq!(seconds(start), 9 * SEC);
+    let let_in = join_all(calls).await.into_iter().map(Result::unwrap);
+    assert_eq!(let_in.collect::<Vec<_>>(), [true, false, true, false]);
+    assert_eq!(account.snapshot().in_flight, 0);
 }
 
 /// It would be made again for ever, each time finding that another one came in between.
@@ -278,8 +331,8 @@ async fn asking_for_usage_reaches_layers_that_exist() {
     assert_eq!(*asked.lock().expect("no panic"), [false, true, false]);
 }
 
-/// A section that is new takes the models that it names from then on; who waits where
-/// nothing leads to any more is let in by the old numbers.
+/// A section that is new takes the models that it names from then on, with what they have spent
+/// and who waits for them: 10 tokens are there, 20 more come each second.
 #[tokio::test(start_paused = true)]
 async fn sections_come_and_go() {
     let account = account(plain(600));
@@ -305,9 +358,10 @@ async fn sections_come_and_go() {
          [models.\"gpt-4o*\"] tokens_per_minute: 1200, until now not said"
     );
     call(&client, chat("gpt-4o", 1_200)).await;
-    assert_eq!(seconds(start), SEC);
+    assert_eq!(seconds(start), Duration::from_millis(75_500));
     assert_eq!(account.snapshot().pools[0].name, "gpt-4o*");
-    assert_eq!(waiter.await.expect("no panic"), 30 * SEC);
+    let waited = waiter.await.expect("no panic");
+    assert_eq!(waited, Duration::from_millis(15_500));
 
     let changes = account.reload_toml("").expect("a good file");
     let gone = changes.iter().find(|change| change.key.is_empty());
