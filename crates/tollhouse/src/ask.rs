@@ -106,7 +106,9 @@ impl fmt::Debug for Caller {
 }
 
 /// Until when a request must be launched; one that cannot be is
-/// [refused](crate::Refused::TooLate): at once where that is sure, else when it comes.
+/// [refused](crate::Refused::TooLate): at once where that is sure as it comes to wait, those
+/// who stand before it taken to stay, else when the deadline comes. What is changed while it
+/// waits refuses it no sooner than that.
 ///
 /// # Examples
 ///

@@ -101,8 +101,9 @@ impl ConcurrencyLayer {
     /// `max` slots, and at most `waiting` calls in line for them: one more is
     /// refused at once with [`Refused::Overloaded`].
     ///
-    /// The wait that the refusal speaks of is the line's length times the mean
-    /// time between its latest moves; zero where it has not moved twice yet.
+    /// The wait that the refusal speaks of is the line's length, the refused call
+    /// with it, times the mean time between its latest moves; zero where it has not
+    /// moved twice yet.
     ///
     /// # Panics
     ///

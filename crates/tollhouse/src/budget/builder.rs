@@ -343,6 +343,9 @@ impl TokenBudgetBuilder {
 
     /// Turns a request away at once that would have to wait behind this many; who may
     /// [pass](crate::Caller) them need not wait. Unlimited unless set.
+    ///
+    /// Here and for [`max_wait`](Self::max_wait) all who wait are counted, also those
+    /// before whom a retry would stand by its [`Arrival`](crate::Arrival).
     pub fn max_waiting(mut self, waiting: usize) -> Self {
         self.bounds.waiting = waiting;
         self

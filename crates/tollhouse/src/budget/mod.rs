@@ -354,7 +354,8 @@ impl TokenBudget {
     /// holds and debt go on. A meter that is new stands as if it had been there from
     /// the first request on, without any refill since, because the provider is taken to have
     /// had it all along: where that has changed it lately, set it a minute later (by the day,
-    /// a day).
+    /// a day). It has nothing at the least: what was owed under a meter is forgotten where
+    /// that is taken out.
     ///
     /// # Errors
     ///

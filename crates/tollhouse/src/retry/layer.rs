@@ -29,6 +29,9 @@ use crate::telemetry::Names;
 /// A call's attempts are its own. Clones, and all services made from them,
 /// share the [retry budget](Self::budget), if there is one, and the terms that
 /// [`set_backoff`](Self::set_backoff) and [`set_budget`](Self::set_budget) change.
+/// **One that is given a [`name`](Self::name) or a [`budget`](Self::budget) goes by terms of
+/// its own from then on**, and is not closed with the others; one with another
+/// [`mark`](Self::mark) goes by theirs.
 ///
 /// # Examples
 ///

@@ -40,7 +40,7 @@ pub struct Snapshot {
     pub limit: u64,
     /// The most that one request may cost: the burst, after headroom.
     pub capacity: u64,
-    /// What may be spent now; below zero is debt.
+    /// What may be spent now; below zero is debt. See [`MeterSnapshot::level`].
     pub level: i64,
     /// Reserved, and not surely counted by the provider yet.
     pub in_transit: u64,
@@ -172,7 +172,8 @@ pub struct MeterSnapshot {
     /// shared ledger is away this is that of the whole, of which the rest here is a part: what
     /// is larger than the part waits until the ledger is back.
     pub capacity: u64,
-    /// What may be spent now; below zero is debt.
+    /// What may be spent now; below zero is debt. Of requests by the minute no more go at once
+    /// than a second's worth, and one at least, whatever this says.
     pub level: i64,
     /// Reserved, and not surely counted by the provider yet.
     pub in_transit: u64,
