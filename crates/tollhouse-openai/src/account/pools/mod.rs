@@ -130,7 +130,6 @@ impl Pools {
             state.change(next)
         };
         self.retune();
-        self.forget_left();
         Some(changes)
     }
 
@@ -182,7 +181,11 @@ impl Pools {
     /// Those of them that nobody is in any more.
     fn forget_left(&self) {
         let mut left = self.left();
-        left.retain(|pool| !pool.is_busy());
+        // The account's and ours: nobody has found it and is about to go in.
+        left.retain(|pool| Arc::strong_count(pool) == 2 && !pool.is_busy());
+        if left.is_empty() {
+            return;
+        }
         let mut dropped = Vec::new();
         self.write().left.retain(|pool| {
             let is_over = left.iter().any(|over| Arc::ptr_eq(over, pool));
@@ -234,6 +237,7 @@ impl Pools {
 
     /// The same; gives out those that nobody uses and that have learned something.
     fn drop_forgettable(&self) -> Vec<Resting> {
+        self.forget_left();
         let pools = self.all();
         let pools = pools.into_iter().filter(|pool| pool.is_made_by_use());
         let resting = pools.filter_map(Resting::of);
