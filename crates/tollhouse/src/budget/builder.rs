@@ -344,8 +344,8 @@ impl TokenBudgetBuilder {
     /// Turns a request away at once that would have to wait behind this many; who may
     /// [pass](crate::Caller) them need not wait. Unlimited unless set.
     ///
-    /// Here and for [`max_wait`](Self::max_wait) all who wait are counted, also those
-    /// before whom a retry would stand by its [`Arrival`](crate::Arrival).
+    /// Here and for [`max_wait`](Self::max_wait) a retry, which brings its
+    /// [`Arrival`](crate::Arrival), is taken to stand before all others of its caller.
     pub fn max_waiting(mut self, waiting: usize) -> Self {
         self.bounds.waiting = waiting;
         self

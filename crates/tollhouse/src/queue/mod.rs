@@ -136,7 +136,7 @@ impl<R: Rule> Queue<R> {
 
     /// How many would go before this one, if it came now.
     pub(crate) fn ahead(&self, ask: &Ask) -> usize {
-        self.lock().ahead_of(ask.who(), ask.wants()).waiting
+        self.lock().ahead_of(ask).waiting
     }
 
     /// How many stand before this caller's first request that waits, and how long that

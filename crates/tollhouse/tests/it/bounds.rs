@@ -10,8 +10,8 @@ use futures_util::FutureExt;
 use http_body_util::{BodyExt, Full};
 use tokio::time::{Instant, advance, sleep, timeout};
 use tollhouse::{
-    ConcurrencyLayer, Gate, GateLayer, Pass, Refused, StaggerLayer, TokenBudget, TpmBudgetLayer,
-    Window,
+    Arrival, Ask, ConcurrencyLayer, Gate, GateLayer, Pass, Refused, StaggerLayer, TokenBudget,
+    TpmBudgetLayer, Window,
 };
 use tower::{Layer, ServiceExt, service_fn};
 
@@ -125,6 +125,34 @@ async fn failure_27_max_wait_refuses_who_would_wait_longer() {
     drop(waiting);
     budget.reserve(10).await.unwrap().settle(10);
     assert_eq!(start.elapsed(), 10 * SEC, "as long as is allowed");
+}
+
+/// It stands where it stood, and is no newcomer behind those who came since.
+#[tokio::test(start_paused = true)]
+async fn a_retry_is_not_turned_away_for_those_whom_it_stands_before() {
+    let first = Arrival::now();
+    sleep(SEC).await;
+    for bounded in [
+        TokenBudget::unlimited().max_waiting(2),
+        TokenBudget::unlimited().max_wait(15 * SEC),
+    ] {
+        let budget = bounded.stagger(10 * SEC).build().unwrap();
+        budget.reserve(1).await.unwrap().launched();
+        let mut waiting = [1, 1].map(|cost| Polled::new(budget.reserve(cost)));
+        assert!(waiting[0].poll().is_pending());
+        let _ = waiting[1].poll();
+        // Whoever comes now would be the third, and be launched after 30 s.
+        let refused = budget.reserve(1).now_or_never().expect("at once");
+        assert!(matches!(refused, Err(Refused::Overloaded { .. })));
+        let again = Ask::of(1).arrived(first);
+        assert_eq!(
+            (budget.ahead(again.clone()), budget.eta(again.clone())),
+            (0, 10 * SEC)
+        );
+        let start = Instant::now();
+        budget.reserve(again).await.unwrap().launched();
+        assert_eq!(start.elapsed(), 10 * SEC);
+    }
 }
 
 #[tokio::test(start_paused = true)]

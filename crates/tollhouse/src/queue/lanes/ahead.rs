@@ -9,18 +9,21 @@ use crate::rules::Cost;
 impl<T> Lanes<T> {
     /// How many stand before a newcomer of this caller, and what they are charged.
     ///
-    /// All of its own lane, and of every other one those that would be over sooner;
-    /// they are reckoned as that part of all who wait there.
+    /// All of its own lane, unless it `was_here` before them; and of every other one those that
+    /// would be over sooner; they are reckoned as that part of all who wait there.
     pub(crate) fn ahead_of(
         &self,
         caller: &Caller,
         charge: &Charge,
+        was_here: bool,
         price: impl Fn(&Charge) -> Cost,
     ) -> (usize, Total) {
         let index = self.known_lane_of(caller);
         let mine = index.map(|index| &self.lanes[index as usize]);
+        let of_mine = mine.filter(|_| !was_here);
+        let of_mine = of_mine.map_or_else(Default::default, |mine| (mine.waiting, mine.charge));
         if mine.is_some_and(|mine| mine.waiting == self.waiting) {
-            return (self.waiting, self.charge);
+            return of_mine;
         }
         let (start, weight) = match mine {
             Some(mine) if mine.waiting > 0 => (mine.start, mine.weight),
@@ -28,8 +31,7 @@ impl<T> Lanes<T> {
             None if self.names.len() < NAMED => (self.virtual_time, Weight::of(caller)),
             None => (self.virtual_time, Weight::SHARED),
         };
-        let (mut waiting, mut total) =
-            mine.map_or_else(Default::default, |mine| (mine.waiting, mine.charge));
+        let (mut waiting, mut total) = of_mine;
         let prices = Prices::new(price);
         let own = prices.of(&total, waiting).plus((prices.price)(charge));
         let finish = start.saturating_add(weight.over(own));

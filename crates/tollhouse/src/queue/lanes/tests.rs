@@ -468,7 +468,9 @@ fn a_newcomer_is_told_who_goes_before_it() {
     let mut test = Test::new();
     let (a, b) = (caller("a", 1), caller("b", 1));
     let ahead = |test: &Test, who: &Caller, tokens: u64| {
-        let (waiting, total) = test.lanes.ahead_of(who, &Charge::tokens(tokens), price);
+        let (waiting, total) = test
+            .lanes
+            .ahead_of(who, &Charge::tokens(tokens), false, price);
         (waiting, total.get(Unit::Tokens))
     };
     assert_eq!(ahead(&test, &a, 100), (0, 0));
@@ -517,7 +519,9 @@ fn one_that_comes_again_stands_behind_what_it_had() {
         test.join(&b, 100, 10 + n);
     }
     let ahead = |test: &Test, tokens: u64| {
-        let (waiting, _) = test.lanes.ahead_of(&a, &Charge::tokens(tokens), price);
+        let (waiting, _) = test
+            .lanes
+            .ahead_of(&a, &Charge::tokens(tokens), false, price);
         waiting
     };
     assert_eq!(test.next().0, 0);
@@ -536,14 +540,18 @@ fn a_name_beyond_a_thousand_has_a_light_lanes_place() {
     let mut test = Test::new();
     let one_more = caller("one more", 1);
     for n in 0..NAMED as u32 {
-        let ahead = test.lanes.ahead_of(&one_more, &Charge::tokens(50), price);
+        let ahead = test
+            .lanes
+            .ahead_of(&one_more, &Charge::tokens(50), false, price);
         assert_eq!(
             ahead.0, 0,
             "they are over later than half of what they want"
         );
         test.join(&Caller::new(format!("{n}")), 100, n);
     }
-    let (waiting, total) = test.lanes.ahead_of(&one_more, &Charge::tokens(50), price);
+    let (waiting, total) = test
+        .lanes
+        .ahead_of(&one_more, &Charge::tokens(50), false, price);
     assert_eq!(waiting, NAMED, "of a sixty-fourth of the weight");
     assert_eq!(total.get(Unit::Tokens), 100 * NAMED as u64);
 }

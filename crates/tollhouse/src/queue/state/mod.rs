@@ -184,7 +184,7 @@ impl<R: Rule> State<R> {
     /// Refuses a newcomer who would have to wait too long, or in vain.
     pub(super) fn check(&mut self, ask: &Ask, now: &mut Now) -> Result<(), Refused> {
         let bounds = self.bounds;
-        if self.lanes.waiting() >= bounds.waiting
+        if self.in_line_before(ask) >= bounds.waiting
             || (bounds.wait < Duration::MAX && self.expected_wait(ask, now) > bounds.wait)
         {
             return Err(self.overloaded(ask, now));

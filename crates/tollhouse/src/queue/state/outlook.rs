@@ -23,11 +23,16 @@ impl<R: Rule> State<R> {
         }
     }
 
-    /// Those who would go before this one, if it came now.
-    pub(in crate::queue) fn ahead_of(&self, who: &Caller, wants: &Charge) -> Ahead {
+    /// Those who would go before this one, if it came now. Who was here before stands before
+    /// others of its caller.
+    pub(in crate::queue) fn ahead_of(&self, ask: &Ask) -> Ahead {
+        self.before(ask.who(), ask.wants(), ask.since().is_some())
+    }
+
+    fn before(&self, who: &Caller, wants: &Charge, was_here: bool) -> Ahead {
         let rule = &self.rule;
         let price = |charge: &Charge| rule.cost(charge);
-        let (waiting, charge) = self.lanes.ahead_of(who, wants, price);
+        let (waiting, charge) = self.lanes.ahead_of(who, wants, was_here, price);
         Ahead {
             waiting,
             charge,
@@ -35,13 +40,20 @@ impl<R: Rule> State<R> {
         }
     }
 
-    /// How long this one would wait, if it came now.
-    pub(in crate::queue) fn expected_wait(&mut self, ask: &Ask, now: &mut Now) -> Duration {
-        self.wait_of(ask.who(), ask.wants(), now)
+    /// How many wait whom this one has to wait behind, unless it may pass some of them.
+    pub(super) fn in_line_before(&self, ask: &Ask) -> usize {
+        let own = ask.since().map(|_| self.lanes.waiting_of(ask.who()).0);
+        self.lanes.waiting() - own.unwrap_or(0)
     }
 
+    /// How long this one would wait, if it came now.
+    pub(in crate::queue) fn expected_wait(&mut self, ask: &Ask, now: &mut Now) -> Duration {
+        self.wait_behind(ask.wants(), self.ahead_of(ask), now)
+    }
+
+    /// How long another one of this caller would wait, if it came now.
     pub(super) fn wait_of(&mut self, who: &Caller, wants: &Charge, now: &mut Now) -> Duration {
-        self.wait_behind(wants, self.ahead_of(who, wants), now)
+        self.wait_behind(wants, self.before(who, wants, false), now)
     }
 
     fn wait_behind(&mut self, wants: &Charge, ahead: Ahead, now: &mut Now) -> Duration {
@@ -94,7 +106,7 @@ impl<R: Rule> State<R> {
 
     pub(in crate::queue) fn overloaded(&mut self, ask: &Ask, now: &mut Now) -> Refused {
         Refused::Overloaded {
-            waiting: self.lanes.waiting(),
+            waiting: self.in_line_before(ask),
             expected_wait: self.expected_wait(ask, now),
         }
     }
