@@ -39,8 +39,8 @@ pub enum Changed {
 pub(crate) enum Item {
     /// A request to send.
     Request(Line),
-    /// A request that an earlier run has answered, and whether it failed there.
-    Answered(Request, bool),
+    /// A request that an earlier run has answered, or that failed there.
+    Answered { request: Request, failed: bool },
     /// Not a request.
     Bad(BadLine),
 }
@@ -110,13 +110,17 @@ impl<R: AsyncRead + Unpin> Input<R> {
     }
 
     fn meet(&mut self, line: Line) -> Item {
+        let answered = |line: &Line, failed| Item::Answered {
+            request: line.name(),
+            failed,
+        };
         match self.ids.meet(&line.custom_id, line.number, line.hash) {
             Seen::New => Item::Request(line),
-            Seen::Answered { failed } => Item::Answered(line.name(), failed),
+            Seen::Answered { failed } => answered(&line, failed),
             Seen::Changed { failed } => match self.changed {
                 Changed::Refuse => Item::Bad(line.bad(Problem::Changed)),
                 Changed::Send => Item::Request(line),
-                Changed::Keep => Item::Answered(line.name(), failed),
+                Changed::Keep => answered(&line, failed),
             },
             Seen::Before { line: first } => Item::Bad(line.bad(Problem::Duplicate { first })),
         }

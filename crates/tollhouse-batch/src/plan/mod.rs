@@ -410,7 +410,7 @@ impl Tally {
     fn take(&mut self, item: Item, share: &mut impl FnMut(&Request<Bytes>) -> Share) {
         self.lines += 1;
         match item {
-            Item::Answered(_, failed) => {
+            Item::Answered { failed, .. } => {
                 self.skipped += 1;
                 self.failed += u64::from(failed);
             }

@@ -272,7 +272,7 @@ where
                     false => self.unaffordable = Some(new),
                 }
             }
-            Item::Answered(request, _) => self.tell(Event::Skipped(request)),
+            Item::Answered { request, .. } => self.tell(Event::Skipped(request)),
             Item::Bad(bad) => {
                 tracing::debug!(%bad, "bad line");
                 self.tell(Event::BadLine(bad));

@@ -1,10 +1,10 @@
 //! `tollhouse account check`: whether a file is as it should be.
 
 use std::collections::BTreeSet;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use tollhouse_openai::AccountConfig;
-use tollhouse_openai::account::AccountError;
+use tollhouse_openai::account::{AccountError, Problem};
 
 use super::numbers;
 use crate::failure::{Ended, Exit};
@@ -23,24 +23,32 @@ pub(super) struct Args {
 }
 
 pub(super) fn run(args: &Args) -> Ended {
-    let config = match AccountConfig::open(&args.file) {
-        Ok(config) => config,
-        Err(error) => {
-            say(args, &error);
-            return Ok(Exit::BadInput);
+    match look(&args.file) {
+        Ok(config) => {
+            to_stdout(numbers::of_pools(&config))?;
+            to_stdout(of_tokens(&config))?;
+            Ok(Exit::Done)
         }
-    };
-    if let Some(shared) = config.shared.as_ref().filter(|it| it.redis.is_some())
-        && let Err(error) = shared::ledger(shared)
-    {
-        let file = args.file.display();
-        logging::say(format_args!("{file}: [shared]: redis: {error}"));
-        logging::say(format_args!("error: {file} has 1 fault"));
-        return Ok(Exit::BadInput);
+        Err(faults) => {
+            faults.iter().for_each(logging::say);
+            let faults = Counted(faults.len() as u64, "fault");
+            logging::say(format_args!("error: {} has {faults}", args.file.display()));
+            Ok(Exit::BadInput)
+        }
     }
-    to_stdout(numbers::of_pools(&config))?;
-    to_stdout(of_tokens(&config))?;
-    Ok(Exit::Done)
+}
+
+/// What the file says, or a line for each fault.
+fn look(file: &Path) -> Result<AccountConfig, Vec<String>> {
+    let config = AccountConfig::open(file).map_err(|error| lines(file, &error))?;
+    let shared = config.shared.as_ref().filter(|it| it.redis.is_some());
+    match shared.map(shared::ledger) {
+        Some(Err(error)) => Err(vec![format!(
+            "{}: [shared]: redis: {error}",
+            file.display()
+        )]),
+        Some(Ok(_)) | None => Ok(config),
+    }
 }
 
 /// How many there are, and never which.
@@ -53,19 +61,17 @@ fn of_tokens(config: &AccountConfig) -> String {
     }
 }
 
-/// A line for each fault, in the form that editors jump to.
-fn say(args: &Args, error: &AccountError) {
-    let file = args.file.display();
-    let problems = error.problems();
-    for problem in problems {
+/// In the form that editors jump to.
+fn lines(file: &Path, error: &AccountError) -> Vec<String> {
+    let file = file.display();
+    let line = |problem: &Problem| {
         let place = match (problem.line(), problem.section()) {
             (Some(line), "") => format!("{file}:{line}"),
             (Some(line), section) => format!("{file}:{line}: {section}"),
             (None, "") => file.to_string(),
             (None, section) => format!("{file}: {section}"),
         };
-        logging::say(format_args!("{place}: {}", problem.what()));
-    }
-    let faults = Counted(problems.len() as u64, "fault");
-    logging::say(format_args!("error: {file} has {faults}"));
+        format!("{place}: {}", problem.what())
+    };
+    error.problems().iter().map(line).collect()
 }

@@ -42,7 +42,7 @@ pub(crate) struct Args {
     pub(super) output: Place,
 
     /// Where failed requests go; has to be said with --output - [default: OUT.errors.jsonl]
-    #[arg(long, value_name = "ERR.jsonl", value_parser = PathBufValueParser::new().try_map(a_file))]
+    #[arg(long, value_name = "ERR.jsonl", value_parser = a_file())]
     errors: Option<PathBuf>,
 
     /// Send again what failed in an earlier run
@@ -121,7 +121,7 @@ pub(crate) struct Args {
     pub(super) max_failures: Option<f64>,
 
     /// Write what the run came to into this file, as JSON
-    #[arg(long, value_name = "FILE.json", value_parser = PathBufValueParser::new().try_map(a_file))]
+    #[arg(long, value_name = "FILE.json", value_parser = a_file())]
     pub(super) summary: Option<PathBuf>,
 
     /// Show in a browser how it goes, while it goes; at a loopback address, on a free port unless
@@ -137,7 +137,7 @@ pub(crate) struct Args {
     pub(super) page: Option<SocketAddr>,
 
     /// Leave that page behind in this file, as it is at the end; it needs no server
-    #[arg(long, value_name = "FILE.html", value_parser = PathBufValueParser::new().try_map(a_file))]
+    #[arg(long, value_name = "FILE.html", value_parser = a_file())]
     pub(super) report: Option<PathBuf>,
 
     /// Who asks, where the account is shared
@@ -245,11 +245,11 @@ pub(crate) fn endpoint(text: &str) -> Result<Uri, &'static str> {
 }
 
 /// Standard output is the answers' alone.
-fn a_file(path: PathBuf) -> Result<PathBuf, &'static str> {
-    match path == Path::new("-") {
+fn a_file() -> impl TypedValueParser<Value = PathBuf> {
+    PathBufValueParser::new().try_map(|path| match path == Path::new("-") {
         true => Err("a file is allowed, such as ./-, and no standard output"),
         false => Ok(path),
-    }
+    })
 }
 
 /// Nobody shows a token to that page.

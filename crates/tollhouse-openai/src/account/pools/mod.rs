@@ -178,7 +178,7 @@ impl Pools {
         all
     }
 
-    /// Those of them that nobody is in any more.
+    /// Drops those that are left and that nobody is in any more.
     fn forget_left(&self) {
         let mut left = self.left();
         // The account's and ours: nobody has found it and is about to go in.
@@ -186,12 +186,9 @@ impl Pools {
         if left.is_empty() {
             return;
         }
-        let mut dropped = Vec::new();
-        self.write().left.retain(|pool| {
-            let is_over = left.iter().any(|over| Arc::ptr_eq(over, pool));
-            dropped.extend(is_over.then(|| Arc::clone(pool)));
-            !is_over
-        });
+        // Ours are the last of them, and are dropped after the lock.
+        let is_over = |pool: &Arc<Pool>| left.iter().any(|over| Arc::ptr_eq(over, pool));
+        self.write().left.retain(|pool| !is_over(pool));
     }
 
     #[cold]

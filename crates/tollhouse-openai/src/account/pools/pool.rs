@@ -88,10 +88,9 @@ impl Pool {
         shared: SharedGates,
         dry: Option<Arc<DryRuns>>,
     ) -> Pool {
-        let there = || self.told.clone();
         Pool {
             gate: self.gate.under(&route.config),
-            told: told(&route.id).map(|new| there().unwrap_or(new)),
+            told: told(&route.id, self.told.as_ref()),
             id: route.id,
             section: route.section,
             config: route.config,
@@ -149,7 +148,7 @@ impl Recipe {
         let budget = builder.build().expect("a config is checked when it is set");
         Pool {
             gate: BudgetGate::new(budget, &self.config),
-            told: told(&self.id),
+            told: told(&self.id, None),
             id: self.id,
             section: self.section,
             config: self.config,
@@ -161,9 +160,11 @@ impl Recipe {
     }
 }
 
-/// What answers tell of their limits, where it may be that of several models.
-fn told(id: &PoolId) -> Option<Arc<ToldLimits>> {
-    (id.kind != Kind::Model).then(|| ToldLimits::new(ADVICE))
+/// What answers tell of their limits, where it may be that of several models; as it was noted
+/// `before`, if it was.
+fn told(id: &PoolId, before: Option<&Arc<ToldLimits>>) -> Option<Arc<ToldLimits>> {
+    let noted = || before.cloned().unwrap_or_else(|| ToldLimits::new(ADVICE));
+    (id.kind != Kind::Model).then(noted)
 }
 
 /// The numbers of a pool.

@@ -38,10 +38,10 @@ pub(super) struct State {
     pub(super) shared: SharedGates,
     pub(super) dry: Option<Arc<DryRuns>>,
     pub(super) live: HashMap<PoolId, Arc<Pool>>,
-    /// To which nothing leads any more, though somebody may still be in them.
-    pub(super) left: Vec<Arc<Pool>>,
     /// Those among them that no section names.
     strangers: usize,
+    /// To which nothing leads any more, though somebody may still be in them.
+    pub(super) left: Vec<Arc<Pool>>,
     /// Where each model was found to belong. A pool that is dropped is found no more.
     routes: Routes,
     names: usize,
@@ -73,8 +73,8 @@ impl State {
             rules,
             callers,
             live: HashMap::new(),
-            left: Vec::new(),
             strangers: 0,
+            left: Vec::new(),
             routes: Routes::default(),
             names: 0,
             labels: HashSet::new(),
