@@ -28,8 +28,12 @@ impl Cost {
     /// `amount` of what there is `limit` of in a period.
     #[inline]
     pub(crate) fn of(amount: u64, per: Per, limit: u64) -> Cost {
-        let period = u128::from(per.nanos()) * u128::from(PICOS);
-        let picos = u128::from(amount) * period / u128::from(limit.max(1));
+        let (period, limit) = (per.nanos() * PICOS, limit.max(1));
+        if let Some(picos) = amount.checked_mul(period) {
+            // Mostly that is enough, and a longer division takes as long as a lock.
+            return Cost(picos / limit);
+        }
+        let picos = u128::from(amount) * u128::from(period) / u128::from(limit);
         Cost(u64::try_from(picos).unwrap_or(u64::MAX))
     }
 

@@ -38,7 +38,10 @@ impl Weight {
     /// How far a cost moves a tag.
     #[inline]
     pub(super) fn over(self, cost: Cost) -> Tag {
-        (Tag::from(cost.get()) << 32) / Tag::from(self.0)
+        // In two steps, each of which a machine divides by itself.
+        let (cost, weight) = (cost.get(), u64::from(self.0));
+        let (whole, rest) = (cost / weight, cost % weight);
+        (Tag::from(whole) << 32) + Tag::from((rest << 32) / weight)
     }
 }
 
@@ -163,5 +166,22 @@ impl Lane {
 
     pub(super) fn note_charged(&mut self, spell: u32, change: impl FnOnce(Cost) -> Cost) {
         self.charged = (spell, change(self.charged_in(spell)));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::charge::Per;
+    use proptest::prelude::*;
+
+    proptest! {
+        #[test]
+        fn a_tag_moves_by_the_cost_over_the_weight(picos: u64, weight in 1u32..) {
+            const SECOND: u64 = 1_000_000_000_000;
+            let cost = Cost::of(picos, Per::Second, SECOND);
+            let over = (Tag::from(picos) << 32) / Tag::from(weight);
+            prop_assert_eq!(Weight(weight).over(cost), over);
+        }
     }
 }
