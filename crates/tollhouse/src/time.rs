@@ -167,6 +167,12 @@ impl Now {
         self.0.is_some()
     }
 
+    /// The instant, if somebody has read it.
+    #[inline]
+    pub(crate) const fn if_read(&self) -> Option<Moment> {
+        self.0
+    }
+
     #[inline]
     pub(crate) fn get(&mut self) -> Moment {
         *self.0.get_or_insert_with(|| Instant::now().into())

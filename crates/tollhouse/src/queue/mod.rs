@@ -28,6 +28,7 @@ mod ticket;
 
 use std::fmt;
 use std::sync::{Arc, OnceLock, Weak};
+use std::task::Waker;
 use std::time::Duration;
 
 use crate::ask::{Ask, Caller};
@@ -255,29 +256,47 @@ impl<R: Rule> Queue<R> {
         now: &mut Now,
         end: impl FnOnce(&mut R, R::Held, &mut Now) -> Charged,
     ) {
-        self.leave(now, |state, now| state.end(admitted, charge, now, end));
+        if R::IS_TIMED {
+            now.get();
+        }
+        self.leave(now, |state, now| {
+            state.end(admitted, charge, now, end);
+            None
+        });
+    }
+
+    /// An admitted request gives back what it holds, launched though it may be. The clock is
+    /// read if it must be.
+    fn give_back(&self, admitted: Admitted<R::Held>, charge: &Charge, now: &mut Now) {
+        self.leave(now, |state, now| state.give_back(admitted, charge, now));
     }
 
     /// An admitted request leaves that never reached the provider, launched though it may be.
     fn unsend(&self, admitted: Admitted<R::Held>, charge: &Charge, now: &mut Now) {
-        self.leave(now, |state, now| {
-            state.never_left(&admitted);
-            state.end(admitted, charge, now, R::unsend);
-        });
-    }
-
-    #[inline]
-    fn leave(&self, now: &mut Now, end: impl FnOnce(&mut State<R>, &mut Now)) {
-        let mut moved;
         if R::IS_TIMED {
             now.get();
         }
+        self.leave(now, |state, now| {
+            state.never_left(&admitted);
+            state.end(admitted, charge, now, R::unsend);
+            None
+        });
+    }
+
+    /// Lets in all that now fit once one has left, and wakes whom that one called.
+    #[inline]
+    fn leave(&self, now: &mut Now, end: impl FnOnce(&mut State<R>, &mut Now) -> Option<Waker>) {
+        let mut moved;
         let mut state = self.lock();
-        end(&mut state, now);
-        if state.lanes.is_deserted() && (state.inside > 0 || state.watchers.is_empty()) {
+        let called = end(&mut state, now);
+        let is_deserted = state.lanes.is_deserted();
+        if called.is_none() && is_deserted && (state.inside > 0 || state.watchers.is_empty()) {
             return;
         }
         moved = Moved::default();
+        if let Some(waker) = called {
+            moved.push(waker);
+        }
         state.advance(None, &mut moved, now);
     }
 

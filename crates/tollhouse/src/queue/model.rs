@@ -261,6 +261,22 @@ fn whoever_waits_is_told_that_it_is_closed() {
     });
 }
 
+/// All that there is at once is what one asks for, so whoever leaves without it hands it on.
+#[test]
+fn one_reservation_goes_from_thread_to_thread() {
+    check(|clock| {
+        let mut terms = limits(1).terms;
+        (terms.limits[0].amount, terms.burst) = (120, Some(2));
+        let seen = Seen::new(pool(Slots::unlimited(), &terms), 3);
+        let mut threads: Vec<_> = (0..3).map(|_| seen.caller(Ask::of(2))).collect();
+        threads.push(moves_on(clock, slice::from_ref(&seen), threads.len()));
+        seen.join(threads);
+        seen.are_apart();
+        let look = |pool: &mut Pool, ahead| pool.snapshot(ahead, &mut Now::unread());
+        assert_eq!(seen.queue.read(look).outstanding, 0);
+    });
+}
+
 /// Moves the clock in the midst of it all, and on as long as anybody is there: ever more
 /// slowly, so that whoever comes too late to what lapses, by mere chance, comes in time
 /// in the end. Who still waits then was not woken.
@@ -452,13 +468,7 @@ impl Leased {
     /// Of so many slots, which are leased, too.
     fn new(slots: usize) -> Arc<Self> {
         let limits = limits(slots);
-        let (now, off) = (Moment::default(), Duration::ZERO);
-        let parts = (
-            Slots::new(slots),
-            Ledger::new(limits.terms.clone(), now),
-            Spacing::new(off, 0.0, Random::seeded(1)),
-        );
-        let mut pool = Pool::new(parts.0, parts.1, parts.2);
+        let mut pool = pool(Slots::new(slots), &limits.terms);
         pool.share(limits, &mut Now::unread());
         let leased = Leased {
             seen: Seen::new(pool, slots),
@@ -542,6 +552,12 @@ impl Leased {
         let left = tokens(&wish.idle) + tokens(&wish.returned);
         had.cast_signed() - (self.seen.spent.load(SeqCst) + left).cast_signed()
     }
+}
+
+fn pool(slots: Slots, terms: &Terms) -> Pool {
+    let ledger = Ledger::new(terms.clone(), Moment::default());
+    let off = Spacing::new(Duration::ZERO, 0.0, Random::seeded(1));
+    Pool::new(slots, ledger, off)
 }
 
 /// More than anybody takes.

@@ -384,8 +384,7 @@ impl<R: Rule> Ticket<R> {
         match std::mem::replace(&mut self.state, State::Done) {
             State::New | State::Done => {}
             State::Admitted(admitted) => {
-                self.queue
-                    .finish(admitted, self.ask.wants(), now, R::release);
+                self.queue.give_back(admitted, self.ask.wants(), now);
             }
             State::InLine { key, .. } => {
                 let mut moved = Moved::default();

@@ -101,6 +101,12 @@ impl Bucket {
         self.fractions(cost) <= self.level
     }
 
+    /// Whether no refill would allow `cost` while so much is in transit.
+    #[inline]
+    pub(crate) fn is_shut(&self, cost: u64) -> bool {
+        cost > self.capacity.saturating_sub(self.in_transit)
+    }
+
     /// When the level allows `cost`. Exact unless something changes meanwhile.
     pub(crate) fn when(&mut self, cost: u64, now: Moment) -> When {
         self.refill(now);

@@ -98,6 +98,21 @@ impl Meter {
             && self.pace.as_ref().is_none_or(|pace| pace.has(amount))
     }
 
+    /// Whether so much more is not allowed for sure until something of what is taken lands or
+    /// comes back.
+    #[inline]
+    pub(crate) fn is_shut(&self, amount: u64) -> bool {
+        amount > 0
+            && (self
+                .level
+                .as_ref()
+                .is_some_and(|level| level.is_shut(amount))
+                || self
+                    .window
+                    .as_ref()
+                    .is_some_and(|window| window.is_shut(amount)))
+    }
+
     /// When so much more is allowed. Exact unless something changes meanwhile.
     pub(crate) fn when(&mut self, amount: u64, now: Moment) -> When {
         let mut when = When::Now;

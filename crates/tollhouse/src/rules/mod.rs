@@ -126,6 +126,15 @@ pub(crate) trait Rule: Send + Sized + 'static {
         false
     }
 
+    /// Whether [`when`](Rule::when) would surely say [`When::OnRelease`], as far as a glance
+    /// tells, whatever time does meanwhile: so much is held that nothing need be brought up
+    /// to date to see it.
+    #[inline]
+    fn is_shut(&self, charge: &Charge) -> bool {
+        let _ = charge;
+        false
+    }
+
     /// Lets a request pass that was told [`When::Now`], or that it is
     /// [open](Rule::is_open). While `now` is unread, it is to be handed on at once.
     fn take(&mut self, charge: &Charge, now: &mut Now) -> Self::Held;
@@ -137,6 +146,24 @@ pub(crate) trait Rule: Send + Sized + 'static {
     /// The request is done or gave up; gives back what can be given back, and says
     /// what of it stands.
     fn release(&mut self, held: Self::Held, now: &mut Now) -> Charged;
+
+    /// Whether whoever holds this was never launched, so that nothing of it stands once he
+    /// gives it back, and it may be [passed on](Rule::pass_on).
+    #[inline]
+    fn is_unused(&self, held: &Self::Held) -> bool {
+        let _ = held;
+        false
+    }
+
+    /// Whether what was [never used](Rule::is_unused) may be held by one of this charge from
+    /// now on, as it is: it was taken for the same, which would be let in if all of it went
+    /// back first. Then it is his, and nothing else has changed: whoever waits next waits for
+    /// what was waited for before.
+    #[inline]
+    fn pass_on(&mut self, held: &Self::Held, charge: &Charge) -> bool {
+        let _ = (held, charge);
+        false
+    }
 
     /// The request never reached the provider, launched though it may be; gives
     /// back all that it took, as far as nothing has come of it since.

@@ -310,6 +310,12 @@ impl Rule for Pool {
     }
 
     #[inline]
+    fn is_shut(&self, charge: &Charge) -> bool {
+        let (slots, ledger, _) = &self.rule;
+        ledger.fits(charge) && (slots.is_shut(charge) || ledger.is_shut(charge))
+    }
+
+    #[inline]
     fn take(&mut self, charge: &Charge, now: &mut Now) -> Key {
         if self.leases.is_some() {
             return self.take_leased(charge, now);
@@ -323,6 +329,19 @@ impl Rule for Pool {
         let (_, ledger, spacing) = &mut self.rule;
         ledger.launch(key, to, now);
         spacing.launch(self.turns.of(*key), to, now);
+    }
+
+    /// A turn to launch has an instant, and a lease an end, so neither is passed on.
+    #[inline]
+    fn is_unused(&self, key: &Key) -> bool {
+        let (_, ledger, spacing) = &self.rule;
+        self.leases.is_none() && spacing.is_off() && ledger.is_unused(key)
+    }
+
+    #[inline]
+    fn pass_on(&mut self, key: &Key, charge: &Charge) -> bool {
+        let (slots, ledger, _) = &mut self.rule;
+        !slots.is_overrun() && ledger.pass_on(key, charge)
     }
 
     #[inline]

@@ -58,6 +58,12 @@ impl Slots {
         self.max.is_none_or(|max| self.taken < max)
     }
 
+    /// Whether more hold one than may, since their number was lowered.
+    #[inline]
+    pub(crate) fn is_overrun(&self) -> bool {
+        self.max.is_some_and(|max| self.taken > max)
+    }
+
     #[inline]
     pub(crate) fn when(&self) -> When {
         match self.is_free() {
@@ -93,6 +99,11 @@ impl Rule for Slots {
     #[inline]
     fn is_open(&mut self, _: &Charge, _: &mut Now) -> bool {
         self.is_free()
+    }
+
+    #[inline]
+    fn is_shut(&self, _: &Charge) -> bool {
+        !self.is_free()
     }
 
     #[inline]

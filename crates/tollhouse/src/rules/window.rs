@@ -98,6 +98,12 @@ impl Window {
         self.counts().saturating_add(cost) <= self.limit
     }
 
+    /// Whether `cost` more are not allowed even once all that landed has left.
+    #[inline]
+    pub(crate) fn is_shut(&self, cost: u64) -> bool {
+        self.open.saturating_add(cost) > self.limit
+    }
+
     /// When `cost` more are allowed. Exact unless something changes meanwhile.
     pub(crate) fn when(&mut self, cost: u64, now: Moment) -> When {
         self.expire(now);

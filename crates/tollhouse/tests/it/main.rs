@@ -10,6 +10,7 @@ mod deadlines;
 mod fairness;
 mod fifo;
 mod glance;
+mod handed_on;
 mod hour;
 mod keyed;
 mod lanes;

@@ -2,9 +2,10 @@
 
 use std::task::Waker;
 
-use super::{Place, State};
+use super::{Admitted, Place, State};
+use crate::charge::Charge;
 use crate::error::Refused;
-use crate::queue::account::Stood;
+use crate::queue::account::{Slot, Stood};
 use crate::queue::moved::Moved;
 use crate::rules::{Key, Rule, When};
 use crate::time::{Moment, Now};
@@ -44,10 +45,6 @@ impl<R: Rule> State<R> {
     /// or the queue stands for a slot that is shared, and is called when it is granted
     /// one, with the same of the instant at which it has to look by itself.
     pub(in crate::queue) fn advance(&mut self, me: Option<Key>, moved: &mut Moved, now: &mut Now) {
-        if R::IS_TIMED {
-            // Whom it lets in, it lets in now, and he may come late to launch.
-            now.get();
-        }
         self.note_prices();
         while let Some(head) = self.lanes.head() {
             // A shared slot that was waited for goes to whoever would be over first.
@@ -123,9 +120,12 @@ impl<R: Rule> State<R> {
         now: &mut Now,
     ) -> Result<(), Wait> {
         let charge = self.lanes.charge_of(key);
-        let when = match self.rule.is_open(&charge, now) {
-            true => When::Now,
-            false => self.rule.when(&charge, now),
+        let when = if self.rule.is_shut(&charge) {
+            When::OnRelease
+        } else if self.rule.is_open(&charge, now) {
+            When::Now
+        } else {
+            self.rule.when(&charge, now)
         };
         let waker = match when {
             // ===> Refused: no waiting would help
@@ -141,18 +141,64 @@ impl<R: Rule> State<R> {
             // ===> Admitted, and the next one's turn it is
             When::Now => {
                 let slot = self.take_slot(now).ok_or(Wait::ForSlot)?;
-                if let Some(rate) = &mut self.move_rate {
-                    rate.moved(now.get());
+                if R::IS_TIMED {
+                    // He may come late to launch.
+                    now.get();
                 }
-                let tagged = self.lanes.launch(key);
-                let before = self.lanes.let_in_as(key);
-                let number = before.unwrap_or_else(|| self.next_number());
-                let admitted = self.admit(&charge, number, (tagged, slot), now);
-                self.call(key, Place::Admitted(admitted))
+                self.inside += 1;
+                let held = self.rule.take(&charge, now);
+                self.call_in(key, held, slot, now)
             }
         };
         moved.called(waker, me == Some(key));
         Ok(())
+    }
+
+    /// Whose turn it is goes in, and holds this.
+    fn call_in(&mut self, key: Key, held: R::Held, slot: Option<Slot>, now: &Now) -> Waker {
+        if let Some(rate) = &mut self.move_rate {
+            rate.moved(now.if_read());
+        }
+        let tagged = self.lanes.launch(key);
+        let before = self.lanes.let_in_as(key);
+        let number = before.unwrap_or_else(|| self.next_number());
+        let admitted = self.admitted(held, number, (tagged, slot));
+        self.call(key, Place::Admitted(admitted))
+    }
+
+    /// An admitted request gives back what it holds. Who stands first gets it as it is where
+    /// he can, and is to be woken; else it goes back to the rule.
+    #[inline]
+    pub(in crate::queue) fn give_back(
+        &mut self,
+        admitted: Admitted<R::Held>,
+        charge: &Charge,
+        now: &mut Now,
+    ) -> Option<Waker> {
+        if self.seat.is_some() || self.lanes.is_empty() || !self.rule.is_unused(&admitted.held) {
+            self.end(admitted, charge, now, R::release);
+            return None;
+        }
+        let held = self.leave_unused(admitted);
+        self.note_prices();
+        match self.heir(&held) {
+            // ===> Admitted, on what was another one's
+            Some(heir) => {
+                self.inside += 1;
+                Some(self.call_in(heir, held, None, now))
+            }
+            None => {
+                self.rule.release(held, now);
+                None
+            }
+        }
+    }
+
+    /// The one who stands first, if what another one held may be his as it is.
+    fn heir(&mut self, held: &R::Held) -> Option<Key> {
+        let head = self.lanes.head()?;
+        let charge = self.lanes.charge_of(head);
+        self.rule.pass_on(held, &charge).then_some(head)
     }
 
     /// The head waits for this instant, or for a release.

@@ -51,11 +51,21 @@ impl<R: Rule> State<R> {
         &mut self,
         charge: &Charge,
         number: u32,
-        (tagged, slot): (Tagged, Option<Slot>),
+        owed: (Tagged, Option<Slot>),
         now: &mut Now,
     ) -> Admitted<R::Held> {
         self.inside += 1;
         let held = self.rule.take(charge, now);
+        self.admitted(held, number, owed)
+    }
+
+    #[inline]
+    pub(super) fn admitted(
+        &mut self,
+        held: R::Held,
+        number: u32,
+        (tagged, slot): (Tagged, Option<Slot>),
+    ) -> Admitted<R::Held> {
         let owes = !tagged.is_not() || slot.is_some();
         let due = owes.then(|| self.dues.insert(Due { tagged, slot }));
         Admitted { held, due, number }
@@ -223,6 +233,18 @@ impl<R: Rule> State<R> {
         if due.is_some() || self.seat.is_some() {
             self.pay(due, charge, charged, now);
         }
+    }
+
+    /// An admitted request is over, and was never launched: where no slots are shared it owes
+    /// nothing, and leaves what it holds.
+    pub(super) fn leave_unused(&mut self, admitted: Admitted<R::Held>) -> R::Held {
+        let Admitted { held, due, .. } = admitted;
+        self.inside -= 1;
+        if due.is_some() {
+            let Due { tagged, .. } = self.take_due(due);
+            self.lanes.land(tagged, Cost::NOTHING);
+        }
+        held
     }
 
     /// One who is over pays what it owes, so much of its charge standing.

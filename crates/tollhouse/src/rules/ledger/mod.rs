@@ -480,6 +480,13 @@ impl Ledger {
         })
     }
 
+    /// Whether `charge` is refused by nothing that is known, and waits for no change.
+    #[inline]
+    pub(crate) fn fits(&self, charge: &Charge) -> bool {
+        let mut meters = self.meters.iter().map(|it| it.meter.allowed());
+        self.exhausted.is_none() && meters.all(|it| charge.get(it.unit) <= it.capacity)
+    }
+
     /// When `charge` more would be admitted behind those who wait. What none of them takes
     /// anything of keeps none of them waiting.
     pub(crate) fn eta(&mut self, charge: &Charge, ahead: Ahead, now: Moment) -> Duration {
@@ -618,6 +625,15 @@ impl Rule for Ledger {
             && meters.all(|meter| meter.has(charge.get(meter.unit())))
     }
 
+    /// A landing that is due, or comes by itself, might open it.
+    #[inline]
+    fn is_shut(&self, charge: &Charge) -> bool {
+        let mut meters = self.meters.iter().map(|it| &it.meter);
+        self.fits(charge)
+            && meters.any(|meter| meter.is_shut(charge.get(meter.unit())))
+            && self.next_landing().is_none()
+    }
+
     #[inline]
     fn take(&mut self, charge: &Charge, now: &mut Now) -> Key {
         let dated = now.is_read().then(|| self.catch_up(now.get()));
@@ -683,6 +699,30 @@ impl Rule for Ledger {
             Launch::ToService => entry.stage = Stage::Handed,
             Launch::ToWire => self.send(*held, false, now),
         }
+    }
+
+    #[inline]
+    fn is_unused(&self, held: &Key) -> bool {
+        self.transit.get(*held).stage == Stage::Reserved
+    }
+
+    /// The reservation stays as it is, as if it had been his from the beginning; so no clock
+    /// is read, and where its age matters it is not passed on.
+    fn pass_on(&mut self, held: &Key, charge: &Charge) -> bool {
+        let entry = self.transit.get(*held);
+        let is_his = entry.charge == *charge && self.trust.is_of_now(entry.epoch);
+        let is_open = self.exhausted.is_none() && self.trust.is_open() && !self.minds_arrival();
+        let mut meters = self.meters.iter().map(|it| &it.meter);
+        let passes = is_his
+            && is_open
+            && self.dealings.is_none()
+            && meters.all(|meter| meter.has(0) && !meter.is_paced());
+        if passes {
+            let tokens = charge.get(Unit::Tokens);
+            self.tally.refunded(tokens);
+            self.tally.reserved(tokens);
+        }
+        passes
     }
 
     #[inline]

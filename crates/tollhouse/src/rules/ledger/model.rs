@@ -11,6 +11,8 @@
 //!   provider's level, but for usage that it charged and has not told yet;
 //! * nothing that arrives is refused, unless for such usage;
 //! * with a window, no 60 seconds see more than the limit arrive;
+//! * what is shut at a glance is shut until something comes back, and a reservation that
+//!   is passed on leaves all as if it had come back and been made anew;
 //! * once all are over, nothing is left of them.
 //!
 //! `ledger_proof` plays long random schedules instead.
@@ -575,6 +577,47 @@ impl World {
         }
     }
 
+    /// What one glance says is what a long look says.
+    fn check_shut(&self) {
+        let now = &mut Now::at(self.now());
+        for charge in self.scene.charges.iter().map(|it| self.scene.charge(*it)) {
+            let mut ledger = self.ledger.clone();
+            if ledger.is_shut(&charge) {
+                let when = ledger.when(&charge, now);
+                assert_eq!(when, When::OnRelease, "{:?}: {charge:?}", self.path);
+            }
+        }
+    }
+
+    /// Says how many can be passed on.
+    fn check_passed_on(&self) -> usize {
+        let now = &mut Now::at(self.now());
+        let reserved = self.requests.iter().filter(|it| it.told == Told::Reserved);
+        let mut count = 0;
+        for request in reserved {
+            let mut passed = self.ledger.clone();
+            if !passed.pass_on(&request.key, &request.charge) {
+                continue;
+            }
+            let mut anew = self.ledger.clone();
+            anew.release(request.key, now);
+            assert_eq!(
+                anew.when(&request.charge, now),
+                When::Now,
+                "{:?}",
+                self.path
+            );
+            anew.take(&request.charge, now);
+            for later in [0, 1, LONG, 180] {
+                let at = self.now() + Duration::from_secs(later);
+                let [passed, anew] = [&mut passed, &mut anew].map(|ledger| stands(ledger, at));
+                assert_eq!(passed, anew, "{:?}: {later} s later", self.path);
+            }
+            count += 1;
+        }
+        count
+    }
+
     /// All are over: a while later there is no trace of them.
     fn check_empty(&self) {
         let mut ledger = self.ledger.clone();
@@ -597,17 +640,28 @@ impl World {
 /// A sixtieth of a unit in the fractions of a bucket by the minute.
 const SIXTIETH: i128 = 1_000_000_000;
 
+/// All of a ledger that decides whom it lets in.
+fn stands(ledger: &mut Ledger, at: Moment) -> String {
+    let snapshot = ledger.snapshot(0, at);
+    let meters: Vec<_> = ledger.meters.iter().map(|it| &it.meter).collect();
+    let trust = (&ledger.trust, ledger.exhausted);
+    format!("{snapshot:?} {meters:?} {trust:?} {:?}", ledger.tally)
+}
+
 /// Visits every state; says how many there are.
 fn explore(scene: Scene) -> usize {
     let mut start = World::new(scene);
     let mut seen = HashSet::from([start.fingerprint()]);
     let mut frontier = VecDeque::from([start]);
+    let mut passed_on = 0;
     while let Some(mut world) = frontier.pop_front() {
         match scene.glances {
             // It reads the clock.
             true => world.clone().check(),
             false => world.check(),
         }
+        world.check_shut();
+        passed_on += world.check_passed_on();
         assert!(seen.len() < 100_000, "too many states of {scene:?}");
         for step in world.steps() {
             let mut next = world.clone();
@@ -616,6 +670,8 @@ fn explore(scene: Scene) -> usize {
             }
         }
     }
+    let is_paced = scene.limits.iter().any(|(unit, _)| *unit == Unit::Requests);
+    assert_eq!(passed_on == 0, is_paced, "{passed_on} were passed on");
     println!("{:>7} states of {scene:?}", seen.len());
     seen.len()
 }
@@ -664,6 +720,20 @@ fn who_is_let_in_at_a_glance_never_runs_ahead_of_the_provider() {
     };
     explore_all(TOKENS, scene);
     explore_told(&[false], PACED, scene);
+}
+
+/// One is reserved while the account is held, or while another one turns out to have used
+/// more than it reserved.
+#[test]
+fn what_is_passed_on_is_as_if_it_had_come_back_first() {
+    let owing = Scene { debt: 1, ..PLAIN };
+    explore_told(&[false], TOKENS, owing);
+    let held = Scene {
+        holds: 1,
+        longs: 0,
+        ..PLAIN
+    };
+    explore_told(&[false], TOKENS, held);
 }
 
 #[test]

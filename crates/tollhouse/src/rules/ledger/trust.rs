@@ -133,6 +133,12 @@ impl Trust {
         }
     }
 
+    /// Whether nothing was held since that epoch began.
+    #[inline]
+    pub(super) fn is_of_now(&self, epoch: Epoch) -> bool {
+        self.epoch == epoch
+    }
+
     /// Whether anything may be spent: confirmed, and so no hold, since only one that was
     /// let in after it confirms anything.
     #[inline]
