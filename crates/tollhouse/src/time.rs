@@ -9,7 +9,7 @@ use std::time::{Duration, SystemTime};
 use tokio::time::Instant;
 
 /// When this process first looked at the clock. Any fixed instant would do.
-static EPOCH: LazyLock<Instant> = LazyLock::new(Instant::now);
+static EPOCH: LazyLock<std::time::Instant> = LazyLock::new(|| Instant::now().into_std());
 
 /// Nanoseconds since an arbitrary instant, which an `Instant` is not allowed
 /// to be: rules compare and subtract these at every call, and an `Instant`
@@ -62,7 +62,8 @@ impl Default for Moment {
 impl From<Instant> for Moment {
     #[inline]
     fn from(instant: Instant) -> Self {
-        let epoch = *EPOCH;
+        // Of `std`'s: it is asked at every call, and tokio's would be one more function.
+        let (instant, epoch) = (instant.into_std(), *EPOCH);
         match instant.checked_duration_since(epoch) {
             Some(after) => Moment::default().plus(nanos(after)),
             None => Moment::default().minus(nanos(epoch.duration_since(instant))),
@@ -86,7 +87,7 @@ impl From<Moment> for Instant {
         } else {
             EPOCH.checked_add(moment - zero)
         };
-        instant.unwrap_or(*EPOCH)
+        Instant::from_std(instant.unwrap_or(*EPOCH))
     }
 }
 
@@ -165,12 +166,6 @@ impl Now {
     #[inline]
     pub(crate) const fn is_read(&self) -> bool {
         self.0.is_some()
-    }
-
-    /// The instant, if somebody has read it.
-    #[inline]
-    pub(crate) const fn if_read(&self) -> Option<Moment> {
-        self.0
     }
 
     #[inline]

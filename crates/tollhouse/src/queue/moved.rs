@@ -33,6 +33,7 @@ impl Moved {
         }
     }
 
+    #[inline]
     pub(super) fn push(&mut self, waker: Waker) {
         match self.first {
             None => self.first = Some(waker),

@@ -153,7 +153,7 @@ impl<T> Lanes<T> {
     }
 
     /// The one whose turn it is. The virtual time follows it.
-    #[inline]
+    #[inline(always)]
     pub(super) fn head(&mut self) -> Option<Key> {
         let lane = self.head_lane()?;
         self.lead(lane);
@@ -183,9 +183,13 @@ impl<T> Lanes<T> {
     /// The one who may go before the head as long as that waits.
     #[inline]
     pub(super) fn passer(&mut self) -> Option<Key> {
-        if self.is_plain() {
-            return None;
+        match self.is_plain() {
+            true => None,
+            false => self.passer_of_several(),
         }
+    }
+
+    fn passer_of_several(&mut self) -> Option<Key> {
         let (head, passer) = (self.starts.first()?, self.finishes.first()?);
         if head == passer {
             return None;
