@@ -256,26 +256,19 @@ impl<R: Rule> Queue<R> {
         now: &mut Now,
         end: impl FnOnce(&mut R, R::Held, &mut Now) -> Charged,
     ) {
-        if R::IS_TIMED {
-            now.get();
-        }
         self.leave(now, |state, now| {
             state.end(admitted, charge, now, end);
             None
         });
     }
 
-    /// An admitted request gives back what it holds, launched though it may be. The clock is
-    /// read if it must be.
+    /// An admitted request gives back what it holds, launched though it may be.
     fn give_back(&self, admitted: Admitted<R::Held>, charge: &Charge, now: &mut Now) {
         self.leave(now, |state, now| state.give_back(admitted, charge, now));
     }
 
     /// An admitted request leaves that never reached the provider, launched though it may be.
     fn unsend(&self, admitted: Admitted<R::Held>, charge: &Charge, now: &mut Now) {
-        if R::IS_TIMED {
-            now.get();
-        }
         self.leave(now, |state, now| {
             state.never_left(&admitted);
             state.end(admitted, charge, now, R::unsend);
@@ -287,6 +280,9 @@ impl<R: Rule> Queue<R> {
     #[inline]
     fn leave(&self, now: &mut Now, end: impl FnOnce(&mut State<R>, &mut Now) -> Option<Waker>) {
         let mut moved;
+        if R::IS_TIMED {
+            now.get();
+        }
         let mut state = self.lock();
         let called = end(&mut state, now);
         let is_deserted = state.lanes.is_deserted();

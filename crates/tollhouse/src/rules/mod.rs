@@ -157,11 +157,10 @@ pub(crate) trait Rule: Send + Sized + 'static {
 
     /// Whether what was [never used](Rule::is_unused) may be held by one of this charge from
     /// now on, as it is: it was taken for the same, which would be let in if all of it went
-    /// back first. Then it is his, and nothing else has changed: whoever waits next waits for
-    /// what was waited for before.
+    /// back first. Then it is as if he had taken it now.
     #[inline]
-    fn pass_on(&mut self, held: &Self::Held, charge: &Charge) -> bool {
-        let _ = (held, charge);
+    fn pass_on(&mut self, held: &Self::Held, charge: &Charge, now: &mut Now) -> bool {
+        let _ = (held, charge, now);
         false
     }
 

@@ -312,7 +312,10 @@ impl Rule for Pool {
     #[inline]
     fn is_shut(&self, charge: &Charge) -> bool {
         let (slots, ledger, _) = &self.rule;
-        ledger.fits(charge) && (slots.is_shut(charge) || ledger.is_shut(charge))
+        match slots.is_shut(charge) {
+            true => ledger.fits(charge),
+            false => ledger.is_shut(charge),
+        }
     }
 
     #[inline]
@@ -331,7 +334,7 @@ impl Rule for Pool {
         spacing.launch(self.turns.of(*key), to, now);
     }
 
-    /// A turn to launch has an instant, and a lease an end, so neither is passed on.
+    /// A lease is for the one who has taken it, and so is a launch that is spaced.
     #[inline]
     fn is_unused(&self, key: &Key) -> bool {
         let (_, ledger, spacing) = &self.rule;
@@ -339,9 +342,13 @@ impl Rule for Pool {
     }
 
     #[inline]
-    fn pass_on(&mut self, key: &Key, charge: &Charge) -> bool {
-        let (slots, ledger, _) = &mut self.rule;
-        !slots.is_overrun() && ledger.pass_on(key, charge)
+    fn pass_on(&mut self, key: &Key, charge: &Charge, now: &mut Now) -> bool {
+        let (slots, ledger, spacing) = &mut self.rule;
+        let passes = !slots.is_overrun() && ledger.pass_on(key, charge, now);
+        if passes {
+            spacing.pass_on(self.turns.of(*key));
+        }
+        passes
     }
 
     #[inline]

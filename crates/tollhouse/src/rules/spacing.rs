@@ -186,6 +186,15 @@ impl Spacing {
         }
     }
 
+    /// While nothing is spaced: another one launches in this turn, and perhaps last of all.
+    #[inline]
+    pub(crate) fn pass_on(&mut self, turn: &mut Turn) {
+        if turn.number() != self.latest {
+            self.untimed = true;
+            *turn = Turn::new(self.permit_untimed());
+        }
+    }
+
     pub(crate) fn interval(&self) -> Duration {
         self.interval
     }

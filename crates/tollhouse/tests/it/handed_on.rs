@@ -6,9 +6,10 @@ use std::time::Duration;
 
 use tokio::time::{Instant, sleep};
 use tollhouse::budget::Reserve;
+use tollhouse::gate::{Launch, Now};
 use tollhouse::{
-    Accounting, Ask, Caller, Charge, RateLimits, Reservation, TokenBudget, TokenBudgetBuilder,
-    Unit, Window,
+    Accounting, Ask, Caller, Charge, Denial, Gate, Observation, Pass, PassFor, RateLimits,
+    Reservation, Scope, TokenBudget, TokenBudgetBuilder, TpmBudgetLayer, Unit, Window,
 };
 
 use crate::support::counting::Polled;
@@ -29,14 +30,21 @@ struct Life {
 /// What happens next; who leaves or ends is told by place.
 #[derive(Clone, Copy, Debug)]
 enum Step {
-    Comes { tokens: u64, who: usize },
+    Comes {
+        tokens: u64,
+        who: usize,
+    },
     Leaves(usize),
     GivesBack(usize),
     Launches(usize),
     Settles(usize, u64),
     Holds,
     Learns(u64),
-    Changes { slots: usize, tokens: u64 },
+    Changes {
+        slots: usize,
+        tokens: u64,
+        stagger: Duration,
+    },
     Sleeps(u64),
 }
 
@@ -58,6 +66,7 @@ impl Step {
             29 => Step::Changes {
                 slots: one + 1,
                 tokens: [600, 300][other % 2],
+                stagger: SEC * [0, 0, 2][other % 3],
             },
             _ => Step::Sleeps(random.within(0..20)),
         }
@@ -103,8 +112,12 @@ impl Life {
                 remaining_tokens: Some(remaining),
                 ..RateLimits::default()
             }),
-            Step::Changes { slots, tokens } => {
-                let changed = limits(tokens, slots, window);
+            Step::Changes {
+                slots,
+                tokens,
+                stagger,
+            } => {
+                let changed = limits(tokens, slots, window).stagger(stagger);
                 self.budget.set_limits(changed).expect("valid limits");
             }
             _ => {}
@@ -119,13 +132,14 @@ impl Life {
         });
     }
 
-    /// All that can be seen of it, but for what is expected by how fast the line has moved:
-    /// who gets it as it is reads no clock.
+    /// All that can be seen of it.
     fn looks(&self) -> String {
         let held: Vec<_> = self.held.iter().map(|(number, _)| number).collect();
         let waiting = self.waiting.iter();
         let waiting: Vec<_> = waiting.map(|(n, one)| (n, one.woken())).collect();
-        format!("{held:?} {waiting:?} {:?}", self.budget.snapshot())
+        let eta = self.budget.eta(100);
+        let snapshot = self.budget.snapshot();
+        format!("{held:?} {waiting:?} {eta:?} {snapshot:?}")
     }
 }
 
@@ -149,4 +163,60 @@ async fn nobody_sees_whether_a_reservation_was_made_anew() {
             assert_eq!(looks[0], looks[1], "{seed}, {number}: {step:?}");
         }
     }
+}
+
+/// The heir was let in last, so whoever follows keeps his distance from him.
+#[tokio::test(start_paused = true)]
+async fn who_was_let_in_last_is_spaced_from() {
+    let limits = || limits(6_000, 2, Window::Off);
+    let budget = limits().build().expect("valid limits");
+    let [old, other] = [100, 100].map(|n| budget.try_reserve(n).expect("a free slot"));
+    other.launched();
+    let mut heir = Polled::new(budget.reserve(100));
+    assert!(heir.poll().is_pending());
+    sleep(100 * SEC).await;
+    drop(old);
+    let Poll::Ready(Ok(heir)) = heir.poll() else {
+        panic!("what was given back is his")
+    };
+    other.settle(100);
+    let spaced = limits().stagger(10 * SEC);
+    budget.set_limits(spaced).expect("valid limits");
+    assert!(budget.try_reserve(100).is_err(), "at the same instant");
+    heir.launched();
+}
+
+/// It dates from when it was handed on, so a refusal is not taken for one of an older herd.
+#[tokio::test(start_paused = true)]
+async fn a_refusal_of_what_was_handed_on_slows_the_pace() {
+    let refused = Observation {
+        denial: Some(Denial {
+            scope: Scope::Tokens,
+            after: Some(SEC),
+        }),
+        ..Observation::default()
+    };
+    let budget = limits(6_000, 2, Window::Off).build().expect("valid limits");
+    let gate = TpmBudgetLayer::new(budget.clone(), |cost: &u64| *cost)
+        .observe(|answer: &Observation| *answer);
+    let old = budget.try_reserve(100).expect("a free slot");
+    let mut first = Gate::<u64, Observation>::pass(&gate, &100);
+    first.admitted().await.expect("a free slot");
+    first.launched(Launch::ToWire, &mut Now::unread());
+    sleep(SEC).await;
+    first.answered(&refused, &mut Now::unread());
+    drop(first);
+    sleep(30 * SEC).await;
+    let _blocks = budget.try_reserve(7).expect("a free slot");
+    let mut second = Box::pin(Gate::<u64, Observation>::pass(&gate, &100));
+    {
+        let mut waits = Polled::new(second.admitted());
+        assert!(waits.poll().is_pending());
+        drop(old);
+        assert!(waits.poll().is_ready());
+    }
+    second.launched(Launch::ToWire, &mut Now::unread());
+    sleep(SEC).await;
+    second.answered(&refused, &mut Now::unread());
+    assert_eq!(budget.snapshot().pace_percent, 70);
 }

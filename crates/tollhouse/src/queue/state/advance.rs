@@ -45,6 +45,10 @@ impl<R: Rule> State<R> {
     /// or the queue stands for a slot that is shared, and is called when it is granted
     /// one, with the same of the instant at which it has to look by itself.
     pub(in crate::queue) fn advance(&mut self, me: Option<Key>, moved: &mut Moved, now: &mut Now) {
+        if R::IS_TIMED {
+            // Whom it lets in, it lets in now, and he may come late to launch.
+            now.get();
+        }
         self.note_prices();
         while let Some(head) = self.lanes.head() {
             // A shared slot that was waited for goes to whoever would be over first.
@@ -79,6 +83,7 @@ impl<R: Rule> State<R> {
     }
 
     /// Has the pool stand for a shared slot where its next one lacks nothing else.
+    #[inline(always)]
     fn stand_for_slot(
         &mut self,
         head: (Key, Wait),
@@ -112,6 +117,7 @@ impl<R: Rule> State<R> {
 
     /// Calls this one out of the line if the rule lets it in, or never will, and sets it
     /// aside if it will not for now; else says what it waits for.
+    #[inline]
     fn try_call(
         &mut self,
         key: Key,
@@ -120,12 +126,24 @@ impl<R: Rule> State<R> {
         now: &mut Now,
     ) -> Result<(), Wait> {
         let charge = self.lanes.charge_of(key);
-        let when = if self.rule.is_shut(&charge) {
-            When::OnRelease
-        } else if self.rule.is_open(&charge, now) {
-            When::Now
-        } else {
-            self.rule.when(&charge, now)
+        match self.rule.is_shut(&charge) {
+            // ===> InLine
+            true => Err(Wait::ForRelease),
+            false => self.ask_and_call(key, &charge, me, moved, now),
+        }
+    }
+
+    fn ask_and_call(
+        &mut self,
+        key: Key,
+        charge: &Charge,
+        me: Option<Key>,
+        moved: &mut Moved,
+        now: &mut Now,
+    ) -> Result<(), Wait> {
+        let when = match self.rule.is_open(charge, now) {
+            true => When::Now,
+            false => self.rule.when(charge, now),
         };
         let waker = match when {
             // ===> Refused: no waiting would help
@@ -141,12 +159,8 @@ impl<R: Rule> State<R> {
             // ===> Admitted, and the next one's turn it is
             When::Now => {
                 let slot = self.take_slot(now).ok_or(Wait::ForSlot)?;
-                if R::IS_TIMED {
-                    // He may come late to launch.
-                    now.get();
-                }
                 self.inside += 1;
-                let held = self.rule.take(&charge, now);
+                let held = self.rule.take(charge, now);
                 self.call_in(key, held, slot, now)
             }
         };
@@ -155,9 +169,9 @@ impl<R: Rule> State<R> {
     }
 
     /// Whose turn it is goes in, and holds this.
-    fn call_in(&mut self, key: Key, held: R::Held, slot: Option<Slot>, now: &Now) -> Waker {
+    fn call_in(&mut self, key: Key, held: R::Held, slot: Option<Slot>, now: &mut Now) -> Waker {
         if let Some(rate) = &mut self.move_rate {
-            rate.moved(now.if_read());
+            rate.moved(now.get());
         }
         let tagged = self.lanes.launch(key);
         let before = self.lanes.let_in_as(key);
@@ -181,7 +195,7 @@ impl<R: Rule> State<R> {
         }
         let held = self.leave_unused(admitted);
         self.note_prices();
-        match self.heir(&held) {
+        match self.heir(&held, now) {
             // ===> Admitted, on what was another one's
             Some(heir) => {
                 self.inside += 1;
@@ -195,10 +209,10 @@ impl<R: Rule> State<R> {
     }
 
     /// The one who stands first, if what another one held may be his as it is.
-    fn heir(&mut self, held: &R::Held) -> Option<Key> {
+    fn heir(&mut self, held: &R::Held, now: &mut Now) -> Option<Key> {
         let head = self.lanes.head()?;
         let charge = self.lanes.charge_of(head);
-        self.rule.pass_on(held, &charge).then_some(head)
+        self.rule.pass_on(held, &charge, now).then_some(head)
     }
 
     /// The head waits for this instant, or for a release.

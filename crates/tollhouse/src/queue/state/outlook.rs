@@ -136,45 +136,20 @@ impl<R: Rule> State<R> {
 #[derive(Default)]
 pub(super) struct MoveRate {
     last: Option<Moment>,
-    /// So many moves since then, of which nobody knows when they were.
-    untimed: u32,
     /// In nanoseconds.
     mean: u64,
 }
 
 impl MoveRate {
     /// A moving mean over some eight moves.
-    pub(super) fn moved(&mut self, now: Option<Moment>) {
-        let Some(now) = now else {
-            self.untimed = self.untimed.saturating_add(1);
-            return;
-        };
-        let moves = std::mem::take(&mut self.untimed).saturating_add(1);
+    pub(super) fn moved(&mut self, now: Moment) {
         let Some(last) = self.last.replace(now) else {
             return;
         };
-        let gap = now.nanos_since(last) / u64::from(moves);
-        // Of more, what was before is forgotten anyway.
-        for _ in 0..moves.min(64) {
-            self.mean = match self.mean {
-                0 => gap,
-                mean => mean.saturating_mul(7).saturating_add(gap) / 8,
-            };
-        }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn moves_that_nobody_timed_share_the_time_between_those_that_somebody_did() {
-        let at = |second: u64| Some(Moment::default() + Duration::from_secs(second));
-        let mut rate = MoveRate::default();
-        for now in [None, at(10), None, None, at(16)] {
-            rate.moved(now);
-        }
-        assert_eq!(Duration::from_nanos(rate.mean), Duration::from_secs(2));
+        let gap = now.nanos_since(last);
+        self.mean = match self.mean {
+            0 => gap,
+            mean => mean.saturating_mul(7).saturating_add(gap) / 8,
+        };
     }
 }

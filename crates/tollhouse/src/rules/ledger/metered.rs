@@ -85,6 +85,13 @@ impl Metered {
         };
     }
 
+    /// What was reserved is another one's from now on.
+    #[inline]
+    pub(super) fn pass_on(&mut self, key: Key, amount: u64) {
+        let before = self.meter.in_transit() - amount;
+        self.parts.of(key).mark = self.correction.mark(before);
+    }
+
     #[inline(always)]
     pub(super) fn land(&mut self, key: Key, amount: u64, at: Moment) {
         self.meter.land(amount, at);

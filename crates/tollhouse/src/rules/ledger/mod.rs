@@ -628,10 +628,15 @@ impl Rule for Ledger {
     /// A landing that is due, or comes by itself, might open it.
     #[inline]
     fn is_shut(&self, charge: &Charge) -> bool {
-        let mut meters = self.meters.iter().map(|it| &it.meter);
-        self.fits(charge)
-            && meters.any(|meter| meter.is_shut(charge.get(meter.unit())))
-            && self.next_landing().is_none()
+        let mut is_shut = false;
+        for Metered { meter, .. } in &self.meters {
+            let amount = charge.get(meter.unit());
+            if amount > meter.allowed().capacity {
+                return false;
+            }
+            is_shut |= meter.is_shut(amount);
+        }
+        is_shut && self.exhausted.is_none() && self.next_landing().is_none()
     }
 
     #[inline]
@@ -706,23 +711,33 @@ impl Rule for Ledger {
         self.transit.get(*held).stage == Stage::Reserved
     }
 
-    /// The reservation stays as it is, as if it had been his from the beginning; so no clock
-    /// is read, and where its age matters it is not passed on.
-    fn pass_on(&mut self, held: &Key, charge: &Charge) -> bool {
-        let entry = self.transit.get(*held);
+    /// What all meters have taken stays taken, and is dated anew. A pace counts from the
+    /// taking, so that is another one.
+    fn pass_on(&mut self, held: &Key, charge: &Charge, now: &mut Now) -> bool {
+        let now = self.catch_up(now.get());
+        let entry = self.transit.get_mut(*held);
         let is_his = entry.charge == *charge && self.trust.is_of_now(entry.epoch);
-        let is_open = self.exhausted.is_none() && self.trust.is_open() && !self.minds_arrival();
+        let is_open = self.exhausted.is_none() && self.trust.is_open();
         let mut meters = self.meters.iter().map(|it| &it.meter);
         let passes = is_his
             && is_open
             && self.dealings.is_none()
             && meters.all(|meter| meter.has(0) && !meter.is_paced());
-        if passes {
-            let tokens = charge.get(Unit::Tokens);
-            self.tally.refunded(tokens);
-            self.tally.reserved(tokens);
+        if !passes {
+            return false;
         }
-        passes
+        (entry.at, entry.dated, entry.sent.reserved) = (now, now, now);
+        for metered in &mut self.meters {
+            let amount = charge.get(metered.meter.unit());
+            if amount > 0 {
+                metered.pass_on(*held, amount);
+            }
+        }
+        self.told = false;
+        let tokens = charge.get(Unit::Tokens);
+        self.tally.refunded(tokens);
+        self.tally.reserved(tokens);
+        true
     }
 
     #[inline]

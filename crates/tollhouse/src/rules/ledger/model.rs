@@ -596,7 +596,7 @@ impl World {
         let mut count = 0;
         for request in reserved {
             let mut passed = self.ledger.clone();
-            if !passed.pass_on(&request.key, &request.charge) {
+            if !passed.pass_on(&request.key, &request.charge, now) {
                 continue;
             }
             let mut anew = self.ledger.clone();
@@ -640,12 +640,11 @@ impl World {
 /// A sixtieth of a unit in the fractions of a bucket by the minute.
 const SIXTIETH: i128 = 1_000_000_000;
 
-/// All of a ledger that decides whom it lets in.
+/// All of a ledger, brought up to date.
 fn stands(ledger: &mut Ledger, at: Moment) -> String {
-    let snapshot = ledger.snapshot(0, at);
-    let meters: Vec<_> = ledger.meters.iter().map(|it| &it.meter).collect();
-    let trust = (&ledger.trust, ledger.exhausted);
-    format!("{snapshot:?} {meters:?} {trust:?} {:?}", ledger.tally)
+    ledger.snapshot(0, at);
+    let entries = format!("{:?}", ledger.transit.entries_mut().collect::<Vec<_>>());
+    format!("{ledger:?} {entries}")
 }
 
 /// Visits every state; says how many there are.
