@@ -406,7 +406,10 @@ impl<'t> Reader<'t> {
         entry: &Entry<'_, 't>,
         known: impl Iterator<Item = &'k str>,
     ) {
-        let what = not_known(entry.name, known);
+        let what = match dotted(section, entry) {
+            Some(meant) => format!("a name with a dot in it is quoted: {meant} is meant, perhaps"),
+            None => not_known(entry.name, known),
+        };
         self.problems
             .push(Problem::said(section, what).at_line(entry.line));
     }
@@ -438,6 +441,20 @@ impl<'t> Reader<'t> {
         }
         AccountError::new(self.problems)
     }
+}
+
+/// A section within a section that has a name is what TOML makes of a name with a dot that nobody
+/// quoted: what was meant.
+fn dotted(section: &str, entry: &Entry<'_, '_>) -> Option<String> {
+    let mut meant = format!("{}.{}", section.strip_suffix("\"]")?, entry.name);
+    let mut table = entry.value.as_table()?;
+    while let Some((name, within)) = table.iter().next()
+        && let Some(within) = within.get_ref().as_table()
+    {
+        meant = format!("{meant}.{}", name.get_ref());
+        table = within;
+    }
+    Some(meant + "\"]")
 }
 
 /// A text, or a list of nothing else.

@@ -190,6 +190,16 @@ fn failure_40_what_is_wrong_is_told_with_line_key_and_the_nearest_known() {
             "line 2, [callers.\"web\"]: colour is not known: weight is all that is allowed",
         ),
         (
+            "[models.gpt-4.1]\nrequests_per_minute = 3",
+            "line 1, [models.\"gpt-4\"]: a name with a dot in it is quoted: [models.\"gpt-4.1\"] is \
+             meant, perhaps",
+        ),
+        (
+            "[pools]\na.b.c = { requests_per_minute = 3 }",
+            "line 2, [pools.\"a\"]: a name with a dot in it is quoted: [pools.\"a.b.c\"] is meant, \
+             perhaps",
+        ),
+        (
             "[defaults]\ntpm_limit = 3\nbackoff-base-seconds = 1\nOPENAI_TPM_HEADROOM = 0",
             "line 2, [defaults]: tpm_limit is not known: tokens_per_minute is meant, perhaps; \
              line 3, [defaults]: backoff-base-seconds is not known: backoff_base_seconds is \
