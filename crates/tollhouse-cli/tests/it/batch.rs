@@ -661,3 +661,22 @@ async fn a_batch_goes_on_where_nobody_hears_of_it() {
         assert_each_once(&files.output, 3);
     }
 }
+
+/// They are read where a first one connects by TLS. Of a pipe that nobody writes to, whoever reads it
+/// waits for ever.
+#[cfg(unix)]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn without_tls_nobody_reads_certificates() {
+    let provider = Provider::start(Sim::builder()).await;
+    let pipe = directory("no-certificates").join("pipe");
+    let made = std::process::Command::new("mkfifo").arg(&pipe).status();
+    assert!(made.expect("mkfifo").success());
+    let files = Files::new("without-tls", lines(1, 10));
+    let mut command = provider.tollhouse(&files.arguments(&[]));
+    command
+        .env("SSL_CERT_FILE", &pipe)
+        .env_remove("SSL_CERT_DIR");
+    let stderr = files.output.with_extension("stderr");
+    assert_eq!(ended(start(command, &stderr)).await, Some(0));
+    assert_each_once(&files.output, 1);
+}

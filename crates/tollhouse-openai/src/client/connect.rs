@@ -1,8 +1,9 @@
 //! Making connections: DNS, TCP and TLS under one timeout.
 
+use std::fmt;
 use std::future::Future;
 use std::pin::Pin;
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
@@ -10,9 +11,9 @@ use http::Uri;
 use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder};
 use hyper_util::client::legacy::connect::{Connection, HttpConnector};
 use hyper_util::rt::TokioIo;
-use rustls::RootCertStore;
 use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject;
+use rustls::{ClientConfig, RootCertStore};
 use tower_service::Service;
 
 use super::Error;
@@ -23,10 +24,21 @@ type BoxError = Box<dyn std::error::Error + Send + Sync>;
 
 /// Connects within a time.
 #[derive(Clone, Debug)]
-pub(super) struct Connector<C = HttpsConnector<HttpConnector>> {
+pub(super) struct Connector<C = Https> {
     inner: C,
     timeout: Duration,
 }
+
+/// Connects by https, or by http where the URI says so.
+///
+/// Where the base URL has no TLS, hardly anybody ever connects to another origin, and the
+/// system's certificates are read by the first who does.
+#[derive(Clone)]
+pub(super) struct Https {
+    made: Arc<LazyLock<HttpsConnector<HttpConnector>, Make<HttpsConnector<HttpConnector>>>>,
+}
+
+type Make<T> = Box<dyn FnOnce() -> T + Send>;
 
 /// Connects by http alone: a socket that may have TLS is a kilobyte larger, with TLS or not.
 pub(super) type PlainConnector = Connector<HttpConnector>;
@@ -42,7 +54,7 @@ pub(super) struct Connectors {
 
 impl Connectors {
     /// `roots_needed` is false where https is not going to be used: then a
-    /// system without certificates will do. `extra_roots`, in PEM, are trusted
+    /// system without certificates will do, and they are read once they are needed. `extra_roots`, in PEM, are trusted
     /// beside the system's.
     pub(super) fn new(
         roots_needed: bool,
@@ -59,20 +71,23 @@ impl Connectors {
         tcp.set_keepalive_retries(Some(3));
         #[cfg(any(target_os = "android", target_os = "fuchsia", target_os = "linux"))]
         tcp.set_tcp_user_timeout(Some(keep_alive.saturating_mul(3)));
-        let tls = tls(roots(roots_needed, extra_roots)?)?;
-        let with = |tls| {
-            let builder = HttpsConnectorBuilder::new().with_tls_config(tls);
+        let make: Make<ClientConfig> = tls(roots_needed, extra_roots)?;
+        let tls = Arc::new(LazyLock::new(make));
+        let with = |tls: &ClientConfig| {
+            let builder = HttpsConnectorBuilder::new().with_tls_config(tls.clone());
             builder.https_or_http()
         };
-        let any = with(tls.clone()).enable_all_versions();
-        let http_1 = with(tls).enable_http1();
+        let (any_tls, any_tcp) = (Arc::clone(&tls), tcp.clone());
+        let any = Https::new(move || with(&any_tls).enable_all_versions().wrap_connector(any_tcp));
+        let http_1_tcp = tcp.clone();
+        let http_1 = Https::new(move || with(&tls).enable_http1().wrap_connector(http_1_tcp));
         Ok(Connectors {
             any: Connector {
-                inner: any.wrap_connector(tcp.clone()),
+                inner: any,
                 timeout,
             },
             http_1: Connector {
-                inner: http_1.wrap_connector(tcp.clone()),
+                inner: http_1,
                 timeout,
             },
             plain: Connector {
@@ -83,23 +98,73 @@ impl Connectors {
     }
 }
 
-fn roots(needed: bool, extra: &[u8]) -> Result<RootCertStore, Error> {
-    let system = rustls_native_certs::load_native_certs();
+impl Https {
+    fn new(make: impl FnOnce() -> HttpsConnector<HttpConnector> + Send + 'static) -> Self {
+        let make: Make<_> = Box::new(make);
+        Https {
+            made: Arc::new(LazyLock::new(make)),
+        }
+    }
+}
+
+impl fmt::Debug for Https {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Https").finish_non_exhaustive()
+    }
+}
+
+impl Service<Uri> for Https {
+    type Response = <HttpsConnector<HttpConnector> as Service<Uri>>::Response;
+    type Error = BoxError;
+    type Future = <HttpsConnector<HttpConnector> as Service<Uri>>::Future;
+
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), BoxError>> {
+        // As hyper's own connector is, on which it stands.
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, uri: Uri) -> Self::Future {
+        HttpsConnector::clone(&self.made).call(uri)
+    }
+}
+
+/// What makes the settings of TLS. All that can be wrong about them is known before: whether
+/// the added certificates can be read, and those of the system that are needed.
+fn tls(roots_needed: bool, extra_roots: &[u8]) -> Result<Make<ClientConfig>, Error> {
+    let ring = Arc::new(rustls::crypto::ring::default_provider());
+    let settings = ClientConfig::builder_with_provider(ring)
+        .with_safe_default_protocol_versions()
+        .map_err(|error| Error::config("TLS cannot be set up".to_owned()).because(error))?;
     let mut roots = RootCertStore::empty();
-    // One among a hundred that nobody can read is no reason to trust none.
-    roots.add_parsable_certificates(system.certs);
-    for added in added(extra)? {
+    for added in added(extra_roots)? {
         let unusable = |error| Error::config(format!("{ADDED} cannot be used")).because(error);
         roots.add(added).map_err(unusable)?;
     }
-    if needed && roots.is_empty() {
+    let trusting = |roots| settings.with_root_certificates(roots).with_no_client_auth();
+    if !roots_needed {
+        return Ok(Box::new(|| {
+            add_system(&mut roots);
+            trusting(roots)
+        }));
+    }
+    let errors = add_system(&mut roots);
+    if roots.is_empty() {
         let error = Error::config("the system's root certificates cannot be read".to_owned());
-        return Err(match system.errors.into_iter().next() {
+        return Err(match errors.into_iter().next() {
             Some(cause) => error.because(cause),
             None => error,
         });
     }
-    Ok(roots)
+    let config = trusting(roots);
+    Ok(Box::new(|| config))
+}
+
+/// Adds the system's, and says what could not be read.
+fn add_system(roots: &mut RootCertStore) -> Vec<rustls_native_certs::Error> {
+    let system = rustls_native_certs::load_native_certs();
+    // One among a hundred that nobody can read is no reason to trust none.
+    roots.add_parsable_certificates(system.certs);
+    system.errors
 }
 
 const ADDED: &str = "the added root certificates";
@@ -113,14 +178,6 @@ fn added(pem: &[u8]) -> Result<Vec<CertificateDer<'static>>, Error> {
         return Err(Error::config(format!("{ADDED} hold no CERTIFICATE in PEM")));
     }
     Ok(found)
-}
-
-fn tls(roots: RootCertStore) -> Result<rustls::ClientConfig, Error> {
-    let ring = Arc::new(rustls::crypto::ring::default_provider());
-    let config = rustls::ClientConfig::builder_with_provider(ring)
-        .with_safe_default_protocol_versions()
-        .map_err(|error| Error::config("TLS cannot be set up".to_owned()).because(error))?;
-    Ok(config.with_root_certificates(roots).with_no_client_auth())
 }
 
 impl<C> Service<Uri> for Connector<C>

@@ -101,6 +101,23 @@ async fn a_policy_holds_over_http_2() {
     assert_eq!(policy.budget().snapshot().in_flight, 0);
 }
 
+/// Then the first who needs it sets TLS up.
+#[tokio::test]
+async fn another_origin_may_have_tls_where_the_base_url_has_none() {
+    let server = Server::start(&["h2", "http/1.1"]).await;
+    let plain = OpenAi::builder().base_url("http://localhost:9/v1");
+    let plain = plain.api_key("sk-test");
+    let client = plain.root_certificates(&server.certificate).build();
+    let client = client.expect("a client");
+    for _ in 0..2 {
+        let mut request = post();
+        *request.uri_mut() = server.uri("/v1/responses");
+        let answer = client.clone().oneshot(request).await.expect("an answer");
+        assert_eq!(answer.version(), Version::HTTP_2);
+    }
+    assert_eq!(server.connections(), 1);
+}
+
 #[tokio::test]
 async fn a_server_that_is_not_trusted_gets_no_request() {
     let server = Server::start(&["h2", "http/1.1"]).await;

@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::{Request, Response};
+use http::{Request, Response, Uri};
 use http_body_util::channel::Channel;
 use hyper::body::Incoming;
 use hyper_util::rt::{TokioExecutor, TokioIo};
@@ -56,6 +56,12 @@ impl Server {
     pub(crate) fn port(&self) -> u16 {
         let port = self.url.trim_end_matches("/v1").rsplit(':').next();
         port.and_then(|port| port.parse().ok()).expect("a port")
+    }
+
+    /// Where it answers at this path.
+    pub(crate) fn uri(&self, path: &str) -> Uri {
+        let origin = self.url.trim_end_matches("/v1");
+        format!("{origin}{path}").parse().expect("a URI")
     }
 
     /// How many connections were made.
