@@ -33,6 +33,9 @@ pub struct AccountError {
     problems: Vec<Problem>,
 }
 
+/// Past so many it helps nobody to be told of more in one sentence.
+const MOST_TOLD: usize = 20;
+
 /// One thing that is wrong.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Problem {
@@ -125,11 +128,14 @@ impl fmt::Display for AccountError {
         if let Some(file) = &self.file {
             write!(f, "{}: ", file.display())?;
         }
-        for (n, problem) in self.problems.iter().enumerate() {
+        for (n, problem) in self.problems.iter().take(MOST_TOLD).enumerate() {
             let separator = if n == 0 { "" } else { "; " };
             write!(f, "{separator}{problem}")?;
         }
-        Ok(())
+        match self.problems.len().saturating_sub(MOST_TOLD) {
+            0 => Ok(()),
+            more => write!(f, "; and {more} more"),
+        }
     }
 }
 

@@ -22,9 +22,6 @@ use crate::policy::value::{Allowed, Setting, Value};
 /// A file is small; what is larger is another file.
 const LONGEST: u64 = 16 * 1024 * 1024;
 
-/// Past so many it helps nobody to be told of more.
-const MOST_PROBLEMS: usize = 20;
-
 const SECTIONS: [&str; 7] = [
     "defaults", "account", "models", "pools", "callers", "tokens", "shared",
 ];
@@ -433,12 +430,6 @@ impl<'t> Reader<'t> {
 
     fn into_error(mut self) -> AccountError {
         self.problems.sort_by_key(Problem::line);
-        let more = self.problems.len().saturating_sub(MOST_PROBLEMS);
-        self.problems.truncate(MOST_PROBLEMS);
-        if more > 0 {
-            self.problems
-                .push(Problem::said("", format!("and {more} more")));
-        }
         AccountError::new(self.problems)
     }
 }

@@ -114,6 +114,18 @@ fn variables_lie_over_the_defaults_and_reach_every_section() {
 
 /// FAILURES 40: everything that is wrong is named at once, with its place.
 #[test]
+fn of_many_problems_the_sentence_tells_the_first_and_how_many_more() {
+    let wrong: String = (0..100).map(|n| format!("wrong_{n} = 1\n")).collect();
+    let error = AccountConfig::from_toml(&wrong).unwrap_err();
+    assert_eq!(error.problems().len(), 100);
+    let said = error.to_string();
+    assert!(said.starts_with("line 1: wrong_0 is not known"), "{said}");
+    assert!(said.contains("line 20: wrong_19 is not known"), "{said}");
+    assert!(!said.contains("wrong_20"), "{said}");
+    assert!(said.ends_with("; and 80 more"), "{said}");
+}
+
+#[test]
 fn failure_40_what_is_wrong_is_told_with_line_key_and_the_nearest_known() {
     for (file, said) in [
         (
