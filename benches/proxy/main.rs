@@ -11,7 +11,8 @@
 //! and `-- load ADDRESS plain|burst|paced CONNECTIONS SECONDS` are the parts alone.
 //!
 //! `-- --rounds N` makes more or fewer than 7 rounds; `-- --only rounds`, `idle` or
-//! `waiting` leaves the rest out.
+//! `waiting` leaves the rest out; `-- --command PATH` measures a command that was built
+//! otherwise.
 
 mod bare;
 mod crowd;
@@ -69,7 +70,8 @@ async fn bench(arguments: &[&str]) -> Result<ExitCode> {
     };
     let rounds = after("--rounds").map_or(Ok(7), str::parse)?;
     let is_asked = |part: &str| after("--only").is_none_or(|only| only == part);
-    let bench = Bench::start(built()?).await?;
+    let command = after("--command").map_or_else(built, |path| Ok(path.into()))?;
+    let bench = Bench::start(command).await?;
     let mut demands = Vec::new();
     if is_asked("rounds") {
         demands.extend(bench.rounds(rounds).await?);
