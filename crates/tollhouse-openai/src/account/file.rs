@@ -207,17 +207,18 @@ impl<'t> Reader<'t> {
             return;
         };
         for entry in self.entries(tokens::SECTION, table) {
-            match texts(entry.value) {
-                Some(secrets) if !entry.name.is_empty() => {
+            match (texts(entry.value), wrong_with(entry.name)) {
+                (Some(secrets), None) => {
                     for secret in secrets {
                         config.tokens.put(entry.name, secret);
                     }
                 }
-                Some(_) => {
-                    let problem = Problem::said(tokens::SECTION, "a caller's name is not empty");
+                (Some(_), Some(wrong)) => {
+                    let what = format!("{:?}: {wrong}", entry.name);
+                    let problem = Problem::said(tokens::SECTION, what);
                     self.problems.push(problem.at_line(entry.line));
                 }
-                None => {
+                (None, _) => {
                     let what = format!(
                         "{:?} is {}: a token or a list of tokens is meant, each in quotes",
                         entry.name,
@@ -280,8 +281,8 @@ impl<'t> Reader<'t> {
         };
         for entry in self.entries(kind, table) {
             let section = format!("[{kind}.{:?}]", entry.name);
-            if entry.name.is_empty() {
-                let problem = Problem::said(section, "a name is not empty");
+            if let Some(wrong) = wrong_with(entry.name) {
+                let problem = Problem::said(section, wrong);
                 self.problems.push(problem.at_line(entry.line));
             } else if let Some(table) = self.table(&section, &entry) {
                 self.places
@@ -431,6 +432,15 @@ impl<'t> Reader<'t> {
     fn into_error(mut self) -> AccountError {
         self.problems.sort_by_key(Problem::line);
         AccountError::new(self.problems)
+    }
+}
+
+/// Why this is no name, if it is none: names are told to terminals and in logs.
+fn wrong_with(name: &str) -> Option<&'static str> {
+    match name {
+        "" => Some("a name is not empty"),
+        name if name.contains(char::is_control) => Some("a name has no control characters"),
+        _ => None,
     }
 }
 

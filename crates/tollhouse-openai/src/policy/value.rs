@@ -94,7 +94,9 @@ impl Allowed {
                 Allowed::Words(words).allows(value) || is_whole(value, least, most)
             }
             Allowed::Flag => matches!(value, Value::Flag(_)),
-            Allowed::Name => matches!(value, Value::Text(text) if !text.is_empty()),
+            Allowed::Name => {
+                matches!(value, Value::Text(text) if !text.is_empty() && !text.contains(char::is_control))
+            }
         }
     }
 
@@ -154,7 +156,7 @@ impl fmt::Display for Allowed {
                 write!(f, "{words} or {number}")
             }
             Allowed::Flag => f.write_str("true or false"),
-            Allowed::Name => f.write_str("a text that is not empty"),
+            Allowed::Name => f.write_str("a text that is not empty, on one line"),
         }
     }
 }

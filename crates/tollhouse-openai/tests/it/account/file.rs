@@ -202,6 +202,14 @@ fn failure_40_what_is_wrong_is_told_with_line_key_and_the_nearest_known() {
             "line 2, [callers.\"web\"]: colour is not known: weight is all that is allowed",
         ),
         (
+            "[models.\"gpt\\u001b[2J\"]",
+            "line 1, [models.\"gpt\\u{1b}[2J\"]: a name has no control characters",
+        ),
+        (
+            "[models.x]\npool = \"a\\tb\"",
+            "line 2, [models.\"x\"]: pool is \"a\\tb\": allowed is a text that is not empty, on one line",
+        ),
+        (
             "[models.gpt-4.1]\nrequests_per_minute = 3",
             "line 1, [models.\"gpt-4\"]: a name with a dot in it is quoted: [models.\"gpt-4.1\"] is \
              meant, perhaps",
@@ -445,7 +453,11 @@ fn tokens_that_cannot_be_are_named_by_line_and_caller_alone() {
         ),
         (
             "\"\" = \"PLANTED\"",
-            "line 2, [tokens]: a caller's name is not empty",
+            "line 2, [tokens]: \"\": a name is not empty",
+        ),
+        (
+            "\"a\\nb\" = \"PLANTED\"",
+            "line 2, [tokens]: \"a\\nb\": a name has no control characters",
         ),
         (
             "web = [\"PLANTED\", 5]",
