@@ -44,15 +44,15 @@ impl Moved {
     /// Wakes all already, where the lock is gone and there is more to do.
     #[inline]
     pub(super) fn wake(&mut self) {
-        if self.first.is_some() {
-            self.wake_all();
+        if let Some(first) = self.first.take() {
+            self.wake_all(first);
         }
     }
 
     /// Wakes all, each for itself, then goes on with the first panic, as if
     /// that waker had been the last: it is not ours to hide.
-    fn wake_all(&mut self) {
-        let mut panic = self.first.take().and_then(wake);
+    fn wake_all(&mut self, first: Waker) {
+        let mut panic = wake(first);
         for waker in std::mem::take(&mut self.others) {
             panic = panic.or(wake(waker));
         }

@@ -23,11 +23,21 @@ enum Wait {
 }
 
 impl Wait {
+    #[inline]
     fn until(self) -> Option<Moment> {
         match self {
             Wait::Until(at) => Some(at),
             Wait::ForRelease | Wait::ForSlot => None,
         }
+    }
+}
+
+/// Of two instants that may be there.
+#[inline]
+fn sooner(one: Option<Moment>, other: Option<Moment>) -> Option<Moment> {
+    match (one, other) {
+        (Some(one), Some(other)) => Some(one.min(other)),
+        (one, other) => one.or(other),
     }
 }
 
@@ -72,8 +82,8 @@ impl<R: Rule> State<R> {
             let Stood::Waits(slot) = self.stand_for_slot((head, first), second, now) else {
                 continue;
             };
-            let sooner = second.and_then(|(_, wait)| wait.until());
-            let alarm = [first.until(), sooner, slot].into_iter().flatten().min();
+            let passes = second.and_then(|(_, wait)| wait.until());
+            let alarm = sooner(sooner(first.until(), passes), slot);
             self.set_timer(head, alarm, me, moved);
             break;
         }
