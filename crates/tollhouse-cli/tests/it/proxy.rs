@@ -2,7 +2,7 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::process::Stdio;
+use std::process::{Command, Stdio};
 use std::time::Duration;
 
 use serde_json::Value;
@@ -26,6 +26,16 @@ pub(crate) struct Running {
 
 impl Running {
     pub(crate) async fn start(test: &str, provider: &Provider, arguments: &[&str]) -> Self {
+        Self::start_where(test, provider, arguments, |command| command).await
+    }
+
+    /// The same in another environment.
+    async fn start_where(
+        test: &str,
+        provider: &Provider,
+        arguments: &[&str],
+        environment: impl FnOnce(&mut Command) -> &mut Command,
+    ) -> Self {
         let arguments = [&["proxy", "--listen", "127.0.0.1:0"], arguments].concat();
         let said = directory(test).join("said");
         let mut command = provider.tollhouse(&arguments);
@@ -36,6 +46,7 @@ impl Running {
                 fs::File::create(said.with_extension("out")).unwrap(),
             ))
             .stderr(Stdio::from(fs::File::create(&said).unwrap()));
+        environment(&mut command);
         let child = Started::from(command.spawn().expect("it starts"));
         until("the address", || {
             fs::read_to_string(&said).unwrap().contains("export")
@@ -436,4 +447,37 @@ fn it_needs_a_key_unless_callers_bring_theirs() {
         "{}",
         ran.stderr
     );
+}
+
+/// They are read where a first one connects by TLS: an upload, which has a connection of hyper-util's, does
+/// not. Of a pipe that nobody writes to, whoever reads it waits for ever.
+#[cfg(unix)]
+#[tokio::test]
+async fn an_upload_without_tls_reads_no_certificates() {
+    let provider = Provider::start(Sim::builder()).await;
+    let pipe = directory("upload-certificates").join("pipe");
+    let made = Command::new("mkfifo").arg(&pipe).status();
+    assert!(made.expect("mkfifo").success());
+    let running = Running::start_where("upload_without_tls", &provider, &[], |command| {
+        command
+            .env("SSL_CERT_FILE", &pipe)
+            .env_remove("SSL_CERT_DIR")
+    })
+    .await;
+    let upload =
+        "--b\r\ncontent-disposition: form-data; name=\"purpose\"\r\n\r\nbatch\r\n--b--\r\n";
+    let line = "POST /v1/files HTTP/1.1\r\ncontent-type: multipart/form-data; boundary=b";
+    let request = format!(
+        "{line}\r\nhost: localhost\r\nconnection: close\r\nauthorization: Bearer t-PLANTED-TOKEN\r\n\
+         content-length: {}\r\n\r\n{upload}",
+        upload.len()
+    );
+    let mut socket = TcpStream::connect(&running.address)
+        .await
+        .expect("it listens");
+    socket.write_all(request.as_bytes()).await.unwrap();
+    let mut seen = String::new();
+    let answered = tokio::time::timeout(Duration::from_secs(20), socket.read_to_string(&mut seen));
+    answered.await.expect("nobody reads the pipe").unwrap();
+    assert!(seen.starts_with("HTTP/1.1 "), "{seen}");
 }

@@ -8,7 +8,8 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use http::Uri;
-use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder};
+use http::uri::Scheme;
+use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder, MaybeHttpsStream};
 use hyper_util::client::legacy::connect::{Connection, HttpConnector};
 use hyper_util::rt::TokioIo;
 use rustls::pki_types::CertificateDer;
@@ -31,13 +32,15 @@ pub(super) struct Connector<C = Https> {
 
 /// Connects by https, or by http where the URI says so.
 ///
-/// Where the base URL has no TLS, hardly anybody ever connects to another origin, and the
+/// Where the base URL has no TLS, hardly anybody ever connects to another origin that has, and the
 /// system's certificates are read by the first who does.
 #[derive(Clone)]
 pub(super) struct Https {
-    made: Arc<LazyLock<HttpsConnector<HttpConnector>, Make<HttpsConnector<HttpConnector>>>>,
+    secured: Arc<LazyLock<Secured, Make<Secured>>>,
+    plain: HttpConnector,
 }
 
+type Secured = HttpsConnector<HttpConnector>;
 type Make<T> = Box<dyn FnOnce() -> T + Send>;
 
 /// Connects by http alone: a socket that may have TLS is a kilobyte larger, with TLS or not.
@@ -53,9 +56,9 @@ pub(super) struct Connectors {
 }
 
 impl Connectors {
-    /// `roots_needed` is false where https is not going to be used: then a
-    /// system without certificates will do, and they are read once they are needed. `extra_roots`, in PEM, are trusted
-    /// beside the system's.
+    /// `roots_needed` is false where https is not going to be used: then a system without
+    /// certificates will do, and they are read once they are needed. `extra_roots`, in PEM,
+    /// are trusted beside the system's.
     pub(super) fn new(
         roots_needed: bool,
         extra_roots: &[u8],
@@ -77,10 +80,15 @@ impl Connectors {
             let builder = HttpsConnectorBuilder::new().with_tls_config(tls.clone());
             builder.https_or_http()
         };
-        let (any_tls, any_tcp) = (Arc::clone(&tls), tcp.clone());
-        let any = Https::new(move || with(&any_tls).enable_all_versions().wrap_connector(any_tcp));
-        let http_1_tcp = tcp.clone();
-        let http_1 = Https::new(move || with(&tls).enable_http1().wrap_connector(http_1_tcp));
+        let for_any = Arc::clone(&tls);
+        let any = Https::new(&tcp, move |tcp| {
+            let any = with(&for_any).enable_all_versions();
+            any.wrap_connector(tcp)
+        });
+        let http_1 = Https::new(&tcp, move |tcp| {
+            let http_1 = with(&tls).enable_http1();
+            http_1.wrap_connector(tcp)
+        });
         Ok(Connectors {
             any: Connector {
                 inner: any,
@@ -99,10 +107,15 @@ impl Connectors {
 }
 
 impl Https {
-    fn new(make: impl FnOnce() -> HttpsConnector<HttpConnector> + Send + 'static) -> Self {
-        let make: Make<_> = Box::new(make);
+    fn new(
+        plain: &HttpConnector,
+        secured: impl FnOnce(HttpConnector) -> Secured + Send + 'static,
+    ) -> Self {
+        let tcp = plain.clone();
+        let make: Make<Secured> = Box::new(|| secured(tcp));
         Https {
-            made: Arc::new(LazyLock::new(make)),
+            secured: Arc::new(LazyLock::new(make)),
+            plain: plain.clone(),
         }
     }
 }
@@ -114,17 +127,20 @@ impl fmt::Debug for Https {
 }
 
 impl Service<Uri> for Https {
-    type Response = <HttpsConnector<HttpConnector> as Service<Uri>>::Response;
+    type Response = <Secured as Service<Uri>>::Response;
     type Error = BoxError;
-    type Future = <HttpsConnector<HttpConnector> as Service<Uri>>::Future;
+    type Future = <Secured as Service<Uri>>::Future;
 
-    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), BoxError>> {
-        // As hyper's own connector is, on which it stands.
-        Poll::Ready(Ok(()))
+    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), BoxError>> {
+        self.plain.poll_ready(cx).map_err(Into::into)
     }
 
     fn call(&mut self, uri: Uri) -> Self::Future {
-        HttpsConnector::clone(&self.made).call(uri)
+        if uri.scheme() == Some(&Scheme::HTTPS) {
+            return Secured::clone(&self.secured).call(uri);
+        }
+        let connecting = self.plain.call(uri);
+        Box::pin(async { Ok(MaybeHttpsStream::Http(connecting.await?)) })
     }
 }
 

@@ -143,6 +143,7 @@ impl<R: Rule> State<R> {
         }
     }
 
+    /// The same where no glance says that it has to wait.
     fn ask_and_call(
         &mut self,
         key: Key,
