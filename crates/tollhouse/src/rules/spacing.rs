@@ -189,7 +189,9 @@ impl Spacing {
     /// While nothing is spaced: another one launches in this turn, and perhaps last of all.
     #[inline]
     pub(crate) fn pass_on(&mut self, turn: &mut Turn) {
-        if turn.number() != self.latest {
+        // Else it would be the same anew.
+        if turn.number() != self.latest || !self.untimed {
+            self.take_back(turn.number());
             self.untimed = true;
             *turn = Turn::new(self.permit_untimed());
         }
