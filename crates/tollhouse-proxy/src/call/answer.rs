@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use http::header::CONTENT_TYPE;
-use http::{HeaderMap, HeaderName, HeaderValue, Method, Response, StatusCode};
+use http::{HeaderMap, HeaderName, HeaderValue, Method, Response, StatusCode, Version};
 use http_body::{Body, Frame, SizeHint};
 use http_body_util::BodyExt;
 use pin_project_lite::pin_project;
@@ -70,6 +70,9 @@ pub(crate) const EVENTS: &str = "text/event-stream";
 pub(crate) fn tell<B>(response: &mut Response<B>, line: &mut Line) {
     line.status = Some(response.status());
     line.head = Some(line.came.elapsed());
+    // Each leg has a version of its own (RFC 9110, section 2.5). By one of 1.0 the client would
+    // get no chunks, and an answer that is cut would look whole.
+    *response.version_mut() = Version::HTTP_11;
     let headers = response.headers_mut();
     for_client(headers);
     put(headers, WAIT, millis(line.wait().unwrap_or_default()));

@@ -179,6 +179,39 @@ async fn an_answer_that_breaks_off_is_passed_as_far_as_it_came() {
     at_rest(&served).await;
 }
 
+/// Each leg has a version of its own: else the client would have no chunks, and take a cut for
+/// the end.
+#[tokio::test]
+async fn a_cut_is_seen_whatever_version_the_provider_speaks() {
+    let (provider, url) = by_hand().await;
+    let served = before(&url).await;
+    for (version, is_whole) in [("HTTP/1.0", false), ("HTTP/1.1", false), ("HTTP/1.0", true)] {
+        let answered = async {
+            let (_, mut socket) = request_at(&provider, "Hi").await;
+            let answer =
+                format!("{version} 200 OK\r\ncontent-type: text/event-stream\r\n\r\ndata: 1\n\n");
+            socket.write_all(answer.as_bytes()).await.unwrap();
+            // What comes of it is passed on before the reset.
+            tokio::time::sleep(Duration::from_millis(50)).await;
+            if !is_whole {
+                socket.set_zero_linger().unwrap();
+            }
+        };
+        let request = post("/v1/chat/completions", "", &chat(""));
+        let (answer, ()) = tokio::join!(ask(&served, &request), answered);
+        assert!(answer.head.starts_with("HTTP/1.1 200 OK"), "{answer:?}");
+        assert_eq!(
+            answer.header("transfer-encoding"),
+            Some("chunked"),
+            "{version}"
+        );
+        assert!(answer.body.contains("data: 1\n\n"), "{version}: {answer:?}");
+        let has_end = answer.body.ends_with("\r\n0\r\n\r\n");
+        assert_eq!(has_end, is_whole, "{version}: {answer:?}");
+    }
+    at_rest(&served).await;
+}
+
 /// Somebody else's server may hand over a body that must not be asked once more.
 #[tokio::test]
 async fn a_body_that_is_over_is_not_asked_again() {
