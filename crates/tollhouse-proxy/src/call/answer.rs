@@ -33,7 +33,7 @@ where
     tell(&mut response, &mut line);
     // Of what has no body nobody asks for an end.
     line.is_whole = line.method == Method::HEAD || response.body().is_end_stream();
-    if is_spent && is_retried_by_sdks(status) {
+    if is_spent && is_tried_again(status, response.headers()) {
         let headers = response.headers_mut();
         headers.insert(SHOULD_RETRY, HeaderValue::from_static("false"));
     }
@@ -102,9 +102,15 @@ fn millis(time: Duration) -> u64 {
     u64::try_from(time.as_millis()).unwrap_or(u64::MAX)
 }
 
-/// As the official ones do.
-fn is_retried_by_sdks(status: StatusCode) -> bool {
-    matches!(status.as_u16(), 408 | 409 | 429) || status.is_server_error()
+/// Whether the official SDKs try again: by the status, or because the provider wants it, as our
+/// gates do, too. What succeeded costs no look at the headers.
+fn is_tried_again(status: StatusCode, headers: &HeaderMap) -> bool {
+    let by_status = matches!(status.as_u16(), 408 | 409 | 429) || status.is_server_error();
+    by_status || (status.is_client_error() && is_wanted(headers))
+}
+
+fn is_wanted(headers: &HeaderMap) -> bool {
+    headers.get(SHOULD_RETRY).is_some_and(|wish| wish == "true")
 }
 
 pin_project! {

@@ -390,6 +390,44 @@ async fn failures_are_passed_on_and_not_to_be_tried_again() {
     at_rest(&served).await;
 }
 
+/// As well where the provider wants another try of what is tried by nobody else.
+#[tokio::test]
+async fn a_providers_wish_for_another_try_ends_with_our_attempts() {
+    for (says, upload, told) in [
+        ("400 No", false, "false"),
+        ("404 No", false, "false"),
+        ("503 No", false, "false"),
+        // Nobody has tried that again.
+        ("400 No", true, "true"),
+    ] {
+        let (provider, url) = by_hand().await;
+        let account = Account::new(wide().max_attempts(2));
+        let served = serve(Proxy::new(account, client(&url))).await;
+        let answers = async {
+            loop {
+                let (_, mut socket) = request_at(&provider, "Hi").await;
+                let answer = format!(
+                    "HTTP/1.1 {says}\r\nconnection: close\r\nx-should-retry: true\r\n\
+                     content-length: 2\r\n\r\n{{}}"
+                );
+                socket.write_all(answer.as_bytes()).await.unwrap();
+            }
+        };
+        let kind = match upload {
+            true => "content-type: multipart/form-data; boundary=x\r\n",
+            false => "",
+        };
+        let request = post("/v1/chat/completions", kind, &chat(""));
+        let answer = tokio::select! {
+            answer = ask(&served, &request) => answer,
+            () = answers => unreachable!("they have no end"),
+        };
+        assert_eq!(answer.header("x-should-retry"), Some(told), "{answer:?}");
+        let attempts = if upload { "1" } else { "2" };
+        assert_eq!(answer.header("x-tollhouse-attempts"), Some(attempts));
+    }
+}
+
 /// What a provider does after an early answer.
 #[derive(Clone, Copy, Debug)]
 enum Early {
