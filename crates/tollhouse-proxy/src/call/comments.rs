@@ -13,7 +13,7 @@ use std::time::Duration;
 use axum::BoxError;
 use axum::response::Response;
 use bytes::Bytes;
-use http::header::{CACHE_CONTROL, CONTENT_TYPE};
+use http::header::{CACHE_CONTROL, CONTENT_ENCODING, CONTENT_TYPE};
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
 use http_body::{Body, Frame};
 use http_body_util::{BodyExt, Limited};
@@ -147,6 +147,21 @@ async fn came(call: BoxedCall) -> Came {
 }
 
 async fn events(answer: http::Response<gates::Body>) -> Result<Events, Bytes> {
+    let no_stream = |message: &str| {
+        let refusal = Refusal::NoAnswer {
+            is_timeout: false,
+            is_left: false,
+            message: message.to_owned(),
+        };
+        error_event(&refusal.in_words())
+    };
+    // The head that would say how to read it is none that the client sees.
+    if is_packed(answer.headers()) {
+        return Err(no_stream(
+            "the provider's answer has a content-encoding, which cannot be said of a stream that \
+             has begun",
+        ));
+    }
     if answer.status().is_success() && is_events(answer.headers()) {
         return Ok(Box::pin(Breaking::new(answer.into_body())));
     }
@@ -156,12 +171,15 @@ async fn events(answer: http::Response<gates::Body>) -> Result<Events, Bytes> {
     let read = read.map(|read| read.to_bytes()).unwrap_or_default();
     let said = serde_json::from_slice(&read).ok();
     let said = said.filter(|said: &Value| said["error"].is_object());
-    let unclear = || Refusal::NoAnswer {
-        is_timeout: false,
-        is_left: false,
-        message: "the provider answered with something that is no stream".to_owned(),
-    };
-    Err(error_event(&said.unwrap_or_else(|| unclear().in_words())))
+    Err(said.map_or_else(
+        || no_stream("the provider answered with something that is no stream"),
+        |said| error_event(&said),
+    ))
+}
+
+fn is_packed(headers: &HeaderMap) -> bool {
+    let mut codings = headers.get_all(CONTENT_ENCODING).iter();
+    codings.any(|coding| !coding.as_bytes().eq_ignore_ascii_case(b"identity"))
 }
 
 /// As the official SDKs know it: they raise what `error` says.

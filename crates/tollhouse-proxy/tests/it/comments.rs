@@ -108,6 +108,12 @@ async fn a_later_failure_is_an_event() {
             "HTTP/1.1 200 OK\r\nconnection: close\r\ncontent-length: 2\r\n\r\n{}",
             "something that is no stream",
         ),
+        // The head that would tell how to read them is gone.
+        (
+            "HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\ncontent-encoding: gzip\r\n\
+             transfer-encoding: chunked\r\n\r\n2\r\n\x1f\x08\r\n",
+            "content-encoding",
+        ),
         (
             "HTTP/1.1 broken\r\n\r\n",
             "event: error\ndata: {\"error\":{\"code\":\"no_answer\"",
