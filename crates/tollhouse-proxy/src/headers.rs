@@ -20,6 +20,20 @@ pub(crate) const LONGEST_NAME: usize = 64;
 /// Leaves of a request's headers what the provider is to see.
 pub(crate) fn for_provider(headers: &mut HeaderMap, keeps_key: bool) {
     let takes_trailers = headers.get(TE).is_some_and(names_trailers);
+    trim_for_provider(headers, keeps_key);
+    if takes_trailers {
+        headers.insert(TE, HeaderValue::from_static("trailers"));
+    }
+    join_cookies(headers);
+}
+
+/// The same of its trailers, in which nobody has a key: what a call is let in by stands in its
+/// head.
+pub(crate) fn trailers_for_provider(trailers: &mut HeaderMap) {
+    trim_for_provider(trailers, false);
+}
+
+fn trim_for_provider(headers: &mut HeaderMap, keeps_key: bool) {
     trim(headers, |name| match name {
         // Usage is read from answers that are not packed; and hyper has answered the
         // expectation.
@@ -27,10 +41,6 @@ pub(crate) fn for_provider(headers: &mut HeaderMap, keeps_key: bool) {
         "authorization" | "api-key" => !keeps_key,
         name => is_ours(name),
     });
-    if takes_trailers {
-        headers.insert(TE, HeaderValue::from_static("trailers"));
-    }
-    join_cookies(headers);
 }
 
 /// HTTP/2 may send cookies one by one; HTTP/1.1 may not (RFC 9113, section 8.2.3).
@@ -49,7 +59,7 @@ fn join_cookies(headers: &mut HeaderMap) {
     }
 }
 
-/// Leaves of an answer's headers what the client is to see.
+/// Leaves of an answer's headers what the client is to see; of its trailers, too.
 pub(crate) fn for_client(headers: &mut HeaderMap) {
     // Chunks end where they say, whatever is said beside them (RFC 9112, section 6.3).
     if headers.contains_key(TRANSFER_ENCODING) {

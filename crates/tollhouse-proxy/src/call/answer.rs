@@ -131,7 +131,10 @@ impl<B: Body<Data = Bytes>> Body for AnswerBody<B> {
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, B::Error>>> {
         let mut this = self.project();
-        let frame = ready!(this.body.as_mut().poll_frame(cx)).transpose()?;
+        let mut frame = ready!(this.body.as_mut().poll_frame(cx)).transpose()?;
+        if let Some(trailers) = frame.as_mut().and_then(Frame::trailers_mut) {
+            for_client(trailers);
+        }
         // Whoever knows the length asks no further after the last frame, and nothing comes
         // after trailers.
         let is_last = frame.as_ref().is_none_or(Frame::is_trailers);

@@ -24,6 +24,7 @@ use tollhouse_openai::account::Place;
 use super::answer::{Breaking, EVENTS, is_events, tell_charge};
 use super::line::Line;
 use crate::error::Refusal;
+use crate::headers::for_client;
 use crate::upstream::gates::{self, Outlook};
 use crate::upstream::launches::{Launches, Stage};
 
@@ -225,11 +226,13 @@ impl Body for Commented {
                     }
                 },
                 State::Streaming(body) => {
-                    let frame = ready!(body.as_mut().poll_frame(cx));
-                    if frame.is_none() {
-                        this.over();
+                    let mut frame = ready!(body.as_mut().poll_frame(cx)).transpose()?;
+                    match frame.as_mut().map(Frame::trailers_mut) {
+                        Some(Some(trailers)) => for_client(trailers),
+                        Some(None) => {}
+                        None => this.over(),
                     }
-                    return Poll::Ready(frame.map(|frame| frame.map_err(Into::into)));
+                    return Poll::Ready(frame.map(Ok));
                 }
                 State::Over => return Poll::Ready(None),
             }

@@ -16,6 +16,7 @@ use tower_http::timeout::TimeoutBody;
 use super::with_size::WithSize;
 use crate::counts::{Counted, Share};
 use crate::error::Refusal;
+use crate::headers::trailers_for_provider;
 use crate::shared::Shared;
 use crate::upstream::launches::Launches;
 
@@ -51,7 +52,8 @@ impl Ready {
         }
         let body = match upload {
             Some(most) => {
-                let body = WithSize::new(TimeoutBody::new(bounds.body_idle, body), size);
+                let body = TimeoutBody::new(bounds.body_idle, body);
+                let body = WithSize::new(body.map_frame(trimmed), size);
                 RequestBody::streamed(Box::pin(Limited::new(body, most)))
             }
             None => {
@@ -93,9 +95,20 @@ where
     let trailers = whole.trailers().cloned();
     let whole = detached(whole.to_bytes());
     Ok(match trailers {
-        Some(trailers) => RequestBody::with_trailers(whole, trailers),
+        Some(mut trailers) => {
+            trailers_for_provider(&mut trailers);
+            RequestBody::with_trailers(whole, trailers)
+        }
         None => RequestBody::from(whole),
     })
+}
+
+/// A frame of an upload, with nothing behind the body that is not let through before it.
+fn trimmed(mut frame: Frame<Bytes>) -> Frame<Bytes> {
+    if let Some(trailers) = frame.trailers_mut() {
+        trailers_for_provider(trailers);
+    }
+    frame
 }
 
 /// A body of which a frame was taken.

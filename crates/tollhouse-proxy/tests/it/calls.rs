@@ -280,6 +280,55 @@ async fn trailers_pass() {
     assert!(answer.body.ends_with("0\r\nx-sum: 7\r\n\r\n"), "{answer:?}");
 }
 
+/// A field that has no business in a head has none behind the body.
+#[tokio::test]
+async fn trailers_are_held_to_the_rules_of_heads() {
+    let (provider, url) = by_hand().await;
+    let served = before(&url).await;
+    let names = "x-sum, x-hop, x-tollhouse-token, proxy-authorization, keep-alive, connection, \
+                 api-key, authorization, expect";
+    let fields = names
+        .split(", ")
+        .map(|name| format!("{name}: x-hop\r\n"))
+        .collect::<String>();
+    for kind in ["application/json", "multipart/form-data; boundary=x"] {
+        let request = format!(
+            "POST /v1/responses HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\ncontent-type: {kind}\r\n\
+             transfer-encoding: chunked\r\ntrailer: {names}\r\n\r\n2\r\n{{}}\r\n0\r\n{fields}\r\n"
+        );
+        let answered = async {
+            let (seen, mut upstream) = request_at(&provider, "0\r\nx-sum: x-hop\r\n").await;
+            upstream.write_all(OK.as_bytes()).await.unwrap();
+            seen
+        };
+        let (_, seen) = tokio::join!(ask(&served, &request), answered);
+        assert!(
+            seen.ends_with("\r\n0\r\nx-sum: x-hop\r\n\r\n"),
+            "{kind}: {seen}"
+        );
+    }
+
+    let answered = async {
+        let (_, mut socket) = request_at(&provider, "\r\n\r\n").await;
+        let names = "x-sum, x-hop, x-tollhouse-pool, connection, access-control-allow-origin";
+        let fields = names
+            .split(", ")
+            .map(|name| format!("{name}: x-hop\r\n"))
+            .collect::<String>();
+        let answer = format!(
+            "HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\ntrailer: {names}\r\n\r\n2\r\n{{}}\r\n0\r\n{fields}\r\n"
+        );
+        socket.write_all(answer.as_bytes()).await.unwrap();
+    };
+    let request = get("/v1/models", "te: trailers\r\n");
+    let (answer, ()) = tokio::join!(ask(&served, &request), answered);
+    assert!(
+        answer.body.ends_with("\r\n0\r\nx-sum: x-hop\r\n\r\n"),
+        "{answer:?}"
+    );
+    at_rest(&served).await;
+}
+
 #[tokio::test]
 async fn uploads_pass_as_they_come() {
     let (provider, url) = by_hand().await;
