@@ -14,7 +14,8 @@ pub(super) fn provider_path(base: &str, uri: &Uri) -> Result<Uri, Refusal> {
     let path = uri.path_and_query().map_or("/", PathAndQuery::as_str);
     let below = |prefix: &str| {
         let rest = path.strip_prefix(prefix)?;
-        rest.starts_with(['/', '?']).then_some(rest)
+        // The root alone is nothing of the API's, whatever it is asked.
+        rest.starts_with('/').then_some(rest)
     };
     let is_prefix = !base.is_empty() && base != VERSION;
     // What clients call the API's root is the base URL, whatever version that ends in, if any.
@@ -61,6 +62,7 @@ mod tests {
             "/models",
             "/v1x",
             "/v1",
+            "/v1?x=1",
             "/favicon.ico",
             "/openai/v1/x",
         ] {
