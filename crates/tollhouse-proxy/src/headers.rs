@@ -1,6 +1,8 @@
 //! Headers that are ours, and those that end here.
 
-use http::header::{CONNECTION, CONTENT_LENGTH, COOKIE, TE, TRANSFER_ENCODING};
+use http::header::{
+    CONNECTION, CONTENT_LENGTH, COOKIE, SEC_WEBSOCKET_PROTOCOL, TE, TRANSFER_ENCODING,
+};
 use http::{HeaderMap, HeaderName, HeaderValue};
 
 pub(crate) const REQUEST_ID: HeaderName = HeaderName::from_static("x-tollhouse-request-id");
@@ -13,6 +15,9 @@ pub(crate) const CHARGE: HeaderName = HeaderName::from_static("x-tollhouse-charg
 pub(crate) const POOL: HeaderName = HeaderName::from_static("x-tollhouse-pool");
 pub(crate) const SHOULD_RETRY: HeaderName = HeaderName::from_static("x-should-retry");
 pub(crate) const API_KEY: HeaderName = HeaderName::from_static("api-key");
+
+/// A client's own key among WebSocket's protocols, where a header of its own is not to be had.
+const KEY_PROTOCOL: &str = "openai-insecure-api-key.";
 
 /// Of a caller's name, in characters.
 pub(crate) const LONGEST_NAME: usize = 64;
@@ -34,13 +39,46 @@ pub(crate) fn trailers_for_provider(trailers: &mut HeaderMap) {
 }
 
 fn trim_for_provider(headers: &mut HeaderMap, keeps_key: bool) {
+    let mut may_hide_key = false;
     trim(headers, |name| match name {
         // Usage is read from answers that are not packed; and hyper has answered the
         // expectation.
         "accept-encoding" | "expect" => true,
         "authorization" | "api-key" => !keeps_key,
+        "sec-websocket-protocol" => {
+            may_hide_key = !keeps_key;
+            false
+        }
         name => is_ours(name),
     });
+    if may_hide_key {
+        take_key_out(headers);
+    }
+}
+
+/// A token of ours stays here, whatever becomes of the request that has it among its protocols.
+fn take_key_out(headers: &mut HeaderMap) {
+    let others: Vec<_> = protocols(headers)
+        .filter(|protocol| key_of(protocol).is_none())
+        .collect();
+    let left = HeaderValue::from_str(&others.join(", "));
+    match left.ok().filter(|left| !left.is_empty()) {
+        Some(left) => drop(headers.insert(SEC_WEBSOCKET_PROTOCOL, left)),
+        None => drop(headers.remove(SEC_WEBSOCKET_PROTOCOL)),
+    }
+}
+
+fn protocols(headers: &HeaderMap) -> impl Iterator<Item = &str> {
+    let values = headers.get_all(SEC_WEBSOCKET_PROTOCOL).into_iter();
+    values
+        .filter_map(|value| value.to_str().ok())
+        .flat_map(|value| value.split(','))
+        .map(str::trim)
+}
+
+fn key_of(protocol: &str) -> Option<&str> {
+    let (start, key) = protocol.split_at_checked(KEY_PROTOCOL.len())?;
+    start.eq_ignore_ascii_case(KEY_PROTOCOL).then_some(key)
 }
 
 /// HTTP/2 may send cookies one by one; HTTP/1.1 may not (RFC 9113, section 8.2.3).
@@ -72,7 +110,7 @@ pub(crate) fn for_client(headers: &mut HeaderMap) {
 }
 
 /// Takes out what RFC 9110, section 7.6.1, ends here, and whatever else is not to go on.
-fn trim(headers: &mut HeaderMap, is_other: impl Fn(&str) -> bool) {
+fn trim(headers: &mut HeaderMap, mut is_other: impl FnMut(&str) -> bool) {
     let ends = |name: &&HeaderName| is_hop(name.as_str()) || is_other(name.as_str());
     let mut ending: Vec<_> = headers.keys().filter(ends).cloned().collect();
     if ending.contains(&CONNECTION) {

@@ -149,7 +149,7 @@ fn admit<'a>(
     let asked = Asked::of(request);
     for_provider(request.headers_mut(), keeps_key);
     if asked.is_some() {
-        Asked::ask(request.headers_mut(), keeps_key);
+        Asked::ask(request.headers_mut());
     }
     // Each leg has a version of its own.
     *request.version_mut() = Version::HTTP_11;

@@ -8,7 +8,7 @@ use std::pin::Pin;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use axum::response::Response;
-use http::header::{CONNECTION, SEC_WEBSOCKET_PROTOCOL, UPGRADE};
+use http::header::{CONNECTION, UPGRADE};
 use http::{HeaderMap, HeaderValue, Method, Request};
 use http_body_util::BodyExt;
 use hyper::upgrade::{OnUpgrade, Upgraded};
@@ -19,9 +19,6 @@ use super::answer::tell;
 use super::line::Line;
 use crate::check::Signals;
 use crate::upstream::gates;
-
-/// A client's own key, where a header of its own is not to be had.
-const KEY_PROTOCOL: &str = "openai-insecure-api-key.";
 
 type Passing = Pin<Box<dyn Future<Output = ()> + Send>>;
 
@@ -84,25 +81,9 @@ impl Asked {
         is_asked.then_some(Asked { upgrade, tunnel })
     }
 
-    /// Says to the provider what the client has said. A token of ours stays here.
-    pub(crate) fn ask(headers: &mut HeaderMap, keeps_key: bool) {
+    /// Says to the provider what the client has said.
+    pub(crate) fn ask(headers: &mut HeaderMap) {
         agree(headers);
-        if keeps_key {
-            return;
-        }
-        let protocols: Vec<_> = headers
-            .get_all(SEC_WEBSOCKET_PROTOCOL)
-            .iter()
-            .filter_map(|value| value.to_str().ok())
-            .flat_map(|value| value.split(','))
-            .map(str::trim)
-            .filter(|protocol| !protocol.starts_with(KEY_PROTOCOL))
-            .collect();
-        let left = HeaderValue::from_str(&protocols.join(", "));
-        match left.ok().filter(|left| !left.is_empty()) {
-            Some(left) => drop(headers.insert(SEC_WEBSOCKET_PROTOCOL, left)),
-            None => drop(headers.remove(SEC_WEBSOCKET_PROTOCOL)),
-        }
     }
 
     /// Answers as the provider did, and passes on what both say from then on.

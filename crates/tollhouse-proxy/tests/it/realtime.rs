@@ -209,6 +209,37 @@ async fn other_upgrades_are_dropped() {
     }
 }
 
+/// Nor does a token of ours go where nothing comes of it.
+#[tokio::test]
+async fn a_token_among_protocols_is_not_handed_on_without_an_upgrade() {
+    let (provider, url) = by_hand().await;
+    let served = serve(Proxy::new(Account::new(wide()), client(&url)).token("t-1", "web")).await;
+    let shown = "authorization: Bearer t-1\r\n\
+                 sec-websocket-protocol: realtime, openai-insecure-api-key.t-1\r\n\
+                 sec-websocket-protocol: OpenAI-insecure-api-key.t-1,  v1\r\n";
+    let other = upgrade("/v1/realtime", shown).replace("upgrade: WebSocket", "upgrade: h2c");
+    for request in [
+        upgrade("/v1/models", shown),
+        other,
+        post("/v1/realtime", shown, "{}"),
+        upgrade("/v1/realtime", shown),
+    ] {
+        let mut here = connect(&served).await;
+        here.write_all(request.as_bytes()).await.unwrap();
+        let (seen, mut there) = request_at(&provider, "\r\n\r\n").await;
+        assert!(!seen.contains("t-1"), "{seen}");
+        assert!(
+            seen.contains("sec-websocket-protocol: realtime, v1\r\n"),
+            "{seen}"
+        );
+        there
+            .write_all(b"HTTP/1.1 200 OK\r\nconnection: close\r\ncontent-length: 2\r\n\r\n{}")
+            .await
+            .unwrap();
+        read_until(&mut here, "{}").await;
+    }
+}
+
 /// A server that ends waits for sessions, and no longer than it was told to.
 #[tokio::test]
 async fn sessions_are_cut_off_at_the_end() {
