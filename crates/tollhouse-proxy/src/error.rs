@@ -40,6 +40,10 @@ pub(crate) enum Refusal {
         caller: String,
     },
     NoKey,
+    /// Of which each has an account.
+    SeveralKeys,
+    /// The client says that its key is for this hop alone.
+    KeyEndsHere,
     TooManyKeys,
     TooManyWatchers,
     NotHere,
@@ -189,6 +193,23 @@ impl Refusal {
                 StatusCode::UNAUTHORIZED,
                 "invalid_api_key",
                 "no API key was sent; this proxy passes the client's own on".to_owned(),
+                Never,
+            ),
+            Refusal::SeveralKeys => (
+                StatusCode::BAD_REQUEST,
+                "bad_request",
+                "the request has different API keys in Authorization, api-key or \
+                 Sec-WebSocket-Protocol; this proxy passes the client's own on, and each has limits \
+                 of its own"
+                    .to_owned(),
+                Never,
+            ),
+            Refusal::KeyEndsHere => (
+                StatusCode::BAD_REQUEST,
+                "bad_request",
+                "the request's Connection names the header with the API key, which would not reach \
+                 the provider then"
+                    .to_owned(),
                 Never,
             ),
             Refusal::TooManyKeys => (

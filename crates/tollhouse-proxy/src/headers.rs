@@ -1,7 +1,8 @@
 //! Headers that are ours, and those that end here.
 
 use http::header::{
-    CONNECTION, CONTENT_LENGTH, COOKIE, SEC_WEBSOCKET_PROTOCOL, TE, TRANSFER_ENCODING,
+    AUTHORIZATION, CONNECTION, CONTENT_LENGTH, COOKIE, SEC_WEBSOCKET_PROTOCOL, TE,
+    TRANSFER_ENCODING,
 };
 use http::{HeaderMap, HeaderName, HeaderValue};
 
@@ -79,6 +80,16 @@ fn protocols(headers: &HeaderMap) -> impl Iterator<Item = &str> {
 fn key_of(protocol: &str) -> Option<&str> {
     let (start, key) = protocol.split_at_checked(KEY_PROTOCOL.len())?;
     start.eq_ignore_ascii_case(KEY_PROTOCOL).then_some(key)
+}
+
+/// The keys that a client has put among its protocols.
+pub(crate) fn keys_among_protocols(headers: &HeaderMap) -> impl Iterator<Item = &str> {
+    protocols(headers).filter_map(key_of)
+}
+
+/// Whether a client says that its key ends at this hop.
+pub(crate) fn ends_key(headers: &HeaderMap) -> bool {
+    named_by_connection(headers).any(|name| name == AUTHORIZATION || name == API_KEY)
 }
 
 /// HTTP/2 may send cookies one by one; HTTP/1.1 may not (RFC 9113, section 8.2.3).

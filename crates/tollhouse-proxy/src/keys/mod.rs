@@ -18,7 +18,7 @@ use crate::error::Refusal;
 use crate::upstream::gates::Gates;
 pub(crate) use accounts::Accounts;
 pub(crate) use tokens::{Token, Tokens, Vouch};
-use tokens::{beside_key, claimed, shown, token};
+use tokens::{beside_key, claimed, only_key, token};
 
 /// Whose key goes to the provider.
 #[derive(Debug)]
@@ -75,7 +75,7 @@ impl Keys {
                     Some(caller) => caller,
                     None => claimed(headers)?.map_or_else(Caller::default, Caller::new),
                 };
-                let opened = accounts.of(shown(headers).ok_or(Refusal::NoKey)?)?;
+                let opened = accounts.of(only_key(headers)?)?;
                 Ok(Admitted {
                     gates: Cow::Owned(opened),
                     caller,

@@ -9,7 +9,7 @@ use subtle::{Choice, ConstantTimeEq};
 use tollhouse_openai::{AccountConfig, Caller};
 
 use crate::error::Refusal;
-use crate::headers::{API_KEY, CALLER, LONGEST_NAME, TOKEN};
+use crate::headers::{API_KEY, CALLER, LONGEST_NAME, TOKEN, ends_key, keys_among_protocols};
 
 /// Whoever it vouches for, of what a client shows.
 pub(crate) type Vouch = Arc<dyn Fn(&str) -> Option<Caller> + Send + Sync>;
@@ -97,12 +97,30 @@ pub(crate) fn beside_key(headers: &HeaderMap) -> Option<&[u8]> {
 
 /// What a client shows as its key: a bearer token, or an `api-key` as Azure's clients send it.
 pub(crate) fn shown(headers: &HeaderMap) -> Option<&[u8]> {
-    let bearer = headers.get(AUTHORIZATION).map(HeaderValue::as_bytes);
-    let bearer = bearer.and_then(|value| {
-        let (kind, token) = value.split_at_checked(BEARER.len())?;
-        kind.eq_ignore_ascii_case(BEARER).then_some(token)
-    });
+    let bearer = headers.get(AUTHORIZATION).and_then(bearer);
     bearer.or_else(|| headers.get(API_KEY).map(HeaderValue::as_bytes))
+}
+
+/// The key that goes on with a call. The account is its, and the provider may go by whichever it
+/// sees: so there is no other one.
+pub(crate) fn only_key(headers: &HeaderMap) -> Result<&[u8], Refusal> {
+    let key = shown(headers).ok_or(Refusal::NoKey)?;
+    if ends_key(headers) {
+        return Err(Refusal::KeyEndsHere);
+    }
+    let bearers = headers.get_all(AUTHORIZATION).iter().map(bearer);
+    let others = headers.get_all(API_KEY).iter().map(HeaderValue::as_bytes);
+    let others = others.chain(keys_among_protocols(headers).map(str::as_bytes));
+    let mut all = bearers.chain(others.map(Some));
+    match all.all(|named| named == Some(key)) {
+        true => Ok(key),
+        false => Err(Refusal::SeveralKeys),
+    }
+}
+
+fn bearer(value: &HeaderValue) -> Option<&[u8]> {
+    let (kind, token) = value.as_bytes().split_at_checked(BEARER.len())?;
+    kind.eq_ignore_ascii_case(BEARER).then_some(token)
 }
 
 const BEARER: &[u8] = b"Bearer ";

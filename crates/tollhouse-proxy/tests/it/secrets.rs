@@ -7,7 +7,7 @@ use tollhouse_openai::{Account, OpenAi};
 use tollhouse_proxy::{Bounds, Proxy};
 
 use crate::support::{
-    Log, ask, at_rest, by_hand, chat, client, get, post, request_at, serve, wide,
+    Log, ask, at_rest, by_hand, chat, client, get, post, request_at, serve, sim, wide,
 };
 
 const OK: &str = "HTTP/1.1 200 OK\r\nconnection: close\r\ncontent-length: 2\r\n\r\n{}";
@@ -132,6 +132,61 @@ async fn keys_that_are_passed_on_are_an_account_each() {
     );
     let keyless = ask(&served, &post("/v1/responses", "", "{}")).await;
     assert_eq!(keyless.status, 401);
+    at_rest(&served).await;
+}
+
+/// The account is one key's, and the provider may go by another one.
+#[tokio::test]
+async fn who_brings_several_keys_is_refused() {
+    let (_sim, provider) = sim().await;
+    let openai = OpenAi::builder().base_url(provider.url()).build().unwrap();
+    let served = serve(Proxy::new(Account::new(wide()), openai).pass_through_keys()).await;
+    let protocol = "sec-websocket-protocol: realtime, openai-insecure-api-key.";
+    for (headers, status, says) in [
+        ("authorization: Bearer k1\r\napi-key: k1\r\n", 200, ""),
+        (
+            "authorization: Bearer k1\r\nauthorization: bearer k1\r\n",
+            200,
+            "",
+        ),
+        (&*format!("api-key: k1\r\n{protocol}k1\r\n"), 200, ""),
+        (
+            "authorization: Bearer k1\r\napi-key: k2\r\n",
+            400,
+            "different API keys",
+        ),
+        (
+            "authorization: Bearer k1\r\nauthorization: Bearer k2\r\n",
+            400,
+            "different API keys",
+        ),
+        ("api-key: k1\r\napi-key: k2\r\n", 400, "different API keys"),
+        (
+            "authorization: Basic k1\r\napi-key: k1\r\n",
+            400,
+            "different API keys",
+        ),
+        (
+            &*format!("api-key: k1\r\n{protocol}k2\r\n"),
+            400,
+            "different API keys",
+        ),
+        // It would end here, and the call go without it.
+        (
+            "connection: Authorization\r\nauthorization: Bearer k1\r\n",
+            400,
+            "Connection names",
+        ),
+        (
+            "connection: x, api-key\r\napi-key: k1\r\n",
+            400,
+            "Connection names",
+        ),
+    ] {
+        let answer = ask(&served, &get("/v1/models", headers)).await;
+        assert_eq!(answer.status, status, "{headers}: {answer:?}");
+        assert!(answer.body.contains(says), "{headers}: {answer:?}");
+    }
     at_rest(&served).await;
 }
 
