@@ -86,6 +86,16 @@ impl Keys {
         }
     }
 
+    /// What the calls of whoever sends these headers came to, if anybody counts them.
+    pub(crate) fn tally(&self, headers: &HeaderMap) -> Result<Option<Arc<Tally>>, Refusal> {
+        match self {
+            Keys::Own { .. } => Ok(self.admit(headers)?.tally),
+            // No account is opened by looking.
+            Keys::Theirs { .. } if self.may_look(headers) => Ok(None),
+            Keys::Theirs { .. } => Err(Refusal::WrongToken),
+        }
+    }
+
     /// Whether whoever sends these headers may look at the proxy.
     pub(crate) fn may_look(&self, headers: &HeaderMap) -> bool {
         let (tokens, gates) = self.tokens();

@@ -30,7 +30,6 @@ use crate::call::pass;
 use crate::check::Flaw;
 use crate::error::Refusal;
 use crate::headers::{API_KEY, REQUEST_ID, TOKEN};
-use crate::keys::Admitted;
 use crate::page;
 use crate::shared::Shared;
 
@@ -227,11 +226,9 @@ async fn status(State(shared): Proxy, headers: HeaderMap) -> Response {
 
 /// What the calls of whoever asks came to.
 async fn me(State(shared): Proxy, headers: HeaderMap) -> Response {
-    match shared.keys.admit(&headers) {
-        Ok(Admitted {
-            tally: Some(tally), ..
-        }) => Json(tally.told()).into_response(),
-        Ok(_) => Refusal::NotHere.into_response(),
+    match shared.keys.tally(&headers) {
+        Ok(Some(tally)) => Json(tally.told()).into_response(),
+        Ok(None) => Refusal::NotHere.into_response(),
         Err(refusal) => refusal.into_response(),
     }
 }

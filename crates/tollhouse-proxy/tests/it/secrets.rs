@@ -190,6 +190,34 @@ async fn who_brings_several_keys_is_refused() {
     at_rest(&served).await;
 }
 
+/// There is nothing that is told of a token then, whoever asks; and no account is opened.
+#[tokio::test]
+async fn nobody_is_told_of_himself_where_keys_are_passed_on() {
+    let (_provider, url) = by_hand().await;
+    let openai = OpenAi::builder().base_url(&url).build().unwrap();
+    let proxy = Proxy::new(Account::new(wide()), openai).pass_through_keys();
+    let served = serve(proxy.token("t-1", "web")).await;
+    let key = "authorization: Bearer k1\r\n";
+    let token = "x-tollhouse-token: t-1\r\n";
+    for (headers, status) in [
+        (token, 404),
+        ("authorization: Bearer t-1\r\n", 404),
+        (&*format!("{key}{token}"), 404),
+        (key, 401),
+        ("", 401),
+    ] {
+        let answer = ask(&served, &get("/tollhouse/me", headers)).await;
+        assert_eq!(answer.status, status, "{headers}");
+    }
+    let status = get("/tollhouse/status", token);
+    let accounts = ask(&served, &status).await.json()["accounts"].clone();
+    assert_eq!(accounts.as_array().map(Vec::len), Some(0));
+
+    let openai = OpenAi::builder().base_url(&url).build().unwrap();
+    let served = serve(Proxy::new(Account::new(wide()), openai).pass_through_keys()).await;
+    assert_eq!(ask(&served, &get("/tollhouse/me", "")).await.status, 404);
+}
+
 /// Anybody can make up keys. The provider knows none of them, and they keep nobody's place.
 #[tokio::test]
 async fn keys_that_are_made_up_keep_no_honest_one_out() {
