@@ -76,6 +76,10 @@ pub(crate) enum Refusal {
     Panicked,
 }
 
+/// Why a request is refused, in words of ours alone; with the answer that says so.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Why(pub(crate) &'static str);
+
 /// What the parts of an answer are.
 struct Told {
     status: StatusCode,
@@ -390,6 +394,10 @@ impl IntoResponse for Refusal {
         let told = self.told();
         let mut response = Response::new(Body::from(told.in_words().to_string()));
         *response.status_mut() = told.status;
+        response.extensions_mut().insert(Why(match &self {
+            Refusal::Flaw(flaw) => flaw.says(),
+            _ => told.code,
+        }));
         let headers = response.headers_mut();
         headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
         if let Refusal::NotOffered { allowed } = self {

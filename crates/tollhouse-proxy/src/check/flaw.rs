@@ -36,11 +36,10 @@ impl Flaw {
             _ => StatusCode::BAD_REQUEST,
         }
     }
-}
 
-impl fmt::Display for Flaw {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
+    /// What is wrong, in one sentence.
+    pub(crate) fn says(self) -> &'static str {
+        match self {
             Flaw::Malformed => "the request is not HTTP/1.1",
             Flaw::BadTarget => {
                 "the request's target is no path as RFC 3986 has it, nor an absolute URI"
@@ -63,7 +62,13 @@ impl fmt::Display for Flaw {
             Flaw::BadChunk => "a chunk of the request's body is malformed",
             Flaw::Connect => "CONNECT is not offered: this is no tunnel",
             Flaw::DotsInPath => "the path has a segment of dots",
-        })
+        }
+    }
+}
+
+impl fmt::Display for Flaw {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.says())
     }
 }
 

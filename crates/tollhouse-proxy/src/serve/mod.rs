@@ -2,6 +2,7 @@
 
 mod listen;
 mod outgoing;
+mod refused;
 mod request_id;
 mod routes;
 mod status;

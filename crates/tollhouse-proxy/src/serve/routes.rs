@@ -14,6 +14,7 @@ use axum::response::{IntoResponse, Redirect, Response};
 use axum::routing::get;
 use axum::{BoxError, Json, Router};
 use bytes::Bytes;
+use futures_util::TryFutureExt;
 use http::header::{AUTHORIZATION, CONTENT_TYPE, COOKIE, PROXY_AUTHORIZATION, SET_COOKIE};
 use http::{HeaderMap, Method, StatusCode};
 use tollhouse_openai::shared::Fallback;
@@ -24,11 +25,12 @@ use tower_http::sensitive_headers::{
     SetSensitiveRequestHeadersLayer, SetSensitiveResponseHeadersLayer,
 };
 
+use super::refused::NoCall;
 use super::request_id::RequestIds;
 use super::status::Status;
 use crate::call::pass;
 use crate::check::Flaw;
-use crate::error::Refusal;
+use crate::error::{Refusal, Why};
 use crate::headers::{API_KEY, REQUEST_ID, TOKEN};
 use crate::page;
 use crate::shared::Shared;
@@ -106,10 +108,15 @@ impl Service<Request> for Paths {
 
     fn call(&mut self, mut request: Request) -> Self::Future {
         if let Err(refusal) = check(&self.shared, &mut request) {
-            return Box::pin(ready(Ok(refusal.into_response())));
+            let no_call = NoCall::of(&request);
+            let answer = refusal.into_response();
+            no_call.answered(&answer);
+            return Box::pin(ready(Ok(answer)));
         }
         if is_own(request.uri().path()) {
-            return Box::pin(self.own.clone().oneshot(request));
+            let no_call = NoCall::of(&request);
+            let own = self.own.clone().oneshot(request);
+            return Box::pin(own.inspect_ok(|answer| no_call.answered(answer)));
         }
         let (shared, request) = (Arc::clone(&self.shared), Box::new(request));
         Box::pin(async move { Ok(pass(&shared, request).await) })
@@ -189,8 +196,11 @@ fn panicked(_: Box<dyn Any + Send + 'static>) -> Response<Body> {
     Refusal::Panicked.into_response()
 }
 
+/// It is a call after all, which has a line of its own.
 async fn call(State(shared): Proxy, request: Request) -> Response {
-    pass(&shared, Box::new(request)).await
+    let mut answer = pass(&shared, Box::new(request)).await;
+    answer.extensions_mut().remove::<Why>();
+    answer
 }
 
 /// A shared ledger that is away is told; it keeps from taking calls only where nothing is sent

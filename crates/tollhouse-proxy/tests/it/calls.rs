@@ -52,8 +52,7 @@ async fn a_whole_chat_passes_with_what_it_took() {
 async fn a_request_is_called_the_same_in_the_log_and_in_its_answer() {
     let (_sim, provider) = sim().await;
     let log = Log::default();
-    let subscriber = tracing_subscriber::fmt().with_writer(log.clone());
-    let _heard = tracing::subscriber::set_default(subscriber.with_ansi(false).finish());
+    let _heard = log.hear();
     let router = Proxy::new(Account::new(wide()), client(&provider.url())).router();
     for said in [Some("of-the-client"), None] {
         let mut request = Request::get("/v1/models").header("host", "localhost");

@@ -5,6 +5,7 @@ mod calls;
 mod comments;
 mod ends;
 mod hostile;
+mod log;
 mod page;
 mod raw;
 mod realtime;

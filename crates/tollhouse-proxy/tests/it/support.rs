@@ -221,6 +221,18 @@ pub(crate) async fn by_hand() -> (TcpListener, String) {
 pub(crate) struct Log(Arc<Mutex<Vec<u8>>>);
 
 impl Log {
+    /// Hears this thread for as long as what it returns is kept. Where there is a single
+    /// subscriber, tracing asks no other than the thread that logs a kind of line first, which may
+    /// be another test's, whether anybody wants it: so there are two.
+    pub(crate) fn hear(&self) -> impl Sized + use<> {
+        let subscriber = || {
+            let subscriber = tracing_subscriber::fmt().with_writer(self.clone());
+            tracing::Dispatch::new(subscriber.with_ansi(false).finish())
+        };
+        let other = subscriber();
+        (tracing::dispatcher::set_default(&subscriber()), other)
+    }
+
     pub(crate) fn text(&self) -> String {
         String::from_utf8(self.0.lock().unwrap().clone()).expect("text")
     }
