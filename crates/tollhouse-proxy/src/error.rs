@@ -27,6 +27,9 @@ const SOONEST_RETRY: Duration = Duration::from_secs(1);
 /// The official SDKs wait for no longer than this; what tells them more, they ignore.
 const LONGEST_RETRY: Duration = Duration::from_secs(60);
 
+/// So long they wait for a call in all, which try again twice if nobody has told them otherwise.
+const LONGEST_RETRIES: Duration = Duration::from_secs(2 * LONGEST_RETRY.as_secs());
+
 /// Why the proxy itself answers.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Refusal {
@@ -95,6 +98,18 @@ enum Retry {
     Untold,
     Never,
     After(Duration),
+    /// In a time for which no SDK waits: others are told the longest.
+    NotSoon,
+}
+
+impl Retry {
+    /// Of what is of no use before `soonest`, and surely after `wait`.
+    fn within(soonest: Duration, wait: Duration) -> Self {
+        match soonest > LONGEST_RETRIES {
+            true => Retry::NotSoon,
+            false => Retry::After(wait),
+        }
+    }
 }
 
 impl Refusal {
@@ -290,8 +305,12 @@ impl Refusal {
                     outlook.waiting.saturating_add(1),
                     most.as_secs_f64(),
                 ),
-                // Whoever was told nothing would ask again at once, and be refused again.
-                After(outlook.expected_wait.max(SOONEST_RETRY)),
+                // Whoever was told nothing would ask again at once, and be refused again. Who waits
+                // for so much is let in by then.
+                Retry::within(
+                    outlook.expected_wait.saturating_sub(*most),
+                    outlook.expected_wait.max(SOONEST_RETRY),
+                ),
             ),
             Refusal::Refused(refused) => return told_by_gate(refused),
             Refusal::Closing => (
@@ -356,10 +375,7 @@ fn told_by_gate(refused: &Refused) -> Told {
         ),
         Refused::Exhausted { until, .. } => {
             let left = until.saturating_duration_since(Instant::now());
-            let retry = match left <= LONGEST_RETRY {
-                true => Retry::After(left),
-                false => Retry::Never,
-            };
+            let retry = Retry::within(left, left.max(SOONEST_RETRY));
             (StatusCode::TOO_MANY_REQUESTS, "rate_limit_exceeded", retry)
         }
         _ => (StatusCode::SERVICE_UNAVAILABLE, "refused", Retry::Untold),
@@ -403,17 +419,18 @@ impl IntoResponse for Refusal {
         if let Refusal::NotOffered { allowed } = self {
             headers.insert(ALLOW, HeaderValue::from_static(allowed));
         }
-        match told.retry {
-            Retry::Untold => {}
-            Retry::Never => {
-                headers.insert(SHOULD_RETRY, HeaderValue::from_static("false"));
-            }
-            Retry::After(wait) => {
-                let wait = wait.min(LONGEST_RETRY);
-                let millis = u64::try_from(wait.as_millis()).unwrap_or(u64::MAX);
-                headers.insert(RETRY_AFTER, HeaderValue::from(millis.div_ceil(1_000)));
-                headers.insert(RETRY_AFTER_MS, HeaderValue::from(millis));
-            }
+        if matches!(told.retry, Retry::Never | Retry::NotSoon) {
+            headers.insert(SHOULD_RETRY, HeaderValue::from_static("false"));
+        }
+        let wait = match told.retry {
+            Retry::Untold | Retry::Never => None,
+            Retry::After(wait) => Some(wait.min(LONGEST_RETRY)),
+            Retry::NotSoon => Some(LONGEST_RETRY),
+        };
+        if let Some(wait) = wait {
+            let millis = u64::try_from(wait.as_millis()).unwrap_or(u64::MAX);
+            headers.insert(RETRY_AFTER, HeaderValue::from(millis.div_ceil(1_000)));
+            headers.insert(RETRY_AFTER_MS, HeaderValue::from(millis));
         }
         response
     }
@@ -464,10 +481,13 @@ mod tests {
         };
         for (refusal, status, told) in [
             (late(1_500), 429, ["2", "1500", ""]),
-            // They ignore what is above a minute.
-            (late(600_000), 429, ["60", "60000", ""]),
+            // They ignore what is above a minute, and wait twice.
+            (late(121_000), 429, ["60", "60000", ""]),
+            (late(121_001), 429, ["60", "60000", "false"]),
+            (exhausted(0), 429, ["1", "1000", ""]),
             (exhausted(60), 429, ["60", "60000", ""]),
-            (exhausted(61), 429, ["", "", "false"]),
+            (exhausted(120), 429, ["60", "60000", ""]),
+            (exhausted(121), 429, ["60", "60000", "false"]),
             (large, 413, ["", "", "false"]),
             (Refusal::WrongToken, 401, ["", "", "false"]),
             (Refusal::Closing, 503, ["", "", ""]),

@@ -162,6 +162,41 @@ async fn what_can_never_fit_is_refused_and_not_tried_again() {
     assert_eq!(sim.report().arrived, 0);
 }
 
+/// A limit by the day that is used up is told the same whether a client would wait or not. No SDK
+/// waits for so long.
+#[tokio::test]
+async fn a_limit_that_is_used_up_for_long_is_told_and_not_to_be_tried_again() {
+    for seconds in [130, 3_600] {
+        let (provider, url) = by_hand().await;
+        let served = serve(Proxy::new(Account::new(wide()), client(&url))).await;
+        let request = |headers: &str| post("/v1/chat/completions", headers, &chat(""));
+        let says = async {
+            let (_, mut socket) = request_at(&provider, "Hi").await;
+            let error = r#"{"error":{"message":"requests per day (RPD)","type":"requests","code":"rate_limit_exceeded"}}"#;
+            let answer = format!(
+                "HTTP/1.1 429 No\r\nconnection: close\r\nretry-after: {seconds}\r\n\
+                 content-length: {}\r\n\r\n{error}",
+                error.len()
+            );
+            socket.write_all(answer.as_bytes()).await.unwrap();
+        };
+        let first = request("");
+        let (answer, ()) = tokio::join!(ask(&served, &first), says);
+        assert_eq!(answer.header("x-tollhouse-attempts"), Some("1"));
+        for headers in ["", "x-tollhouse-max-wait: 5\r\n"] {
+            let answer = ask(&served, &request(headers)).await;
+            assert_eq!(
+                (answer.status, answer.code().as_str()),
+                (429, "rate_limit_exceeded")
+            );
+            let told = ["retry-after", "retry-after-ms", "x-should-retry"];
+            let told = told.map(|name| answer.header(name));
+            let expected = [Some("60"), Some("60000"), Some("false")];
+            assert_eq!(told, expected, "{seconds} {headers}: {answer:?}");
+        }
+    }
+}
+
 /// 60 at once, two slots: each is answered, none is refused by anybody.
 #[tokio::test]
 async fn everybody_waits_and_nobody_is_refused() {
