@@ -177,6 +177,9 @@ impl Refusal {
     fn told(&self) -> Told {
         use Retry::{After, Never, Untold};
         let (status, code, message, retry) = match self {
+            Refusal::Flaw(flaw @ Flaw::SlowHead) => {
+                (flaw.status(), "request_timeout", flaw.to_string(), Untold)
+            }
             Refusal::Flaw(flaw) => (flaw.status(), "bad_request", flaw.to_string(), Never),
             Refusal::NoToken => (
                 StatusCode::UNAUTHORIZED,

@@ -12,6 +12,7 @@ pub(crate) enum Flaw {
     BareLf,
     BareCr,
     HeadTooLong,
+    SlowHead,
     TooManyHeaders,
     NoHost,
     DoubleHost,
@@ -31,6 +32,7 @@ impl Flaw {
     pub(crate) fn status(self) -> StatusCode {
         match self {
             Flaw::HeadTooLong | Flaw::TooManyHeaders => StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE,
+            Flaw::SlowHead => StatusCode::REQUEST_TIMEOUT,
             Flaw::ForeignHost => StatusCode::MISDIRECTED_REQUEST,
             Flaw::ForeignOrigin => StatusCode::FORBIDDEN,
             _ => StatusCode::BAD_REQUEST,
@@ -47,6 +49,7 @@ impl Flaw {
             Flaw::BareLf => "a line ends in LF alone; CR LF is demanded",
             Flaw::BareCr => "a line has a CR in it that is not its end",
             Flaw::HeadTooLong => "the request's head is too long",
+            Flaw::SlowHead => "the request's head took too long",
             Flaw::TooManyHeaders => "the request has more than 100 headers",
             Flaw::NoHost => "the request has no Host",
             Flaw::DoubleHost => "the request has more than one Host",

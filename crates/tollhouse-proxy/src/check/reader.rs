@@ -27,6 +27,10 @@ const MOST_BEHIND: usize = 64 * 1024;
 /// How long a client may go on sending a body after its answer.
 const LINGER: Duration = Duration::from_secs(5);
 
+/// So much sooner than by hyper's clock a first head is late here: hyper would close the connection
+/// without a word.
+const BEFORE_HYPER: Duration = Duration::from_millis(20);
+
 /// What hyper reads in place of a flawed head, so that the answer goes out in its
 /// turn, after those to the requests before it.
 const STAND_IN: &[u8] =
@@ -42,7 +46,8 @@ pin_project! {
     ///
     /// A head is handed on when it is complete and without a flaw. In place of one
     /// that has a flaw another is read, and the flaw is told; what comes after it is
-    /// thrown away. A flaw in a body fails the reading.
+    /// thrown away. So it is where a connection's first head has begun and does not end in time;
+    /// hyper times those after it. A flaw in a body fails the reading.
     ///
     /// What comes behind a request is handed on when that one is answered. Until then it
     /// would keep its reader from seeing that the client is gone.
@@ -55,7 +60,7 @@ pin_project! {
         // So many bytes at the front of the inbox may be handed on.
         cleared: usize,
         signals: Arc<Signals>,
-        // For the first head; hyper times those after it.
+        // For the first head.
         first_head: Option<Patience>,
         // For a peer that does not read.
         writing: Patience,
@@ -74,13 +79,14 @@ pub(crate) struct Limits {
 
 impl<S> Checked<S> {
     pub(crate) fn new(socket: S, limits: Limits, signals: Arc<Signals>) -> Self {
+        let sooner = BEFORE_HYPER.min(limits.head_time / 4);
         Checked {
             socket,
             scanner: Scanner::new(limits.head_bytes),
             inbox: BytesMut::new(),
             cleared: 0,
             signals,
-            first_head: Some(Patience::new(limits.head_time)),
+            first_head: Some(Patience::new(limits.head_time - sooner)),
             writing: Patience::new(limits.write_time),
             lingering: None,
         }
@@ -97,8 +103,12 @@ impl<S: AsyncRead> Checked<S> {
         let mut this = self.project();
         while PREFACE.starts_with(this.inbox) && this.inbox.len() < PREFACE.len() {
             let filled = fill(this.socket.as_mut(), cx, this.inbox);
-            if ready!(in_time(filled, this.first_head, cx))? == 0 {
-                break;
+            match ready!(in_time(filled, this.first_head, cx)) {
+                Ok(0) => break,
+                Ok(_) => {}
+                // It is answered as one of HTTP/1.
+                Err(error) if is_slow(&error, this.inbox) => break,
+                Err(error) => return Poll::Ready(Err(error)),
             }
         }
         Poll::Ready(Ok(this.inbox.starts_with(PREFACE)))
@@ -146,8 +156,11 @@ impl<S: AsyncRead> AsyncRead for Checked<S> {
                 }
             }
             let filled = fill(this.socket.as_mut(), cx, this.inbox);
-            if ready!(in_time(filled, this.first_head, cx))? == 0 {
-                return Poll::Ready(Ok(()));
+            match ready!(in_time(filled, this.first_head, cx)) {
+                Ok(0) => return Poll::Ready(Ok(())),
+                Ok(_) => {}
+                Err(error) if is_slow(&error, this.inbox) => this.refuse(Flaw::SlowHead)?,
+                Err(error) => return Poll::Ready(Err(error)),
             }
         }
     }
@@ -237,6 +250,12 @@ fn in_time(
         Some(patience) if filled.is_pending() => patience.poll(cx),
         _ => filled,
     }
+}
+
+/// Whether a head took too long of which something is there. Who has said nothing has asked
+/// nothing, and is owed no answer.
+fn is_slow(error: &io::Error, inbox: &[u8]) -> bool {
+    error.kind() == io::ErrorKind::TimedOut && !inbox.is_empty()
 }
 
 /// How many bytes more there are; none at the end. What is not there yet has no room
@@ -373,17 +392,34 @@ mod tests {
         }
     }
 
+    /// Who has said nothing has asked nothing.
     #[tokio::test(start_paused = true)]
-    async fn a_first_head_that_does_not_come_in_time_fails() {
-        let (mut client, server) = tokio::io::duplex(64);
+    async fn a_first_head_that_does_not_begin_in_time_fails() {
+        let (_client, server) = tokio::io::duplex(64);
         let start = Instant::now();
-        client.write_all(b"GET / HT").await.unwrap();
         let mut checked = Checked::new(server, LIMITS, Arc::default());
         let said = poll_fn(|cx| Pin::new(&mut checked).poll_speaks_http_2(cx)).await;
-        assert!(!said.unwrap());
-        let error = checked.read_u8().await.unwrap_err();
-        assert_eq!(error.kind(), io::ErrorKind::TimedOut);
-        assert_eq!(start.elapsed(), LIMITS.head_time);
+        assert_eq!(said.unwrap_err().kind(), io::ErrorKind::TimedOut);
+        let limit = LIMITS.head_time - BEFORE_HYPER;
+        assert_eq!(start.elapsed(), limit);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn another_head_is_read_in_place_of_a_first_one_that_is_slow() {
+        for sent in ["GET / HT", "P", "PRI * HTTP"] {
+            let (mut client, server) = tokio::io::duplex(64);
+            let start = Instant::now();
+            client.write_all(sent.as_bytes()).await.unwrap();
+            let signals = Arc::<Signals>::default();
+            let mut checked = Checked::new(server, LIMITS, Arc::clone(&signals));
+            let said = poll_fn(|cx| Pin::new(&mut checked).poll_speaks_http_2(cx)).await;
+            assert!(!said.unwrap());
+            let mut seen = vec![0; STAND_IN.len()];
+            checked.read_exact(&mut seen).await.unwrap();
+            assert_eq!(seen, STAND_IN);
+            assert_eq!(signals.flaw(), Some(Flaw::SlowHead));
+            assert_eq!(start.elapsed(), LIMITS.head_time - BEFORE_HYPER, "{sent}");
+        }
     }
 
     #[tokio::test(start_paused = true)]

@@ -14,8 +14,8 @@ use tollhouse_openai::Account;
 use tollhouse_proxy::{Bounds, Proxy};
 
 use crate::support::{
-    LONG, ask, at_rest, by_hand, chat, client, connect, get, post, read_until, request_at, serve,
-    sim, until, wide,
+    LONG, ask, at_rest, by_hand, chat, client, connect, get, post, raw, read_until, request_at,
+    serve, sim, until, wide,
 };
 
 async fn bounded(url: &str, set: impl FnOnce(&mut Bounds)) -> tollhouse_proxy::Served {
@@ -160,6 +160,23 @@ async fn slow_heads_slow_bodies_and_idle_connections_end() {
         let end = timeout(LONG, socket.read_to_end(&mut Vec::new())).await;
         assert!(end.is_ok(), "{sent:?}: still open");
     }
+    // Who has begun to ask is told; who is silent has asked nothing.
+    for sent in ["G", "PRI * HTTP", "POST /v1/responses HTTP/1.1\r\nhost"] {
+        let answer = ask(&served, sent).await;
+        assert_eq!(
+            (answer.status, answer.code().as_str()),
+            (408, "request_timeout"),
+            "{sent}"
+        );
+        assert_eq!(answer.header("connection"), Some("close"), "{sent}");
+    }
+    assert_eq!(raw(&served, "").await, "");
+    let mut late = connect(&served).await;
+    sleep(Duration::from_millis(30)).await;
+    late.write_all(b"GET /").await.unwrap();
+    let seen = read_until(&mut late, "request_timeout").await;
+    assert!(seen.starts_with("HTTP/1.1 408"), "{seen}");
+    drop(late);
     let mut socket = connect(&served).await;
     let slow = "POST /v1/responses HTTP/1.1\r\nhost: localhost\r\ncontent-length: 9\r\n\r\n{";
     socket.write_all(slow.as_bytes()).await.unwrap();
