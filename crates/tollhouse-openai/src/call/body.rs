@@ -116,6 +116,11 @@ impl RequestBody {
         }
     }
 
+    /// Whether something is said behind it, for which it is sent in chunks.
+    pub(crate) fn has_trailers(&self) -> bool {
+        self.trailers.is_some()
+    }
+
     /// A body that is there as a whole, with what is said behind it. It is sent in chunks
     /// over HTTP/1.1, and of the trailers those that the request's `trailer` names.
     ///

@@ -94,10 +94,12 @@ impl Transport {
     }
 
     /// Whether a request to the base URL's origin drives its own connection. What it brings
-    /// must be there as a whole: its answer may come before, and be read by nobody.
+    /// must be there as a whole: its answer may come before, and be read by nobody. And it must
+    /// have a length, for which no chunks are needed.
     pub(super) fn is_inline(&self, request: &Request<RequestBody>) -> bool {
         self.clients.inline.is_some()
             && request.body().whole().is_some()
+            && !request.body().has_trailers()
             && request.version() == Version::HTTP_11
             && request.method() != Method::CONNECT
             && !request.headers().contains_key(UPGRADE)
@@ -297,6 +299,11 @@ impl SentProj<'_> {
             SentProj::Shared { sent, connection } => {
                 let answer = ready!(sent.as_mut().poll(cx));
                 let answer = answer.map_err(|error| waiting.failed(error))?;
+                // hyper would answer one of HTTP/1.0 in kind, where there are no chunks: it would
+                // leave the next body out that has no length, and say nothing.
+                if answer.version() < Version::HTTP_11 {
+                    poison(connection);
+                }
                 let connection = connection.clone();
                 Poll::Ready(Ok(answer.map(|body| Arriving::Shared { body, connection })))
             }

@@ -181,3 +181,58 @@ async fn a_client_that_goes_in_any_phase_ends_the_call() {
         at_rest(&served).await;
     }
 }
+
+/// Whoever has answered in HTTP/1.0 would be spoken to in it, which has no chunks: a body without
+/// a length would be left out.
+#[tokio::test]
+async fn a_body_without_a_length_is_sent_whatever_version_was_answered_before() {
+    for kind in [
+        "content-type: multipart/form-data; boundary=x",
+        "trailer: x-sum",
+    ] {
+        let (provider, url) = by_hand().await;
+        let served = before(&url).await;
+        let request = format!(
+            "POST /v1/files HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n{kind}\r\n\
+             transfer-encoding: chunked\r\n\r\n5\r\nwhole\r\n0\r\nx-sum: 1\r\n\r\n"
+        );
+        let answers = async {
+            loop {
+                let (mut socket, _) = provider.accept().await.expect("a connection");
+                tokio::spawn(async move {
+                    let mut seen = Vec::new();
+                    while let Ok(1..) = socket.read_buf(&mut seen).await {
+                        let text = String::from_utf8_lossy(&seen);
+                        let has_chunks = text.contains("transfer-encoding: chunked");
+                        let Some((_, body)) = text.split_once("\r\n\r\n") else {
+                            continue;
+                        };
+                        if has_chunks && !body.ends_with("\r\n\r\n") {
+                            continue;
+                        }
+                        let says = match text.contains(" HTTP/1.1\r\n") && body.contains("whole") {
+                            true => "seen",
+                            false => "lost",
+                        };
+                        let says = format!(
+                            "HTTP/1.0 200 OK\r\nconnection: keep-alive\r\ncontent-length: 4\r\n\r\n{says}"
+                        );
+                        socket.write_all(says.as_bytes()).await.expect("it reads");
+                        seen.clear();
+                    }
+                });
+            }
+        };
+        let asks = async {
+            for turn in 0..3 {
+                let answer = ask(&served, &request).await;
+                assert_eq!(answer.body, "seen", "{kind} {turn}");
+            }
+        };
+        tokio::select! {
+            () = asks => {}
+            () = answers => unreachable!("they have no end"),
+        }
+        at_rest(&served).await;
+    }
+}
