@@ -2,6 +2,7 @@
 
 use std::ffi::{OsStr, OsString};
 use std::future::pending;
+use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::os::unix::process::ExitStatusExt;
 use std::process::ExitStatus;
 use std::{io, thread};
@@ -70,6 +71,7 @@ impl Child<'_> {
         let mut command = Command::new(program);
         command.args(self.command.iter().skip(1));
         command.envs(without_key(std::env::vars_os(), self.token));
+        command.envs(past_proxies(|name| std::env::var_os(name)));
         command
             .env(KEY, self.token)
             .env("OPENAI_BASE_URL", self.url)
@@ -100,6 +102,51 @@ fn without_key(
     let has_key = |(_, value): &&(OsString, OsString)| trimmed(value) == key && !key.is_empty();
     let names = variables.iter().filter(has_key).map(|(name, _)| name);
     names.map(|name| (name.clone(), token.into())).collect()
+}
+
+/// The lists of hosts that clients reach without an HTTP proxy. Which one is read where they
+/// differ is each client's own matter.
+const NO_PROXY: [&str; 2] = ["no_proxy", "NO_PROXY"];
+
+/// What the door is called by.
+const LOOPBACK: [&str; 2] = ["127.0.0.1", "localhost"];
+
+/// Both lists with the door's host in them: an HTTP proxy of the machine's (`http_proxy`,
+/// `ALL_PROXY`) does not reach it, and would see the token and all prompts.
+///
+/// They are made whether such a proxy is named or not: COMMAND may name one itself.
+fn past_proxies(
+    variable: impl Fn(&str) -> Option<OsString>,
+) -> impl Iterator<Item = (&'static str, OsString)> {
+    let lists = NO_PROXY.map(|name| variable(name).filter(|list| !list.is_empty()));
+    let [lower, upper] = &lists;
+    // Whoever reads one name first goes by the other where that one is not there; now that
+    // both are, they must say the same.
+    let lists = [
+        lower.as_ref().or(upper.as_ref()),
+        upper.as_ref().or(lower.as_ref()),
+    ];
+    let lists = lists.map(|list| with_loopback(list.map_or(OsStr::new(""), |it| it)));
+    NO_PROXY.into_iter().zip(lists)
+}
+
+/// `*` names all hosts, but only where it stands alone.
+fn with_loopback(list: &OsStr) -> OsString {
+    let mut longer = list.as_bytes().to_vec();
+    if longer == b"*" {
+        return list.to_owned();
+    }
+    for host in LOOPBACK {
+        let mut hosts = list.as_bytes().split(|byte| matches!(byte, b',' | b' '));
+        if hosts.any(|it| it.eq_ignore_ascii_case(host.as_bytes())) {
+            continue;
+        }
+        if longer.last().is_some_and(|byte| *byte != b',') {
+            longer.push(b',');
+        }
+        longer.extend_from_slice(host.as_bytes());
+    }
+    OsString::from_vec(longer)
 }
 
 /// As clients send it: space around a key is none of it.

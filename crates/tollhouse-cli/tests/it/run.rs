@@ -267,6 +267,58 @@ async fn the_key_is_not_handed_on() {
     user.is_left().await;
 }
 
+/// An HTTP proxy of the machine's does not reach the daemon, and would see the token and all
+/// prompts. Which of the two lists a client reads is its own matter.
+#[tokio::test]
+async fn calls_go_past_the_machines_http_proxy() {
+    let provider = Provider::start(Sim::builder()).await;
+    let user = User::new("run_no_proxy");
+    let ours = "127.0.0.1,localhost";
+    let with_ours = |list: &str| format!("{list},{ours}");
+    for (lower, upper, lower_is, upper_is) in [
+        (None, None, ours.to_owned(), ours.to_owned()),
+        // Whoever reads the other one first is not to lose what stands in this.
+        (Some("a, .b"), None, with_ours("a, .b"), with_ours("a, .b")),
+        (None, Some("a"), with_ours("a"), with_ours("a")),
+        (Some(""), Some("a"), with_ours("a"), with_ours("a")),
+        (Some("a"), Some("b"), with_ours("a"), with_ours("b")),
+        (Some("a,"), Some("b "), with_ours("a"), with_ours("b ")),
+        (Some("*"), Some("b"), "*".to_owned(), with_ours("b")),
+        (None, Some("*"), "*".to_owned(), "*".to_owned()),
+        (
+            Some("127.0.0.1:80,LocalHost"),
+            Some("localhost 127.0.0.1"),
+            "127.0.0.1:80,LocalHost,127.0.0.1".to_owned(),
+            "localhost 127.0.0.1".to_owned(),
+        ),
+    ] {
+        let mut command = user.run(&provider, &[], "env > environment");
+        for (name, list) in [("no_proxy", lower), ("NO_PROXY", upper)] {
+            command.envs(list.map(|list| (name, list)));
+        }
+        command.env("http_proxy", "http://127.0.0.1:9");
+        let ran = run(command);
+        assert_eq!(ran.code, Some(0), "{ran:?}");
+        let environment = fs::read_to_string(user.file("environment")).unwrap();
+        for (name, is) in [("no_proxy", lower_is), ("NO_PROXY", upper_is)] {
+            let line = format!("{name}={is}");
+            assert!(
+                environment.lines().any(|it| it == line),
+                "{line}: {environment}"
+            );
+        }
+    }
+    // A run inside a run finds all of it there, and makes nothing longer.
+    let mut command = user.run(&provider, &[], "\"$TOLLHOUSE\" run -- env > environment");
+    command.env("no_proxy", "a");
+    let ran = run(command);
+    assert_eq!(ran.code, Some(0), "{ran:?}");
+    let environment = fs::read_to_string(user.file("environment")).unwrap();
+    let line = format!("NO_PROXY=a,{ours}");
+    assert!(environment.lines().any(|it| it == line), "{environment}");
+    user.is_left().await;
+}
+
 #[tokio::test]
 async fn files_are_this_users_alone() {
     let provider = Provider::start(Sim::builder()).await;

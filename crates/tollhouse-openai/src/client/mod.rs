@@ -55,7 +55,8 @@ const PROJECT: HeaderName = HeaderName::from_static("openai-project");
 /// have is not doubled. An absolute URI is taken as it is, but the key goes
 /// to the base URL's origin alone. Where they are missing, the key (with its organization and
 /// project) and `content-type: application/json` are added; an `authorization` that is there
-/// is kept. Redirects are not followed.
+/// is kept. Redirects are not followed, and an HTTP proxy that the environment names
+/// (`HTTPS_PROXY`, `ALL_PROXY`) is not asked.
 ///
 /// Every response carries [`RateLimits`](crate::RateLimits) in its extensions,
 /// an unsuccessful one a [`Verdict`](crate::Verdict) too; its body has been read
