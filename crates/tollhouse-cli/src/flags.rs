@@ -5,6 +5,8 @@ use std::num::NonZero;
 use std::str::FromStr;
 use std::time::Duration;
 
+use tollhouse_proxy::names;
+
 /// What is longer than a century is no time that anybody means.
 const LONGEST: u64 = 100 * 366 * 86_400;
 
@@ -38,6 +40,20 @@ where
 /// The same as its own type.
 pub(crate) fn non_zero(text: &str) -> Result<NonZero<u32>, &'static str> {
     text.parse().map_err(|_| AT_LEAST_ONE)
+}
+
+/// A name that clients call a proxy by.
+pub(crate) fn host(text: &str) -> Result<String, &'static str> {
+    names::is_host(text)
+        .then(|| text.to_owned())
+        .ok_or("a name such as proxy.internal, without a port, is allowed")
+}
+
+/// A caller's name, as the proxy takes it from clients, too.
+pub(crate) fn caller(text: &str) -> Result<String, &'static str> {
+    names::caller(text)
+        .map(str::to_owned)
+        .ok_or("a name of visible ASCII and spaces, of 1 to 64 characters, is allowed")
 }
 
 /// Where to listen, or whom to reach.

@@ -8,7 +8,7 @@ use tollhouse_openai::{Account, OpenAi};
 use tollhouse_proxy::{Bounds, Proxy, Served};
 
 use crate::failure::{self, BoxError, Ended, Exit};
-use crate::flags::{address, at_least_one, seconds, some_seconds};
+use crate::flags::{address, at_least_one, host, seconds, some_seconds};
 use crate::logging;
 use crate::metrics;
 use crate::policy_args::{ClientArgs, PolicyArgs, TOKEN};
@@ -33,7 +33,7 @@ pub(crate) struct Args {
     listen: SocketAddr,
 
     /// A name that clients call this proxy by, beside addresses and localhost; repeatable
-    #[arg(long = "host", value_name = "NAME")]
+    #[arg(long = "host", value_name = "NAME", value_parser = host)]
     hosts: Vec<String>,
 
     /// Send each client's own key to the provider, each under limits of its own; a token, where

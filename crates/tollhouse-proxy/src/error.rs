@@ -16,7 +16,8 @@ use tower_http::timeout::TimeoutError;
 
 use crate::check::Flaw;
 use crate::counts::Full;
-use crate::headers::{LONGEST_NAME, SHOULD_RETRY};
+use crate::headers::SHOULD_RETRY;
+use crate::names::LONGEST_CALLER;
 use crate::upstream::gates::Outlook;
 
 const RETRY_AFTER_MS: HeaderName = HeaderName::from_static("retry-after-ms");
@@ -271,7 +272,7 @@ impl Refusal {
                 "invalid_value",
                 format!(
                     "x-tollhouse-caller: a name of visible ASCII and spaces is allowed, of at \
-                     most {LONGEST_NAME} characters"
+                     most {LONGEST_CALLER} characters"
                 ),
                 Never,
             ),

@@ -20,9 +20,6 @@ pub(crate) const API_KEY: HeaderName = HeaderName::from_static("api-key");
 /// A client's own key among WebSocket's protocols, where a header of its own is not to be had.
 const KEY_PROTOCOL: &str = "openai-insecure-api-key.";
 
-/// Of a caller's name, in characters.
-pub(crate) const LONGEST_NAME: usize = 64;
-
 /// Leaves of a request's headers what the provider is to see.
 pub(crate) fn for_provider(headers: &mut HeaderMap, keeps_key: bool) {
     let takes_trailers = headers.get(TE).is_some_and(names_trailers);

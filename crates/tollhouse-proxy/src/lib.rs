@@ -15,6 +15,7 @@
 //!   ([`serve`](Proxy::serve)).
 //! * [`Served`]: that server, until it is [drained](Served::drain).
 //! * [`Bounds`]: what clients may make it hold.
+//! * [`names`]: of callers and hosts, which of them are taken.
 //! * [`page`]: what it shows to a browser, of use to others, too.
 //!
 //! # Examples
@@ -47,6 +48,7 @@ mod counts;
 mod error;
 mod headers;
 mod keys;
+pub mod names;
 pub mod page;
 mod proxy;
 mod serve;

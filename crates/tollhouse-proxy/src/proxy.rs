@@ -16,6 +16,7 @@ use crate::counts::Held;
 use crate::counts::Tallies;
 use crate::keys::{Accounts, Keys};
 use crate::keys::{Token, Tokens, Vouch};
+use crate::names;
 use crate::page::{self, Page, Process};
 use crate::serve::{self, Served};
 use crate::shared::Shared;
@@ -133,8 +134,17 @@ impl Proxy {
     }
 
     /// A name that clients call this proxy by, beside addresses and `localhost`.
+    ///
+    /// # Panics
+    ///
+    /// If no client can call it so ([`names::is_host`]): with a port, for example.
+    #[track_caller]
     pub fn host(mut self, name: impl Into<String>) -> Self {
-        self.hosts.push(name.into());
+        let name = name.into();
+        if !names::is_host(&name) {
+            panic!("{name:?} is no host; allowed is a name such as proxy.internal, without a port");
+        }
+        self.hosts.push(name);
         self
     }
 

@@ -11,7 +11,7 @@ use tollhouse_openai::{Account, AccountConfig, Caller};
 
 use super::files::{self, Place};
 use crate::failure::{self, BoxError};
-use crate::flags::{non_zero, time};
+use crate::flags::{caller, non_zero, time};
 use crate::policy_args::{ClientArgs, PolicyArgs};
 
 const YEAR: Duration = Duration::from_secs(365 * 86_400);
@@ -141,7 +141,7 @@ pub(crate) struct Args {
     pub(super) report: Option<PathBuf>,
 
     /// Who asks, where the account is shared
-    #[arg(long, value_name = "NAME", default_value = "batch")]
+    #[arg(long, value_name = "NAME", value_parser = caller, default_value = "batch")]
     pub(super) caller: String,
 
     /// The share of that caller against others' [default: as the file says, else 1]

@@ -23,6 +23,8 @@ use std::ffi::{OsStr, OsString};
 use std::path::Path;
 use std::sync::Arc;
 
+use tollhouse_proxy::names;
+
 use self::child::Child;
 use self::door::Door;
 use self::home::Home;
@@ -30,6 +32,7 @@ use self::outer::Outer;
 use self::seat::{Recipe, Seat};
 use self::token::{Secret, Signed};
 use crate::failure::{BoxError, Ended, Exit};
+use crate::flags::caller;
 use crate::logging;
 use crate::policy_args::{ClientArgs, PolicyArgs};
 
@@ -48,7 +51,7 @@ use crate::policy_args::{ClientArgs, PolicyArgs};
 #[command(override_usage = "tollhouse run [OPTIONS] -- <COMMAND>...")]
 pub(crate) struct Args {
     /// Who asks, where the account is shared [default: COMMAND's file name]
-    #[arg(long, value_name = "NAME")]
+    #[arg(long, value_name = "NAME", value_parser = caller)]
     caller: Option<String>,
 
     /// The share of that caller against others'; what the file says of its name goes first
@@ -160,13 +163,51 @@ impl Args {
         })
     }
 
-    /// COMMAND's.
+    /// COMMAND's, as a caller is called.
     fn file_name(&self) -> String {
         let name = Path::new(self.program()).file_name();
-        name.unwrap_or_default().to_string_lossy().into_owned()
+        as_caller(&name.unwrap_or_default().to_string_lossy())
     }
 
     fn program(&self) -> &OsStr {
         self.command.first().map_or(OsStr::new(""), |it| it)
+    }
+}
+
+/// A caller's name after a program's, whatever that is: nobody chose it, so none is refused.
+fn as_caller(program: &str) -> String {
+    let visible = |letter| match letter {
+        ' '..='~' => letter,
+        _ => '_',
+    };
+    let name: String = program
+        .trim()
+        .chars()
+        .map(visible)
+        .take(names::LONGEST_CALLER)
+        .collect();
+    names::caller(&name).unwrap_or("command").to_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn whatever_a_program_is_called_it_names_a_caller() {
+        let long = "x".repeat(80);
+        for (program, name) in [
+            ("nightly.py", "nightly.py"),
+            ("my script", "my script"),
+            ("na\u{ef}ve\n", "na_ve"),
+            ("a\tb\u{7f}", "a_b_"),
+            (&long, &long[..64]),
+            (" \n", "command"),
+            ("", "command"),
+        ] {
+            assert_eq!(as_caller(program), name);
+        }
+        let spaced = format!("{} y", &long[..63]);
+        assert_eq!(as_caller(&spaced), long[..63], "no space at its end");
     }
 }

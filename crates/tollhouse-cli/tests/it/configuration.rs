@@ -278,3 +278,30 @@ fn keys_of_their_own_and_one_account_exclude_each_other_and_both_are_named() {
         assert_eq!(said, told);
     }
 }
+
+/// A name that no client can call the proxy by would turn them all away, and `*` nobody.
+#[test]
+fn a_host_that_is_none_is_named_with_what_is_allowed() {
+    for host in ["x:80", "", "a b", "http://x", "*", "*.corp", "a..b", "::1"] {
+        let said = refused(&["proxy", "--host", host], &[]);
+        let told = format!("invalid value '{host}' for '--host <NAME>': ");
+        assert!(said.contains(&told), "{said}");
+        assert!(said.contains("proxy.internal, without a port"), "{said}");
+    }
+}
+
+/// As the header `x-tollhouse-caller` does; nobody is told of a name that cannot be shown.
+#[test]
+fn a_callers_name_that_is_none_is_named_with_what_is_allowed() {
+    let long = "a".repeat(65);
+    let run = ["run", "--caller"];
+    let batch = ["batch", "-", "--output", "x", "--caller"];
+    for name in ["", " ", &long, "J\u{fc}rgen", "a\nb"] {
+        for (command, rest) in [(&run[..], &["true"][..]), (&batch, &[])] {
+            let said = refused(&[command, &[name], rest].concat(), &[]);
+            assert!(said.contains("for '--caller <NAME>': "), "{said}");
+            let told = "a name of visible ASCII and spaces, of 1 to 64 characters, is allowed";
+            assert!(said.contains(told), "{said}");
+        }
+    }
+}

@@ -6,7 +6,7 @@ use tollhouse_openai::{Account, OpenAi, Policy};
 use super::accounts::FORGOTTEN_AFTER;
 use super::tokens::Token;
 use super::*;
-use crate::headers::LONGEST_NAME;
+use crate::names::LONGEST_CALLER;
 
 fn gates() -> Gates {
     let openai = OpenAi::builder().base_url("http://127.0.0.1:1/v1").build();
@@ -178,7 +178,7 @@ async fn the_files_tokens_are_those_of_the_moment() {
 async fn without_tokens_anybody_may_call_by_any_name() {
     let keys = own("", Tokens::default());
     assert_eq!(admitted(&keys, &[]), Ok(String::new()));
-    for name in ["x".repeat(LONGEST_NAME), "me and you".to_owned()] {
+    for name in ["x".repeat(LONGEST_CALLER), "me and you".to_owned()] {
         let caller = admitted(&keys, &[("x-tollhouse-caller", &name)]);
         assert_eq!(caller, Ok(name));
     }
@@ -194,8 +194,8 @@ async fn a_name_that_cannot_be_kept_is_refused_and_nobody_elses() {
         tokens: Tokens::default(),
         accounts: Box::new(Accounts::new(gates(), openai.unwrap(), 2)),
     };
-    let long = "x".repeat(LONGEST_NAME + 1);
-    for name in [&*long, "J\u{fc}rgen", "\u{fc}"] {
+    let long = "x".repeat(LONGEST_CALLER + 1);
+    for name in [&*long, "J\u{fc}rgen", "\u{fc}", "a\tb"] {
         let shown = [("api-key", "sk-1"), ("x-tollhouse-caller", name)];
         for keys in [&own("", Tokens::default()), &theirs] {
             assert_eq!(admitted(keys, &shown), Err(Refusal::BadCaller), "{name}");

@@ -9,7 +9,8 @@ use subtle::{Choice, ConstantTimeEq};
 use tollhouse_openai::{AccountConfig, Caller};
 
 use crate::error::Refusal;
-use crate::headers::{API_KEY, CALLER, LONGEST_NAME, TOKEN, ends_key, keys_among_protocols};
+use crate::headers::{API_KEY, CALLER, TOKEN, ends_key, keys_among_protocols};
+use crate::names;
 
 /// Whoever it vouches for, of what a client shows.
 pub(crate) type Vouch = Arc<dyn Fn(&str) -> Option<Caller> + Send + Sync>;
@@ -131,11 +132,11 @@ pub(crate) fn claimed(headers: &HeaderMap) -> Result<Option<String>, Refusal> {
     let Some(name) = headers.get(CALLER) else {
         return Ok(None);
     };
-    let name = name.to_str().map_err(|_| Refusal::BadCaller)?.trim();
-    match name.len() {
-        0 => Ok(None),
-        1..=LONGEST_NAME => Ok(Some(name.to_owned())),
-        _ => Err(Refusal::BadCaller),
+    let name = name.to_str().map_err(|_| Refusal::BadCaller)?;
+    match names::caller(name) {
+        Some(name) => Ok(Some(name.to_owned())),
+        None if name.trim().is_empty() => Ok(None),
+        None => Err(Refusal::BadCaller),
     }
 }
 

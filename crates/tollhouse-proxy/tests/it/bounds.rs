@@ -54,6 +54,23 @@ fn bounds_that_let_nothing_through_are_refused() {
     drop(Proxy::new(Account::new(wide()), openai).bounds(bounds));
 }
 
+/// No client would ever be let in by it, and `*` is nobody's name.
+#[test]
+fn a_host_that_is_no_name_is_refused() {
+    let openai = client("http://127.0.0.1:1/v1");
+    for name in ["", "proxy:80", "http://proxy", "*"] {
+        let proxy = Proxy::new(Account::new(wide()), openai.clone());
+        let panicked = catch_unwind(AssertUnwindSafe(|| drop(proxy.host(name))));
+        let panicked = panicked.expect_err(name);
+        let told = panicked.downcast_ref::<String>().expect("a sentence");
+        assert!(
+            told.starts_with(&format!("{name:?} is no host; ")),
+            "{told}"
+        );
+    }
+    drop(Proxy::new(Account::new(wide()), openai).host("proxy.internal"));
+}
+
 /// Nobody is bounded by them, and the proxy serves.
 #[tokio::test]
 async fn bounds_may_be_as_large_as_they_can_be_written() {
