@@ -1,5 +1,6 @@
 //! Values of flags that are read alike: each says what is allowed.
 
+use std::fmt::Display;
 use std::net::SocketAddr;
 use std::num::NonZero;
 use std::str::FromStr;
@@ -11,35 +12,59 @@ use tollhouse_proxy::names;
 const LONGEST: u64 = 100 * 366 * 86_400;
 
 /// Seconds, as a number.
-pub(crate) fn seconds(text: &str) -> Result<Duration, &'static str> {
-    parsed_seconds(text).ok_or("a number of seconds, 0 or more, is allowed")
+pub(crate) fn seconds(text: &str) -> Result<Duration, String> {
+    let within_a_century = parsed_seconds(text).filter(|time| is_meant(*time));
+    within_a_century.ok_or_else(|| format!("a number of seconds from 0 to {LONGEST} is allowed"))
 }
 
 /// The same where none at all would let nothing happen.
-pub(crate) fn some_seconds(text: &str) -> Result<Duration, &'static str> {
-    parsed_seconds(text)
-        .filter(|time| !time.is_zero())
-        .ok_or("a number of seconds above 0 is allowed")
+pub(crate) fn some_seconds(text: &str) -> Result<Duration, String> {
+    let above_zero = seconds(text).ok().filter(|time| !time.is_zero());
+    above_zero
+        .ok_or_else(|| format!("a number of seconds from 0.000000001 to {LONGEST} is allowed"))
+}
+
+fn is_meant(time: Duration) -> bool {
+    time <= Duration::from_secs(LONGEST)
 }
 
 fn parsed_seconds(text: &str) -> Option<Duration> {
     Duration::try_from_secs_f64(text.parse().ok()?).ok()
 }
 
-const AT_LEAST_ONE: &str = "a whole number, 1 or more, is allowed";
+/// A type of whole numbers from 0 on, which knows its largest.
+pub(crate) trait Whole: FromStr + Default + Display + PartialEq {
+    const MOST: Self;
+}
 
-/// How many, where none at all would let nothing happen.
-pub(crate) fn at_least_one<N>(text: &str) -> Result<N, &'static str>
-where
-    N: FromStr + Default + PartialEq,
-{
+impl Whole for u32 {
+    const MOST: u32 = u32::MAX;
+}
+
+impl Whole for u64 {
+    const MOST: u64 = u64::MAX;
+}
+
+impl Whole for usize {
+    const MOST: usize = usize::MAX;
+}
+
+/// How many.
+pub(crate) fn whole<N: Whole>(text: &str) -> Result<N, String> {
+    let told = || format!("a whole number from 0 to {} is allowed", N::MOST);
+    text.parse().map_err(|_| told())
+}
+
+/// The same where none at all would let nothing happen.
+pub(crate) fn at_least_one<N: Whole>(text: &str) -> Result<N, String> {
     let number = text.parse().ok().filter(|number| *number != N::default());
-    number.ok_or(AT_LEAST_ONE)
+    number.ok_or_else(|| format!("a whole number from 1 to {} is allowed", N::MOST))
 }
 
 /// The same as its own type.
-pub(crate) fn non_zero(text: &str) -> Result<NonZero<u32>, &'static str> {
-    text.parse().map_err(|_| AT_LEAST_ONE)
+pub(crate) fn non_zero(text: &str) -> Result<NonZero<u32>, String> {
+    let number = at_least_one(text)?;
+    Ok(NonZero::new(number).expect("it is at least one"))
 }
 
 /// A name that clients call a proxy by.
@@ -66,8 +91,8 @@ pub(crate) fn address(text: &str) -> Result<SocketAddr, &'static str> {
 /// seconds without one.
 pub(crate) fn time(text: &str) -> Result<Duration, &'static str> {
     parsed_time(text)
-        .filter(|time| !time.is_zero() && time.as_secs() <= LONGEST)
-        .ok_or("a time such as 90s, 10m, 2h or 1h30m is allowed")
+        .filter(|time| !time.is_zero() && is_meant(*time))
+        .ok_or("a time such as 90s, 10m, 2h or 1h30m, at most 36600d, is allowed")
 }
 
 fn parsed_time(text: &str) -> Option<Duration> {
@@ -173,6 +198,21 @@ mod tests {
         assert_eq!(some_seconds("0.5"), Ok(Duration::from_millis(500)));
         for text in ["0", "-1", "", "soon", "inf", "NaN"] {
             assert!(some_seconds(text).is_err(), "{text}");
+        }
+    }
+
+    /// What is told to be allowed is.
+    #[test]
+    fn the_least_and_the_largest_are_allowed() {
+        assert_eq!(whole("4294967295"), Ok(u32::MAX));
+        assert_eq!(whole("18446744073709551615"), Ok(u64::MAX));
+        assert_eq!(whole("0"), Ok(0_usize));
+        assert!(whole::<u64>("18446744073709551616").is_err());
+        assert_eq!(some_seconds("0.000000001"), Ok(Duration::from_nanos(1)));
+        assert_eq!(seconds("3162240000"), Ok(Duration::from_secs(LONGEST)));
+        assert_eq!(time("36600d"), Ok(Duration::from_secs(LONGEST)));
+        for text in ["3162240000.1", "3162240001", "1e30"] {
+            assert!(seconds(text).is_err(), "{text}");
         }
     }
 }

@@ -8,7 +8,7 @@ use tollhouse_openai::{Account, OpenAi};
 use tollhouse_proxy::{Bounds, Proxy, Served};
 
 use crate::failure::{self, BoxError, Ended, Exit};
-use crate::flags::{address, at_least_one, host, seconds, some_seconds};
+use crate::flags::{address, at_least_one, host, seconds, some_seconds, whole};
 use crate::logging;
 use crate::metrics;
 use crate::policy_args::{ClientArgs, PolicyArgs, TOKEN};
@@ -70,7 +70,12 @@ pub(crate) struct Args {
     max_body: Option<usize>,
 
     /// Longest upload, in bytes; it is passed on as it comes [default: 1073741824]
-    #[arg(long, value_name = "BYTES", allow_negative_numbers = true)]
+    #[arg(
+        long,
+        value_name = "BYTES",
+        value_parser = whole::<usize>,
+        allow_negative_numbers = true
+    )]
     max_upload: Option<usize>,
 
     /// What all calls together may hold of bodies, in bytes [default: 536870912]

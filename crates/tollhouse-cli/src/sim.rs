@@ -9,7 +9,7 @@ use serde_json::Value;
 use tollhouse_sim::{ChargeRule, Config, Enforcement, Report, RequestEnforcement, Sim};
 
 use crate::failure::{self, BoxError, Ended, Exit};
-use crate::flags::{address, seconds};
+use crate::flags::{address, seconds, whole};
 use crate::logging;
 use crate::print::{Count, Span, to_stdout};
 use crate::signals::Signals;
@@ -77,7 +77,7 @@ pub(crate) struct Args {
     retry_after: bool,
 
     /// What all that is random is drawn from [default: 0]
-    #[arg(long)]
+    #[arg(long, value_parser = whole::<u64>, allow_negative_numbers = true)]
     seed: Option<u64>,
 
     /// A JSON file of settings, also of those without a flag; flags go first
@@ -250,12 +250,17 @@ impl From<Rule> for ChargeRule {
     }
 }
 
+/// As much as the simulator takes.
+const MOST: u64 = 1_000_000_000_000;
+
 fn limit(text: &str) -> Result<Limit, &'static str> {
     match text {
         "none" => Ok(Limit(None)),
         _ => text
             .parse()
+            .ok()
+            .filter(|limit| (1..=MOST).contains(limit))
             .map(|limit| Limit(Some(limit)))
-            .map_err(|_| "a whole number or `none` is allowed"),
+            .ok_or("a whole number from 1 to 1000000000000, or `none`, is allowed"),
     }
 }

@@ -269,10 +269,8 @@ fn amount(text: &str) -> Result<Money, &'static str> {
 
 /// As long as a policy allows.
 fn told_delay(text: &str) -> Result<Duration, &'static str> {
-    let time = time(text)?;
-    (time <= YEAR)
-        .then_some(time)
-        .ok_or("at most 365d is allowed")
+    let time = time(text).ok().filter(|time| *time <= YEAR);
+    time.ok_or("a time such as 90s, 10m, 2h or 1h30m, at most 365d, is allowed")
 }
 
 fn share(text: &str) -> Result<f64, &'static str> {

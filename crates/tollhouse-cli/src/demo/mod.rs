@@ -18,6 +18,7 @@ use tokio::time::Instant;
 use tower::Layer;
 
 use crate::failure::{self, BoxError, Ended, Exit};
+use crate::flags::whole;
 use crate::print::{colours, to_stdout};
 use crate::progress::Screen;
 use account::Account;
@@ -47,7 +48,8 @@ pub(crate) struct Args {
     speed: f64,
 
     /// What all that is random is drawn from
-    #[arg(long, default_value = "7")]
+    #[arg(long, default_value = "7", value_parser = whole::<u64>,
+          allow_negative_numbers = true)]
     seed: u64,
 }
 

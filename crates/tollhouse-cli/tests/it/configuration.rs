@@ -70,7 +70,7 @@ fn simulator_and_demo_name_what_is_wrong() {
         (&["sim", "--speed=0"], "speed is 0; allowed: 0.001 to 60000"),
         (
             &["sim", "--tpm", "lots"],
-            "a whole number or `none` is allowed",
+            "a whole number from 1 to 1000000000000, or `none`, is allowed",
         ),
         (
             &["sim", "--config", "no-such.json"],
@@ -141,15 +141,16 @@ fn a_variable_of_the_commands_own_is_named_where_it_is_misspelt_or_names_no_file
 /// A flag by which nothing could be done is a mistake, and the message says what is allowed.
 #[test]
 fn numbers_that_can_only_be_a_mistake_are_refused() {
-    const NUMBER: &str = "a whole number, 1 or more, is allowed";
-    const TIME: &str = "a number of seconds above 0 is allowed";
+    const SMALL: &str = "a whole number from 1 to 4294967295 is allowed";
+    let number = &*format!("a whole number from 1 to {} is allowed", usize::MAX);
+    const TIME: &str = "a number of seconds from 0.000000001 to 3162240000 is allowed";
     let proxy = [
-        ("--max-connections", NUMBER),
-        ("--max-streams", NUMBER),
-        ("--max-head", NUMBER),
-        ("--max-body", NUMBER),
-        ("--max-held", NUMBER),
-        ("--max-keys", NUMBER),
+        ("--max-connections", number),
+        ("--max-streams", SMALL),
+        ("--max-head", number),
+        ("--max-body", number),
+        ("--max-held", number),
+        ("--max-keys", number),
         ("--timeout-seconds", TIME),
         ("--head-seconds", TIME),
         ("--body-idle-seconds", TIME),
@@ -157,7 +158,7 @@ fn numbers_that_can_only_be_a_mistake_are_refused() {
         ("--stream-comments", TIME),
     ];
     for (flag, allowed) in proxy {
-        for value in ["0", "-1", "many"] {
+        for value in ["0", "-1", "many", "99999999999999999999"] {
             let said = refused(&["proxy", flag, value], &[]);
             let first = said.lines().next().unwrap_or_default();
             let told = format!("error: invalid value '{value}' for '{flag} <");
@@ -167,15 +168,15 @@ fn numbers_that_can_only_be_a_mistake_are_refused() {
     }
     let batch = |flag, value| refused(&["batch", "in", "-o", "out", flag, value], &[]);
     for (flag, value, allowed) in [
-        ("--answer-megabytes", "0", NUMBER),
+        ("--answer-megabytes", "0", SMALL),
         ("--timeout-seconds", "0", TIME),
         ("--weight", "0", "0 is not in 1..=1000000"),
         (
             "--give-up-after",
             "-1",
-            "a time such as 90s, 10m, 2h or 1h30m is allowed",
+            "a time such as 90s, 10m, 2h or 1h30m, at most 36600d, is allowed",
         ),
-        ("--max-told-delay", "366d", "at most 365d is allowed"),
+        ("--max-told-delay", "366d", "at most 365d, is allowed"),
         ("--max-failures", "-1", "a number from 0 to 1 is allowed"),
         (
             "--url",
@@ -207,7 +208,7 @@ fn numbers_that_can_only_be_a_mistake_are_refused() {
     );
     let said = refused(&["proxy", "--max-wait", "-1"], &[]);
     assert!(
-        said.contains("a number of seconds, 0 or more, is allowed"),
+        said.contains("a number of seconds from 0 to 3162240000 is allowed"),
         "{said}"
     );
     // It gets to what comes after its flags.
@@ -287,6 +288,46 @@ fn a_host_that_is_none_is_named_with_what_is_allowed() {
         let told = format!("invalid value '{host}' for '--host <NAME>': ");
         assert!(said.contains(&told), "{said}");
         assert!(said.contains("proxy.internal, without a port"), "{said}");
+    }
+}
+
+/// Where a number is too large, it would be told that it is allowed.
+#[test]
+fn what_is_too_large_is_refused_with_the_largest() {
+    let any = format!("a whole number from 0 to {} is allowed", usize::MAX);
+    let seconds = "a number of seconds from 0 to 3162240000 is allowed";
+    let batch = ["batch", "in", "--output", "out"];
+    for (command, flag, allowed) in [
+        (&["proxy"][..], "--max-upload", &*any),
+        (&["proxy"], "--max-wait", seconds),
+        (&["proxy"], "--drain-seconds", seconds),
+        (&["plan", "in"], "--answer-seconds", seconds),
+        (
+            &batch,
+            "--answer-megabytes",
+            "a whole number from 1 to 4294967295 is allowed",
+        ),
+        (&batch, "--deadline", "at most 36600d, is allowed"),
+        (&batch, "--max-told-delay", "at most 365d, is allowed"),
+        (
+            &["sim"],
+            "--tpm",
+            "a whole number from 1 to 1000000000000, or `none`, is allowed",
+        ),
+        (
+            &["sim"],
+            "--seed",
+            "a whole number from 0 to 18446744073709551615 is allowed",
+        ),
+        (&["sim"], "--latency", seconds),
+        (
+            &["demo"],
+            "--seed",
+            "a whole number from 0 to 18446744073709551615 is allowed",
+        ),
+    ] {
+        let said = refused(&[command, &[flag, "99999999999999999999"]].concat(), &[]);
+        assert!(said.contains(allowed), "{said}");
     }
 }
 
