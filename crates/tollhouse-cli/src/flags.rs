@@ -67,6 +67,14 @@ pub(crate) fn non_zero(text: &str) -> Result<NonZero<u32>, String> {
     Ok(NonZero::new(number).expect("it is at least one"))
 }
 
+/// A text that says something: an empty one would be as good as no flag, and is mostly a
+/// variable of a script's that is not set.
+pub(crate) fn something(text: &str) -> Result<String, &'static str> {
+    let says = !text.trim().is_empty();
+    says.then(|| text.to_owned())
+        .ok_or("it says nothing; leave the flag out where nothing is meant")
+}
+
 /// A name that clients call a proxy by.
 pub(crate) fn host(text: &str) -> Result<String, &'static str> {
     names::is_host(text)

@@ -13,7 +13,7 @@ use tollhouse_openai::policy::BadSetting;
 use tollhouse_openai::{AccountConfig, OpenAi, OpenAiBuilder, Policy, PolicyConfig, PolicyError};
 
 use crate::failure::{self, BoxError};
-use crate::flags::some_seconds;
+use crate::flags::{some_seconds, something};
 
 /// The account's limits; a flag goes before its variable. The key is read from
 /// OPENAI_API_KEY alone.
@@ -24,42 +24,42 @@ pub(crate) struct PolicyArgs {
     places: Places,
 
     /// Requests in flight, streams until their last byte [env: OPENAI_MAX_CONCURRENCY] [default: 3]
-    #[arg(long, value_name = "N", allow_hyphen_values = true)]
+    #[arg(long, value_name = "N", value_parser = something, allow_hyphen_values = true)]
     max_concurrency: Option<String>,
 
     /// Least time between two launches, 0 for none [env: OPENAI_STAGGER_SECONDS] [default: 15]
-    #[arg(long, value_name = "SECONDS", allow_hyphen_values = true)]
+    #[arg(long, value_name = "SECONDS", value_parser = something, allow_hyphen_values = true)]
     stagger_seconds: Option<String>,
 
     /// Tokens a minute, `auto` or `unlimited` [env: OPENAI_TPM_LIMIT] [default: 30000]
-    #[arg(long, value_name = "TOKENS", allow_hyphen_values = true)]
+    #[arg(long, value_name = "TOKENS", value_parser = something, allow_hyphen_values = true)]
     tpm_limit: Option<String>,
 
     /// Requests a minute, `auto` or `unlimited` [env: OPENAI_RPM_LIMIT] [default: unlimited]
-    #[arg(long, value_name = "REQUESTS", allow_hyphen_values = true)]
+    #[arg(long, value_name = "REQUESTS", value_parser = something, allow_hyphen_values = true)]
     rpm_limit: Option<String>,
 
     /// Share of the limits never used, 0 to 0.9 [env: OPENAI_TPM_HEADROOM] [default: 0.15]
-    #[arg(long, value_name = "SHARE", allow_hyphen_values = true)]
+    #[arg(long, value_name = "SHARE", value_parser = something, allow_hyphen_values = true)]
     tpm_headroom: Option<String>,
 
     /// Cost of a request that does not say how long its answer may be
     /// [env: OPENAI_EST_TOKENS_PER_RUN] [default: 7000]
-    #[arg(long, value_name = "TOKENS", allow_hyphen_values = true)]
+    #[arg(long, value_name = "TOKENS", value_parser = something, allow_hyphen_values = true)]
     est_tokens_per_run: Option<String>,
 
     /// Attempts in all, the first included [env: OPENAI_RETRY_MAX_ATTEMPTS] [default: 5]
-    #[arg(long, value_name = "N", allow_hyphen_values = true)]
+    #[arg(long, value_name = "N", value_parser = something, allow_hyphen_values = true)]
     retry_max_attempts: Option<String>,
 
     /// First backoff; doubles, with jitter, up to 60 s; a told delay goes first
     /// [env: OPENAI_BACKOFF_BASE_SECONDS] [default: 2]
-    #[arg(long, value_name = "SECONDS", allow_hyphen_values = true)]
+    #[arg(long, value_name = "SECONDS", value_parser = something, allow_hyphen_values = true)]
     backoff_base_seconds: Option<String>,
 
     /// How many may wait in each pool before others are refused, or `unlimited`
     /// [env: OPENAI_MAX_WAITING] [default: unlimited]
-    #[arg(long, value_name = "N", allow_hyphen_values = true)]
+    #[arg(long, value_name = "N", value_parser = something, allow_hyphen_values = true)]
     max_waiting: Option<String>,
 }
 
@@ -75,7 +75,7 @@ pub(crate) struct Places {
     /// Shares the account with other processes through this Redis: redis://HOST[:PORT]; its name there
     /// and what is done without it are said under [shared] of the file [env: TOLLHOUSE_REDIS]
     /// [default: not shared]
-    #[arg(long, value_name = "URL")]
+    #[arg(long, value_name = "URL", value_parser = something)]
     redis: Option<String>,
 }
 
@@ -84,7 +84,7 @@ pub(crate) struct Places {
 #[command(next_help_heading = "Policy")]
 pub(crate) struct ClientArgs {
     /// The API, its version included [env: OPENAI_BASE_URL] [default: OpenAI's own]
-    #[arg(long, value_name = "URL")]
+    #[arg(long, value_name = "URL", value_parser = something)]
     base_url: Option<String>,
 
     /// Longest wait for the head of an answer, and again for each further piece of its body

@@ -331,6 +331,19 @@ fn what_is_too_large_is_refused_with_the_largest() {
     }
 }
 
+/// An empty variable is one that is not set; an empty flag is one whose value got lost.
+#[test]
+fn a_flag_that_says_nothing_is_refused() {
+    for flag in ["--base-url", "--tpm-limit", "--max-waiting", "--redis"] {
+        for nothing in ["", " "] {
+            let said = refused(&["proxy", flag, nothing], &[]);
+            let told = format!("error: invalid value '{nothing}' for '{flag} <");
+            assert!(said.starts_with(&told), "{said}");
+            assert!(said.contains("leave the flag out"), "{said}");
+        }
+    }
+}
+
 /// As the header `x-tollhouse-caller` does; nobody is told of a name that cannot be shown.
 #[test]
 fn a_callers_name_that_is_none_is_named_with_what_is_allowed() {
