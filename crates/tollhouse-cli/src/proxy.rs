@@ -6,6 +6,7 @@ use std::time::Duration;
 use tokio::net::TcpListener;
 use tollhouse_openai::{Account, OpenAi};
 use tollhouse_proxy::{Bounds, Proxy, Served};
+use tracing::Level;
 
 use crate::failure::{self, BoxError, Ended, Exit};
 use crate::flags::{address, at_least_one, host, seconds, some_seconds, whole};
@@ -23,7 +24,7 @@ use crate::signals::Signals;
 /// API key or, beside one, in x-tollhouse-token. Calls wait here for their turn.
 ///
 /// SIGTERM or Ctrl-C turns away who waits and lets calls in flight end; a second
-/// one ends at once. One line a call is logged to stderr; RUST_LOG=off is silent.
+/// one ends at once. One line a call is logged to stderr; with RUST_LOG=off none.
 ///
 /// https://github.com/tollhouse-rs/tollhouse/blob/main/docs/guide/proxy.md
 #[derive(Debug, clap::Args)]
@@ -181,21 +182,26 @@ pub(crate) async fn run(args: Args) -> Ended {
         .await
         .map_err(|error| failure::because(format!("cannot listen at {}", args.listen), error))?;
     let served = proxy.serve(listener)?;
-    logging::say(args.greeting(&account, &served, &upstream).trim_end());
+    args.greet(&account, &served, &upstream);
     if let Some(greeting) = part.greeting().await {
-        logging::say(greeting);
+        logging::tell(Level::INFO, greeting);
     }
     let follow = heard.follow(&account, &args.policy);
     tokio::select! {
         () = signals.next() => {}
         never = follow => match never {},
     }
-    logging::say("Stopping; calls in flight may end. A second signal ends at once.");
+    logging::tell(
+        Level::INFO,
+        "Stopping; calls in flight may end. A second signal ends at once.",
+    );
     tokio::select! {
         drained = served.drain(args.drain_seconds) => {
             part.leave().await;
-            if drained.cut_off > 0 {
-                logging::say(format_args!("{} calls were cut off.", drained.cut_off));
+            match drained.cut_off {
+                0 => {}
+                1 => logging::tell(Level::WARN, "1 call was cut off."),
+                more => logging::tell(Level::WARN, format_args!("{more} calls were cut off.")),
             }
             Ok(Exit::Done)
         }
@@ -249,6 +255,22 @@ impl Args {
             *bound = given.unwrap_or(*bound);
         }
         bounds
+    }
+
+    /// Says where it listens: for people, with what a client needs.
+    fn greet(&self, account: &Account, served: &Served, upstream: &str) {
+        if !logging::is_json() {
+            return logging::say(self.greeting(account, served, upstream).trim_end());
+        }
+        let address = served.address();
+        tracing::info!(
+            target: logging::SAID,
+            %address,
+            url = served.url(),
+            page = format!("http://{address}/tollhouse/"),
+            upstream,
+            "the proxy listens"
+        );
     }
 
     fn greeting(&self, account: &Account, served: &Served, upstream: &str) -> String {

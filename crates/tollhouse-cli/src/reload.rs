@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use tokio::time::sleep;
 use tollhouse_openai::{Account, AccountConfig};
+use tracing::Level;
 
 use crate::failure::BoxError;
 use crate::logging;
@@ -91,7 +92,7 @@ pub(crate) async fn follow(
     followed: Option<Followed>,
     account: &Account,
     read: impl Fn() -> Result<AccountConfig, BoxError>,
-    tell: impl Fn(&str),
+    tell: impl Fn(Level, &str),
     changed: impl Fn(),
 ) -> Infallible {
     let Some(mut followed) = followed else {
@@ -111,13 +112,15 @@ pub(crate) async fn follow(
             changes.map_err(Into::into)
         });
         match changes {
-            Ok(changes) if changes.is_empty() => tell(&format!("{file} says what it said")),
+            Ok(changes) if changes.is_empty() => {
+                tell(Level::INFO, &format!("{file} says what it said"))
+            }
             Ok(changes) => {
                 changed();
                 let changes = changes.to_string().replace('\n', "\n  ");
-                tell(&format!("{file} was read again:\n  {changes}"));
+                tell(Level::INFO, &format!("{file} was read again:\n  {changes}"));
             }
-            Err(error) => tell(&format!("The account is as it was: {error}")),
+            Err(error) => tell(Level::WARN, &format!("The account is as it was: {error}")),
         }
     }
 }
@@ -141,14 +144,17 @@ impl Heard {
 
     /// As [`follow`] does.
     pub(crate) async fn follow(self, account: &Account, policy: &PolicyArgs) -> Infallible {
-        let tell = |told: &str| logging::say(told);
+        let tell = |level, told: &str| logging::tell(level, told);
         match self {
             Heard::File(file) => {
                 follow(Some(file), account, || policy.account(), tell, || {}).await
             }
             Heard::NoFile(mut hang_up) => loop {
                 hang_up.next().await;
-                tell("There is no file to be read again: --config names one");
+                tell(
+                    Level::WARN,
+                    "There is no file to be read again: --config names one",
+                );
             },
         }
     }

@@ -346,7 +346,7 @@ impl Run {
     /// Goes by the account's file while that changes.
     async fn follow(&self, followed: Option<Followed>) -> std::convert::Infallible {
         let read = || Ok(self.args.over(self.args.policy.account()?));
-        let tell = |told: &str| self.screen.note(told);
+        let tell = |_, told: &str| self.screen.note(told);
         let changed = || self.pools.refresh();
         reload::follow(followed, &self.account, read, tell, changed).await
     }

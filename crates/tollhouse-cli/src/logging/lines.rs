@@ -51,13 +51,18 @@ pub(crate) struct Writing {
 
 impl Lines {
     /// Gathers lines from now on, for `out`.
-    pub(super) fn start(out: impl Write + Send + 'static) -> io::Result<(Arc<Lines>, Writing)> {
-        Lines::start_ending_within(LAST, out)
+    /// How many were dropped is told in a line that `dropped` makes.
+    pub(super) fn start(
+        out: impl Write + Send + 'static,
+        dropped: fn(u64) -> String,
+    ) -> io::Result<(Arc<Lines>, Writing)> {
+        Lines::start_ending_within(LAST, out, dropped)
     }
 
     fn start_ending_within(
         patience: Duration,
         out: impl Write + Send + 'static,
+        dropped: fn(u64) -> String,
     ) -> io::Result<(Arc<Lines>, Writing)> {
         let lines = Arc::<Lines>::default();
         let writes = Arc::clone(&lines);
@@ -65,7 +70,7 @@ impl Lines {
         let thread = thread::Builder::new().name("log".to_owned());
         thread.spawn(move || {
             let _ends = ends;
-            writes.write_to(out);
+            writes.write_to(out, dropped);
         })?;
         let writing = Writing {
             lines: Arc::clone(&lines),
@@ -89,14 +94,14 @@ impl Lines {
         }
     }
 
-    fn write_to(&self, mut out: impl Write) {
+    fn write_to(&self, mut out: impl Write, tell: fn(u64) -> String) {
         let mut bytes = Vec::new();
         loop {
             bytes.clear();
             let (dropped, is_over) = self.take(&mut bytes);
             if dropped > 0 {
-                let told = format!("{dropped} lines of the log were dropped: nobody took them.\n");
-                bytes.extend_from_slice(told.as_bytes());
+                bytes.extend_from_slice(tell(dropped).as_bytes());
+                bytes.push(b'\n');
             }
             // Where nobody reads it, there is nobody to be told of that.
             let _ = out.write_all(&bytes).and_then(|()| out.flush());
@@ -177,6 +182,10 @@ mod tests {
         }
     }
 
+    fn told(dropped: u64) -> String {
+        format!("{dropped} dropped")
+    }
+
     fn say(lines: &Lines, text: &str) {
         let mut lines = lines;
         lines.write_all(text.as_bytes()).expect("it is gathered");
@@ -190,7 +199,7 @@ mod tests {
             written,
             lets: waits,
         };
-        let (lines, writing) = Lines::start(reader).expect("a thread");
+        let (lines, writing) = Lines::start(reader, told).expect("a thread");
         say(&lines, "first\n");
         assert_eq!(sees.recv().unwrap(), b"first\n");
         for line in ["second\n", "third\n"] {
@@ -211,7 +220,7 @@ mod tests {
             written,
             lets: waits,
         };
-        let (lines, writing) = Lines::start_ending_within(PAUSE, reader).expect("a thread");
+        let (lines, writing) = Lines::start_ending_within(PAUSE, reader, told).expect("a thread");
         say(&lines, "first\n");
         sees.recv().unwrap();
         drop(writing);
@@ -227,7 +236,7 @@ mod tests {
             written,
             lets: waits,
         };
-        let (lines, writing) = Lines::start(reader).expect("a thread");
+        let (lines, writing) = Lines::start(reader, told).expect("a thread");
         say(&lines, "first\n");
         sees.recv().unwrap();
         let long = "x".repeat(MOST / 2);
@@ -238,7 +247,6 @@ mod tests {
         drop(writing);
         let rest = String::from_utf8(sees.recv().unwrap()).unwrap();
         assert_eq!(rest.matches('x').count(), MOST);
-        let told = "3 lines of the log were dropped: nobody took them.\n";
-        assert!(rest.ends_with(told));
+        assert!(rest.ends_with("x3 dropped\n"));
     }
 }

@@ -5,12 +5,17 @@ mod lines;
 
 use std::fmt::Display;
 use std::io::{IsTerminal, Write};
+use std::panic;
 use std::sync::{Arc, OnceLock};
 
+use tracing::Level;
 use tracing_subscriber::EnvFilter;
+use tracing_subscriber::fmt::format::Writer;
+use tracing_subscriber::fmt::time::{FormatTime, SystemTime};
 use tracing_subscriber::fmt::writer::BoxMakeWriter;
 
 use crate::failure::{self, BoxError};
+use crate::print::Counted;
 use fields::Fields;
 use lines::Lines;
 pub(crate) use lines::Writing;
@@ -31,10 +36,14 @@ pub(crate) struct Logging {
 ///
 /// `RUST_LOG` is no filter.
 pub(crate) fn start(verbose: u8, logging: Logging) -> Result<Option<Writing>, BoxError> {
-    let Some(filter) = filter(verbose, logging.is_server)? else {
+    let Some(mut filter) = filter(verbose, logging.is_server)? else {
         return Ok(None);
     };
-    let (writer, writing) = writer(logging.is_server)?;
+    if logging.is_json {
+        // It is told whatever is logged beside it, as it is in words.
+        filter = filter.add_directive(SAID.parse().expect("a target is a directive"));
+    }
+    let (writer, writing) = writer(logging)?;
     let colours = std::io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none();
     let subscriber = tracing_subscriber::fmt()
         .with_env_filter(filter)
@@ -43,7 +52,11 @@ pub(crate) fn start(verbose: u8, logging: Logging) -> Result<Option<Writing>, Bo
         .log_internal_errors(false)
         .with_ansi(colours && !logging.is_json);
     let started = match logging.is_json {
-        true => subscriber.json().flatten_event(true).try_init(),
+        true => {
+            IS_JSON.get_or_init(|| ());
+            panic::set_hook(Box::new(|told| tracing::error!(target: SAID, "{told}")));
+            subscriber.json().flatten_event(true).try_init()
+        }
         false => subscriber.fmt_fields(Fields).try_init(),
     };
     started.map_err(|error| failure::because("cannot start to log", error))?;
@@ -52,6 +65,26 @@ pub(crate) fn start(verbose: u8, logging: Logging) -> Result<Option<Writing>, Bo
 
 /// Where a server's lines go.
 static LINES: OnceLock<Arc<Lines>> = OnceLock::new();
+
+/// The target of what a server says of itself where each line is an object.
+pub(crate) const SAID: &str = "tollhouse_cli";
+
+/// Whether each line is an object.
+static IS_JSON: OnceLock<()> = OnceLock::new();
+
+/// Whether each line is to be an object.
+pub(crate) fn is_json() -> bool {
+    IS_JSON.get().is_some()
+}
+
+/// What a server says of itself, of this level where lines are objects: as one of them.
+pub(crate) fn tell(level: Level, line: impl Display) {
+    match level {
+        _ if !is_json() => say(line),
+        Level::WARN => tracing::warn!(target: SAID, "{line}"),
+        _ => tracing::info!(target: SAID, "{line}"),
+    }
+}
 
 /// Says a line on stderr. One that nobody takes any more is lost, and keeps nobody from going
 /// on; a server's comes after all that it has logged.
@@ -64,15 +97,42 @@ pub(crate) fn say(line: impl Display) {
 }
 
 /// Others than servers say little, and draw their progress in between.
-fn writer(is_server: bool) -> Result<(BoxMakeWriter, Option<Writing>), BoxError> {
-    if !is_server {
+fn writer(logging: Logging) -> Result<(BoxMakeWriter, Option<Writing>), BoxError> {
+    if !logging.is_server {
         return Ok((BoxMakeWriter::new(std::io::stderr), None));
     }
-    let started = Lines::start(std::io::stderr());
+    let dropped = match logging.is_json {
+        true => dropped_as_object,
+        false => dropped_in_words,
+    };
+    let started = Lines::start(std::io::stderr(), dropped);
     let (lines, writing) =
         started.map_err(|error| failure::because("cannot start to log", error))?;
     let lines = LINES.get_or_init(|| lines);
     Ok((BoxMakeWriter::new(Arc::clone(lines)), Some(writing)))
+}
+
+fn dropped_in_words(dropped: u64) -> String {
+    let lines = Counted(dropped, "line");
+    match dropped {
+        1 => format!("{lines} of the log was dropped: nobody took it."),
+        _ => format!("{lines} of the log were dropped: nobody took them."),
+    }
+}
+
+/// As one of the log's own, which would find no room either.
+fn dropped_as_object(dropped: u64) -> String {
+    let mut time = String::new();
+    // Without a time the line tells as much.
+    let _ = SystemTime.format_time(&mut Writer::new(&mut time));
+    let object = serde_json::json!({
+        "timestamp": time,
+        "level": "WARN",
+        "message": dropped_in_words(dropped),
+        "dropped": dropped,
+        "target": SAID,
+    });
+    object.to_string()
 }
 
 fn filter(verbose: u8, is_server: bool) -> Result<Option<EnvFilter>, BoxError> {
@@ -99,4 +159,23 @@ fn filter(verbose: u8, is_server: bool) -> Result<Option<EnvFilter>, BoxError> {
         )
     })?;
     Ok(Some(filter))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_was_dropped_is_told_as_the_log_is_written() {
+        let words = "3 lines of the log were dropped: nobody took them.";
+        assert_eq!(dropped_in_words(3), words);
+        let told: serde_json::Value = serde_json::from_str(&dropped_as_object(3)).expect("JSON");
+        assert_eq!(
+            (&told["message"], &told["dropped"]),
+            (&words.into(), &3.into())
+        );
+        assert_eq!(told["level"], "WARN");
+        let time = told["timestamp"].as_str().expect("a time");
+        assert!(time.ends_with('Z'), "{time}");
+    }
 }

@@ -11,7 +11,7 @@ use tokio::net::TcpStream;
 use tollhouse_sim::Sim;
 
 use crate::common::{
-    Provider, Started, directory, ended, interrupt, run, tollhouse, tollhouse_at, until,
+    Provider, Started, directory, ended, interrupt, run, signal, tollhouse, tollhouse_at, until,
 };
 
 const CHAT: &str =
@@ -48,17 +48,14 @@ impl Running {
             .stderr(Stdio::from(fs::File::create(&said).unwrap()));
         environment(&mut command);
         let child = Started::from(command.spawn().expect("it starts"));
+        let mut address = None;
         until("the address", || {
-            fs::read_to_string(&said).unwrap().contains("export")
+            address = address_in(&fs::read_to_string(&said).unwrap());
+            address.is_some()
         })
         .await;
-        let text = fs::read_to_string(&said).unwrap();
-        let url = text
-            .split_whitespace()
-            .find(|word| word.starts_with("http://"));
-        let address = url.unwrap().trim_start_matches("http://");
         Running {
-            address: address.split('/').next().unwrap().to_owned(),
+            address: address.expect("it is told"),
             child,
             said,
         }
@@ -82,6 +79,18 @@ impl Running {
         let read = |path: &PathBuf| fs::read_to_string(path).unwrap();
         read(&self.said) + &read(&self.said.with_extension("out"))
     }
+}
+
+/// What a proxy tells first, once it has told all of it.
+fn address_in(said: &str) -> Option<String> {
+    if let Ok(told) = serde_json::from_str::<Value>(said.lines().next()?) {
+        return Some(told["address"].as_str().expect("an address").to_owned());
+    }
+    let (before, _) = said.split_once("export ")?;
+    let url = before
+        .split_whitespace()
+        .find_map(|word| word.strip_prefix("http://"));
+    Some(url?.split('/').next()?.to_owned())
 }
 
 #[tokio::test]
@@ -115,7 +124,7 @@ async fn a_call_passes_is_counted_and_logged_without_secrets() {
         "{metrics}"
     );
 
-    let page = format!("Page at http://{}/tollhouse/\n", running.address);
+    let page = format!(r#""page":"http://{}/tollhouse/""#, running.address);
     assert!(running.output().contains(&page), "{page}");
 
     interrupt(&running.child);
@@ -127,7 +136,6 @@ async fn a_call_passes_is_counted_and_logged_without_secrets() {
     assert!(!text.contains("PLANTED"), "{text}");
     let calls: Vec<Value> = text
         .lines()
-        .filter(|line| line.starts_with('{'))
         .map(|line| serde_json::from_str(line).expect("JSON"))
         .filter(|line: &Value| line["message"] == "call")
         .collect();
@@ -143,6 +151,89 @@ async fn a_call_passes_is_counted_and_logged_without_secrets() {
     assert_eq!(calls[0]["gen_ai.request.model"], "gpt-4o", "{text}");
     assert!(calls[0]["read_ms"].is_number(), "{text}");
     assert_eq!(calls[1]["status"], 401, "{text}");
+}
+
+/// Whoever gathers a log of objects finds nothing else in it, from the first line to the last: not
+/// what the proxy says of itself, whichever calls are logged.
+#[tokio::test]
+async fn a_log_of_objects_is_nothing_else() {
+    let slow = Sim::builder().latency(Duration::from_secs(60), Duration::ZERO);
+    let provider = Provider::start(slow).await;
+    for (filter, logs_calls) in [("", true), ("off", false), ("tollhouse=warn", false)] {
+        let test = format!("proxy_objects_{}", filter.replace('=', "_"));
+        let file = directory(&format!("{test}_file")).join("tollhouse.toml");
+        let slots = |n: u32| format!("[defaults]\nmax_concurrency = {n}\n");
+        fs::write(&file, slots(2)).unwrap();
+        let path = file.to_str().unwrap();
+        let flags = [
+            "--config",
+            path,
+            "--log-format",
+            "json",
+            "--drain-seconds",
+            "0.1",
+        ];
+        let running = Running::start_where(&test, &provider, &flags, |command| {
+            command.env("RUST_LOG", filter)
+        })
+        .await;
+        let request = format!(
+            "POST /v1/chat/completions HTTP/1.1\r\nhost: localhost\r\n\
+             authorization: Bearer t-PLANTED-TOKEN\r\ncontent-length: {}\r\n\r\n{CHAT}",
+            CHAT.len()
+        );
+        let mut socket = TcpStream::connect(&running.address).await.unwrap();
+        socket.write_all(request.as_bytes()).await.unwrap();
+        until("the call", || provider.sim.report().in_flight == 1).await;
+        for (says, told) in [
+            ("[[[".to_owned(), "The account is as it was: "),
+            (slots(3), "was read again:\\n"),
+        ] {
+            fs::write(&file, says).unwrap();
+            until(told, || running.output().contains(told)).await;
+        }
+        signal(&running.child, "-HUP");
+        until("no change", || {
+            running.output().contains("says what it said")
+        })
+        .await;
+        interrupt(&running.child);
+        let (said, address) = (running.said.clone(), running.address.clone());
+        assert_eq!(ended(running.child).await, Some(0));
+        drop(socket);
+        until("the call's end", || provider.sim.report().in_flight == 0).await;
+
+        let text = fs::read_to_string(said).unwrap();
+        let object = |line| serde_json::from_str(line).unwrap_or_else(|_| panic!("{line}"));
+        let lines: Vec<Value> = text.lines().map(object).collect();
+        for line in &lines {
+            let time = line["timestamp"].as_str().expect("a time");
+            assert!(time.len() > 20 && time.ends_with('Z'), "{line}");
+            assert!(
+                line["message"].is_string() && line["target"].is_string(),
+                "{line}"
+            );
+        }
+        assert_eq!(lines[0]["address"], address, "{text}");
+        let upstream = lines[0]["upstream"].as_str().expect("a URL");
+        assert_eq!(upstream.trim_end_matches('/'), provider.url(), "{text}");
+        assert_eq!(lines[0]["url"], format!("http://{address}/v1"));
+        let level = |part: &str| {
+            let says = |line: &&Value| line["message"].as_str().unwrap().contains(part);
+            lines.iter().find(says).expect(part)["level"].clone()
+        };
+        for (part, is) in [
+            ("The account is as it was: ", "WARN"),
+            ("was read again:\n  ", "INFO"),
+            ("says what it said", "INFO"),
+            ("Stopping; ", "INFO"),
+            ("1 call was cut off.", "WARN"),
+        ] {
+            assert_eq!(level(part), is, "{text}");
+        }
+        let is_call = |line: &Value| line["message"] == "call";
+        assert_eq!(lines.iter().any(is_call), logs_calls, "{text}");
+    }
 }
 
 /// What clients say of themselves is theirs to choose, and no field of anybody else's.
