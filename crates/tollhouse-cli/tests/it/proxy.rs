@@ -153,6 +153,27 @@ async fn a_call_passes_is_counted_and_logged_without_secrets() {
     assert_eq!(calls[1]["status"], 401, "{text}");
 }
 
+/// Without a limit any number may be asked for; a budget takes no more than it can count.
+#[tokio::test]
+async fn what_was_taken_is_told_alike_in_the_answer_the_log_and_the_counts() {
+    let provider = Provider::start(Sim::builder()).await;
+    let flags = ["--tpm-limit", "unlimited", "--log-format", "json"];
+    let running = Running::start("proxy_taken", &provider, &flags).await;
+    let chat = CHAT.replace(":20,", ":99999999999999999999999,");
+    let answer = running.ask("POST /v1/chat/completions", "t-PLANTED-TOKEN", &chat);
+    let answer = answer.await;
+    let charge = "x-tollhouse-charge: 1000000000000\r\n";
+    assert!(answer.contains(charge), "{answer}");
+    let metrics = running.ask("GET /metrics", "t-PLANTED-TOKEN", "").await;
+    let counted = metrics
+        .lines()
+        .find(|line| line.starts_with("tollhouse_reserved_tokens_total{"))
+        .expect("it is counted");
+    assert!(counted.ends_with(" 1000000000000"), "{counted}");
+    let logged = r#""charge_tokens":1000000000000,"#;
+    until("its line", || running.output().contains(logged)).await;
+}
+
 /// Whoever gathers a log of objects finds nothing else in it, from the first line to the last: not
 /// what the proxy says of itself, whichever calls are logged.
 #[tokio::test]

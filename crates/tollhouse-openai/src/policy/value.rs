@@ -13,11 +13,8 @@ use tollhouse::{Accounting, Window};
 
 use super::Limit;
 use crate::wire::cost::ChargeRule;
+pub(crate) use crate::wire::cost::MOST;
 use crate::wire::time::decimal;
-
-/// The most tokens or requests that a setting may name: above it, a number can only
-/// be a slip, and sums of it stay far from overflow.
-pub(crate) const MOST: u64 = 1_000_000_000_000;
 
 const AUTO: &str = "auto";
 const UNLIMITED: &str = "unlimited";

@@ -79,6 +79,11 @@ impl ChargeRule {
     }
 }
 
+/// The most that a setting may name, or one request cost, of tokens or anything else: above
+/// it a number can only be a slip, and sums of it stay far from overflow. A budget takes no
+/// more for one request, whatever that asks for.
+pub(crate) const MOST: u64 = 1_000_000_000_000;
+
 /// A [`ChargeRule`] and the estimate for requests whose length cannot be told.
 ///
 /// # Examples
@@ -129,9 +134,9 @@ impl Estimator {
         Some(Estimate {
             endpoint: facts.endpoint,
             model: facts.model(),
-            prompt,
-            upfront,
-            tokens,
+            prompt: prompt.min(MOST),
+            upfront: upfront.min(MOST),
+            tokens: tokens.min(MOST),
         })
     }
 
