@@ -109,20 +109,48 @@ impl Head {
     }
 }
 
-/// Whether lines, with their ends, hold nothing but what may stand in a head. Names are
-/// looked at one by one; this is for what stands behind them. No byte ends it early, so that
-/// it is compiled to look at many together.
+/// Whether lines hold nothing but what may stand in a head; each of them ends with CR LF. Names
+/// are looked at one by one; this is for what stands behind them.
 pub(super) fn plain(lines: &[u8]) -> Result<(), Flaw> {
-    let next = lines.get(1..).unwrap_or_default();
-    let pairs = lines.iter().zip(next);
-    let bare_cr = pairs.fold(false, |is, (byte, next)| {
-        is | ((*byte == b'\r') & (*next != b'\n'))
-    });
-    let control = lines.iter().fold(false, |is, byte| is | is_control(*byte));
-    match (bare_cr, control) {
-        (true, _) => Err(Flaw::BareCr),
-        (false, true) => Err(Flaw::Malformed),
-        (false, false) => Ok(()),
+    let [controls, ends] = controls(lines);
+    match controls == 2 * ends {
+        true => Ok(()),
+        false => doubted_lines(lines),
+    }
+}
+
+/// How many control bytes there are, and how many of them end a line. Counted in blocks of a
+/// size that is known, which are compiled to be looked at as a whole.
+fn controls(lines: &[u8]) -> [usize; 2] {
+    let (blocks, rest) = lines.as_chunks::<64>();
+    let blocks = blocks.iter().map(|block| counted(block));
+    blocks.fold(counted(rest), |[controls, ends], [more, more_ends]| {
+        [controls + more, ends + more_ends]
+    })
+}
+
+/// Of fewer than 256 bytes.
+#[inline]
+fn counted(bytes: &[u8]) -> [usize; 2] {
+    let [mut controls, mut ends] = [0_u8; 2];
+    for byte in bytes {
+        controls += u8::from((*byte < b' ') | (*byte == 0x7f));
+        ends += u8::from(*byte == b'\n');
+    }
+    [controls.into(), ends.into()]
+}
+
+/// Lines in which there are other control bytes than their ends.
+#[cold]
+fn doubted_lines(lines: &[u8]) -> Result<(), Flaw> {
+    let mut pairs = lines.windows(2);
+    if pairs.any(|pair| pair[0] == b'\r' && pair[1] != b'\n') {
+        return Err(Flaw::BareCr);
+    }
+    let mut others = lines.iter().filter(|byte| is_control(**byte));
+    match others.next() {
+        Some(_) => Err(Flaw::Malformed),
+        None => Ok(()),
     }
 }
 
@@ -365,7 +393,38 @@ mod tests {
         })
     }
 
+    /// What `plain` says, byte by byte.
+    fn plain_by_bytes(lines: &[u8]) -> Result<(), Flaw> {
+        for (at, byte) in lines.iter().enumerate() {
+            if *byte == b'\r' && lines.get(at + 1) != Some(&b'\n') {
+                return Err(Flaw::BareCr);
+            }
+        }
+        let may_stand = |byte: &u8| matches!(byte, b'\t' | b'\r' | b'\n' | b' '..=b'~' | 0x80..);
+        lines
+            .iter()
+            .all(may_stand)
+            .then_some(())
+            .ok_or(Flaw::Malformed)
+    }
+
     proptest! {
+        /// Wherever in lines of whatever lengths there is one byte that may not be there.
+        #[test]
+        fn what_may_not_stand_in_a_line_is_seen(
+            lengths in prop::collection::vec(0..200_usize, 1..4),
+            changes in prop::collection::vec((any::<prop::sample::Index>(), any::<u8>()), 0..3),
+        ) {
+            let mut lines: Vec<Vec<u8>> = lengths.iter().map(|length| vec![b'a'; *length]).collect();
+            for (at, byte) in changes.iter().filter(|(_, byte)| *byte != b'\n') {
+                let line = at.get_mut(&mut lines);
+                let at = at.index(line.len() + 1);
+                line.splice(at..at, [*byte]);
+            }
+            let lines: Vec<u8> = lines.iter().flat_map(|line| [line, &b"\r\n"[..]].concat()).collect();
+            prop_assert_eq!(plain(&lines), plain_by_bytes(&lines));
+        }
+
         /// What stands before hyper understands a head as hyper does, or not at all.
         #[test]
         fn heads_are_understood_as_hyper_understands_them(head in heads()) {
