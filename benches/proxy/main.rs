@@ -105,6 +105,7 @@ impl Bench {
         run(Command::new("taskset").args(["-a", "-c", "-p", OTHER_CORE, &own]))?;
         let directory = std::env::temp_dir().join(format!("tollhouse-bench-{own}"));
         std::fs::create_dir_all(&directory)?;
+        read_anew(&command)?;
         let upstream = ourselves("upstream", &[UPSTREAM])?;
         let upstream = Subject::start("upstream", UPSTREAM, OTHER_CORE, &upstream, None).await?;
         Ok(Bench {
@@ -297,6 +298,15 @@ fn built() -> Result<PathBuf> {
     build.args(["--profile", built]);
     run(build.arg("--target-dir").arg(target))?;
     Ok(target.join(built).join("tollhouse"))
+}
+
+/// Has the system read the program from the disk, as on any machine on which it was not just built. What a
+/// linker wrote is cached in pieces of up to 2 MB, each of which counts as the process's as a
+/// whole once anything of it was touched.
+fn read_anew(program: &Path) -> Result<()> {
+    run(Command::new("sync").arg(program))?;
+    let program = format!("if={}", program.display());
+    run(Command::new("dd").args([&program, "iflag=nocache", "count=0"]))
 }
 
 fn run(command: &mut Command) -> Result<()> {
