@@ -27,10 +27,6 @@ const MOST_BEHIND: usize = 64 * 1024;
 /// How long a client may go on sending a body after its answer.
 const LINGER: Duration = Duration::from_secs(5);
 
-/// So much sooner than by hyper's clock a first head is late here: hyper would close the connection
-/// without a word.
-const BEFORE_HYPER: Duration = Duration::from_millis(20);
-
 /// What hyper reads in place of a flawed head, so that the answer goes out in its
 /// turn, after those to the requests before it.
 const STAND_IN: &[u8] =
@@ -46,8 +42,8 @@ pin_project! {
     ///
     /// A head is handed on when it is complete and without a flaw. In place of one
     /// that has a flaw another is read, and the flaw is told; what comes after it is
-    /// thrown away. So it is where a connection's first head has begun and does not end in time;
-    /// hyper times those after it. A flaw in a body fails the reading.
+    /// thrown away. So it is where a head has begun and does not end in time; where none has
+    /// begun, or a body is flawed, the reading fails.
     ///
     /// What comes behind a request is handed on when that one is answered. Until then it
     /// would keep its reader from seeing that the client is gone.
@@ -60,8 +56,8 @@ pin_project! {
         // So many bytes at the front of the inbox may be handed on.
         cleared: usize,
         signals: Arc<Signals>,
-        // For the first head.
-        first_head: Option<Patience>,
+        // For a head, from when one may come.
+        heading: Patience,
         // For a peer that does not read.
         writing: Patience,
         // For one that still sends what nobody wants any more.
@@ -79,14 +75,13 @@ pub(crate) struct Limits {
 
 impl<S> Checked<S> {
     pub(crate) fn new(socket: S, limits: Limits, signals: Arc<Signals>) -> Self {
-        let sooner = BEFORE_HYPER.min(limits.head_time / 4);
         Checked {
             socket,
             scanner: Scanner::new(limits.head_bytes),
             inbox: BytesMut::new(),
             cleared: 0,
             signals,
-            first_head: Some(Patience::new(limits.head_time - sooner)),
+            heading: Patience::new(limits.head_time),
             writing: Patience::new(limits.write_time),
             lingering: None,
         }
@@ -103,7 +98,7 @@ impl<S: AsyncRead> Checked<S> {
         let mut this = self.project();
         while PREFACE.starts_with(this.inbox) && this.inbox.len() < PREFACE.len() {
             let filled = fill(this.socket.as_mut(), cx, this.inbox);
-            match ready!(in_time(filled, this.first_head, cx)) {
+            match ready!(in_time(filled, Some(this.heading), cx)) {
                 Ok(0) => break,
                 Ok(_) => {}
                 // It is answered as one of HTTP/1.
@@ -147,7 +142,7 @@ impl<S: AsyncRead> AsyncRead for Checked<S> {
                 Ok(0) => {}
                 Ok(cleared) => {
                     *this.cleared = cleared;
-                    *this.first_head = None;
+                    this.heading.end();
                     continue;
                 }
                 Err(flaw) => {
@@ -156,7 +151,7 @@ impl<S: AsyncRead> AsyncRead for Checked<S> {
                 }
             }
             let filled = fill(this.socket.as_mut(), cx, this.inbox);
-            match ready!(in_time(filled, this.first_head, cx)) {
+            match ready!(in_time(filled, this.head_patience(), cx)) {
                 Ok(0) => return Poll::Ready(Ok(())),
                 Ok(_) => {}
                 Err(error) if is_slow(&error, this.inbox) => this.refuse(Flaw::SlowHead)?,
@@ -184,7 +179,7 @@ impl<S: AsyncRead> CheckedProj<'_, S> {
         let before = buffer.filled().len();
         let read = self.socket.as_mut().poll_read(cx, buffer);
         let read = read.map_ok(|()| buffer.filled().len() - before);
-        ready!(in_time(read, self.first_head, cx))?;
+        ready!(in_time(read, self.head_patience(), cx))?;
         let came = &buffer.filled()[before..];
         let cleared = match self.scanner.clear(came) {
             Ok(cleared) => cleared,
@@ -200,8 +195,27 @@ impl<S: AsyncRead> CheckedProj<'_, S> {
         if is_kept_back {
             return Poll::Ready(Ok(Came::IsKeptBack));
         }
-        *self.first_head = None;
+        self.heading.end();
         Poll::Ready(Ok(Came::MayBeRead))
+    }
+
+    /// That of the next head, if one can come: not in a body, and not while the client has still to
+    /// read what hyper has of the answer before it, which is `writing`'s to time.
+    fn head_patience(&mut self) -> Option<&mut Patience> {
+        let may_come = self.scanner.is_at_head() && !self.writing.is_running();
+        may_come.then_some(&mut *self.heading)
+    }
+
+    /// All of an answer is on its way, and the time of the next head begins. Nobody may read any
+    /// more until something comes: whoever flushes is woken when it is over.
+    fn begin_to_wait(&mut self, cx: &mut Context<'_>) {
+        if !self.signals.is_idle() {
+            return;
+        }
+        let late = self.head_patience().map(|patience| patience.poll::<()>(cx));
+        if late.is_some_and(|late| late.is_ready()) {
+            cx.waker().wake_by_ref();
+        }
     }
 
     /// Waits until the client is gone, and keeps what it says meanwhile. Whoever says very
@@ -243,7 +257,7 @@ impl<S: AsyncRead> CheckedProj<'_, S> {
 /// The same, or an error where it is waited for for too long.
 fn in_time(
     filled: Poll<io::Result<usize>>,
-    patience: &mut Option<Patience>,
+    patience: Option<&mut Patience>,
     cx: &mut Context<'_>,
 ) -> Poll<io::Result<usize>> {
     match patience {
@@ -296,8 +310,13 @@ impl<S: AsyncRead + AsyncWrite> AsyncWrite for Checked<S> {
     }
 
     fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        let this = self.project();
-        this.writing.of(cx, |cx| this.socket.poll_flush(cx))
+        let mut this = self.project();
+        let socket = this.socket.as_mut();
+        let flushed = this.writing.of(cx, |cx| socket.poll_flush(cx));
+        if flushed.is_ready() {
+            this.begin_to_wait(cx);
+        }
+        flushed
     }
 
     fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
@@ -400,8 +419,7 @@ mod tests {
         let mut checked = Checked::new(server, LIMITS, Arc::default());
         let said = poll_fn(|cx| Pin::new(&mut checked).poll_speaks_http_2(cx)).await;
         assert_eq!(said.unwrap_err().kind(), io::ErrorKind::TimedOut);
-        let limit = LIMITS.head_time - BEFORE_HYPER;
-        assert_eq!(start.elapsed(), limit);
+        assert_eq!(start.elapsed(), LIMITS.head_time);
     }
 
     #[tokio::test(start_paused = true)]
@@ -418,8 +436,71 @@ mod tests {
             checked.read_exact(&mut seen).await.unwrap();
             assert_eq!(seen, STAND_IN);
             assert_eq!(signals.flaw(), Some(Flaw::SlowHead));
-            assert_eq!(start.elapsed(), LIMITS.head_time - BEFORE_HYPER, "{sent}");
+            assert_eq!(start.elapsed(), LIMITS.head_time, "{sent}");
         }
+    }
+
+    /// The time of a later head begins when the answer before it is over, and so does that of a
+    /// client that says nothing more.
+    #[tokio::test(start_paused = true)]
+    async fn later_heads_are_timed_as_the_first_one_is() {
+        for next in ["", "GET / HT"] {
+            let signals = Arc::<Signals>::default();
+            let (mut client, server) = tokio::io::duplex(1_024);
+            let mut checked = Checked::new(server, LIMITS, Arc::clone(&signals));
+            for round in 0..3 {
+                // Just in time.
+                let sends = async {
+                    sleep(LIMITS.head_time - Duration::from_millis(1)).await;
+                    client.write_all(GET.as_bytes()).await.unwrap();
+                };
+                let mut seen = vec![0; GET.len()];
+                let (read, ()) = tokio::join!(checked.read_exact(&mut seen), sends);
+                read.unwrap_or_else(|error| panic!("{round}: {error}"));
+                // The answer takes longer than a head may.
+                let turn = signals.turn();
+                let waiting = timeout(LIMITS.head_time * 2, checked.read_u8()).await;
+                assert!(waiting.is_err(), "{waiting:?}");
+                drop(turn);
+            }
+            client.write_all(next.as_bytes()).await.unwrap();
+            let start = Instant::now();
+            let mut seen = vec![0; STAND_IN.len()];
+            let read = checked.read_exact(&mut seen).await;
+            assert_eq!(start.elapsed(), LIMITS.head_time, "{next:?}");
+            match next {
+                "" => assert_eq!(read.unwrap_err().kind(), io::ErrorKind::TimedOut),
+                _ => assert_eq!(seen, STAND_IN),
+            }
+        }
+    }
+
+    /// An answer is over here when hyper has it, and may take its reader much longer.
+    #[tokio::test(start_paused = true)]
+    async fn no_head_is_waited_for_while_the_answer_before_it_is_read() {
+        let (mut client, server) = tokio::io::duplex(8);
+        let checked = Checked::new(server, LIMITS, Arc::default());
+        let (mut reads, mut writes) = tokio::io::split(checked);
+        let late = LIMITS.head_time * 3;
+        let writes = async {
+            writes.write_all(&[b'x'; 64]).await.unwrap();
+            Instant::now()
+        };
+        let gone = async {
+            let read = reads.read_u8().await;
+            (read.unwrap_err().kind(), Instant::now())
+        };
+        let takes = async {
+            sleep(late).await;
+            client.read_exact(&mut [0; 64]).await.unwrap();
+        };
+        let start = Instant::now();
+        let (written, (kind, ended), _) = tokio::join!(writes, gone, takes);
+        assert_eq!(written - start, late);
+        assert_eq!(
+            (kind, ended - start),
+            (io::ErrorKind::TimedOut, late + LIMITS.head_time)
+        );
     }
 
     #[tokio::test(start_paused = true)]

@@ -63,7 +63,7 @@ impl Signals {
         }
     }
 
-    fn is_idle(&self) -> bool {
+    pub(super) fn is_idle(&self) -> bool {
         !self.is_busy.load(Ordering::Acquire)
     }
 }

@@ -362,12 +362,12 @@ async fn idle(asked: &AtomicU64, limit: Duration) -> bool {
     }
 }
 
-/// hyper itself limits how long such a connection is idle.
+/// How long such a connection is idle, or sends a head, is limited by who reads it before hyper: by
+/// hyper's clock it would be closed without a word.
 fn http_1(limits: Limits) -> http1::Builder {
     let mut server = http1::Builder::new();
     server
-        .timer(TokioTimer::new())
-        .header_read_timeout(limits.head_time)
+        .header_read_timeout(None)
         .max_buf_size(limits.head_bytes.max(8 * 1_024));
     server
 }

@@ -194,12 +194,48 @@ async fn slow_heads_slow_bodies_and_idle_connections_end() {
     let seen = read_until(&mut late, "request_timeout").await;
     assert!(seen.starts_with("HTTP/1.1 408"), "{seen}");
     drop(late);
+    // So is whoever was answered before.
+    let mut later = connect(&served).await;
+    later.write_all(kept.as_bytes()).await.unwrap();
+    read_until(&mut later, "\r\n\r\n").await;
+    later.write_all(b"GET /").await.unwrap();
+    let seen = read_until(&mut later, "request_timeout").await;
+    assert!(seen.contains("HTTP/1.1 408"), "{seen}");
+    drop(later);
     let mut socket = connect(&served).await;
     let slow = "POST /v1/responses HTTP/1.1\r\nhost: localhost\r\ncontent-length: 9\r\n\r\n{";
     socket.write_all(slow.as_bytes()).await.unwrap();
     let seen = read_until(&mut socket, "request_timeout").await;
     assert!(seen.starts_with("HTTP/1.1 408"), "{seen}");
     drop(socket);
+    at_rest(&served).await;
+}
+
+/// Whatever of it is still in the proxy, in the kernel or on its way.
+#[tokio::test]
+async fn an_answer_is_read_for_longer_than_a_head_may_take() {
+    let (provider, url) = by_hand().await;
+    let served = bounded(&url, |bounds| bounds.head_time = Duration::from_millis(40)).await;
+    let calls = (1..=24).map(async |n: usize| {
+        let length = n * 180_000;
+        let mut socket = connect(&served).await;
+        let sent = "GET /v1/files/x/content HTTP/1.1\r\nhost: localhost\r\n\r\n";
+        socket.write_all(sent.as_bytes()).await.unwrap();
+        let (_, mut upstream) = request_at(&provider, "\r\n\r\n").await;
+        let head = format!("HTTP/1.1 200 OK\r\ncontent-length: {length}\r\n\r\n");
+        let answer = [head.as_bytes(), &vec![b'x'; length]].concat();
+        let says = tokio::spawn(async move { upstream.write_all(&answer).await });
+        sleep(Duration::from_millis(200)).await;
+        let mut seen = Vec::new();
+        let read = timeout(LONG, socket.read_to_end(&mut seen)).await;
+        read.expect("its end").expect("bytes");
+        let body = seen.iter().filter(|byte| **byte == b'x').count();
+        assert!(body >= length, "{body} of {length}");
+        drop(says);
+    });
+    for call in calls {
+        call.await;
+    }
     at_rest(&served).await;
 }
 
