@@ -42,6 +42,8 @@ const LINGER: Duration = Duration::from_secs(1);
 const LAST: Duration = Duration::from_secs(10);
 /// Between two signs of life of an HTTP/2 connection, and until one is missed.
 const PING: Duration = Duration::from_secs(20);
+/// Between two looks whether calls that were cut off are gone.
+const MOMENT: Duration = Duration::from_millis(1);
 /// Before the next try where no connection can be accepted, for want of descriptors.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 
@@ -108,7 +110,15 @@ impl Served {
             Ok(()) => 0,
             Err(_) => self.shared.counts.in_flight(),
         };
-        drop(open);
+        // Each call tells its line when it is dropped. Answers over HTTP/2 are tasks of their own, which
+        // hear that their connection is gone.
+        open.shutdown().await;
+        let told = async {
+            while self.shared.counts.in_flight() > 0 {
+                sleep(MOMENT).await;
+            }
+        };
+        let _ = timeout(LINGER, told).await;
         Drained { cut_off }
     }
 }
