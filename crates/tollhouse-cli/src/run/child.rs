@@ -137,8 +137,9 @@ fn with_loopback(list: &OsStr) -> OsString {
         return list.to_owned();
     }
     for host in LOOPBACK {
-        let mut hosts = list.as_bytes().split(|byte| matches!(byte, b',' | b' '));
-        if hosts.any(|it| it.eq_ignore_ascii_case(host.as_bytes())) {
+        // Some clients part hosts at spaces, too; others take what has one for a single name.
+        let mut hosts = list.as_bytes().split(|byte| *byte == b',');
+        if hosts.any(|it| it.trim_ascii().eq_ignore_ascii_case(host.as_bytes())) {
             continue;
         }
         if longer.last().is_some_and(|byte| *byte != b',') {
