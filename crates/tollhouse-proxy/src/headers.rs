@@ -18,7 +18,7 @@ pub(crate) const SHOULD_RETRY: HeaderName = HeaderName::from_static("x-should-re
 pub(crate) const API_KEY: HeaderName = HeaderName::from_static("api-key");
 
 /// A client's own key among WebSocket's protocols, where a header of its own is not to be had.
-const KEY_PROTOCOL: &str = "openai-insecure-api-key.";
+const KEY_PROTOCOL: &[u8] = b"openai-insecure-api-key.";
 
 /// Leaves of a request's headers what the provider is to see.
 pub(crate) fn for_provider(headers: &mut HeaderMap, keeps_key: bool) {
@@ -59,28 +59,27 @@ fn take_key_out(headers: &mut HeaderMap) {
     let others: Vec<_> = protocols(headers)
         .filter(|protocol| key_of(protocol).is_none())
         .collect();
-    let left = HeaderValue::from_str(&others.join(", "));
+    let left = HeaderValue::from_bytes(&others.join(&b", "[..]));
     match left.ok().filter(|left| !left.is_empty()) {
         Some(left) => drop(headers.insert(SEC_WEBSOCKET_PROTOCOL, left)),
         None => drop(headers.remove(SEC_WEBSOCKET_PROTOCOL)),
     }
 }
 
-fn protocols(headers: &HeaderMap) -> impl Iterator<Item = &str> {
+fn protocols(headers: &HeaderMap) -> impl Iterator<Item = &[u8]> {
     let values = headers.get_all(SEC_WEBSOCKET_PROTOCOL).into_iter();
     values
-        .filter_map(|value| value.to_str().ok())
-        .flat_map(|value| value.split(','))
-        .map(str::trim)
+        .flat_map(|value| value.as_bytes().split(|byte| *byte == b','))
+        .map(<[u8]>::trim_ascii)
 }
 
-fn key_of(protocol: &str) -> Option<&str> {
+fn key_of(protocol: &[u8]) -> Option<&[u8]> {
     let (start, key) = protocol.split_at_checked(KEY_PROTOCOL.len())?;
     start.eq_ignore_ascii_case(KEY_PROTOCOL).then_some(key)
 }
 
 /// The keys that a client has put among its protocols.
-pub(crate) fn keys_among_protocols(headers: &HeaderMap) -> impl Iterator<Item = &str> {
+pub(crate) fn keys_among_protocols(headers: &HeaderMap) -> impl Iterator<Item = &[u8]> {
     protocols(headers).filter_map(key_of)
 }
 

@@ -111,7 +111,7 @@ pub(crate) fn only_key(headers: &HeaderMap) -> Result<&[u8], Refusal> {
     }
     let bearers = headers.get_all(AUTHORIZATION).iter().map(bearer);
     let others = headers.get_all(API_KEY).iter().map(HeaderValue::as_bytes);
-    let others = others.chain(keys_among_protocols(headers).map(str::as_bytes));
+    let others = others.chain(keys_among_protocols(headers));
     let mut all = bearers.chain(others.map(Some));
     match all.all(|named| named == Some(key)) {
         true => Ok(key),
