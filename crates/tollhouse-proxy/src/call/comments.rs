@@ -178,9 +178,14 @@ async fn events(answer: http::Response<gates::Body>) -> Result<Events, Bytes> {
     ))
 }
 
+/// Some servers say `none` where they mean that nothing is coded.
 fn is_packed(headers: &HeaderMap) -> bool {
-    let mut codings = headers.get_all(CONTENT_ENCODING).iter();
-    codings.any(|coding| !coding.as_bytes().eq_ignore_ascii_case(b"identity"))
+    let values = headers.get_all(CONTENT_ENCODING).iter();
+    let mut codings = values.flat_map(|value| value.as_bytes().split(|byte| *byte == b','));
+    codings.any(|coding| {
+        let coding = coding.trim_ascii().to_ascii_lowercase();
+        !matches!(&coding[..], b"" | b"identity" | b"none")
+    })
 }
 
 /// As the official SDKs know it: they raise what `error` says.
@@ -228,8 +233,12 @@ impl Body for Commented {
                 State::Streaming(body) => {
                     let mut frame = ready!(body.as_mut().poll_frame(cx)).transpose()?;
                     match frame.as_mut().map(Frame::trailers_mut) {
-                        Some(Some(trailers)) => for_client(trailers),
                         Some(None) => {}
+                        // Nothing comes after them, and nobody asks.
+                        Some(Some(trailers)) => {
+                            for_client(trailers);
+                            this.over();
+                        }
                         None => this.over(),
                     }
                     return Poll::Ready(frame.map(Ok));
