@@ -248,3 +248,27 @@ impl Body for Commented {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_packed_is_told_from_what_is_said_not_to_be() {
+        for (codings, is) in [
+            (&[][..], false),
+            (&[""], false),
+            (&["none"], false),
+            (&["identity, Identity", "identity"], false),
+            (&["gzip"], true),
+            (&["identity, br"], true),
+            (&["identity", "zstd"], true),
+        ] {
+            let mut headers = HeaderMap::new();
+            for coding in codings {
+                headers.append(CONTENT_ENCODING, coding.parse().unwrap());
+            }
+            assert_eq!(is_packed(&headers), is, "{codings:?}");
+        }
+    }
+}

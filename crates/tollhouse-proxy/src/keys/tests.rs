@@ -283,3 +283,18 @@ fn bounded(most: usize) -> Keys {
         accounts: Box::new(Accounts::new(gates(), openai.unwrap(), most)),
     }
 }
+
+/// Whatever stands beside it.
+#[test]
+fn another_key_among_protocols_is_seen() {
+    let protocols: &[u8] = b"realtime, openai-insecure-api-key.other, \xff";
+    let mut shown = headers(&[("authorization", "Bearer one")]);
+    shown.insert(
+        "sec-websocket-protocol",
+        HeaderValue::from_bytes(protocols).unwrap(),
+    );
+    assert!(matches!(
+        super::tokens::only_key(&shown),
+        Err(Refusal::SeveralKeys)
+    ));
+}
