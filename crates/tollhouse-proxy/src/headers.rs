@@ -67,7 +67,12 @@ fn take_key_out(headers: &mut HeaderMap) {
 }
 
 fn protocols(headers: &HeaderMap) -> impl Iterator<Item = &[u8]> {
-    let values = headers.get_all(SEC_WEBSOCKET_PROTOCOL).into_iter();
+    words(headers, SEC_WEBSOCKET_PROTOCOL)
+}
+
+/// What stands between the commas of a header that is a list, in however many lines.
+pub(crate) fn words(headers: &HeaderMap, name: HeaderName) -> impl Iterator<Item = &[u8]> {
+    let values = headers.get_all(name).into_iter();
     values
         .flat_map(|value| value.as_bytes().split(|byte| *byte == b','))
         .map(<[u8]>::trim_ascii)
@@ -129,11 +134,7 @@ fn trim(headers: &mut HeaderMap, mut is_other: impl FnMut(&str) -> bool) {
 }
 
 fn named_by_connection(headers: &HeaderMap) -> impl Iterator<Item = HeaderName> {
-    let values = headers.get_all(CONNECTION).into_iter();
-    values
-        .filter_map(|value| value.to_str().ok())
-        .flat_map(|value| value.split(','))
-        .filter_map(|name| name.trim().parse().ok())
+    words(headers, CONNECTION).filter_map(|name| HeaderName::from_bytes(name).ok())
 }
 
 /// Told by text, which is compared by its length first.

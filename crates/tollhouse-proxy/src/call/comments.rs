@@ -24,7 +24,7 @@ use tollhouse_openai::account::Place;
 use super::answer::{Breaking, EVENTS, is_events, tell_charge};
 use super::line::Line;
 use crate::error::Refusal;
-use crate::headers::for_client;
+use crate::headers::{for_client, words};
 use crate::upstream::gates::{self, Outlook};
 use crate::upstream::launches::{Launches, Stage};
 
@@ -180,10 +180,8 @@ async fn events(answer: http::Response<gates::Body>) -> Result<Events, Bytes> {
 
 /// Some servers say `none` where they mean that nothing is coded.
 fn is_packed(headers: &HeaderMap) -> bool {
-    let values = headers.get_all(CONTENT_ENCODING).iter();
-    let mut codings = values.flat_map(|value| value.as_bytes().split(|byte| *byte == b','));
-    codings.any(|coding| {
-        let coding = coding.trim_ascii().to_ascii_lowercase();
+    words(headers, CONTENT_ENCODING).any(|coding| {
+        let coding = coding.to_ascii_lowercase();
         !matches!(&coding[..], b"" | b"identity" | b"none")
     })
 }

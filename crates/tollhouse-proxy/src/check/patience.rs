@@ -6,10 +6,8 @@ use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
-use tokio::time::{Instant, Sleep, sleep};
-
-/// Longer than anybody means; later instants may be none.
-const CENTURY: Duration = Duration::from_secs(100 * 366 * 86_400);
+use tokio::time::{Sleep, sleep};
+use tollhouse_openai::Deadline;
 
 /// A timer that runs while something is pending.
 #[derive(Debug)]
@@ -24,7 +22,7 @@ pub(super) struct Patience {
 impl Patience {
     pub(super) fn new(limit: Duration) -> Self {
         Patience {
-            limit: limit.min(CENTURY),
+            limit,
             timer: None,
             is_running: false,
         }
@@ -51,7 +49,7 @@ impl Patience {
         let timer = match &mut self.timer {
             Some(timer) => {
                 if !self.is_running {
-                    timer.as_mut().reset(Instant::now() + self.limit);
+                    timer.as_mut().reset(Deadline::within(self.limit).instant());
                 }
                 timer
             }
