@@ -174,6 +174,19 @@ async fn what_was_taken_is_told_alike_in_the_answer_the_log_and_the_counts() {
     until("its line", || running.output().contains(logged)).await;
 }
 
+/// A call that is under way at the provider, and nothing else is, for as long as this is kept.
+async fn begin(running: &Running, provider: &Provider) -> TcpStream {
+    let request = format!(
+        "POST /v1/chat/completions HTTP/1.1\r\nhost: localhost\r\n\
+         authorization: Bearer t-PLANTED-TOKEN\r\ncontent-length: {}\r\n\r\n{CHAT}",
+        CHAT.len()
+    );
+    let mut socket = TcpStream::connect(&running.address).await.unwrap();
+    socket.write_all(request.as_bytes()).await.unwrap();
+    until("the call", || provider.sim.report().in_flight == 1).await;
+    socket
+}
+
 /// Whoever gathers a log of objects finds nothing else in it, from the first line to the last: not
 /// what the proxy says of itself, whichever calls are logged.
 #[tokio::test]
@@ -198,14 +211,7 @@ async fn a_log_of_objects_is_nothing_else() {
             command.env("RUST_LOG", filter)
         })
         .await;
-        let request = format!(
-            "POST /v1/chat/completions HTTP/1.1\r\nhost: localhost\r\n\
-             authorization: Bearer t-PLANTED-TOKEN\r\ncontent-length: {}\r\n\r\n{CHAT}",
-            CHAT.len()
-        );
-        let mut socket = TcpStream::connect(&running.address).await.unwrap();
-        socket.write_all(request.as_bytes()).await.unwrap();
-        until("the call", || provider.sim.report().in_flight == 1).await;
+        let socket = begin(&running, &provider).await;
         for (says, told) in [
             ("[[[".to_owned(), "The account is as it was: "),
             (slots(3), "was read again:\\n"),
@@ -506,14 +512,7 @@ async fn a_second_signal_ends_at_once() {
     let slow = Sim::builder().latency(Duration::from_secs(600), Duration::ZERO);
     let provider = Provider::start(slow).await;
     let running = Running::start("proxy_signals", &provider, &[]).await;
-    let request = format!(
-        "POST /v1/chat/completions HTTP/1.1\r\nhost: localhost\r\n\
-         authorization: Bearer t-PLANTED-TOKEN\r\ncontent-length: {}\r\n\r\n{CHAT}",
-        CHAT.len()
-    );
-    let mut socket = TcpStream::connect(&running.address).await.unwrap();
-    socket.write_all(request.as_bytes()).await.unwrap();
-    until("the call", || provider.sim.report().in_flight == 1).await;
+    let _socket = begin(&running, &provider).await;
     interrupt(&running.child);
     until("the first signal", || running.output().contains("Stopping")).await;
     interrupt(&running.child);

@@ -4,6 +4,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::Duration;
 
 use bytes::Bytes;
+use futures_util::future::join_all;
 use http::Request;
 use http_body_util::{BodyExt, Full};
 use hyper::client::conn::http2;
@@ -216,25 +217,31 @@ async fn slow_heads_slow_bodies_and_idle_connections_end() {
 async fn an_answer_is_read_for_longer_than_a_head_may_take() {
     let (provider, url) = by_hand().await;
     let served = bounded(&url, |bounds| bounds.head_time = Duration::from_millis(40)).await;
+    let answers = async {
+        loop {
+            let (seen, mut upstream) = request_at(&provider, "\r\n\r\n").await;
+            let length = seen.split('/').nth(3).unwrap().parse().unwrap();
+            let head = format!("HTTP/1.1 200 OK\r\ncontent-length: {length}\r\n\r\n");
+            let answer = [head.as_bytes(), &vec![b'x'; length]].concat();
+            tokio::spawn(async move { upstream.write_all(&answer).await });
+        }
+    };
     let calls = (1..=24).map(async |n: usize| {
         let length = n * 180_000;
         let mut socket = connect(&served).await;
-        let sent = "GET /v1/files/x/content HTTP/1.1\r\nhost: localhost\r\n\r\n";
+        let path = format!("/v1/files/{length}/content");
+        let sent = format!("GET {path} HTTP/1.1\r\nhost: localhost\r\n\r\n");
         socket.write_all(sent.as_bytes()).await.unwrap();
-        let (_, mut upstream) = request_at(&provider, "\r\n\r\n").await;
-        let head = format!("HTTP/1.1 200 OK\r\ncontent-length: {length}\r\n\r\n");
-        let answer = [head.as_bytes(), &vec![b'x'; length]].concat();
-        let says = tokio::spawn(async move { upstream.write_all(&answer).await });
         sleep(Duration::from_millis(200)).await;
         let mut seen = Vec::new();
         let read = timeout(LONG, socket.read_to_end(&mut seen)).await;
         read.expect("its end").expect("bytes");
         let body = seen.iter().filter(|byte| **byte == b'x').count();
         assert!(body >= length, "{body} of {length}");
-        drop(says);
     });
-    for call in calls {
-        call.await;
+    tokio::select! {
+        never = answers => never,
+        _ = join_all(calls) => {}
     }
     at_rest(&served).await;
 }
